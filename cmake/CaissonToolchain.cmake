@@ -1,0 +1,40 @@
+# Compiler flags, libraries and the optional ccache, for every target.
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+set(OPENSSL_USE_STATIC_LIBS ${CAISSON_STATIC})
+find_package(OpenSSL REQUIRED)
+if(CAISSON_STATIC)
+  set(Boost_USE_STATIC_LIBS ON)
+  set(ZLIB_USE_STATIC_LIBS ON)
+endif()
+find_package(Boost 1.81 REQUIRED COMPONENTS json)
+find_package(SQLite3 REQUIRED)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+
+add_library(caisson_flags INTERFACE)
+target_compile_options(caisson_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wno-missing-field-initializers    # designated initialisers leave the rest at their defaults on purpose
+  -fstack-protector-strong -fno-strict-aliasing -ffunction-sections -fdata-sections)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(caisson_flags INTERFACE -Wno-gnu-statement-expression)  # TRY
+else()
+  target_compile_options(caisson_flags INTERFACE -fstack-clash-protection)
+endif()
+if(CAISSON_WERROR)
+  target_compile_options(caisson_flags INTERFACE -Werror)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(caisson_flags INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+endif()
+target_compile_definitions(caisson_flags INTERFACE _GNU_SOURCE CAISSON_VERSION="${PROJECT_VERSION}")
+target_include_directories(caisson_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_link_options(caisson_flags INTERFACE -Wl,--gc-sections -Wl,-z,relro,-z,now)
+target_link_libraries(caisson_flags INTERFACE Threads::Threads)

@@ -1,0 +1,107 @@
+// JSON: parse with limits, and read fields so that every error names the field by its path ("process.user.uid").
+#pragma once
+
+#include <boost/json.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/strings.hpp"
+
+namespace caisson {
+
+namespace json = boost::json;
+
+/// Parses one document, at most 64 levels deep. `what` names the source in errors ("config.json", "request body").
+/// Errors: invalid, with line and column.
+Result<json::value> parse_json(std::string_view text, std::string_view what);
+
+/// A value with the path that leads to it. `null` and absent are the same: unset (Docker's and Go's rule).
+/// All readers are strict about type: a number in a string field is an error that names the path.
+class JsonView {
+ public:
+  /// `value` must outlive the view. `path` is what errors show for the document itself; "" for none.
+  explicit JsonView(const json::value& value, std::string path = "") : value_(&value), path_(std::move(path)) {}
+
+  [[nodiscard]] bool is_set() const { return value_ != nullptr && !value_->is_null(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const json::value& raw() const { return *value_; }  ///< precondition: is_set()
+
+  /// The named member, or an unset view. Errors: invalid when this is set but no object.
+  [[nodiscard]] Result<JsonView> at(std::string_view key) const;
+
+  Status read(bool& out) const;
+  Status read(std::string& out) const;
+  Status read(std::int64_t& out) const;
+  Status read(std::uint64_t& out) const;
+  Status read(std::int32_t& out) const;
+  Status read(std::uint32_t& out) const;
+  Status read(std::uint16_t& out) const;
+  Status read(double& out) const;
+  Status read(std::map<std::string, std::string>& out) const;
+
+  template <typename T>
+  Status read(std::optional<T>& out) const {
+    if (!is_set()) return {};
+    T inner{};
+    TRY_PLAIN(read_into(inner));
+    out = std::move(inner);
+    return {};
+  }
+  template <typename T>
+  Status read(std::vector<T>& out) const {
+    if (!is_set()) return {};
+    TRY_PLAIN(expect_array());
+    std::vector<T> items;
+    std::size_t index = 0;
+    for (const auto& element : value_->get_array()) {
+      JsonView item(element, concat(path_, "[", index++, "]"));
+      T inner{};
+      TRY_PLAIN(item.read_into(inner));
+      items.push_back(std::move(inner));
+    }
+    out = std::move(items);
+    return {};
+  }
+  /// Structs of ours: a free function `Status from_json(const JsonView&, T&)` found by argument-dependent lookup.
+  template <typename T>
+    requires requires(const JsonView& view, T& out) { from_json(view, out); }
+  Status read(T& out) const {
+    if (!is_set()) return {};
+    return from_json(*this, out);
+  }
+
+  /// Reads member `key` into `out`; unset leaves `out` as it is.
+  template <typename T>
+  Status read(std::string_view key, T& out) const {
+    JsonView member = TRY_PLAIN(at(key));
+    return member.read(out);
+  }
+
+  /// Calls `visit(key, view)` for every member in document order.
+  Status for_each_member(const std::function<Status(std::string_view, const JsonView&)>& visit) const;
+  Status for_each_element(const std::function<Status(const JsonView&)>& visit) const;
+
+  /// "PATH: TEXT" of kind invalid.
+  [[nodiscard]] Error error(std::string_view text) const;
+
+ private:
+  JsonView(const json::value* value, std::string path) : value_(value), path_(std::move(path)) {}
+  [[nodiscard]] Status expect_array() const;
+  template <typename T>
+  Status read_into(T& out) const {
+    return read(out);
+  }
+  const json::value* value_;
+  std::string path_;
+};
+
+/// Compact text; object members in insertion order.
+std::string to_text(const json::value& value);
+
+}  // namespace caisson

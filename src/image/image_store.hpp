@@ -1,0 +1,156 @@
+// Images on this host: an OCI layout of blobs, layers unpacked once each, and names that point at them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/cancel.hpp"
+#include "base/digest.hpp"
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "base/unique_fd.hpp"
+#include "state/store.hpp"
+
+namespace caisson::image {
+
+struct Healthcheck {
+  std::vector<std::string> test;
+  std::int64_t interval_ns = 0;
+  std::int64_t timeout_ns = 0;
+  std::int64_t start_period_ns = 0;
+  std::int64_t retries = 0;
+};
+
+/// The `config` object of an image: defaults for its containers.
+struct ContainerConfig {
+  std::string user;
+  std::vector<std::string> exposed_ports;  ///< "80/tcp"
+  std::vector<std::string> env;
+  std::vector<std::string> entrypoint;
+  std::vector<std::string> cmd;
+  std::vector<std::string> volumes;
+  std::string working_dir;
+  std::map<std::string, std::string> labels;
+  std::string stop_signal;
+  std::vector<std::string> shell;
+  std::optional<Healthcheck> healthcheck;
+};
+
+struct HistoryEntry {
+  TimestampNs created = 0;
+  std::string created_by;
+  std::string author;
+  std::string comment;
+  bool empty_layer = false;
+};
+
+struct Image {
+  Digest id;                            ///< digest of the config blob
+  std::vector<std::string> repo_tags;   ///< familiar form: "alpine:latest", "localhost:5000/x:1"
+  std::vector<std::string> repo_digests;
+  TimestampNs created = 0;
+  std::string architecture;             ///< "amd64"
+  std::string os = "linux";
+  std::string variant;
+  std::string author;
+  ContainerConfig config;
+  std::vector<Digest> diff_ids;         ///< lowest layer first
+  std::vector<HistoryEntry> history;
+  std::uint64_t size_bytes = 0;         ///< of its unpacked layers
+};
+
+/// A parsed reference: "alpine", "localhost:5000/a/b:1", "x@sha256:…". Grammar: images-and-build.md section 2, Formats.
+struct Reference {
+  std::string domain;      ///< "docker.io"
+  std::string path;        ///< "library/alpine"
+  std::string tag;         ///< "latest" when neither tag nor digest was given
+  std::optional<Digest> digest;
+  [[nodiscard]] std::string canonical() const;  ///< "docker.io/library/alpine:latest"
+  [[nodiscard]] std::string familiar() const;   ///< "alpine:latest"
+  [[nodiscard]] std::string familiar_name() const;  ///< "alpine"
+};
+/// Errors: invalid, in docker's words ("invalid reference format").
+Result<Reference> parse_reference(std::string_view text);
+
+/// One line of progress of a long operation.
+struct Progress {
+  std::string id;       ///< short layer id, or ""
+  std::string status;   ///< "Loading layer", "Unpacking", a line of text
+  std::uint64_t current = 0;
+  std::uint64_t total = 0;  ///< 0: unknown
+};
+using ProgressSink = std::function<void(const Progress&)>;
+
+struct ImportRequest {
+  int source_fd = -1;                   ///< borrowed; a root file system tar, plain or gzip or zstd
+  std::string reference;                ///< "" : no name
+  std::string message;
+  std::vector<std::string> changes;     ///< "CMD [\"/bin/sh\"]", "ENV A=b": Dockerfile lines as docker import takes
+  std::string platform;                 ///< "" : this machine's
+};
+struct BootstrapRequest {
+  std::string suite;                    ///< "debian:bookworm" or "debian:trixie"
+  std::vector<std::string> include;     ///< further packages
+  std::string reference;                ///< "" : the suite's name
+  std::string mirror;                   ///< "" : deb.debian.org, through the host's apt settings
+  std::string snapshot;                 ///< "" : now; else "20260101T000000Z" of snapshot.debian.org
+};
+struct RemovedImage {
+  std::vector<std::string> untagged;  ///< familiar references
+  std::vector<std::string> deleted;   ///< ids and layer digests
+};
+
+/// What the store keeps on disk; all below `root`, 0700.
+struct ImageOptions {
+  std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/fs, ingest/
+  std::string worker_path;   ///< the caisson-worker binary
+  /// Host ids that an unpack worker's user namespace uses: 65536 from here on.
+  std::uint32_t worker_first_id = 0;
+};
+
+/// Thread-safe; long operations run in the caller's thread and stop when `cancel` fires.
+class ImageStore {
+ public:
+  virtual ~ImageStore() = default;
+
+  /// By id, unique id prefix (≥ 4 digits), name[:tag] or name@digest. Errors: not_found "No such image: X", conflict (ambiguous).
+  virtual Result<Image> find(const std::string& name) = 0;
+  virtual Result<std::vector<Image>> list() = 0;
+  /// The config blob as stored.
+  virtual Result<std::string> raw_config(const Digest& id) = 0;
+
+  /// Errors: invalid (no tar, reference, change), unavailable (full disk); nothing is half-created.
+  virtual Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
+  /// docker-archive or OCI layout tar, plain or compressed. Returns what was loaded, in the archive's order.
+  virtual Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) = 0;
+  /// A tar that is both a docker-archive (manifest.json) and an OCI layout (index.json), as docker ≥ 25 writes. `names`: references or ids.
+  virtual Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
+  /// Errors: unavailable with a hint when mmdebstrap is missing.
+  virtual Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
+  virtual Status tag(const std::string& source, const std::string& target_reference) = 0;
+  /// `is_in_use(image id)` tells whether a container needs it (a reason text, or none). Errors: conflict in docker's words.
+  virtual Result<RemovedImage> remove(const std::string& name, bool force,
+                                      const std::function<std::optional<std::string>(const Digest&)>& is_in_use) = 0;
+
+  /// Directories of the layers, topmost first, ready to be an overlay's lowerdirs (ids on disk are the image's own).
+  /// Errors: corrupt when a layer is missing ("layer sha256:… of image X is missing; load or pull the image again").
+  virtual Result<std::vector<std::string>> lowerdirs(const Digest& id) = 0;
+
+  /// At start: removes leftovers of interrupted work, checks that what records name exists. One sentence per repair.
+  virtual Result<std::vector<std::string>> recover() = 0;
+  struct Usage {
+    std::uint64_t blobs_bytes = 0;
+    std::uint64_t layers_bytes = 0;
+  };
+  virtual Result<Usage> usage() = 0;
+};
+
+Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options);
+
+}  // namespace caisson::image

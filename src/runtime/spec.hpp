@@ -1,0 +1,222 @@
+// The OCI runtime configuration (config.json, runtime-spec 1.3.0) as plain structs. No kernel, no I/O here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "linux/mount.hpp"
+
+namespace caisson::runtime {
+
+struct User {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::optional<std::uint32_t> umask;
+  std::vector<std::uint32_t> additional_gids;
+};
+
+struct Rlimit {
+  std::string type;  ///< "RLIMIT_NOFILE"
+  std::uint64_t soft = 0;
+  std::uint64_t hard = 0;
+};
+
+/// Each a list of "CAP_…" names. An absent set is empty.
+struct CapabilitySets {
+  std::vector<std::string> bounding;
+  std::vector<std::string> effective;
+  std::vector<std::string> permitted;
+  std::vector<std::string> inheritable;
+  std::vector<std::string> ambient;
+};
+
+struct ConsoleSize {
+  std::uint16_t height = 0;
+  std::uint16_t width = 0;
+};
+
+struct Process {
+  bool terminal = false;
+  std::optional<ConsoleSize> console_size;
+  User user;
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::string cwd = "/";
+  std::optional<CapabilitySets> capabilities;
+  std::vector<Rlimit> rlimits;
+  bool no_new_privileges = false;
+  std::string apparmor_profile;
+  std::string selinux_label;
+  std::optional<std::int32_t> oom_score_adj;
+};
+
+struct Root {
+  std::string path;
+  bool readonly = false;
+};
+
+struct Mount {
+  std::string destination;
+  std::string type;    ///< "bind", "proc", "tmpfs", …; empty with a bind option means bind
+  std::string source;
+  std::vector<std::string> options;
+  linux::IdMap id_map;  ///< uidMappings, gidMappings of the mount
+};
+
+enum class NamespaceType : std::uint8_t { pid, network, mount, ipc, uts, user, cgroup, time };
+
+struct Namespace {
+  NamespaceType type = NamespaceType::pid;
+  std::string path;  ///< empty: a new one
+};
+
+struct Device {
+  std::string path;
+  char type = 'c';  ///< c, b, u, p
+  std::int64_t major = 0;
+  std::int64_t minor = 0;
+  std::optional<std::uint32_t> file_mode;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+struct DeviceRule {
+  bool allow = false;
+  char type = 'a';
+  std::optional<std::int64_t> major;  ///< absent: any
+  std::optional<std::int64_t> minor;
+  std::string access;  ///< of "rwm"
+};
+
+struct MemoryLimits {
+  std::optional<std::int64_t> limit_bytes;        ///< -1: unlimited
+  std::optional<std::int64_t> reservation_bytes;
+  std::optional<std::int64_t> swap_bytes;         ///< memory plus swap
+  std::optional<std::uint64_t> swappiness;
+  std::optional<bool> disable_oom_killer;
+};
+
+struct CpuLimits {
+  std::optional<std::uint64_t> shares;
+  std::optional<std::int64_t> quota_us;
+  std::optional<std::uint64_t> burst_us;
+  std::optional<std::uint64_t> period_us;
+  std::optional<std::int64_t> realtime_runtime_us;
+  std::optional<std::uint64_t> realtime_period_us;
+  std::string cpus;
+  std::string mems;
+  std::optional<std::int64_t> idle;
+};
+
+struct ThrottleDevice {
+  std::int64_t major = 0;
+  std::int64_t minor = 0;
+  std::uint64_t rate = 0;
+};
+struct WeightDevice {
+  std::int64_t major = 0;
+  std::int64_t minor = 0;
+  std::uint16_t weight = 0;
+};
+struct BlockIoLimits {
+  std::optional<std::uint16_t> weight;
+  std::vector<WeightDevice> weight_devices;
+  std::vector<ThrottleDevice> read_bps;
+  std::vector<ThrottleDevice> write_bps;
+  std::vector<ThrottleDevice> read_iops;
+  std::vector<ThrottleDevice> write_iops;
+};
+
+struct HugepageLimit {
+  std::string page_size;  ///< "2MB"
+  std::uint64_t limit_bytes = 0;
+};
+
+struct Resources {
+  std::vector<DeviceRule> devices;
+  MemoryLimits memory;
+  CpuLimits cpu;
+  BlockIoLimits block_io;
+  std::optional<std::int64_t> pids_limit;  ///< ≤ 0 or -1: unlimited
+  std::vector<HugepageLimit> hugepages;
+  std::map<std::string, std::string> unified;
+};
+
+struct SeccompArg {
+  std::uint32_t index = 0;
+  std::uint64_t value = 0;
+  std::uint64_t value_two = 0;
+  std::string op;  ///< "SCMP_CMP_EQ"
+};
+struct SeccompRule {
+  std::vector<std::string> names;
+  std::string action;
+  std::optional<std::uint32_t> errno_ret;
+  std::vector<SeccompArg> args;
+};
+/// linux.seccomp as written; linux/seccomp compiles it.
+struct SeccompProfile {
+  std::string default_action;
+  std::optional<std::uint32_t> default_errno_ret;
+  std::vector<std::string> architectures;
+  std::vector<std::string> flags;
+  std::string listener_path;
+  std::string listener_metadata;
+  std::vector<SeccompRule> syscalls;
+};
+
+struct Hook {
+  std::string path;
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::optional<std::int64_t> timeout_seconds;
+};
+struct Hooks {
+  std::vector<Hook> prestart;
+  std::vector<Hook> create_runtime;
+  std::vector<Hook> create_container;
+  std::vector<Hook> start_container;
+  std::vector<Hook> poststart;
+  std::vector<Hook> poststop;
+};
+
+/// The whole configuration. Fields that later issues need are added here, beside their parser in spec_json.cpp.
+struct Spec {
+  std::string oci_version = "1.3.0";
+  Root root;
+  std::string hostname;
+  std::string domainname;
+  Process process;
+  std::vector<Mount> mounts;
+  Hooks hooks;
+  std::map<std::string, std::string> annotations;
+  // linux.*
+  std::vector<Namespace> namespaces;
+  linux::IdMap id_map;  ///< uidMappings, gidMappings
+  std::vector<Device> devices;
+  std::string cgroups_path;
+  Resources resources;
+  std::string rootfs_propagation;
+  std::optional<SeccompProfile> seccomp;
+  std::map<std::string, std::string> sysctl;
+  std::vector<std::string> masked_paths;
+  std::vector<std::string> readonly_paths;
+  std::string mount_label;
+
+  [[nodiscard]] const Namespace* find_namespace(NamespaceType type) const;
+};
+
+/// Reads config.json. Unknown properties are ignored, wrong types and values are refused with their JSON path.
+/// Errors: invalid.
+Result<Spec> parse_spec(std::string_view text);
+/// The way back, for `caisson-runtime spec` and for tests that compare.
+json::value to_json(const Spec& spec);
+Result<SeccompProfile> parse_seccomp_profile(std::string_view text);
+
+}  // namespace caisson::runtime
