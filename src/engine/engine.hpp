@@ -1,0 +1,101 @@
+// Engine: everything one host can do with containers, images, volumes and networks, as synchronous calls.
+// Implementations: LocalEngine (create_engine) and the api's test double.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/cancel.hpp"
+#include "base/result.hpp"
+#include "engine/types.hpp"
+#include "state/store.hpp"
+
+namespace caisson::engine {
+
+/// All calls are thread-safe and block until done; long ones stop when `cancel` fires. `name` is a container's full id,
+/// unique id prefix or name (a leading slash is ignored). Each verb asks authorize() first.
+/// Errors common to all: denied (the caller's role), not_found ("No such container: X"), io, corrupt.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // -- containers
+  /// Reserves id and name, writes the record, prepares folders and volumes. Errors: invalid (names the field), not_found
+  /// ("No such image: X"), conflict (name taken, in docker's words). Nothing is left behind on error.
+  virtual Result<CreateResult> create(const Caller& caller, ContainerSpec spec) = 0;
+  /// Returns when the program runs. `already`: it ran before (docker answers 304). Errors: not_found and denied carry docker's words
+  /// for a program that cannot be executed; State.ExitCode is then 127 or 126 and the state stays `created`.
+  enum class Changed : std::uint8_t { yes, already };
+  virtual Result<Changed> start(const Caller& caller, const std::string& name) = 0;
+  virtual Result<Changed> stop(const Caller& caller, const std::string& name, const StopOptions& options) = 0;
+  virtual Status restart(const Caller& caller, const std::string& name, const StopOptions& options) = 0;
+  /// `signal`: "", "KILL", "SIGKILL", "9". Errors: conflict when it is not running, invalid (unknown signal).
+  virtual Status kill(const Caller& caller, const std::string& name, const std::string& signal) = 0;
+  virtual Status pause(const Caller& caller, const std::string& name) = 0;
+  virtual Status unpause(const Caller& caller, const std::string& name) = 0;
+  /// Errors: conflict when it runs and `force` is not set.
+  virtual Status remove(const Caller& caller, const std::string& name, const RemoveOptions& options) = 0;
+  virtual Status rename(const Caller& caller, const std::string& name, const std::string& new_name) = 0;
+  /// Returns warnings.
+  virtual Result<std::vector<std::string>> update(const Caller& caller, const std::string& name, const UpdateSpec& changes) = 0;
+  virtual Result<std::unique_ptr<Waiter>> begin_wait(const Caller& caller, const std::string& name, WaitCondition condition) = 0;
+  virtual Result<ContainerInfo> inspect(const Caller& caller, const std::string& name, bool with_size) = 0;
+  /// Newest first; never waits for a long operation on a container.
+  virtual Result<std::vector<ContainerSummary>> list(const Caller& caller, const ListOptions& options) = 0;
+  /// `ps_arguments`: "-ef" (also ""), "aux", "-o pid,ppid,…". Errors: conflict when not running, invalid (unknown column).
+  virtual Result<TopResult> top(const Caller& caller, const std::string& name, const std::string& ps_arguments) = 0;
+  /// One reading; a stopped container gives zeros.
+  virtual Result<ContainerStats> stats(const Caller& caller, const std::string& name) = 0;
+  /// Blocks until the end of the log, or (follow) until the container's end or `cancel`. Errors: unsupported when nothing is logged.
+  virtual Status logs(const Caller& caller, const std::string& name, const LogOptions& options, LogSink& sink, Cancel cancel) = 0;
+  /// Returns as soon as the client is connected; its stream is the monitor's from then on. A container that was not started
+  /// yet keeps the client until start. Errors: conflict ("container X is not running", "… is paused").
+  virtual Status attach(const Caller& caller, const std::string& name, AttachOptions options) = 0;
+  /// Errors: conflict when not running.
+  virtual Status resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) = 0;
+
+  // -- exec
+  /// Returns the exec's id. Errors: conflict ("container X is not running", paused), invalid (no command).
+  virtual Result<std::string> create_exec(const Caller& caller, const std::string& name, ExecSpec spec) = 0;
+  /// Returns once the program runs (the attached stream is the monitor's then). Errors: not_found, conflict (started already), and
+  /// as start(): the exit code is then 126 or 127 and kept.
+  virtual Status start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) = 0;
+  virtual Result<ExecInfo> inspect_exec(const Caller& caller, const std::string& exec_id) = 0;
+  virtual Status resize_exec(const Caller& caller, const std::string& exec_id, runtime::ConsoleSize size) = 0;
+
+  // -- events
+  virtual Result<std::unique_ptr<EventStream>> events(const Caller& caller, const EventOptions& options) = 0;
+
+  // -- volumes
+  /// An existing volume of that name is returned as it is. Errors: invalid (name, driver, option).
+  virtual Result<VolumeInfo> create_volume(const Caller& caller, const VolumeSpec& spec) = 0;
+  virtual Result<std::vector<VolumeInfo>> list_volumes(const Caller& caller, bool with_size) = 0;
+  virtual Result<VolumeInfo> inspect_volume(const Caller& caller, const std::string& name) = 0;
+  /// Errors: not_found (none when `force`), conflict when a container uses it.
+  virtual Status remove_volume(const Caller& caller, const std::string& name, bool force) = 0;
+
+  // -- networks
+  virtual Result<std::vector<NetworkInfo>> list_networks(const Caller& caller) = 0;
+  virtual Result<NetworkInfo> inspect_network(const Caller& caller, const std::string& name_or_id) = 0;
+
+  // -- images
+  virtual Result<std::vector<ImageInfo>> list_images(const Caller& caller) = 0;
+  virtual Result<ImageInfo> inspect_image(const Caller& caller, const std::string& name) = 0;
+  virtual Result<image::Image> import_image(const Caller& caller, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
+  virtual Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) = 0;
+  virtual Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
+  virtual Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
+  virtual Status tag_image(const Caller& caller, const std::string& source, const std::string& target) = 0;
+  virtual Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) = 0;
+
+  // -- system
+  virtual Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) = 0;
+  virtual Result<PruneResult> prune_volumes(const Caller& caller, const VolumeFilter& filter) = 0;
+  virtual Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) = 0;
+  virtual Result<DiskUsage> disk_usage(const Caller& caller) = 0;
+  virtual Result<SystemInfo> info(const Caller& caller) = 0;
+};
+
+}  // namespace caisson::engine
