@@ -1,8 +1,9 @@
-# caisson_module(NAME FLOOR n [MODULES lower...] [EXTERNAL targets...]): src/NAME/*.cpp becomes the static library
+# caisson_module(NAME FLOOR n [SMALL] [MODULES lower...] [EXTERNAL targets...]): src/NAME/*.cpp becomes the static library
 # caisson_NAME; src/NAME/*_test.cpp becomes the test program NAME_tests. The floors are checked at configure time too.
+# SMALL: optimised for size in a release, because it is linked into caisson-runtime, of which one runs per container.
 find_package(GTest)
 function(caisson_module NAME)
-  cmake_parse_arguments(ARG "" "FLOOR" "MODULES;EXTERNAL" ${ARGN})
+  cmake_parse_arguments(ARG "SMALL" "FLOOR" "MODULES;EXTERNAL" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${NAME}/*.cpp ${CMAKE_SOURCE_DIR}/src/${NAME}/*.c
        ${CMAKE_SOURCE_DIR}/src/${NAME}/*.hpp)
   set(test_sources ${sources})
@@ -15,6 +16,9 @@ function(caisson_module NAME)
   endif()
   add_library(caisson_${NAME} STATIC ${sources})
   set_target_properties(caisson_${NAME} PROPERTIES LINKER_LANGUAGE CXX)
+  if(ARG_SMALL AND CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(caisson_${NAME} PRIVATE -Os)
+  endif()
   set_property(GLOBAL PROPERTY CAISSON_FLOOR_${NAME} ${ARG_FLOOR})
   target_link_libraries(caisson_${NAME} PUBLIC caisson_flags)
   foreach(lower IN LISTS ARG_MODULES)
@@ -28,6 +32,9 @@ function(caisson_module NAME)
   if(CAISSON_TESTS AND test_sources)
     add_executable(${NAME}_tests ${test_sources})
     target_link_libraries(${NAME}_tests PRIVATE caisson_${NAME} GTest::gmock GTest::gtest_main)
+    if(CMAKE_BUILD_TYPE STREQUAL "Release")
+      target_compile_options(${NAME}_tests PRIVATE -O1)  # tests run once; -O2 only makes them slower to build
+    endif()
     include(GoogleTest)
     gtest_discover_tests(${NAME}_tests TEST_PREFIX "${NAME}/" DISCOVERY_MODE PRE_TEST
       PROPERTIES LABELS unit TIMEOUT 120)

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Records what the docker command line sends for given arguments, as golden data for src/cli's tests.
+
+Usage: tools/record_docker_cli.py [--docker PATH] [--only NAME] [--output FILE]
+
+A tiny HTTP server on a unix socket plays the daemon (API 1.45): it answers just enough for each command to go on, and
+writes down method, path, query and JSON body of every request. The files and the environment that a case needs are part
+of the case, so that the test can lay them out again. Needs no daemon, no root and no network.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler
+
+ID = "f" * 12 + "0" * 52
+CONTAINER = {"Id": ID, "Name": "/web", "State": {"Status": "running", "Running": True, "Paused": False, "Restarting": False},
+             "Config": {"Tty": False, "OpenStdin": False, "Image": "img"}, "HostConfig": {"LogConfig": {"Type": "json-file"}},
+             "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]}}}
+NETWORK_SPEC = {"files": {"env": "# comment\nA=1\nFROM_ENV\nUNSET_ONE\nB=two words\n", "labels": "x=1\n# no\ny=2\n", "seccomp.json": '{ "defaultAction": "SCMP_ACT_ALLOW" }\n'},
+                "env": {"FROM_ENV": "yes"}}
+
+# One line per case: the arguments after "docker". "create" cases are the bulk: run sends the same body.
+CREATE = """
+plain: create img
+command: create img sh -c 'echo $HOME'
+command_flags: create img -it --rm x
+interactive: create -i img
+tty: create -it img sh
+attach: create -a stdout -a stderr img
+attach_stdin: create -a stdin -i img
+name_host: create --name web --hostname h1 --domainname example.org img
+env: create -e A=1 -e FROM_ENV -e UNSET_ONE -e EMPTY= img
+env_file: create --env-file env -e C=3 img
+labels: create -l a=1 --label b --label-file labels img
+publish: create -p 8080:80 -p 127.0.0.1:5353:53/udp -p 443 img
+publish_range: create -p 8000-8002:80-82 img
+publish_pool: create -p 8000-8010:80 img
+publish_ip_any: create -p 10.0.0.1::80/tcp img
+publish_ipv6: create -p '[::1]:8080:80' img
+publish_all: create -P --expose 81 --expose 90-92/udp img
+publish_sctp: create -p 99:99/sctp img
+publish_twice: create -p 8080:80 -p 8081:80 img
+volumes: create -v /h:/c -v vol:/d:ro -v /anon img
+volumes_options: create -v /h:/c:ro,z,rprivate -v named:/n:nocopy img
+volumes_from: create --volumes-from a:ro --volumes-from b --volume-driver local img
+mount_bind: create --mount type=bind,source=/h,target=/c,readonly,bind-propagation=rslave img
+mount_volume: create --mount type=volume,src=v,dst=/v,volume-nocopy,volume-label=a=1,volume-driver=local,volume-opt=o=x img
+mount_volume_default: create --mount source=v,target=/v img
+mount_volume_subpath: create --mount source=v,target=/v,volume-subpath=a/b img
+mount_tmpfs: create --mount type=tmpfs,target=/t,tmpfs-size=10m,tmpfs-mode=1770 img
+mount_bind_options: create --mount type=bind,src=/h,dst=/c,bind-nonrecursive=true,ro=1 img
+mount_bind_recursive: create --mount type=bind,src=/h,dst=/c,bind-recursive=disabled img
+tmpfs: create --tmpfs /run --tmpfs /tmp:rw,size=64m img
+resources: create -m 64m --memory-reservation 32m --memory-swap 128m --cpus 1.5 --pids-limit 50 -c 512 img
+swap_unlimited: create -m 1g --memory-swap -1 --memory-swappiness 10 --oom-kill-disable --oom-score-adj 100 img
+cpu: create --cpu-period 100000 --cpu-quota 50000 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-rt-period 1 --cpu-rt-runtime 2 img
+blkio: create --blkio-weight 100 --blkio-weight-device /dev/sda:200 --device-read-bps /dev/sda:1mb --device-write-bps /dev/sda:2mb --device-read-iops /dev/sda:10 --device-write-iops /dev/sda:20 img
+kernel_memory: create --kernel-memory 10m --shm-size 128m img
+ulimits: create --ulimit nofile=1024:2048 --ulimit nproc=100 --ulimit core=-1 img
+devices: create --device /dev/null --device /dev/zero:/dev/z --device /dev/full:rw --device /dev/tty:/dev/t:r --device-cgroup-rule 'c 1:3 mr' img
+cdi_device: create --device vendor.com/gpu=all img
+gpus_all: create --gpus all img
+gpus_count: create --gpus 2 img
+gpus_devices: create --gpus '"device=0,1",capabilities=compute' img
+capabilities: create --cap-add NET_ADMIN --cap-add cap_sys_time --cap-drop ALL img
+security: create --security-opt no-new-privileges --security-opt label=disable --security-opt apparmor=unconfined img
+seccomp_file: create --security-opt seccomp=seccomp.json img
+seccomp_unconfined: create --security-opt seccomp=unconfined img
+seccomp_colon: create --security-opt seccomp:unconfined img
+systempaths: create --security-opt systempaths=unconfined img
+privileged: create --privileged --read-only --init img
+namespaces: create --pid host --ipc host --uts host --userns host --cgroupns private img
+namespaces_container: create --pid container:x --ipc container:y img
+user: create -u 1000:1000 --group-add video --group-add 100 -w /srv img
+entrypoint: create --entrypoint /bin/sh img -c true
+entrypoint_empty: create --entrypoint '' img x
+network_none: create --network none img
+network_host: create --network host img
+network_container: create --network container:x img
+network_named: create --network n1 --network-alias a --network-alias b --ip 10.0.0.5 --ip6 fd00::5 --link-local-ip 169.254.1.1 img
+network_advanced: create --network name=n1,alias=x,ip=10.0.0.9,driver-opt=a=b,mac-address=02:42:ac:11:00:02 img
+network_two: create --network n1 --network n2 img
+network_priority: create --network name=n1,gw-priority=5 img
+dns: create --dns 1.1.1.1 --dns-search example.org --dns-option ndots:2 --add-host db:10.0.0.1 --add-host v6:[::1] --add-host eq=10.0.0.2 img
+mac: create --mac-address 02:42:ac:11:00:02 img
+links: create --link db:database --link web img
+restart: create --restart on-failure:3 img
+restart_always: create --restart unless-stopped img
+rm: create --rm img
+stop: create --stop-signal INT --stop-timeout 3 img
+logging: create --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 img
+health: create --health-cmd 'curl -f x' --health-interval 5s --health-timeout 1m30s --health-retries 3 --health-start-period 500ms --health-start-interval 2s img
+no_healthcheck: create --no-healthcheck img
+sysctl: create --sysctl net.core.somaxconn=1024 --sysctl kernel.msgmax=65536 img
+storage: create --storage-opt size=10G --runtime runc --isolation default --cgroup-parent /x img
+annotation: create --annotation a=b --annotation c=d img
+platform: create --platform linux/arm64 img
+bool_false: create --init=false --privileged=false --tty=true img
+dashdash: create --name x -- img --opt
+joined_short: create -p80:80 -eA=1 -itu root img
+digest: create img@sha256:0123456789012345678901234567890123456789012345678901234567890123
+registry: create localhost:5000/a/b:1
+"""
+
+OTHER = """
+start: start a b
+stop: stop -t 1 -s INT a
+stop_plain: stop a
+restart: restart -t 2 a
+kill: kill a
+kill_signal: kill -s TERM a b
+pause: pause a
+unpause: unpause a
+wait: wait a b
+rm: rm a
+rm_force: rm -fv a
+ps: ps
+ps_all: ps -a
+ps_last: ps -n 2
+ps_latest: ps -l
+ps_size: ps -as
+ps_filter: ps -f label=a=b -f label=c -f status=running
+ps_format_size: ps --format {{.Size}}
+logs: logs web
+logs_follow: logs -ft --tail 5 --since 2026-01-01T00:00:00Z --until 1700000000 web
+rename: rename a b
+update: update --memory 64m --cpus 2 --restart always --pids-limit 10 a
+top: top a -o pid
+port: port web
+port_one: port web 80/tcp
+exec_detached: exec -d -e A=1 -w /x -u root web sh -c x
+images: images
+images_all: images -a -f dangling=true
+images_name: images alpine
+tag: tag a localhost:5000/b:1
+rmi: rmi -f a b
+rmi_no_prune: rmi --no-prune a
+history: history a
+image_prune: image prune -f
+image_prune_all: image prune -af --filter until=24h
+volume_create: volume create -d local --label a=1 -o type=tmpfs v1
+volume_create_anonymous: volume create
+volume_ls: volume ls -f dangling=true
+volume_inspect: volume inspect v1
+volume_rm: volume rm -f v1
+volume_prune: volume prune -f
+volume_prune_all: volume prune -af
+network_ls: network ls -f driver=bridge
+network_inspect: network inspect -v n1
+container_prune: container prune -f --filter until=1h
+save: save -o out.tar a b
+load: load -q -i in.tar
+import: import -m msg -c 'CMD ["x"]' in.tar imp:1
+inspect: inspect --type container web
+inspect_size: container inspect -s web
+version: version
+info: info
+system_df: system df
+events: events --since 1 --until 2 -f type=container
+"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, value, content_type="application/json"):
+        body = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode() + b"\n"
+        self.send_response(status)
+        for key, text in (("Api-Version", "1.45"), ("Ostype", "linux"), ("Docker-Experimental", "false"), ("Content-Type", content_type)):
+            self.send_header(key, text)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            data = b""
+            while True:
+                size = int(self.rfile.readline().strip(), 16)
+                data += self.rfile.read(size)
+                self.rfile.readline()
+                if size == 0:
+                    return data
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def serve(self):
+        url = urllib.parse.urlsplit(self.path)
+        path = url.path.split("/", 2)[2] if url.path.startswith("/v1") else url.path.lstrip("/")
+        data = self.body()
+        if path != "_ping":
+            record = {"method": self.command, "path": "/" + path,
+                      "query": {k: v for k, v in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()}}
+            if data:
+                try:
+                    record["body"] = json.loads(data)
+                except ValueError:
+                    record["raw"] = data.decode(errors="replace")
+            self.server.records.append(record)
+        last = path.rsplit("/", 1)[-1]
+        if path == "_ping":
+            return self.answer(200, b"OK", "text/plain")
+        if self.command == "DELETE":
+            return self.answer(200 if path.startswith("images/") else 204, [] if path.startswith("images/") else None)
+        if path == "containers/create" or path.endswith("/exec"):
+            return self.answer(201, {"Id": ID, "Warnings": []})
+        if path == "volumes/create":
+            return self.answer(201, {"Name": "v1", "Driver": "local", "Mountpoint": "/m", "Labels": {}, "Scope": "local", "Options": {}})
+        if last == "wait":
+            return self.answer(200, {"StatusCode": 0})
+        if last == "update":
+            return self.answer(200, {"Warnings": []})
+        if last in ("prune", ):
+            return self.answer(200, {"SpaceReclaimed": 0})
+        if path == "volumes":
+            return self.answer(200, {"Volumes": [], "Warnings": None})
+        if path.endswith("/json") and path not in ("containers/json", "images/json"):
+            return self.answer(200, CONTAINER)
+        if last == "top":
+            return self.answer(200, {"Titles": ["PID"], "Processes": [["1"]]})
+        if last == "tag":
+            return self.answer(201, None)
+        if path in ("version", "info", "system/df") or path.startswith(("volumes/", "networks/")):
+            return self.answer(200, {"ApiVersion": "1.45", "Name": "n1", "Id": ID})
+        if path in ("images/load", "images/create"):
+            return self.answer(200, {"status": "ok"})
+        if self.command == "GET":
+            return self.answer(200, b"", "application/octet-stream") if last in ("logs", "get") else self.answer(200, b"", "application/json") if path == "events" else self.answer(200, [])
+        self.answer(200 if last == "start" and path.startswith("exec") else 204, None)
+
+    do_GET = do_POST = do_HEAD = do_DELETE = do_PUT = serve
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    records = []
+
+    def get_request(self):
+        request, _ = super().get_request()
+        return request, ("local", 0)
+
+
+def run_case(docker, work, server, arguments, environment):
+    server.records = []
+    process = subprocess.run([docker, "-H", "unix://" + server.server_address] + arguments, cwd=work, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20,
+                             env={"PATH": "/usr/bin:/bin", "HOME": work, "DOCKER_CONFIG": work + "/.docker", **environment})
+    return process, list(server.records)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--docker", default="docker")
+    parser.add_argument("--only")
+    parser.add_argument("--output", default=os.path.join(os.path.dirname(__file__), "../tests/data/cli/docker_requests.json"))
+    options = parser.parse_args()
+    options.docker = shutil.which(options.docker) or options.docker
+    cases = []
+    with tempfile.TemporaryDirectory(prefix="caisson-record-") as work:
+        for name, text in {**NETWORK_SPEC["files"], "in.tar": "not really a tar\n"}.items():
+            with open(os.path.join(work, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        server = Server(os.path.join(work, "docker.sock"), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for line in (CREATE + OTHER).strip().splitlines():
+            if not line.strip():
+                continue
+            name, text = line.split(": ", 1)
+            if options.only and options.only != name:
+                continue
+            arguments = shlex.split(text)
+            process, records = run_case(options.docker, work, server, arguments, NETWORK_SPEC["env"])
+            if process.returncode != 0 and not records:
+                print(f"{name}: docker failed: {process.stderr.decode()}", file=sys.stderr)
+                return 1
+            if process.returncode != 0:
+                print(f"{name}: note: exit code {process.returncode}: {process.stderr.decode().strip()}", file=sys.stderr)
+            cases.append({"name": name, "arguments": arguments, "requests": records})
+        server.shutdown()
+    version = subprocess.run([options.docker, "--version"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    document = {"recorded_from": version, "files": NETWORK_SPEC["files"], "environment": NETWORK_SPEC["env"], "cases": cases}
+    with open(options.output, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1, sort_keys=True)
+        file.write("\n")
+    print(f"{len(cases)} cases written to {os.path.normpath(options.output)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
