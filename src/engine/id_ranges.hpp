@@ -1,0 +1,38 @@
+// Host id ranges of containers: 65536 ids each, so that no two user namespaces share an id on this host.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+
+#include "base/result.hpp"
+#include "linux/mount.hpp"
+
+namespace caisson::engine {
+
+/// Which ranges are in use. Who holds one is written in the container's own record, so a crash cannot lose or leak a range: at
+/// start the records fill this again. Ranges are counted, because containers that join another's namespaces share its range.
+/// Thread-safe.
+class IdRanges {
+ public:
+  static constexpr std::uint32_t size = 65536;
+  static constexpr std::uint32_t base = 0x70000000;   ///< above systemd's ranges (systemd.io/UIDS-GIDS): 1879048192 up to 2^31
+  static constexpr std::uint32_t count = 4096;        ///< index 0 belongs to the image worker
+
+  /// The first host id of a free range, freed longest ago. Errors: unavailable, with a hint.
+  Result<std::uint32_t> allocate();
+  /// One more user of the range that begins at `first_id`; 0 is ignored.
+  void share(std::uint32_t first_id);
+  void release(std::uint32_t first_id);
+  /// Users of that range.
+  std::uint32_t users(std::uint32_t first_id);
+
+  static linux::IdMap map_of(std::uint32_t first_id);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::uint32_t, std::uint32_t> users_;  ///< by first id
+  std::uint32_t next_ = 1;
+};
+
+}  // namespace caisson::engine

@@ -1,0 +1,66 @@
+// From what a container shall be to what the kernel will be asked for: a pure plan, tested against golden files.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "engine/types.hpp"
+#include "engine/user_lookup.hpp"
+#include "linux/mount.hpp"
+#include "runtime/spec.hpp"
+
+namespace caisson::engine {
+
+/// Device numbers of what the spec names by path; looked up before, so that the builder touches no file.
+struct ResolvedDevices {
+  std::vector<runtime::Device> nodes;
+  std::vector<runtime::DeviceRule> rules;
+  runtime::BlockIoLimits block_io;
+};
+
+/// Everything the plan needs besides the record itself.
+struct SpecInput {
+  const ContainerInfo& info;        ///< spec merged, args and mounts resolved
+  ResolvedUser user;
+  linux::IdMap id_map;              ///< empty: the host's user namespace
+  ResolvedDevices devices;
+  std::string cgroups_path;
+  std::string pid_namespace_path;   ///< of the container to join; "" otherwise
+  std::string ipc_namespace_path;
+  std::string init_path;            ///< host path of the init binary; needed with spec.init
+  std::optional<runtime::SeccompProfile> seccomp;  ///< none: unconfined
+  std::optional<std::int64_t> default_pids_limit;
+  std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids
+};
+
+/// Errors: invalid, naming the field. Precondition: check_spec() accepted info.spec.
+Result<runtime::Spec> build_spec(const SpecInput& input);
+
+/// Limits as the runtime wants them; also for update.
+runtime::Resources build_resources(const ResourceSpec& spec);
+
+/// The environment of the first process: docker's defaults, then `spec_env`, then HOME.
+std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user);
+/// `changes` over `base`: "K=V" sets, "K" alone removes.
+std::vector<std::string> merge_environment(std::vector<std::string> base, const std::vector<std::string>& changes);
+
+/// A profile in docker's format (archMap, includes, excludes) or in the OCI's, cut down to what applies to these capabilities.
+/// Errors: invalid, naming the field.
+Result<runtime::SeccompProfile> seccomp_from_text(const std::string& text, const std::vector<std::string>& capabilities);
+
+/// Docker's two lists, each entry with its reason in the source.
+std::vector<std::string> default_masked_paths();
+std::vector<std::string> default_readonly_paths();
+
+/// The process of an exec in a container that was built from `input`.
+Result<runtime::Process> build_exec_process(const SpecInput& input, const ExecSpec& exec);
+
+namespace detail {
+/// All mounts in the order in which they are made.
+Result<std::vector<runtime::Mount>> build_mounts(const SpecInput& input);
+}  // namespace detail
+
+}  // namespace caisson::engine

@@ -1,0 +1,64 @@
+// Threads that sleep until the first task is due.
+#include "engine/worker.hpp"
+
+#include <chrono>
+
+#include "base/time.hpp"
+
+namespace caisson::engine {
+
+Worker::Worker(unsigned threads) {
+  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+}
+
+Worker::~Worker() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    tasks_.erase(tasks_.upper_bound(monotonic_ns()), tasks_.end());
+  }
+  changed_.notify_all();
+  for (auto& thread : threads_) thread.join();
+}
+
+void Worker::post_after(std::int64_t delay_ms, std::function<void()> task) {
+  {
+    std::lock_guard lock(mutex_);
+    tasks_.emplace(monotonic_ns() + delay_ms * 1'000'000, std::move(task));
+  }
+  changed_.notify_one();
+}
+
+void Worker::drain() {
+  std::unique_lock lock(mutex_);
+  std::int64_t now = monotonic_ns();
+  idle_.wait(lock, [&] { return busy_ == 0 && (tasks_.empty() || tasks_.begin()->first > now); });
+}
+
+void Worker::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (tasks_.empty()) {
+      if (stopping_) return;
+      changed_.wait(lock);
+      continue;
+    }
+    auto first = tasks_.begin();
+    std::int64_t wait_ns = first->first - monotonic_ns();
+    if (wait_ns > 0 && !stopping_) {
+      changed_.wait_for(lock, std::chrono::nanoseconds(wait_ns));
+      continue;
+    }
+    auto task = std::move(first->second);
+    tasks_.erase(first);
+    ++busy_;
+    lock.unlock();
+    task();
+    task = nullptr;  // what it holds goes before it counts as done
+    lock.lock();
+    --busy_;
+    idle_.notify_all();
+  }
+}
+
+}  // namespace caisson::engine
