@@ -61,8 +61,8 @@ class Exchange {
   virtual Status begin(int status, const Headers& headers) = 0;
   virtual Status write(std::string_view bytes) = 0;
   virtual Status end() = 0;
-  /// Sends exactly `head` and takes the socket out of the server. Plain sockets are given as they are; TLS ones (later)
-  /// through a socketpair pumped by wire.
+  /// Sends exactly `head` and takes the socket (in blocking mode) out of the server. Read the request's body first: what is
+  /// left of it comes raw in `pending`. Plain sockets are given as they are; TLS ones (later) through a socketpair pumped by wire.
   virtual Result<Hijacked> hijack(std::string_view head) = 0;
   [[nodiscard]] virtual bool answered() const = 0;  ///< head sent or hijacked
 };
@@ -91,8 +91,11 @@ std::unique_ptr<Server> create_server(Handler handler, const ServerOptions& opti
 /// A listening unix socket at `path`: bound to a temporary name, mode set, then renamed over a stale one; parent directories are
 /// made 0711. Errors: conflict when something answers there already.
 Result<UniqueFd> listen_unix(const std::string& path, mode_t mode, std::optional<gid_t> group);
-/// "127.0.0.1:2375", "[::1]:0".
+/// "127.0.0.1:2375", "[::1]:0". Errors: invalid, conflict (address in use), denied.
 Result<UniqueFd> listen_tcp(const std::string& address);
+/// Sockets handed over by a service manager (sd_listen_fds(3): LISTEN_PID, LISTEN_FDS, descriptors from 3 on). Empty when there are
+/// none for the process `own_pid`. Takes the variables out of the environment, so it must run before threads do. Errors: invalid.
+Result<std::vector<UniqueFd>> inherited_listeners(pid_t own_pid);
 
 /// "a=b&c=%20+d" → pairs in order; '+' is a space. Broken escapes stay as they are.
 std::vector<std::pair<std::string, std::string>> parse_query(std::string_view query);
