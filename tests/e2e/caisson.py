@@ -1,0 +1,456 @@
+"""What the end-to-end tests stand on: throw-away engines, command lines against them, an image, and a count of leftovers.
+
+Every engine has its own state folder, runtime folder, socket, bridge, nft table, subnet and cgroup parent, so that several
+run side by side, and beside an engine that is the host's own.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import unittest
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("CAISSON_BIN") or os.path.join(TREE, "build", "release", "bin")
+FULL = os.environ.get("CAISSON_TEST_FULL", "") not in ("", "0")
+BINARIES = ("caisson", "caissond", "caisson-runtime", "caisson-worker")
+PREFIX = "/tmp/caisson-test-"
+
+
+def why_not():
+    """The reason why no end-to-end test can run here, or None."""
+    missing = [name for name in BINARIES if not os.access(os.path.join(BIN, name), os.X_OK)]
+    if missing:
+        return f"{', '.join(missing)} not built in {BIN}"
+    if os.geteuid() != 0:
+        return "needs root: namespaces with mapped ids, cgroups and a bridge are made on the host"
+    if not shutil.which("busybox"):
+        return "needs busybox-static for its test image: tools/dependencies test"
+    return None
+
+
+def wait_until(condition, what, timeout_s=20.0):
+    """Polls `condition` until it is true and returns its value; for states that have no event to wait for."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"timed out after {timeout_s:.0f} s: {what}")
+        time.sleep(0.01)
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
+
+
+def add_file(tar, name, data=b"", mode=0o644, **fields):
+    info = tarfile.TarInfo(name)
+    info.mode = mode
+    info.mtime = 1_700_000_000
+    for field, value in fields.items():
+        setattr(info, field, value)
+    if info.type == tarfile.REGTYPE:
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    else:
+        tar.addfile(info)
+
+
+def busybox_rootfs(extra=None):
+    """The bytes of a root file system tar made of busybox-static; `extra(tar)` may add members."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for folder in ("bin", "dev", "etc", "home", "home/user", "proc", "root", "run", "srv", "sys", "usr", "usr/bin", "var", "var/opt"):
+            owner = {"uid": 1000, "gid": 1000} if folder == "home/user" else {}
+            add_file(tar, folder, mode=0o755, type=tarfile.DIRTYPE, **owner)
+        add_file(tar, "tmp", mode=0o1777, type=tarfile.DIRTYPE)
+        with open(shutil.which("busybox"), "rb") as busybox:
+            add_file(tar, "bin/busybox", busybox.read(), mode=0o755)
+        for applet in subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split():
+            if applet != "busybox":
+                add_file(tar, f"bin/{applet}", type=tarfile.SYMTYPE, linkname="busybox", mode=0o777)
+        add_file(tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
+        add_file(tar, "etc/group", b"root:x:0:\nuser:x:1000:\nextra:x:1500:user\nnogroup:x:65534:\n")
+        add_file(tar, "etc/os-release", b"ID=busybox\nPRETTY_NAME=busybox\n")
+        add_file(tar, "etc/not-executable", b"#!/bin/sh\necho never\n")
+        if extra:
+            extra(tar)
+    return out.getvalue()
+
+
+def docker_archive(layers, config=None, tags=("test:latest",), manifest=None):
+    """A docker-archive tar of uncompressed layer tars; `manifest` replaces manifest.json (for bad input)."""
+    diff_ids = ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
+    image = {"architecture": "amd64", "os": "linux", "config": config or {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    config_bytes = json.dumps(image).encode()
+    config_name = hashlib.sha256(config_bytes).hexdigest() + ".json"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        add_file(tar, config_name, config_bytes)
+        for number, layer in enumerate(layers):
+            add_file(tar, f"layer{number}.tar", layer)
+        listed = [{"Config": config_name, "RepoTags": list(tags), "Layers": [f"layer{n}.tar" for n in range(len(layers))]}]
+        add_file(tar, "manifest.json", json.dumps(listed if manifest is None else manifest).encode() if not isinstance(manifest, bytes) else manifest)
+    return out.getvalue()
+
+
+# ---- what is on the host ----------------------------------------------------------------------------------------------
+
+
+def processes_mentioning(text):
+    """pid → command line of every process whose arguments, root or mapped program mention `text`; never this process."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                arguments = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            with open(f"/proc/{entry}/cgroup", encoding="utf-8") as file:
+                groups = file.read()
+            with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+            if state != "Z" and (text in arguments or text in groups):
+                found[int(entry)] = arguments or "(no arguments)"
+    return found
+
+
+def mounts_mentioning(text):
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [line.strip() for line in file if text in line]
+
+
+def cgroups_named(text):
+    found = []
+    for folder, folders, _ in os.walk("/sys/fs/cgroup"):
+        for name in list(folders):
+            if text in name:
+                found.append(os.path.join(folder, name))
+    return found
+
+
+def links_named(text):
+    out = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=False).stdout
+    return [line.split(": ")[1] for line in out.splitlines() if text in line]
+
+
+def nft_tables_named(text):
+    out = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    return [line.strip() for line in out.splitlines() if text in line]
+
+
+def cgroup_files(pid):
+    """name → absolute path of a process's cgroup, per v1 controller, and "" for v2 (hybrid: its unified half)."""
+    mounts = {}
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            fields = line.split()
+            rest = fields[fields.index("-") + 1 :]
+            if rest[0] == "cgroup2":
+                mounts[""] = fields[4]
+            elif rest[0] == "cgroup":
+                for option in rest[2].split(","):
+                    mounts[option] = fields[4]
+    found = {}
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+        for line in file:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            for controller in controllers.split(","):
+                if controller in mounts:
+                    found[controller] = mounts[controller] + path
+    return found
+
+
+def read_limit(pid, v1, v2):
+    """The text of a cgroup file of `pid`: `v1` as "controller/file", `v2` as "file", whichever hierarchy holds it."""
+    files = cgroup_files(pid)
+    controller, name = v1.split("/")
+    path = os.path.join(files[controller], name) if controller in files else os.path.join(files[""], v2)
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+# ---- an engine --------------------------------------------------------------------------------------------------------
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.unix_path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.unix_path)
+
+
+class Engine:
+    """A caissond of its own. Use as a context manager, or call close()."""
+
+    def __init__(self, folder=None, options=()):
+        self.tag = f"cst{random.SystemRandom().randrange(16**6):06x}"
+        self.folder = folder or tempfile.mkdtemp(prefix=PREFIX)
+        self.root = os.path.join(self.folder, "root")
+        self.exec_root = os.path.join(self.folder, "run")
+        self.socket = os.path.join(self.folder, "caisson.sock")
+        self.host = "unix://" + self.socket
+        number = int(self.tag[3:], 16)
+        self.subnet = f"10.{200 + number % 50}.{(number >> 8) % 256}.0/24"
+        self.log_path = os.path.join(self.folder, "caissond.log")
+        self.options = list(options)
+        self.prefix_command = []
+        self.process = None
+        os.chmod(self.folder, 0o711)
+
+    def daemon_command(self):
+        return [*self.prefix_command, os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
+                "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", self.tag,
+                "--config", os.devnull, *self.options]
+
+    def start(self, timeout_s=20.0):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+        def answers():
+            if self.process.poll() is not None:
+                raise AssertionError(f"caissond ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return self.request("GET", "/_ping", timeout=2)[0] == 200
+            return False
+
+        wait_until(answers, "caissond answers", timeout_s)
+        return self
+
+    def log_text(self):
+        with contextlib.suppress(OSError):
+            with open(self.log_path, encoding="utf-8", errors="replace") as file:
+                return file.read()
+        return ""
+
+    def kill9(self):
+        """What a crash of the daemon looks like. Containers and monitors go on."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s=30.0):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(timeout_s)
+        return self.process.returncode if self.process else 0
+
+    def environment(self):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DOCKER_", "CAISSON_"))}
+        environment.update(DOCKER_HOST=self.host, CAISSON_HOST=self.host, HOME=self.folder, DOCKER_CONFIG=os.path.join(self.folder, "docker"))
+        return environment
+
+    def cli(self, *arguments, stdin=None, timeout=60, check=None, program=None, text=True):
+        """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any)."""
+        command = [program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
+        options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, env=self.environment(), check=False, **options)
+        if check is not None and run.returncode != check:
+            raise AssertionError(f"{' '.join(map(str, arguments))}\nended with {run.returncode}, not {check}\nstdout: {run.stdout}\nstderr: {run.stderr}\n"
+                                 f"daemon: {self.log_text()[-1500:]}")
+        return run
+
+    def ok(self, *arguments, **options):
+        """Standard output of a command line that must succeed, without the last newline."""
+        out = self.cli(*arguments, check=0, **options).stdout
+        return out.rstrip("\n") if isinstance(out, str) else out
+
+    def docker(self, *arguments, **options):
+        return self.cli(*arguments, program="docker", **options)
+
+    def inspect(self, name):
+        return json.loads(self.ok("inspect", name))[0]
+
+    def request(self, method, path, body=None, headers=None, timeout=30):
+        """(status, headers, body bytes) of one request to the API."""
+        connection = UnixConnection(self.socket, timeout)
+        try:
+            if isinstance(body, (dict, list)):
+                body = json.dumps(body).encode()
+            sent = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, body=body, headers={**sent, **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def import_image(self, rootfs, name, changes=()):
+        arguments = [word for change in changes for word in ("--change", change)]
+        return self.ok("import", *arguments, "-", name, stdin=rootfs, text=False, timeout=120)
+
+    def import_busybox(self, name="busybox:latest"):
+        return self.import_image(busybox_rootfs(), name, ['CMD ["/bin/sh"]', "ENV PATH=/bin:/usr/bin"])
+
+    # -- processes of this engine
+    def processes(self, program):
+        """pids of this engine's processes that run BIN/program (by /proc/PID/exe or comm)."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{entry}/comm", encoding="utf-8") as file:
+                    comm = file.read().strip()
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    arguments = file.read().split(b"\0")
+                name = os.path.basename(arguments[0].decode(errors="replace")) if arguments[0] else comm
+                if name.startswith(program) or comm.startswith(program[:15]):
+                    if self.process is not None and self.belongs(int(entry)):
+                        found.append(int(entry))
+        return found
+
+    def belongs(self, pid):
+        """Is `pid` ours: a descendant of the daemon, or a process whose arguments or open files lie in our folder?"""
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if self.folder.encode() in file.read():
+                    return True
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}").startswith(self.folder):
+                        return True
+            parent = pid
+            while parent > 1:
+                if self.process and parent == self.process.pid:
+                    return True
+                parent = parent_of(parent)
+        return False
+
+    def monitor_of(self, container):
+        """pid of the monitor: the parent of the container's init."""
+        return parent_of(self.inspect(container)["State"]["Pid"])
+
+    # -- the end
+    def leftovers(self):
+        """What this engine left on the host, as sentences; [] when it cleaned up."""
+        found = [f"process {pid}: {text}" for pid, text in processes_mentioning(self.folder).items()]
+        found += [f"process {pid} in our cgroup: {text}" for pid, text in processes_mentioning(self.tag).items()]
+        found += [f"mount {text}" for text in mounts_mentioning(self.folder)]
+        found += [f"link {text}" for text in links_named(self.tag)]
+        found += [f"nft {text}" for text in nft_tables_named(self.tag)]
+        found += [f"cgroup {text}" for text in cgroups_named(self.tag)]
+        for kind in ("containers",):
+            folder = os.path.join(self.exec_root, kind)
+            with contextlib.suppress(OSError):
+                found += [f"file {os.path.join(folder, name)}" for name in os.listdir(folder)]
+        return sorted(set(found))
+
+    def close(self):
+        """Ends everything that belongs to this engine, whatever state it is in. Safe to repeat."""
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(Exception):
+                ids = self.cli("ps", "-aq", timeout=20).stdout.split()
+                if ids:
+                    self.cli("rm", "-f", "-v", *ids, timeout=60)
+            with contextlib.suppress(Exception):
+                self.stop()
+            with contextlib.suppress(Exception):
+                self.process.kill()
+                self.process.wait()
+        for _ in range(3):
+            victims = {**processes_mentioning(self.folder), **processes_mentioning(self.tag)}
+            for pid in victims:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            if not victims:
+                break
+            time.sleep(0.05)
+        for line in reversed(mounts_mentioning(self.folder)):
+            subprocess.run(["umount", "-l", line.split()[4]], capture_output=True, check=False)
+        for name in links_named(self.tag):
+            subprocess.run(["ip", "link", "delete", name.split("@")[0]], capture_output=True, check=False)
+        for line in nft_tables_named(self.tag):
+            subprocess.run(["nft", "delete", *line.split()], capture_output=True, check=False)
+        for path in sorted(cgroups_named(self.tag), key=len, reverse=True):
+            for folder, _, _ in os.walk(path, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+class EngineTest(unittest.TestCase):
+    """One engine for the tests of a class, with `busybox` in it; at the end nothing of it may be left on the host."""
+
+    engine = None
+    engine_options = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.engine = Engine(options=cls.engine_options)
+        try:
+            cls.engine.start()
+            cls.engine.import_busybox()
+        except BaseException:
+            cls.engine.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            ids = cls.engine.cli("ps", "-aq").stdout.split()
+            if ids:
+                cls.engine.cli("rm", "-f", "-v", *ids)
+            status = cls.engine.stop()
+            left = cls.engine.leftovers()
+            assert status == 0, f"caissond ended with {status}:\n{cls.engine.log_text()[-2000:]}"
+            assert not left, "left on the host:\n" + "\n".join(left)
+        finally:
+            cls.engine.close()
+
+    def name(self):
+        """A fresh container name; the container is removed after the test."""
+        name = f"{self._testMethodName[5:35].rstrip('_')}-{random.SystemRandom().randrange(16**4):04x}"
+        self.addCleanup(lambda: self.engine.cli("rm", "-f", "-v", name))
+        return name
+
+    def run_detached(self, *arguments, command=("sleep", "1000"), image="busybox"):
+        name = self.name()
+        self.engine.ok("run", "-d", "--name", name, *arguments, image, *command)
+        return name
+
+
+def main():
+    """Runs the calling file's tests. Exit code 77 when every test was skipped; each skip is printed with its reason."""
+    reason = why_not()
+    if reason:
+        print(f"SKIPPED: {os.path.basename(sys.argv[0])}: {reason}")
+        sys.exit(77)
+    program = unittest.main(exit=False, module="__main__")
+    result = program.result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    sys.exit(77 if result.testsRun and len(result.skipped) >= result.testsRun else 0)
