@@ -56,6 +56,7 @@ struct StartRequest {
   LogPolicy log;
   bool open_stdin = false;               ///< keep a pipe to stdin; otherwise /dev/null
   bool stdin_once = false;               ///< close stdin after the first attached client's EOF
+  bool use_init = false;                 ///< our init is pid 1 and reaps; the program is its child (docker's --init)
   UniqueFd user_namespace;               ///< from make_namespaces(); none: the host's (--userns=host)
   UniqueFd network_namespace;            ///< none: as spec.namespaces says
   std::vector<AttachRequest> attached;   ///< clients that attached before the start; they miss no byte
