@@ -212,11 +212,22 @@ struct Spec {
   [[nodiscard]] const Namespace* find_namespace(NamespaceType type) const;
 };
 
-/// Reads config.json. Unknown properties are ignored, wrong types and values are refused with their JSON path.
-/// Errors: invalid.
+/// Reads config.json. Unknown properties are ignored; wrong types, wrong values and properties this build cannot honour are
+/// refused with their JSON path: a limit that is silently dropped is worse than a container that does not start.
+/// Errors: invalid, unsupported.
 Result<Spec> parse_spec(std::string_view text);
+/// A process object alone, as `exec --process FILE` takes it. Errors: as parse_spec.
+Result<Process> parse_process(std::string_view text);
+/// A resources object alone, as `update --resources FILE` takes it. Errors: as parse_spec.
+Result<Resources> parse_resources(std::string_view text);
 /// The way back, for `caisson-runtime spec` and for tests that compare.
 json::value to_json(const Spec& spec);
+json::value to_json(const Process& process);
+/// linux.seccomp alone, or docker's profile file of the same shape. Errors: as parse_spec.
 Result<SeccompProfile> parse_seccomp_profile(std::string_view text);
+/// What parse_spec checks beyond types, for specs that were built in code. Errors: invalid, with the JSON path.
+Status check_spec(const Spec& spec);
+Status check_process(const Process& process, std::string_view path);
+std::string_view to_string(NamespaceType type);
 
 }  // namespace caisson::runtime

@@ -1,0 +1,304 @@
+// LaunchPlan: everything the launcher and the container's first process must do, worked out beforehand from the
+// configuration. Pure data: it is golden-tested, and travels as bytes from the daemon to the launcher.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "linux/cgroup.hpp"
+#include "linux/mount.hpp"
+#include "linux/seccomp.hpp"
+#include "runtime/plan_codec.hpp"
+#include "runtime/spec.hpp"
+
+namespace caisson::runtime {
+
+/// What a plan may assume about the machine. Read once by read_host_facts(); tests write their own.
+struct HostFacts {
+  bool is_privileged = true;           ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
+  bool may_raise_rlimits = true;       ///< CAP_SYS_RESOURCE there
+  std::vector<std::uint64_t> hard_rlimits;  ///< ours, by resource number; empty: not known, nothing is clamped
+  std::uint32_t last_capability = 40;
+  std::uint64_t our_bounding_set = ~0ULL;
+  bool cgroup_unified = false;         ///< pure cgroup v2
+  std::vector<std::string> cgroup_v1_mounts;  ///< names below /sys/fs/cgroup, "cpu", "systemd"; empty on pure v2
+  bool has_apparmor = false;
+  bool has_selinux = false;
+};
+Result<HostFacts> read_host_facts();
+
+struct PlanOptions {
+  bool clamp_rlimits = false;     ///< warn and clamp instead of failing where the kernel would refuse
+  bool use_init = false;          ///< our init as pid 1, the program as its child (--init)
+  bool check_program_early = false;  ///< look the program up before the exec fifo (create), not at exec
+  bool new_session_keyring = true;
+  bool no_pivot = false;          ///< MS_MOVE and chroot, for roots on a ramfs
+  std::string bundle;             ///< relative mount sources and root.path start here
+  std::optional<linux::Overlay> rootfs;  ///< instead of root.path
+  bool has_user_namespace = false;     ///< a descriptor will be given, whatever the spec says
+  bool has_network_namespace = false;
+};
+
+enum class MountKind : std::uint8_t {
+  bind,          ///< a clone of a host tree, made before the child exists
+  filesystem,    ///< a new superblock, made by the child inside its namespaces
+  device_folder, ///< our own tmpfs with device nodes, made by the host side
+  cgroup_v1,     ///< a tmpfs with one bind per hierarchy
+  remount,       ///< new attributes for what is mounted there already
+};
+
+struct PlanOption {
+  std::string key;
+  std::string value;
+  bool is_flag = false;
+};
+template <class C>
+void visit(C& c, PlanOption& o) {
+  c(o.key);
+  c(o.value);
+  c(o.is_flag);
+}
+
+struct PlanMount {
+  MountKind kind = MountKind::bind;
+  std::string type;
+  std::string source;       ///< bind of type "cgroup": empty, the launcher fills in the container's own cgroup
+  std::string destination;  ///< absolute, inside the root
+  bool recursive = false;   ///< of a bind
+  std::uint64_t attr_set = 0;   ///< MOUNT_ATTR_*
+  std::uint64_t attr_clear = 0;
+  std::uint64_t recursive_attr_set = 0;  ///< with AT_RECURSIVE (rro and the like)
+  std::uint64_t recursive_attr_clear = 0;
+  std::uint64_t propagation = 0;         ///< MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: as it comes
+  bool propagation_recursive = false;
+  bool no_symlink_target = false;        ///< /proc, /sys and /dev must not be symbolic links (CVE-2019-19921, CVE-2026-41579)
+  bool id_mapped = false;
+  bool id_mapped_recursive = false;
+  linux::IdMap id_map;                   ///< empty with id_mapped: the container's own map
+  std::vector<PlanOption> options;       ///< for fsconfig(2)
+  std::vector<std::string> folders;      ///< device_folder: made inside it for later mounts; cgroup_v1: the hierarchies
+};
+template <class C>
+void visit(C& c, PlanMount& m) {
+  c(m.kind);
+  c(m.type);
+  c(m.source);
+  c(m.destination);
+  c(m.recursive);
+  c(m.attr_set);
+  c(m.attr_clear);
+  c(m.recursive_attr_set);
+  c(m.recursive_attr_clear);
+  c(m.propagation);
+  c(m.propagation_recursive);
+  c(m.no_symlink_target);
+  c(m.id_mapped);
+  c(m.id_mapped_recursive);
+  c(m.id_map);
+  c(m.options);
+  c(m.folders);
+}
+
+struct PlanDevice {
+  std::string path;
+  std::uint32_t mode = 0;  ///< with S_IFCHR, S_IFBLK or S_IFIFO
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+  std::uint32_t uid = 0;   ///< inside
+  std::uint32_t gid = 0;
+};
+template <class C>
+void visit(C& c, PlanDevice& d) {
+  c(d.path);
+  c(d.mode);
+  c(d.major);
+  c(d.minor);
+  c(d.uid);
+  c(d.gid);
+}
+
+struct PlanRlimit {
+  std::uint32_t resource = 0;
+  std::uint64_t soft = 0;
+  std::uint64_t hard = 0;
+  bool raises_hard = false;  ///< must be set with the host's privilege
+};
+template <class C>
+void visit(C& c, PlanRlimit& r) {
+  c(r.resource);
+  c(r.soft);
+  c(r.hard);
+  c(r.raises_hard);
+}
+
+struct PlanSysctl {
+  std::string path;  ///< "net/ipv4/ip_forward", below /proc/sys
+  std::string value;
+};
+template <class C>
+void visit(C& c, PlanSysctl& s) {
+  c(s.path);
+  c(s.value);
+}
+
+/// A namespace to enter. An empty path stands for the descriptor that comes beside the plan.
+struct PlanJoin {
+  std::uint64_t flag = 0;  ///< CLONE_NEWNET and the like
+  std::string path;
+};
+template <class C>
+void visit(C& c, PlanJoin& j) {
+  c(j.flag);
+  c(j.path);
+}
+
+struct PlanCapabilities {
+  std::uint64_t bounding = 0;
+  std::uint64_t effective = 0;
+  std::uint64_t permitted = 0;
+  std::uint64_t inheritable = 0;
+  std::uint64_t ambient = 0;
+};
+template <class C>
+void visit(C& c, PlanCapabilities& p) {
+  c(p.bounding);
+  c(p.effective);
+  c(p.permitted);
+  c(p.inheritable);
+  c(p.ambient);
+}
+
+/// What a process needs, whether it is the container's first or one of exec's.
+struct ProcessPlan {
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::string cwd = "/";
+  bool terminal = false;
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;
+  bool set_groups = true;       ///< false where the user namespace denies setgroups
+  std::uint32_t umask = 0022;
+  PlanCapabilities capabilities;
+  std::vector<PlanRlimit> rlimits;
+  bool no_new_privileges = false;
+  bool set_oom_score = false;
+  std::int32_t oom_score_adj = 0;
+  std::string apparmor_profile;
+  std::string selinux_label;
+  std::vector<sock_filter> seccomp;
+  std::uint32_t seccomp_flags = 0;
+  bool use_init = false;
+  bool check_program_early = false;
+  bool find_home = false;       ///< HOME is unset: the child takes it from the container's /etc/passwd
+  bool new_session_keyring = true;
+};
+template <class C>
+void visit(C& c, ProcessPlan& p) {
+  c(p.args);
+  c(p.env);
+  c(p.cwd);
+  c(p.terminal);
+  c(p.rows);
+  c(p.columns);
+  c(p.uid);
+  c(p.gid);
+  c(p.groups);
+  c(p.set_groups);
+  c(p.umask);
+  c(p.capabilities);
+  c(p.rlimits);
+  c(p.no_new_privileges);
+  c(p.set_oom_score);
+  c(p.oom_score_adj);
+  c(p.apparmor_profile);
+  c(p.selinux_label);
+  c(p.seccomp);
+  c(p.seccomp_flags);
+  c(p.use_init);
+  c(p.check_program_early);
+  c(p.find_home);
+  c(p.new_session_keyring);
+}
+
+struct LaunchPlan {
+  ProcessPlan process;
+  // root
+  std::optional<linux::Overlay> overlay;
+  std::string root_path;           ///< without overlay
+  bool root_readonly = false;
+  std::uint64_t root_propagation = 0;   ///< MS_*; 0: private
+  bool root_propagation_recursive = true;
+  bool no_pivot = false;
+  // namespaces
+  std::uint64_t clone_flags = 0;   ///< new ones; CLONE_NEWUSER is never among them, it is made before
+  bool new_cgroup_namespace = false;  ///< unshared by the child, once it is in its cgroup
+  bool new_user_namespace = false;    ///< from id_map, when no descriptor is given
+  bool in_user_namespace = false;     ///< of its own, new or joined
+  linux::IdMap id_map;
+  std::vector<PlanJoin> joins;
+  // content
+  std::vector<PlanMount> mounts;
+  std::vector<PlanDevice> devices;
+  std::vector<std::string> masked_paths;
+  std::vector<std::string> readonly_paths;
+  std::vector<PlanSysctl> sysctls;
+  std::string hostname;
+  std::string domainname;
+  // cgroup
+  std::string cgroups_path;        ///< empty: none of its own
+  linux::CgroupLimits limits;
+  std::vector<std::string> warnings;
+};
+template <class C>
+void visit(C& c, LaunchPlan& p) {
+  c(p.process);
+  c(p.overlay);
+  c(p.root_path);
+  c(p.root_readonly);
+  c(p.root_propagation);
+  c(p.root_propagation_recursive);
+  c(p.no_pivot);
+  c(p.clone_flags);
+  c(p.new_cgroup_namespace);
+  c(p.new_user_namespace);
+  c(p.in_user_namespace);
+  c(p.id_map);
+  c(p.joins);
+  c(p.mounts);
+  c(p.devices);
+  c(p.masked_paths);
+  c(p.readonly_paths);
+  c(p.sysctls);
+  c(p.hostname);
+  c(p.domainname);
+  c(p.cgroups_path);
+  c(p.limits);
+  c(p.warnings);
+}
+
+/// Turns a configuration into a plan. Pure: asks the machine nothing but what `facts` says.
+/// Errors: invalid or unsupported, with the JSON path.
+Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const PlanOptions& options);
+
+/// The same for one more process in a running container. `container` gives seccomp and what exec inherits.
+/// Errors: as compute_plan.
+Result<ProcessPlan> compute_process_plan(const Process& process, const std::optional<SeccompProfile>& seccomp,
+                                         const HostFacts& facts, const PlanOptions& options, std::vector<std::string>& warnings);
+
+/// One mount of the configuration; `index` is only for error texts. Exposed for tests. Errors: as compute_plan.
+Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const LaunchPlan& plan, const HostFacts& facts, const PlanOptions& options);
+
+/// linux.resources as the cgroup code wants them. Errors: invalid.
+Result<linux::CgroupLimits> plan_limits(const Resources& resources);
+
+/// The compiled form of a profile, from a cache of this process when the same profile was compiled before (compiling takes
+/// longer than everything else in a start). Thread-safe. Errors: invalid, unsupported.
+Result<linux::SeccompProgram> compile_profile(const SeccompProfile& profile);
+
+}  // namespace caisson::runtime
