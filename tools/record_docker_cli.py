@@ -109,6 +109,33 @@ dashdash: create --name x -- img --opt
 joined_short: create -p80:80 -eA=1 -itu root img
 digest: create img@sha256:0123456789012345678901234567890123456789012345678901234567890123
 registry: create localhost:5000/a/b:1
+network_bridge: create --network bridge --ip 172.17.0.9 img
+network_host_ip: create --network host --ip 1.2.3.4 img
+network_mac: create --network n1 --mac-address 02:42:ac:11:00:02 img
+network_links: create --link a:b --network n1 img
+network_container_mac: create --network container:x --mac-address 02:42:ac:11:00:02 img
+volume_odd: create -v /a:/b:foo -v ab:cd:e:f img
+tmpfs_odd: create --tmpfs '' --tmpfs /x:a:b img
+log_opt_bare: create --log-opt a img
+annotation_bare: create --annotation a img
+restart_count: create --restart always:3 img
+capabilities_all: create --cap-add foo --cap-add all --cap-add foo --cap-add BAR img
+link_empty_name: create --link :a img
+volumes_from_empty: create --volumes-from '' img
+cidfile: create --cidfile cid img
+ipc_unknown: create --ipc foo img
+mount_image: create --mount type=image,source=i,target=/x img
+mount_quoted: create --mount '"type=bind","source=/a,b",target=/x' img
+mount_consistency: create --mount type=bind,src=/h,dst=/c,consistency=cached img
+mount_recursive_writable: create --mount type=bind,src=/h,dst=/c,readonly,bind-recursive=writable img
+ulimit_twice: create --ulimit nofile=1 --ulimit nofile=2:3 img
+publish_sorted: create -p 9000:9000 -p 80:80 --expose 80 img
+stop_timeout_zero: create --stop-timeout 0 img
+empty_entrypoint_only: create --entrypoint '' img
+swappiness_zero: create --memory-swappiness 0 img
+attach_all: create -a STDIN -a STDOUT -a STDERR img
+run_detached: run -d --name x img
+run_detached_interactive: run -dit img sh
 """
 
 OTHER = """

@@ -1,0 +1,132 @@
+"""Other engines on this machine, private to a test or benchmark: a dockerd in a network namespace of its own, podman and skopeo with own stores."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import caisson
+from caisson import wait_until
+
+
+class PrivateDockerd:
+    """dockerd with its own network namespace, folders, socket and cgroup parent (it would else delete the host's docker0)."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "docker-")
+        self.namespace = "cstd" + os.path.basename(self.folder)[-4:].replace("_", "x")
+        self.host = f"unix://{self.folder}/docker.sock"
+        self.process = None
+
+    @staticmethod
+    def why_not():
+        if not shutil.which("dockerd") or not shutil.which("docker"):
+            return "needs docker.io: tools/dependencies peers"
+        return None
+
+    def __enter__(self):
+        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
+        subprocess.run(["ip", "-n", self.namespace, "link", "set", "lo", "up"], check=True)
+        config = os.path.join(self.folder, "empty.json")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write("{}")
+        self.log_path = os.path.join(self.folder, "dockerd.log")
+        # `ip netns exec` would remount /sys and hide the cgroups; nsenter does not.
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.namespace}", "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
+                 "--pidfile", f"{self.folder}/pid", "-H", self.host, "--cgroup-parent", "/" + self.namespace, "--config-file", config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+        def answers():
+            if self.process.poll() is not None:
+                with open(self.log_path, encoding="utf-8", errors="replace") as file:
+                    raise AssertionError("dockerd ended: " + file.read()[-2000:])
+            return self.docker("version").returncode == 0
+
+        try:
+            wait_until(answers, "dockerd answers", 60)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def environment(self):
+        return {**os.environ, "DOCKER_HOST": self.host, "DOCKER_CONFIG": self.folder, "HOME": self.folder}
+
+    def docker(self, *arguments, stdin=None, timeout=120, check=None):
+        options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        run = subprocess.run(["docker", *arguments], capture_output=True, timeout=timeout, env=self.environment(), check=False, **options)
+        if check is not None and run.returncode != check:
+            raise AssertionError(f"docker {' '.join(arguments)} ended with {run.returncode}: {run.stderr.decode(errors='replace')}")
+        return run
+
+    def pids(self):
+        """dockerd and its containerd."""
+        return [self.process.pid, *[pid for pid, text in caisson.processes_mentioning(self.folder).items() if pid != self.process.pid]]
+
+    def __exit__(self, *_):
+        with contextlib.suppress(Exception):
+            ids = self.docker("ps", "-aq").stdout.decode().split()
+            if ids:
+                self.docker("rm", "-f", *ids)
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+            self.process.kill()
+            self.process.wait()
+        for pid in caisson.processes_mentioning(self.folder):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        for line in reversed(caisson.mounts_mentioning(self.folder)):
+            subprocess.run(["umount", "-l", line.split()[4]], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "delete", self.namespace], capture_output=True, check=False)
+        for path in sorted(caisson.cgroups_named(self.namespace), key=len, reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PrivatePodman:
+    """podman with its own store, runtime folder and configuration; cgroupfs and runc, which also work under hybrid cgroups."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "podman-")
+        with open(os.path.join(self.folder, "containers.conf"), "w", encoding="utf-8") as file:
+            # Without CAP_SYS_RESOURCE the hard limits cannot be raised; podman's defaults would fail.
+            file.write('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
+
+    @staticmethod
+    def why_not():
+        return None if shutil.which("podman") else "needs podman: tools/dependencies peers"
+
+    def command(self, *arguments):
+        runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
+        return ["podman", "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run", "--tmpdir", f"{self.folder}/tmp", "--storage-driver", "overlay",
+                "--cgroup-manager", "cgroupfs", "--events-backend", "none", *runtime, *arguments]
+
+    def environment(self):
+        return {**os.environ, "CONTAINERS_CONF": os.path.join(self.folder, "containers.conf"), "HOME": self.folder}
+
+    def podman(self, *arguments, stdin=None, timeout=120, check=None):
+        options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        run = subprocess.run(self.command(*arguments), capture_output=True, timeout=timeout, env=self.environment(), check=False, **options)
+        if check is not None and run.returncode != check:
+            raise AssertionError(f"podman {' '.join(arguments)} ended with {run.returncode}: {run.stderr.decode(errors='replace')}")
+        return run
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(Exception):
+            self.podman("rm", "-af")
+        for pid in caisson.processes_mentioning(self.folder):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        for line in reversed(caisson.mounts_mentioning(self.folder)):
+            subprocess.run(["umount", "-l", line.split()[4]], capture_output=True, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
