@@ -27,6 +27,7 @@ struct FdMapping {
 
 struct ProcessRequest {
   std::string path;                ///< absolute; not searched
+  int exe_fd = -1;                 ///< instead of `path`: a descriptor of the program (borrowed; O_PATH will do; no script)
   std::vector<std::string> argv;   ///< argv[0] included
   std::vector<std::string> env;    ///< "NAME=value"; nothing is inherited
   std::string cwd;                 ///< empty: ours
