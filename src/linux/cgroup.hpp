@@ -100,7 +100,9 @@ struct CgroupWrite {
   std::string controller;
   std::string file;
   std::string value;
-  bool optional = false;  ///< a missing file is passed over (.rsvd variants, io.bfq.weight before io.weight)
+  std::string else_file;   ///< written with else_value instead when `file` is missing (io.weight for io.bfq.weight)
+  std::string else_value;
+  bool optional = false;   ///< a missing file is passed over (the .rsvd variants)
   bool operator==(const CgroupWrite&) const = default;
 };
 /// Pure: the writes for v2, in order. Errors: invalid (swap below limit), unsupported (realtime on v2).
@@ -182,7 +184,7 @@ enum class FreezeState : std::uint8_t { thawed, freezing, frozen };
 class Cgroup {
  public:
   /// Makes "PATH" in every hierarchy (missing parents too, with their controllers enabled; on v1 with cpuset copied from
-  /// the parent). PATH: absolute = below the mount points; relative = below our own cgroup. Without ".." or "//".
+  /// the parent). PATH: absolute = below the mount points; relative = below our own cgroup of each hierarchy. Without ".." or "//".
   /// Errors: invalid (path), conflict (exists and holds processes or is frozen), denied, unavailable.
   /// On failure everything made is removed again.
   static Result<Cgroup> create(std::shared_ptr<const CgroupLayout> layout, std::string_view path);
@@ -192,8 +194,10 @@ class Cgroup {
   Cgroup(Cgroup&&) noexcept = default;
   Cgroup& operator=(Cgroup&&) noexcept = default;
 
-  /// The absolute path below each mount point.
+  /// As it was given to create or open.
   [[nodiscard]] const std::string& path() const { return path_; }
+  /// The directory in one hierarchy of layout(), as a path of this mount namespace.
+  [[nodiscard]] const std::string& directory(std::size_t hierarchy) const { return directories_[hierarchy]; }
   [[nodiscard]] const CgroupLayout& layout() const { return *layout_; }
   [[nodiscard]] bool exists() const;
 
@@ -218,9 +222,18 @@ class Cgroup {
   Status remove(int timeout_ms = 10000);
 
  private:
-  Cgroup(std::shared_ptr<const CgroupLayout> layout, std::string path) : layout_(std::move(layout)), path_(std::move(path)) {}
+  Cgroup(std::shared_ptr<const CgroupLayout> layout, std::string path, std::vector<std::string> directories)
+      : layout_(std::move(layout)), path_(std::move(path)), directories_(std::move(directories)) {}
+  [[nodiscard]] const std::string* v2_directory() const;
+  /// The directory of the hierarchy with this v1 controller; nullptr when it is not on v1.
+  [[nodiscard]] const std::string* v1_directory(std::string_view controller) const;
+  [[nodiscard]] const std::string& process_directory() const;
+  [[nodiscard]] Status offers_v2(std::string_view controller) const;
+  Status apply_devices(const CgroupLimits& limits);
+  Status apply_unified(const CgroupLimits& limits);
   std::shared_ptr<const CgroupLayout> layout_;
   std::string path_;
+  std::vector<std::string> directories_;  ///< beside layout_->hierarchies
 };
 
 /// The path of a process in each hierarchy, by controller list ("cpu,cpuacct"; "" for v2). pid 0: ours.

@@ -1,0 +1,289 @@
+// A cgroup as directories: made in every hierarchy or in none, joined, listed, removed.
+#include "linux/cgroup.hpp"
+
+#include <algorithm>
+
+#include "base/strings.hpp"
+#include "linux/cgroup_files.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::linux {
+
+using detail::child_cgroups;
+using detail::read_cgroup_file;
+
+namespace {
+
+Status check_path(std::string_view path) {
+  auto refuse = [&](std::string_view why) {
+    return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL);
+  };
+  if (path.empty() || path == "/") return refuse("it must name a cgroup below the root");
+  if (path.find('\0') != std::string_view::npos || path.find('\n') != std::string_view::npos)
+    return refuse("a NUL or a newline inside");
+  const std::string_view inner = path.starts_with('/') ? path.substr(1) : path;
+  for (std::string_view part : split(inner, '/'))
+    if (part.empty() || part == "." || part == "..") return refuse("empty parts, \".\" and \"..\" are not allowed");
+  return {};
+}
+
+/// Where `path` of /proc/PID/cgroup lies below a mount that may show only a part of the hierarchy.
+std::string below_root(std::string_view path, const std::string& root) {
+  if (root != "/" && path.starts_with(root)) path.remove_prefix(root.size());
+  return path == "/" ? std::string() : std::string(path);
+}
+
+std::string own_path(const CgroupHierarchy& hierarchy, const std::map<std::string, std::string>& own) {
+  const auto found = own.find(hierarchy.is_v2 ? std::string() : join(hierarchy.controllers, ","));
+  if (found != own.end()) return below_root(found->second, hierarchy.root);
+  // The two files may list controllers of one hierarchy in different order.
+  for (const auto& [controllers, path] : own)
+    for (std::string_view name : split(controllers, ','))
+      if (!hierarchy.controllers.empty() && !hierarchy.is_v2 && name == hierarchy.controllers.front())
+        return below_root(path, hierarchy.root);
+  return {};
+}
+
+Result<std::vector<std::string>> directories_of(const CgroupLayout& layout, std::string_view path) {
+  TRY_PLAIN(check_path(path));
+  std::vector<std::string> out;
+  const bool absolute = path.starts_with('/');
+  std::map<std::string, std::string> own;
+  if (!absolute) own = TRY(cgroup_of_process(0), "cgroup");
+  for (const CgroupHierarchy& hierarchy : layout.hierarchies)
+    out.push_back(absolute ? concat(hierarchy.mount_point, path)
+                           : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
+  return out;
+}
+
+/// Removes, when it goes, the directories made so far; keep() is the last line of success.
+class MadeDirectories {
+ public:
+  MadeDirectories() = default;
+  MadeDirectories(const MadeDirectories&) = delete;
+  MadeDirectories& operator=(const MadeDirectories&) = delete;
+  ~MadeDirectories() {
+    for (auto path = paths_.rbegin(); path != paths_.rend(); ++path) ignore(rmdir(*path));  // the first error is the one to report
+  }
+  void add(std::string path) { paths_.push_back(std::move(path)); }
+  void keep() { paths_.clear(); }
+
+ private:
+  std::vector<std::string> paths_;
+};
+
+/// v1: a new cpuset is empty, and then nothing can join it; the parent's values are its natural beginning (cpusets(7)).
+Status inherit_cpuset(const std::string& parent, const std::string& directory) {
+  for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
+    const auto mine = read_cgroup_file(directory, file);
+    if (!mine || !trim(*mine).empty()) continue;
+    const auto theirs = read_cgroup_file(parent, file);
+    if (!theirs || trim(*theirs).empty()) continue;
+    TRY(write_kernel_file(concat(directory, '/', file), trim(*theirs)), "cgroup cpuset");
+  }
+  return {};
+}
+
+bool has_cpuset(const CgroupHierarchy& hierarchy) {
+  return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+}
+
+std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
+
+Error directory_error(Error error, const std::string& directory) {
+  const int reason = error.error_number();
+  Error out = Error::from_errno(reason, concat("create cgroup ", directory));
+  if (reason == EACCES || reason == EPERM || reason == EROFS)
+    return std::move(out).with_kind(ErrorKind::denied).with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
+  return out;
+}
+
+/// Makes a missing parent and its missing parents, down from the mount point.
+Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directory, MadeDirectories& made) {
+  const std::string parent = parent_of(directory);
+  if (parent.size() <= hierarchy.mount_point.size()) return {};
+  const auto there = exists(parent);
+  if (there && *there) return {};
+  TRY_PLAIN(make_parents(hierarchy, parent, made));
+  const auto done = mkdir(parent, 0755);
+  if (!done && done.error().error_number() != EEXIST) return directory_error(done.error(), parent);
+  if (done) made.add(parent);
+  if (has_cpuset(hierarchy)) {
+    TRY_PLAIN(inherit_cpuset(parent_of(parent), parent));
+    // Children then begin with our values without a write of ours.
+    ignore(write_kernel_file(parent + "/cgroup.clone_children", "1"));  // only saves time later
+  }
+  return {};
+}
+
+bool lists_all(const std::optional<std::string>& text, const std::vector<std::string>& names) {
+  if (!text) return false;
+  const auto words = split(trim(*text), ' ');
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::find(words.begin(), words.end(), name) != words.end();
+  });
+}
+
+/// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one.
+/// A controller that stays off is reported when a limit asks for it.
+void enable_controllers(const std::string& directory) {
+  const auto available = read_cgroup_file(directory, "cgroup.controllers");
+  if (!available) return;
+  std::vector<std::string> names;
+  for (std::string_view name : split(trim(*available), ' '))
+    if (!name.empty()) names.emplace_back(name);
+  if (names.empty() || lists_all(read_cgroup_file(directory, "cgroup.subtree_control"), names)) return;
+  std::string all;
+  for (const std::string& name : names) all += concat(all.empty() ? "+" : " +", name);
+  const std::string file = directory + "/cgroup.subtree_control";
+  if (write_kernel_file(file, all)) return;
+  for (const std::string& name : names) ignore(write_kernel_file(file, concat('+', name)));  // see above
+}
+
+/// Every directory from the mount point down to the parent of `directory`.
+void enable_above(const CgroupHierarchy& hierarchy, const std::string& directory) {
+  for (std::size_t at = hierarchy.mount_point.size(); at != std::string::npos && at < directory.size();
+       at = directory.find('/', at + 1))
+    enable_controllers(directory.substr(0, at));
+}
+
+/// An existing directory may be taken over only when nothing lives in it.
+Status check_unused(const CgroupHierarchy& hierarchy, const std::string& directory) {
+  const auto pids = TRY_PLAIN(detail::read_cgroup_pids(directory, true));
+  if (!pids.empty())
+    return Error(ErrorKind::conflict, concat("container's cgroup is not empty: ", pids.size(), " process(es) found"), EBUSY);
+  const auto state = read_cgroup_file(directory, hierarchy.is_v2 ? "cgroup.freeze" : "freezer.state");
+  if (state && trim(*state) != "0" && trim(*state) != "THAWED")
+    return Error(ErrorKind::conflict, "container's cgroup unexpectedly frozen", EBUSY);
+  return {};
+}
+
+Status make_directory(const CgroupHierarchy& hierarchy, const std::string& directory, MadeDirectories& made) {
+  auto done = mkdir(directory, 0755);
+  if (!done && done.error().error_number() == ENOENT) {
+    TRY_PLAIN(make_parents(hierarchy, directory, made));
+    done = mkdir(directory, 0755);
+  }
+  if (!done && done.error().error_number() != EEXIST) return directory_error(std::move(done).error(), directory);
+  if (done) made.add(directory);
+  else TRY_PLAIN(check_unused(hierarchy, directory));
+  if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(parent_of(directory), directory));
+  if (!hierarchy.is_v2) return {};
+  if (!hierarchy.controllers.empty() && !lists_all(read_cgroup_file(directory, "cgroup.controllers"), hierarchy.controllers))
+    enable_above(hierarchy, directory);
+  // Below a threaded domain a new cgroup is unusable until it is threaded itself (cgroups(7), "Creating a threaded subtree").
+  const auto type = read_cgroup_file(directory, "cgroup.type");
+  if (type && trim(*type) == "domain invalid")
+    TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
+  return {};
+}
+
+}  // namespace
+
+Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::string_view path) {
+  if (layout->hierarchies.empty())
+    return Error(ErrorKind::unsupported, "cgroups are not available: no hierarchy is mounted", EOPNOTSUPP)
+        .with_hint("mount cgroup2 on /sys/fs/cgroup");
+  auto directories = TRY_PLAIN(directories_of(*layout, path));
+  MadeDirectories made;
+  for (std::size_t i = 0; i < directories.size(); ++i)
+    TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
+  made.keep();
+  return Cgroup(std::move(layout), std::string(path), std::move(directories));
+}
+
+Result<Cgroup> Cgroup::open(std::shared_ptr<const CgroupLayout> layout, std::string_view path) {
+  auto directories = TRY_PLAIN(directories_of(*layout, path));
+  return Cgroup(std::move(layout), std::string(path), std::move(directories));
+}
+
+const std::string* Cgroup::v2_directory() const { return layout_->v2() == nullptr ? nullptr : &directories_.back(); }
+
+const std::string* Cgroup::v1_directory(std::string_view controller) const {
+  const CgroupHierarchy* hierarchy = layout_->find(controller);
+  if (hierarchy == nullptr || hierarchy->is_v2) return nullptr;
+  return &directories_[static_cast<std::size_t>(hierarchy - layout_->hierarchies.data())];
+}
+
+/// The one directory that is asked for processes: v2's, which is race-free, or else the freezer's, which kill_all freezes.
+const std::string& Cgroup::process_directory() const {
+  if (const std::string* directory = v2_directory(); directory != nullptr) return *directory;
+  for (const char* controller : {"freezer", "pids", "memory", "cpu"})
+    if (const std::string* directory = v1_directory(controller); directory != nullptr) return *directory;
+  return directories_.front();
+}
+
+bool Cgroup::exists() const {
+  return std::any_of(directories_.begin(), directories_.end(), [](const std::string& directory) {
+    const auto there = linux::exists(directory);
+    return there && *there;
+  });
+}
+
+Result<CgroupHandle> Cgroup::handle() const {
+  CgroupHandle out;
+  for (std::size_t i = 0; i < directories_.size(); ++i) {
+    if (layout_->hierarchies[i].is_v2) {
+      out.v2_dir = TRY(linux::open(directories_[i], O_PATH | O_DIRECTORY), "open cgroup");
+    } else {
+      UniqueFd fd = TRY(linux::open(directories_[i] + "/cgroup.procs", O_WRONLY), "open cgroup");
+      out.v1_procs_fds.push_back(std::move(fd));
+    }
+  }
+  return out;
+}
+
+Status Cgroup::add(int pid) {
+  for (const std::string& directory : directories_) {
+    auto done = write_kernel_file(directory + "/cgroup.procs", concat(pid));
+    if (done) continue;
+    const int reason = done.error().error_number();
+    if (reason == ESRCH) return Error(ErrorKind::not_found, concat("process ", pid, " does not exist"), ESRCH);
+    if (reason == ENOENT) return Error(ErrorKind::not_found, concat("cgroup ", directory, " does not exist"), ESRCH);
+    return Error::from_errno(reason, concat("move process ", pid, " into cgroup ", directory));
+  }
+  return {};
+}
+
+Result<std::vector<int>> Cgroup::pids(bool recursive) const {
+  return TRY(detail::read_cgroup_pids(process_directory(), recursive), "list processes of the cgroup");
+}
+
+namespace {
+
+/// rmdir from the leaves up. True when all of it is gone; false when something is still busy.
+Result<bool> remove_once(const std::string& directory) {
+  const auto done = rmdir(directory);
+  if (done || done.error().error_number() == ENOENT) return true;
+  const int reason = done.error().error_number();
+  if (reason != EBUSY && reason != ENOTEMPTY) return Error::from_errno(reason, concat("remove cgroup ", directory));
+  const auto children = TRY_PLAIN(child_cgroups(directory));
+  if (children.empty()) return false;
+  for (const std::string& child : children)
+    if (!TRY_PLAIN(remove_once(child))) return false;
+  const auto again = rmdir(directory);
+  return again.ok() || again.error().error_number() == ENOENT;
+}
+
+}  // namespace
+
+Status Cgroup::remove(int timeout_ms) {
+  detail::Backoff backoff(timeout_ms);
+  std::vector<std::string> left = directories_;
+  while (true) {
+    std::vector<std::string> busy;
+    for (const std::string& directory : left)
+      if (!TRY_PLAIN(remove_once(directory))) busy.push_back(directory);
+    if (busy.empty()) return {};
+    left = std::move(busy);
+    // A killed process leaves its cgroup a moment after its death is reported; there is no event for v1.
+    if (backoff.wait()) continue;
+    const auto pids = detail::read_cgroup_pids(left.front(), true);
+    return Error(ErrorKind::conflict,
+                 concat("remove cgroup ", left.front(), ": ", pids ? pids->size() : 0, " process(es) still in it"), EBUSY);
+  }
+}
+
+}  // namespace caisson::linux
