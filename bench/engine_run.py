@@ -28,7 +28,7 @@ def main():
         if docker:
             commands["docker"] = (["docker"], docker.environment())
         if podman:
-            commands["podman"] = (podman.argv(), podman.environment())
+            commands["podman"] = (podman.command(), podman.environment())
         for network in ([], ["--network", "none"]):
             contenders = [measure.Contender(name, [*argv, "run", "--rm", *network, "busybox", "true"], env=env) for name, (argv, env) in commands.items()]
             measure.in_turns(contenders, options.rounds)

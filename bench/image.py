@@ -74,7 +74,7 @@ def main():
     podman = None
     try:
         try:
-            podman = engines.Podman()
+            podman = engines.podman()
         except RuntimeError as reason:
             print(f"podman left out: {reason}")
         layer = make_layer(options.source, 200 << 20)
@@ -101,7 +101,7 @@ def main():
                 mine.append(cpu_of(ours.process.pid) - before + client)
                 ours.cli("rmi", "bench:1", check=0)
                 if podman:
-                    theirs.append(timed(podman.argv("load", "-i", path), env=podman.environment(), stderr=subprocess.DEVNULL))
+                    theirs.append(timed(podman.command("load", "-i", path), env=podman.environment(), stderr=subprocess.DEVNULL))
                     podman.podman("rmi", "bench:1")
             kind = "gzip" if compressed else "uncompressed"
             median = lambda values: sorted(values)[len(values) // 2]

@@ -49,7 +49,7 @@ class PrivateDockerd:
         try:
             wait_until(answers, "dockerd answers", 60)
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
         return self
 
@@ -63,11 +63,11 @@ class PrivateDockerd:
             raise AssertionError(f"docker {' '.join(arguments)} ended with {run.returncode}: {run.stderr.decode(errors='replace')}")
         return run
 
-    def pids(self):
-        """dockerd and its containerd."""
-        return [self.process.pid, *[pid for pid, text in caisson.processes_mentioning(self.folder).items() if pid != self.process.pid]]
-
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Ends it and everything it made. Safe to repeat."""
         with contextlib.suppress(Exception):
             ids = self.docker("ps", "-aq").stdout.decode().split()
             if ids:
@@ -95,6 +95,10 @@ class PrivatePodman:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "podman-")
+        # Its bridge and firewall rules go to a network namespace of its own, away from the host's.
+        self.namespace = "cstp" + os.path.basename(self.folder)[-4:].replace("_", "x")
+        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
+        subprocess.run(["ip", "-n", self.namespace, "link", "set", "lo", "up"], check=True)
         with open(os.path.join(self.folder, "containers.conf"), "w", encoding="utf-8") as file:
             # Without CAP_SYS_RESOURCE the hard limits cannot be raised; podman's defaults would fail.
             file.write('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
@@ -105,8 +109,8 @@ class PrivatePodman:
 
     def command(self, *arguments):
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
-        return ["podman", "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run", "--tmpdir", f"{self.folder}/tmp", "--storage-driver", "overlay",
-                "--cgroup-manager", "cgroupfs", "--events-backend", "none", *runtime, *arguments]
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "podman", "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run", "--tmpdir", f"{self.folder}/tmp", "--storage-driver", "overlay",
+                "--network-config-dir", f"{self.folder}/networks", "--cgroup-manager", "cgroupfs", "--events-backend", "none", *runtime, *arguments]
 
     def environment(self):
         return {**os.environ, "CONTAINERS_CONF": os.path.join(self.folder, "containers.conf"), "HOME": self.folder}
@@ -122,8 +126,13 @@ class PrivatePodman:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Ends its containers and removes its store. Safe to repeat."""
         with contextlib.suppress(Exception):
             self.podman("rm", "-af")
+        subprocess.run(["ip", "netns", "delete", self.namespace], capture_output=True, check=False)
         for pid in caisson.processes_mentioning(self.folder):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
