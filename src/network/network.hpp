@@ -22,7 +22,8 @@ struct PortBinding {
   Protocol protocol = Protocol::tcp;
   std::uint16_t container_port = 0;
   std::string host_ip;            ///< "" and "0.0.0.0": every address
-  std::uint16_t host_port = 0;    ///< 0: pick a free one (32768–60999)
+  std::uint16_t host_port = 0;    ///< 0: pick a free one (of the kernel's ephemeral range)
+  std::uint16_t host_port_last = 0;  ///< not 0: pick a free one from host_port to this ("8000-8010:80"); 0 in results
   bool operator==(const PortBinding&) const = default;
 };
 

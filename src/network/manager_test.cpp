@@ -1,0 +1,475 @@
+// Tests of the network manager in a host of its own: a fresh network namespace with a second "outside" host beside it.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <thread>
+
+#include "base/ids.hpp"
+#include "base/strings.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+#include "linux/rtnetlink.hpp"
+#include "linux/socket.hpp"
+#include "linux/spawn.hpp"
+#include "network/bridge.hpp"
+#include "network/network.hpp"
+#include "state/store.hpp"
+
+namespace caisson::network {
+namespace {
+
+using testing::HasSubstr;
+
+/// Runs `body` on a thread that has entered `netns_fd`.
+template <typename Body>
+auto inside(int netns_fd, Body body) -> decltype(body()) {
+  decltype(body()) result{};
+  std::thread([&] {
+    if (::setns(netns_fd, CLONE_NEWNET) == 0) result = body();
+  }).join();
+  return result;
+}
+
+UniqueFd new_netns() {
+  UniqueFd fd;
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) == 0) fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  }).join();
+  return fd;
+}
+
+int run(const std::string& script) {
+  auto output = linux::run_program({"sh", "-c", script});
+  return output ? output->status.exit_code() : -1;
+}
+
+std::string output_of(const std::string& script) {
+  auto output = linux::run_program({"sh", "-c", script});
+  return output ? output->standard_output : output.error().text();
+}
+
+/// A server in a namespace that answers every connection or datagram with its greeting and the client's address.
+class Server {
+ public:
+  Server(int netns_fd, int type, const std::string& address, std::uint16_t port, std::string greeting) : greeting_(std::move(greeting)), type_(type) {
+    std::thread([&] {
+      if (::setns(netns_fd, CLONE_NEWNET) != 0) return;
+      auto socket = linux::socket(AF_INET, type);
+      if (!socket) return;
+      auto where = linux::SocketAddress::parse(address, port);
+      ignore(linux::setsockopt(socket->get(), SOL_SOCKET, SO_REUSEADDR, 1));
+      if (!where || !linux::bind(socket->get(), *where)) return;
+      if (type == SOCK_STREAM && !linux::listen(socket->get())) return;
+      socket_ = std::move(*socket);
+    }).join();
+    if (socket_) worker_ = std::thread([this] { serve(); });
+  }
+  ~Server() {
+    stop_ = true;
+    if (worker_.joinable()) worker_.join();
+  }
+  [[nodiscard]] bool ok() const { return static_cast<bool>(socket_); }
+
+ private:
+  void serve() {
+    while (!stop_) {
+      pollfd entry{socket_.get(), POLLIN, 0};
+      if (::poll(&entry, 1, 20) != 1) continue;
+      sockaddr_storage peer{};
+      socklen_t size = sizeof peer;
+      if (type_ == SOCK_STREAM) {
+        UniqueFd connection(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+        std::string reply = answer(peer);
+        if (connection) ignore(linux::send_all(connection.get(), reply));
+      } else {
+        char buffer[64];
+        if (::recvfrom(socket_.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&peer), &size) < 0) continue;
+        std::string reply = answer(peer);
+        if (::sendto(socket_.get(), reply.data(), reply.size(), 0, reinterpret_cast<sockaddr*>(&peer), size) < 0) continue;
+      }
+    }
+  }
+  [[nodiscard]] std::string answer(const sockaddr_storage& peer) const {
+    sockaddr_in v4{};
+    std::memcpy(&v4, &peer, sizeof v4);
+    return concat(greeting_, " ", linux::to_string(linux::Ipv4{ntohl(v4.sin_addr.s_addr)}));
+  }
+  std::string greeting_;
+  int type_;
+  UniqueFd socket_;
+  std::atomic<bool> stop_ = false;
+  std::thread worker_;
+};
+
+/// What a client in `netns_fd` gets from address:port within 300 ms; "" for nothing, "refused" for a refusal.
+std::string ask(int netns_fd, int type, const std::string& address, std::uint16_t port) {
+  return inside(netns_fd, [&]() -> std::string {
+    UniqueFd socket(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    auto where = linux::SocketAddress::parse(address, port);
+    if (!where) return "bad address";
+    constexpr int patience_ms = 300;
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&where->storage), where->size) != 0 && errno != EINPROGRESS) return "refused";
+    pollfd entry{socket.get(), POLLOUT, 0};
+    if (::poll(&entry, 1, patience_ms) != 1) return "";
+    if (type == SOCK_STREAM && !linux::socket_error(socket.get())) return "refused";
+    if (type == SOCK_DGRAM && ::send(socket.get(), "hello", 5, MSG_NOSIGNAL) < 0) return "refused";
+    entry.events = POLLIN;
+    if (::poll(&entry, 1, patience_ms) != 1) return "";
+    char buffer[256];
+    ssize_t size = ::recv(socket.get(), buffer, sizeof buffer, 0);
+    return size < 0 ? "refused" : std::string(buffer, static_cast<std::size_t>(size));
+  });
+}
+
+class NetworkManagerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root (network namespaces)";
+    if (!linux::find_program("nft", "/usr/sbin:/usr/bin:/sbin:/bin") || !linux::find_program("ip", "/usr/sbin:/usr/bin:/sbin:/bin"))
+      GTEST_SKIP() << "needs the programs nft and ip";
+    original_.reset(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (::unshare(CLONE_NEWNET) != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN (unshare of the network)";
+    host_.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    outside_ = new_netns();
+    char folder[] = "/tmp/caisson-test-network-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    folder_ = folder;
+    ASSERT_EQ(run("ip link set lo up"), 0);
+    // The outside host: 198.51.100.2, we are 198.51.100.1.
+    linux::NetlinkBatch batch;
+    linux::VethPair pair;
+    pair.name = "uplink";
+    pair.peer_name = "eth0";
+    pair.peer_netns_fd = outside_.get();
+    linux::add_veth(batch, pair);
+    auto socket = linux::open_rtnetlink();
+    ASSERT_TRUE(socket.ok());
+    ASSERT_TRUE(socket->execute(batch).ok());
+    ASSERT_EQ(run("ip addr add 198.51.100.1/24 dev uplink && ip route add default via 198.51.100.2"), 0);
+    ASSERT_TRUE(inside(outside_.get(), [] {
+      return run("ip link set lo up && ip addr add 198.51.100.2/24 dev eth0 && ip link set eth0 up && ip route add 172.30.0.0/16 via 198.51.100.1") == 0;
+    }));
+    open_manager();
+  }
+  void TearDown() override {
+    manager_.reset();
+    store_.reset();
+    if (original_) {
+      ASSERT_EQ(::setns(original_.get(), CLONE_NEWNET), 0);
+    }
+    if (!folder_.empty()) run("rm -rf " + folder_);
+  }
+  void open_manager() {
+    manager_.reset();
+    store_.reset();
+    auto opened = state::open_sqlite_store({folder_ + "/state.db"});
+    ASSERT_TRUE(opened.ok()) << opened.error().text();
+    store_ = std::move(opened->store);
+    auto manager = create_network_manager(*store_, options_);
+    ASSERT_TRUE(manager.ok()) << manager.error().text();
+    manager_ = std::move(*manager);
+  }
+  Result<Endpoint> connect(const std::string& id, int netns, const std::vector<std::string>& publish = {}) {
+    ConnectRequest request;
+    request.container_id = id;
+    request.netns_fd = netns;
+    for (const auto& text : publish) {
+      auto bindings = parse_publish(text);
+      EXPECT_TRUE(bindings.ok());
+      request.ports.insert(request.ports.end(), bindings->begin(), bindings->end());
+    }
+    return manager_->connect(request);
+  }
+  [[nodiscard]] static int count_links(const std::string& prefix) {
+    return std::atoi(output_of("ip -o link | grep -c ': " + prefix + "' || true").c_str());
+  }
+  [[nodiscard]] std::size_t count_records() const { return store_->list("network/endpoint/")->size() + store_->list("network/address/")->size(); }
+
+  Options options_ = {.bridge_interface = "testbr0", .subnet = "172.30.0.0/16", .nft_table = "caisson_test", .mtu = 0, .enabled = true};
+  UniqueFd original_;
+  UniqueFd host_;
+  UniqueFd outside_;
+  std::string folder_;
+  std::unique_ptr<state::Store> store_;
+  std::unique_ptr<NetworkManager> manager_;
+};
+
+TEST_F(NetworkManagerTest, an_idle_manager_touches_nothing) {
+  auto networks = manager_->list();
+  ASSERT_TRUE(networks.ok()) << networks.error().text();
+  EXPECT_EQ(networks->size(), 3U);
+  EXPECT_EQ(networks->front().subnets.front().gateway, "172.30.0.1");
+  EXPECT_EQ(manager_->find("none")->driver, "null");
+  EXPECT_EQ(manager_->find(networks->front().id.substr(0, 12))->name, "bridge");
+  EXPECT_EQ(manager_->find("nirvana").error().kind(), ErrorKind::not_found);
+  EXPECT_EQ(count_links("testbr0"), 0);
+  EXPECT_THAT(output_of("nft list tables"), testing::Not(HasSubstr("caisson_test")));
+}
+
+TEST_F(NetworkManagerTest, a_container_gets_address_route_and_loopback) {
+  UniqueFd container = new_netns();
+  auto endpoint = connect("c1", container.get());
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_EQ(endpoint->ipv4, "172.30.0.2");
+  EXPECT_EQ(endpoint->gateway, "172.30.0.1");
+  EXPECT_EQ(endpoint->mac, "02:42:ac:1e:00:02");
+  std::string seen = inside(container.get(), [] { return output_of("ip addr; ip route"); });
+  EXPECT_THAT(seen, HasSubstr("inet 127.0.0.1/8"));
+  EXPECT_THAT(seen, HasSubstr("inet 172.30.0.2/16"));
+  EXPECT_THAT(seen, HasSubstr("default via 172.30.0.1 dev eth0"));
+  EXPECT_THAT(seen, HasSubstr("02:42:ac:1e:00:02"));
+  EXPECT_THAT(seen, testing::Not(HasSubstr("fe80:")));
+  EXPECT_EQ(connect("c1", container.get()).error().kind(), ErrorKind::conflict);
+}
+
+TEST_F(NetworkManagerTest, a_published_tcp_port_is_reached_from_everywhere) {
+  UniqueFd web = new_netns();
+  UniqueFd other = new_netns();
+  auto endpoint = connect("web", web.get(), {"8080:80"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  ASSERT_TRUE(connect("other", other.get()).ok());
+  Server server(web.get(), SOCK_STREAM, "0.0.0.0", 80, "web");
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "127.0.0.1", 8080), "web 172.30.0.1");
+  EXPECT_THAT(ask(host_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("web"));
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "172.30.0.2", 80), "web 172.30.0.1");
+  EXPECT_EQ(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), "web 198.51.100.2") << "the client's address must be seen";
+  EXPECT_THAT(ask(other.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("web")) << "from another container through the host";
+  EXPECT_THAT(ask(other.get(), SOCK_STREAM, "172.30.0.1", 8080), HasSubstr("web"));
+  EXPECT_EQ(ask(other.get(), SOCK_STREAM, "172.30.0.2", 80), "web 172.30.0.3") << "container to container";
+  EXPECT_THAT(ask(web.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("web")) << "hairpin: from itself through the host";
+}
+
+TEST_F(NetworkManagerTest, a_published_udp_port_is_reached_and_an_address_restricts_it) {
+  UniqueFd dns = new_netns();
+  ASSERT_TRUE(connect("dns", dns.get(), {"5353:53/udp", "127.0.0.1:5454:54/udp"}).ok());
+  Server open_server(dns.get(), SOCK_DGRAM, "0.0.0.0", 53, "open");
+  Server local_server(dns.get(), SOCK_DGRAM, "0.0.0.0", 54, "local");
+  ASSERT_TRUE(open_server.ok() && local_server.ok());
+  EXPECT_THAT(ask(host_.get(), SOCK_DGRAM, "127.0.0.1", 5353), HasSubstr("open"));
+  EXPECT_THAT(ask(outside_.get(), SOCK_DGRAM, "198.51.100.1", 5353), HasSubstr("open"));
+  EXPECT_THAT(ask(host_.get(), SOCK_DGRAM, "127.0.0.1", 5454), HasSubstr("local"));
+  EXPECT_THAT(ask(outside_.get(), SOCK_DGRAM, "198.51.100.1", 5454), testing::Not(HasSubstr("local")));
+}
+
+TEST_F(NetworkManagerTest, containers_reach_the_outside_under_the_hosts_address) {
+  UniqueFd container = new_netns();
+  ASSERT_TRUE(connect("c", container.get()).ok());
+  Server server(outside_.get(), SOCK_STREAM, "0.0.0.0", 7, "outside");
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(ask(container.get(), SOCK_STREAM, "198.51.100.2", 7), "outside 198.51.100.1");
+}
+
+TEST_F(NetworkManagerTest, unpublished_ports_are_closed_to_the_outside_even_with_a_route) {
+  UniqueFd container = new_netns();
+  ASSERT_TRUE(connect("c", container.get(), {"8080:80"}).ok());
+  Server published(container.get(), SOCK_STREAM, "0.0.0.0", 80, "published");
+  Server hidden(container.get(), SOCK_STREAM, "0.0.0.0", 81, "hidden");
+  ASSERT_TRUE(published.ok() && hidden.ok());
+  EXPECT_EQ(ask(outside_.get(), SOCK_STREAM, "172.30.0.2", 81), "");
+  EXPECT_EQ(ask(outside_.get(), SOCK_STREAM, "172.30.0.2", 80), "") << "a published port is reached through the host only";
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "172.30.0.2", 81), "hidden 172.30.0.1");
+}
+
+TEST_F(NetworkManagerTest, services_on_the_hosts_loopback_are_closed_to_containers) {
+  UniqueFd container = new_netns();
+  ASSERT_TRUE(connect("c", container.get()).ok());
+  Server secret(host_.get(), SOCK_STREAM, "127.0.0.1", 9999, "secret");
+  ASSERT_TRUE(secret.ok());
+  ASSERT_EQ(ask(host_.get(), SOCK_STREAM, "127.0.0.1", 9999), "secret 127.0.0.1");
+  // What an attacker as root in the container does: route 127.0.0.0/8 to the bridge.
+  ASSERT_EQ(inside(container.get(), [] {
+    return run("ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 table local; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet;"
+               "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route add 127.0.0.0/8 via 172.30.0.1 dev eth0 src 172.30.0.2");
+  }), 0);
+  EXPECT_EQ(ask(container.get(), SOCK_STREAM, "127.0.0.1", 9999), "");
+  EXPECT_THAT(output_of("nft list chain ip caisson_test guard"), testing::Not(HasSubstr("packets 0"))) << "the attack must have been seen by the guard";
+}
+
+TEST_F(NetworkManagerTest, a_taken_host_port_is_refused_and_nothing_is_left) {
+  UniqueFd first = new_netns();
+  UniqueFd second = new_netns();
+  ASSERT_TRUE(connect("first", first.get(), {"8080:80"}).ok());
+  auto links = count_links("veth");
+  auto records = count_records();
+  auto refused = connect("second", second.get(), {"9090:90", "8080:80"});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::conflict);
+  EXPECT_THAT(refused.error().text(), HasSubstr("Bind for 0.0.0.0:8080 failed: port is already allocated"));
+  EXPECT_EQ(count_links("veth"), links);
+  EXPECT_EQ(count_records(), records);
+  EXPECT_TRUE(connect("second", second.get(), {"9090:90"}).ok()) << "the first port of the refused request must be free again";
+  Server native(host_.get(), SOCK_STREAM, "0.0.0.0", 7070, "native");
+  UniqueFd third = new_netns();
+  auto in_use = connect("third", third.get(), {"7070:70"});
+  ASSERT_FALSE(in_use.ok());
+  EXPECT_THAT(in_use.error().text(), HasSubstr("Bind for 0.0.0.0:7070 failed: address already in use"));
+}
+
+TEST_F(NetworkManagerTest, free_ports_are_chosen_for_zero_and_from_ranges) {
+  UniqueFd first = new_netns();
+  UniqueFd second = new_netns();
+  auto endpoint = connect("first", first.get(), {"80", "8000-8001:81"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_GE(endpoint->ports[0].host_port, 1024);
+  EXPECT_EQ(endpoint->ports[1].host_port, 8000);
+  auto next = connect("second", second.get(), {"8000-8001:81"});
+  ASSERT_TRUE(next.ok());
+  EXPECT_EQ(next->ports[0].host_port, 8001);
+  UniqueFd third = new_netns();
+  EXPECT_FALSE(connect("third", third.get(), {"8000-8001:81"}).ok());
+}
+
+TEST_F(NetworkManagerTest, disconnect_gives_everything_back_and_may_be_repeated) {
+  for (int round = 0; round < 3; ++round) {
+    UniqueFd container = new_netns();
+    ASSERT_TRUE(connect("c", container.get(), {"8080:80", "127.0.0.1:53:53/udp"}).ok());
+    EXPECT_THAT(output_of("nft list table ip caisson_test"), HasSubstr("8080"));
+    ASSERT_TRUE(manager_->disconnect("c").ok());
+    ASSERT_TRUE(manager_->disconnect("c").ok());
+    EXPECT_THAT(output_of("nft list table ip caisson_test"), testing::Not(HasSubstr("elements")));
+    EXPECT_EQ(count_records(), 0U);
+  }
+  EXPECT_TRUE(manager_->endpoints()->empty());
+}
+
+TEST_F(NetworkManagerTest, a_restarted_manager_keeps_live_endpoints_and_removes_the_rest) {
+  UniqueFd live = new_netns();
+  UniqueFd dead = new_netns();
+  ASSERT_TRUE(connect("live", live.get(), {"8080:80"}).ok());
+  ASSERT_TRUE(connect("dead", dead.get(), {"9090:90"}).ok());
+  Server server(live.get(), SOCK_STREAM, "0.0.0.0", 80, "live");
+  open_manager();
+  auto repairs = manager_->recover({"live"});
+  ASSERT_TRUE(repairs.ok()) << repairs.error().text();
+  ASSERT_EQ(repairs->size(), 1U);
+  EXPECT_THAT(repairs->front(), HasSubstr("dead"));
+  EXPECT_EQ(manager_->endpoints()->size(), 1U);
+  EXPECT_THAT(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("live"));
+  EXPECT_THAT(output_of("nft list table ip caisson_test"), testing::Not(HasSubstr("9090")));
+  UniqueFd next = new_netns();
+  EXPECT_EQ(connect("next", next.get(), {"8080:80"}).error().kind(), ErrorKind::conflict) << "the port must be reserved again";
+  auto endpoint = connect("next", next.get(), {"9090:90"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_NE(endpoint->ipv4, "172.30.0.2");
+  EXPECT_TRUE(manager_->recover({"live", "next"}).ok()) << "recover may be repeated";
+}
+
+TEST_F(NetworkManagerTest, a_flushed_ruleset_heals_with_the_next_published_port) {
+  UniqueFd first = new_netns();
+  UniqueFd second = new_netns();
+  ASSERT_TRUE(connect("first", first.get(), {"8080:80"}).ok());
+  Server server(first.get(), SOCK_STREAM, "0.0.0.0", 80, "first");
+  ASSERT_EQ(run("nft flush ruleset"), 0);
+  ASSERT_TRUE(connect("second", second.get(), {"9090:90"}).ok());
+  EXPECT_THAT(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("first"));
+}
+
+TEST_F(NetworkManagerTest, a_host_that_drops_forwarded_packets_is_opened_with_marked_rules_and_closed_again) {
+  ASSERT_EQ(run("nft add table inet guard '{ chain fwd1 { type filter hook forward priority 0; policy drop; }; }'"), 0);
+  const bool with_iptables = run("iptables -P FORWARD DROP") == 0;
+  UniqueFd container = new_netns();
+  ASSERT_TRUE(connect("c", container.get(), {"8080:80"}).ok());
+  Server server(container.get(), SOCK_STREAM, "0.0.0.0", 80, "web");
+  Server far(outside_.get(), SOCK_STREAM, "0.0.0.0", 7, "outside");
+  EXPECT_THAT(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("web"));
+  EXPECT_THAT(ask(container.get(), SOCK_STREAM, "198.51.100.2", 7), HasSubstr("outside"));
+  EXPECT_THAT(output_of("nft list chain inet guard fwd1"), HasSubstr("caisson:caisson_test"));
+  if (with_iptables) {
+    EXPECT_THAT(output_of("iptables -S FORWARD"), HasSubstr("caisson:caisson_test"));
+  }
+  EXPECT_THAT(manager_->find("bridge")->options, testing::Not(testing::IsEmpty())) << "changes of the host must be said";
+  ASSERT_TRUE(manager_->disconnect("c").ok());
+  ASSERT_TRUE(manager_->shut_down().ok());
+  ASSERT_TRUE(manager_->shut_down().ok());
+  EXPECT_THAT(output_of("nft list ruleset"), testing::Not(HasSubstr("caisson")));
+  EXPECT_EQ(count_links("testbr0"), 0);
+}
+
+TEST_F(NetworkManagerTest, wanted_address_mac_and_sysctls_are_used_and_checked) {
+  UniqueFd container = new_netns();
+  ConnectRequest request;
+  request.container_id = "c";
+  request.netns_fd = container.get();
+  request.ipv4 = "172.30.7.7";
+  request.mac = "02:00:00:00:00:07";
+  request.interface = "net0";
+  request.sysctls = {{"net.ipv4.ip_unprivileged_port_start", "0"}, {"net.ipv4.conf.net0.rp_filter", "2"}};
+  auto endpoint = manager_->connect(request);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_EQ(endpoint->ipv4, "172.30.7.7");
+  EXPECT_EQ(inside(container.get(), [] { return output_of("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/conf/net0/rp_filter; ip -o link | grep -c 02:00:00:00:00:07"); }), "0\n2\n1\n");
+  UniqueFd other = new_netns();
+  request.container_id = "d";
+  request.netns_fd = other.get();
+  EXPECT_EQ(manager_->connect(request).error().kind(), ErrorKind::conflict);
+  request.ipv4 = "10.0.0.1";
+  EXPECT_EQ(manager_->connect(request).error().kind(), ErrorKind::invalid);
+  request.ipv4.reset();
+  request.mac = "nonsense";
+  EXPECT_EQ(manager_->connect(request).error().kind(), ErrorKind::invalid);
+  request.mac.reset();
+  auto links = count_links("veth");
+  for (const char* name : {"kernel.core_pattern", "net/../kernel/x", "net.ipv4.no_such_switch"}) {
+    request.sysctls = {{name, "1"}};
+    auto refused = manager_->connect(request);
+    ASSERT_FALSE(refused.ok()) << name;
+    EXPECT_THAT(refused.error().text(), HasSubstr(name));
+    EXPECT_EQ(count_links("veth"), links) << name;
+    EXPECT_EQ(count_records(), 2U) << name;
+  }
+}
+
+TEST_F(NetworkManagerTest, many_containers_connect_at_once) {
+  constexpr int count = 16;
+  std::vector<UniqueFd> namespaces;
+  for (int i = 0; i < count; ++i) namespaces.push_back(new_netns());
+  std::atomic<int> connected = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i)
+    threads.emplace_back([&, i] {
+      auto endpoint = connect(concat("c", i), namespaces[static_cast<std::size_t>(i)].get(), {concat(10000 + i, ":80")});
+      if (endpoint) ++connected;
+      else ADD_FAILURE() << endpoint.error().text();
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(connected, count);
+  EXPECT_EQ(count_links("veth"), count);
+}
+
+TEST_F(NetworkManagerTest, loopback_alone_can_be_brought_up) {
+  UniqueFd container = new_netns();
+  ASSERT_TRUE(manager_->bring_up_loopback(container.get()).ok());
+  EXPECT_THAT(inside(container.get(), [] { return output_of("ip addr show lo"); }), HasSubstr("127.0.0.1/8"));
+}
+
+TEST_F(NetworkManagerTest, a_disabled_bridge_is_said_plainly) {
+  options_.enabled = false;
+  open_manager();
+  UniqueFd container = new_netns();
+  EXPECT_EQ(connect("c", container.get()).error().kind(), ErrorKind::unsupported);
+  EXPECT_EQ(manager_->list()->size(), 2U);
+  EXPECT_TRUE(manager_->shut_down().ok());
+}
+
+TEST_F(NetworkManagerTest, a_foreign_interface_under_the_bridges_name_is_not_taken_over) {
+  ASSERT_EQ(run("ip link add testbr0 type veth peer name testbr1"), 0);
+  UniqueFd container = new_netns();
+  auto refused = connect("c", container.get());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::conflict);
+  EXPECT_THAT(refused.error().text(), HasSubstr("is no bridge"));
+  EXPECT_EQ(count_records(), 0U);
+}
+
+}  // namespace
+}  // namespace caisson::network

@@ -1,0 +1,35 @@
+// Networks and endpoints as JSON in the store, and their keys.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "network/network.hpp"
+
+namespace caisson::network {
+
+/// network/definition/NAME, network/endpoint/CONTAINER and network/address/NETWORK/ADDRESS (the lease: it names the
+/// container, and is written in the same transaction as the endpoint).
+inline constexpr std::string_view definition_prefix = "network/definition/";
+inline constexpr std::string_view endpoint_prefix = "network/endpoint/";
+inline constexpr std::string_view address_prefix = "network/address/";
+std::string definition_key(std::string_view name);
+std::string endpoint_key(std::string_view container_id);
+std::string address_key(std::string_view network_id, std::string_view address);
+
+/// An endpoint with what only this module needs to know.
+struct EndpointRecord {
+  Endpoint endpoint;
+  std::string host_interface;  ///< "veth3f2a91c"
+};
+
+std::string lease_text(std::string_view container_id);
+std::string to_text(const Network& network);
+std::string to_text(const EndpointRecord& record);
+/// Errors: corrupt, naming `key` and the field.
+Result<Network> network_from_text(std::string_view text, std::string_view key);
+Result<EndpointRecord> endpoint_from_text(std::string_view text, std::string_view key);
+
+}  // namespace caisson::network
