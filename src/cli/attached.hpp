@@ -1,0 +1,65 @@
+// What run, start -a, attach and exec have in common: an attached stream, its terminal, and the exit code behind it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cli/session.hpp"
+#include "cli/stream.hpp"
+#include "linux/terminal.hpp"
+
+namespace caisson::cli {
+
+/// A request for a container's end that was sent already: its head has been read, so the daemon is watching.
+class ExitWatch {
+ public:
+  /// `condition`: "next-exit", "removed", or "" (not-running). Errors: the daemon's.
+  static Result<ExitWatch> open(Session& session, std::string_view container, std::string_view condition);
+  /// The exit code; blocks until there is one. Errors: internal with the daemon's words; io when the daemon went away.
+  Result<int> wait();
+  /// As wait(), at most that long. Errors: timeout too.
+  Result<int> wait_for(int timeout_ms);
+
+ private:
+  explicit ExitWatch(std::unique_ptr<wire::Client> client) : client_(std::move(client)) {}
+  std::unique_ptr<wire::Client> client_;
+};
+
+struct AttachSettings {
+  std::string resize_path;   ///< "/containers/ID/resize" or "/exec/ID/resize"
+  std::string kill_path;     ///< "/containers/ID/kill"; "" passes no signals
+  bool tty = false;
+  bool takes_input = false;
+  bool passes_signals = true;
+  std::string detach_keys;
+};
+
+/// The local side of an attached stream. Puts the terminal in raw mode when it should be, and back when this object goes.
+class Attached {
+ public:
+  /// Errors: invalid (detach keys), "the input device is not a TTY".
+  static Result<Attached> create(Session& session, AttachSettings settings);
+  /// Tells the daemon the window's size; a container that is not there yet is no error.
+  void send_size();
+  /// Until the stream ends.
+  Result<PumpResult> run(const Session::Stream& stream);
+
+ private:
+  Attached(Session& session, AttachSettings settings, SignalGuard signals, DetachKeys keys)
+      : session_(&session), settings_(std::move(settings)), signals_(std::move(signals)), keys_(std::move(keys)) {}
+  Session* session_;
+  AttachSettings settings_;
+  SignalGuard signals_;
+  DetachKeys keys_;
+  std::optional<linux::RawMode> raw_;
+};
+
+/// docker's check before -t with an attached standard input.
+Status require_terminal_input();
+
+/// 127, 126 or 125 from the words of a start error, as docker's client decides it (docker-api.md section 2).
+int exit_code_of_start_error(std::string_view text);
+
+}  // namespace caisson::cli

@@ -1,0 +1,70 @@
+// What each command does; the command table points here. Each returns the exit code, or an error to be printed.
+#pragma once
+
+#include "base/result.hpp"
+#include "cli/command.hpp"
+#include "cli/parse.hpp"
+#include "cli/session.hpp"
+
+namespace caisson::cli {
+
+// Containers: life.
+Result<int> run_container(Session& session, const Invocation& invocation);
+Result<int> create_container(Session& session, const Invocation& invocation);
+Result<int> start_containers(Session& session, const Invocation& invocation);
+Result<int> stop_containers(Session& session, const Invocation& invocation);
+Result<int> restart_containers(Session& session, const Invocation& invocation);
+Result<int> kill_containers(Session& session, const Invocation& invocation);
+Result<int> pause_containers(Session& session, const Invocation& invocation);
+Result<int> unpause_containers(Session& session, const Invocation& invocation);
+Result<int> wait_containers(Session& session, const Invocation& invocation);
+Result<int> remove_containers(Session& session, const Invocation& invocation);
+Result<int> rename_container(Session& session, const Invocation& invocation);
+Result<int> update_containers(Session& session, const Invocation& invocation);
+Result<int> prune_containers(Session& session, const Invocation& invocation);
+
+// Containers: streams.
+Result<int> attach_container(Session& session, const Invocation& invocation);
+Result<int> exec_in_container(Session& session, const Invocation& invocation);
+Result<int> show_logs(Session& session, const Invocation& invocation);
+
+// Containers: views.
+Result<int> list_containers(Session& session, const Invocation& invocation);
+Result<int> show_top(Session& session, const Invocation& invocation);
+Result<int> show_stats(Session& session, const Invocation& invocation);
+Result<int> show_ports(Session& session, const Invocation& invocation);
+Result<int> inspect_any(Session& session, const Invocation& invocation);
+Result<int> inspect_containers(Session& session, const Invocation& invocation);
+
+// Images.
+Result<int> list_images(Session& session, const Invocation& invocation);
+Result<int> inspect_images(Session& session, const Invocation& invocation);
+Result<int> tag_image(Session& session, const Invocation& invocation);
+Result<int> remove_images(Session& session, const Invocation& invocation);
+Result<int> show_history(Session& session, const Invocation& invocation);
+Result<int> import_image(Session& session, const Invocation& invocation);
+Result<int> load_images(Session& session, const Invocation& invocation);
+Result<int> save_images(Session& session, const Invocation& invocation);
+Result<int> bootstrap_image(Session& session, const Invocation& invocation);
+Result<int> prune_images(Session& session, const Invocation& invocation);
+
+// Volumes and networks.
+Result<int> create_volume(Session& session, const Invocation& invocation);
+Result<int> list_volumes(Session& session, const Invocation& invocation);
+Result<int> inspect_volumes(Session& session, const Invocation& invocation);
+Result<int> remove_volumes(Session& session, const Invocation& invocation);
+Result<int> prune_volumes(Session& session, const Invocation& invocation);
+Result<int> list_networks(Session& session, const Invocation& invocation);
+Result<int> inspect_networks(Session& session, const Invocation& invocation);
+
+// The engine.
+Result<int> show_events(Session& session, const Invocation& invocation);
+Result<int> show_info(Session& session, const Invocation& invocation);
+Result<int> show_version(Session& session, const Invocation& invocation);
+Result<int> show_disk_usage(Session& session, const Invocation& invocation);
+Result<int> prune_system(Session& session, const Invocation& invocation);
+Result<int> run_daemon(Session& session, const Invocation& invocation);
+Result<int> show_help(Session& session, const Invocation& invocation);
+Result<int> complete(Session& session, const Invocation& invocation);
+
+}  // namespace caisson::cli

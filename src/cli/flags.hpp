@@ -1,0 +1,238 @@
+// The flags of every command, as data. Included by table.cpp only.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "cli/command.hpp"
+
+namespace caisson::cli::flags {
+
+using enum FlagType;
+
+/// A switch.
+constexpr Flag on(std::string_view name, char letter, std::string_view help, std::string_view default_text = "") {
+  return {name, letter, boolean, "", help, default_text, Words::none, false, ""};
+}
+/// A flag with a value.
+constexpr Flag of(std::string_view name, char letter, FlagType type, std::string_view value_name, std::string_view help,
+                  std::string_view default_text = "", Words words = Words::none) {
+  return {name, letter, type, value_name, help, default_text, words, false, ""};
+}
+/// A second spelling, not shown.
+constexpr Flag also(std::string_view name, char letter, std::string_view same_as, FlagType type) {
+  return {name, letter, type, "", "", "", Words::none, true, same_as};
+}
+
+template <std::size_t A, std::size_t B>
+constexpr std::array<Flag, A + B> operator+(const std::array<Flag, A>& a, const std::array<Flag, B>& b) {
+  std::array<Flag, A + B> out{};
+  for (std::size_t i = 0; i < A; ++i) out[i] = a[i];
+  for (std::size_t i = 0; i < B; ++i) out[A + i] = b[i];
+  return out;
+}
+
+inline constexpr std::array global = {
+    of("config", 0, text, "string", "Folder with the client's own settings", "", Words::files),
+    on("debug", 'D', "Show what the client does"),
+    of("exec-root", 0, text, "string", "Folder for the engine's run-time state; used when the daemon has to be started", "", Words::files),
+    of("host", 'H', list, "list", "The daemon's socket: unix:///path or tcp://host:port"),
+    of("log-level", 'l', text, "string", "How much is logged: debug, info, warn, error or fatal", "info"),
+    of("root", 0, text, "string", "Folder for images and containers; used when the daemon has to be started", "", Words::files),
+    on("version", 'v', "Print the version and leave"),
+};
+
+/// What a container may use; run, create and update take these.
+inline constexpr std::array limits = {
+    of("blkio-weight", 0, uint16, "uint16", "Share of block I/O, 10 to 1000; 0 leaves it alone", "0"),
+    of("cpu-period", 0, integer, "int", "Length of a scheduling period, in microseconds"),
+    of("cpu-quota", 0, integer, "int", "Processor time per period, in microseconds"),
+    of("cpu-rt-period", 0, integer, "int", "Length of a real-time period, in microseconds"),
+    of("cpu-rt-runtime", 0, integer, "int", "Real-time processor time per period, in microseconds"),
+    of("cpu-shares", 'c', integer, "int", "Share of the processors against other containers"),
+    of("cpus", 0, decimal, "decimal", "Number of processors, such as 1.5"),
+    of("cpuset-cpus", 0, text, "string", "Processors it may run on, such as 0-3 or 0,1"),
+    of("cpuset-mems", 0, text, "string", "Memory nodes it may use, such as 0-3 or 0,1"),
+    of("memory", 'm', bytes, "bytes", "Most memory it may use"),
+    of("memory-reservation", 0, bytes, "bytes", "Memory it is left with when the host runs short"),
+    of("memory-swap", 0, swap_bytes, "bytes", "Most memory and swap together; -1 is without limit"),
+    of("pids-limit", 0, integer, "int", "Most processes; -1 is without limit"),
+    of("kernel-memory", 0, bytes, "bytes", "No longer has an effect"),
+};
+
+inline constexpr std::array create_only = {
+    of("add-host", 0, list, "list", "Add a line to /etc/hosts (name:address)"),
+    of("annotation", 0, list, "map", "Hand a note through to the runtime (key=value)"),
+    of("attach", 'a', list, "list", "Connect standard input, output or error"),
+    of("blkio-weight-device", 0, list, "list", "Share of one device's I/O (path:weight)"),
+    of("cap-add", 0, list, "list", "Give a Linux capability"),
+    of("cap-drop", 0, list, "list", "Take a Linux capability away"),
+    of("cgroup-parent", 0, text, "string", "Put the container's cgroup below this one"),
+    of("cgroupns", 0, text, "string", "Cgroup namespace: host or private"),
+    of("cidfile", 0, text, "string", "Write the container's id to this file", "", Words::files),
+    of("device", 0, list, "list", "Make a device of the host usable inside (host[:inside[:rwm]])", "", Words::files),
+    of("device-cgroup-rule", 0, list, "list", "Allow devices by number, such as 'c 1:3 mr'"),
+    of("device-read-bps", 0, list, "list", "Limit reading from a device, in bytes per second (path:rate)"),
+    of("device-read-iops", 0, list, "list", "Limit reading from a device, in operations per second (path:rate)"),
+    of("device-write-bps", 0, list, "list", "Limit writing to a device, in bytes per second (path:rate)"),
+    of("device-write-iops", 0, list, "list", "Limit writing to a device, in operations per second (path:rate)"),
+    on("disable-content-trust", 0, "Do not verify the image's signature", "true"),
+    of("dns", 0, list, "list", "Ask this name server"),
+    of("dns-option", 0, list, "list", "Add an option to resolv.conf"),
+    of("dns-search", 0, list, "list", "Look names up in this domain"),
+    of("domainname", 0, text, "string", "The container's NIS domain name"),
+    of("entrypoint", 0, text, "string", "Run this program instead of the image's ENTRYPOINT"),
+    of("env", 'e', list, "list", "Set an environment variable; a bare name takes the value from here"),
+    of("env-file", 0, list, "list", "Read environment variables from a file", "", Words::files),
+    of("expose", 0, list, "list", "Say that a port or a range of ports is served"),
+    of("gpus", 0, text, "gpu-request", "GPUs to make usable ('all' for every one)"),
+    of("group-add", 0, list, "list", "Run with this additional group"),
+    of("health-cmd", 0, text, "string", "Command that tells whether the container is well"),
+    of("health-interval", 0, duration, "duration", "Time between two checks (ms|s|m|h)", "0s"),
+    of("health-retries", 0, integer, "int", "Failures in a row that make it unhealthy"),
+    of("health-start-interval", 0, duration, "duration", "Time between two checks while it starts (ms|s|m|h)", "0s"),
+    of("health-start-period", 0, duration, "duration", "Time to start before failures count (ms|s|m|h)", "0s"),
+    of("health-timeout", 0, duration, "duration", "Longest time one check may take (ms|s|m|h)", "0s"),
+    of("hostname", 'h', text, "string", "The container's host name"),
+    on("init", 0, "Run an init that forwards signals and reaps processes"),
+    on("interactive", 'i', "Keep standard input open"),
+    of("ip", 0, text, "string", "IPv4 address, such as 172.30.100.104"),
+    of("ip6", 0, text, "string", "IPv6 address, such as 2001:db8::33"),
+    of("ipc", 0, text, "string", "IPC namespace: private, shareable, host, none or container:NAME"),
+    of("isolation", 0, text, "string", "How the container is isolated"),
+    of("label", 'l', list, "list", "Attach a label (key=value)"),
+    of("label-file", 0, list, "list", "Read labels from a file, one per line", "", Words::files),
+    of("link", 0, list, "list", "Make another container known by name (container[:alias])", "", Words::containers),
+    of("link-local-ip", 0, list, "list", "Link-local address"),
+    of("log-driver", 0, text, "string", "Where output is logged"),
+    of("log-opt", 0, list, "list", "Option of the log driver (key=value)"),
+    of("mac-address", 0, text, "string", "Ethernet address, such as 92:d0:c6:0a:29:33"),
+    of("memory-swappiness", 0, integer, "int", "How readily memory is swapped out, 0 to 100", "-1"),
+    of("mount", 0, list, "mount", "Attach a bind mount, a volume or a tmpfs (type=…,source=…,target=…)"),
+    of("name", 0, text, "string", "The container's name"),
+    of("network", 0, list, "network", "Network to join: a name, bridge, host, none or container:NAME", "", Words::networks),
+    of("network-alias", 0, list, "list", "Further name within the network"),
+    on("no-healthcheck", 0, "Do not run the image's health check"),
+    on("oom-kill-disable", 0, "Pause instead of killing when memory runs out"),
+    of("oom-score-adj", 0, integer, "int", "How readily the host kills it when memory runs out, -1000 to 1000"),
+    of("pid", 0, text, "string", "PID namespace: host or container:NAME"),
+    of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
+    on("privileged", 0, "Give the container every right on the host"),
+    of("publish", 'p', list, "list", "Publish a port on the host ([[address:][port]:]inside[/protocol])"),
+    on("publish-all", 'P', "Publish every exposed port on a free one"),
+    of("pull", 0, text, "string", "When to pull the image: always, missing or never", "missing"),
+    on("quiet", 'q', "Do not show the pull's progress"),
+    on("read-only", 0, "Make the root file system read-only"),
+    of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]", "no"),
+    on("rm", 0, "Remove the container and its anonymous volumes when it ends"),
+    of("runtime", 0, text, "string", "Runtime to use"),
+    of("security-opt", 0, list, "list", "Security option, such as seccomp=FILE or no-new-privileges"),
+    of("shm-size", 0, bytes, "bytes", "Size of /dev/shm"),
+    of("stop-signal", 0, text, "string", "Signal that asks the container to end"),
+    of("stop-timeout", 0, integer, "int", "Seconds until it is killed after that signal"),
+    of("storage-opt", 0, list, "list", "Option of the storage driver (key=value)"),
+    of("sysctl", 0, list, "map", "Kernel setting inside the container (name=value)"),
+    of("tmpfs", 0, list, "list", "Mount a tmpfs (path[:options])"),
+    on("tty", 't', "Give the container a terminal"),
+    of("ulimit", 0, list, "ulimit", "Resource limit (name=soft[:hard])"),
+    of("user", 'u', text, "string", "User to run as (name|uid[:group|gid])"),
+    of("userns", 0, text, "string", "User namespace: host, or empty for an own one"),
+    of("uts", 0, text, "string", "UTS namespace: host"),
+    of("volume", 'v', list, "list", "Mount a folder or a volume ([source:]target[:options])", "", Words::volumes),
+    of("volume-driver", 0, text, "string", "Driver for the container's volumes"),
+    of("volumes-from", 0, list, "list", "Mount another container's volumes", "", Words::containers),
+    of("workdir", 'w', text, "string", "Working directory inside"),
+    also("dns-opt", 0, "dns-option", list),
+    also("net", 0, "network", list),
+    also("net-alias", 0, "network-alias", list),
+};
+
+inline constexpr std::array run_only = {
+    on("detach", 'd', "Run in the background and print the container's id"),
+    of("detach-keys", 0, text, "string", "Keys that leave the container running, such as ctrl-p,ctrl-q"),
+    on("sig-proxy", 0, "Pass signals on to the container", "true"),
+};
+
+inline constexpr auto create = create_only + limits;
+inline constexpr auto run = create + run_only;
+inline constexpr auto update = limits + std::array{of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]")};
+
+inline constexpr Flag format_list = of("format", 0, text, "string",
+    "How to print: 'table', 'json', or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'");
+inline constexpr Flag format_object = of("format", 'f', text, "string", "How to print: 'json', or a template such as '{{.Id}}'");
+inline constexpr Flag filter = of("filter", 'f', list, "filter", "Show only what matches (key=value)");
+inline constexpr Flag prune_filter = of("filter", 0, list, "filter", "Remove only what matches (key=value)");
+inline constexpr Flag prune_force = on("force", 'f', "Do not ask");
+inline constexpr Flag no_trunc = on("no-trunc", 0, "Show everything in full");
+inline constexpr Flag detach_keys = of("detach-keys", 0, text, "string", "Keys that leave the container running, such as ctrl-p,ctrl-q");
+inline constexpr Flag signal = of("signal", 's', text, "string", "Signal to send");
+inline constexpr Flag timeout = of("timeout", 't', integer, "int", "Seconds until it is killed");
+
+inline constexpr std::array start = {on("attach", 'a', "Show its output and pass signals on"), detach_keys,
+                                     on("interactive", 'i', "Connect standard input")};
+inline constexpr std::array stop = {signal, timeout, also("time", 0, "timeout", integer)};
+inline constexpr std::array kill = {signal};
+inline constexpr std::array rm = {on("force", 'f', "Kill it first when it runs"), on("link", 'l', "Remove a link, not the container"),
+                                  on("volumes", 'v', "Remove its anonymous volumes too")};
+inline constexpr std::array ps = {on("all", 'a', "Show stopped ones too"), filter, format_list,
+                                  of("last", 'n', integer, "int", "Show the n newest ones, running or not", "-1"),
+                                  on("latest", 'l', "Show the newest one, running or not"), no_trunc,
+                                  on("quiet", 'q', "Show ids only"), on("size", 's', "Show disk usage")};
+inline constexpr std::array inspect = {format_object, on("size", 's', "Show disk usage, for containers"),
+                                       of("type", 0, text, "string", "Only objects of this kind: container, image, volume or network")};
+inline constexpr std::array inspect_container = {format_object, on("size", 's', "Show disk usage")};
+inline constexpr std::array inspect_plain = {format_object};
+inline constexpr std::array logs = {on("details", 0, "Show additional attributes"), on("follow", 'f', "Go on showing what comes"),
+                                    of("since", 0, text, "string", "Only from this time on (2026-01-02T13:23:37Z, or 42m for 42 minutes ago)"),
+                                    of("tail", 'n', text, "string", "Only so many of the last lines", "all"),
+                                    on("timestamps", 't', "Show when each line was written"),
+                                    of("until", 0, text, "string", "Only up to this time (2026-01-02T13:23:37Z, or 42m for 42 minutes ago)")};
+inline constexpr std::array attach = {detach_keys, on("no-stdin", 0, "Do not connect standard input"),
+                                      on("sig-proxy", 0, "Pass signals on to the container", "true")};
+inline constexpr std::array exec = {on("detach", 'd', "Run in the background"), detach_keys,
+                                    of("env", 'e', list, "list", "Set an environment variable; a bare name takes the value from here"),
+                                    of("env-file", 0, list, "list", "Read environment variables from a file", "", Words::files),
+                                    on("interactive", 'i', "Keep standard input open"), on("privileged", 0, "Give the command every right on the host"),
+                                    on("tty", 't', "Give the command a terminal"),
+                                    of("user", 'u', text, "string", "User to run as (name|uid[:group|gid])"),
+                                    of("workdir", 'w', text, "string", "Working directory inside")};
+inline constexpr std::array stats = {on("all", 'a', "Show stopped ones too"), format_list,
+                                     on("no-stream", 0, "Print one reading and leave"), no_trunc};
+
+inline constexpr std::array images = {on("all", 'a', "Show intermediate images too"), on("digests", 0, "Show digests"), filter, format_list,
+                                      no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array rmi = {on("force", 'f', "Remove it although it has several names or a stopped container uses it"),
+                                   on("no-prune", 0, "Keep parents without a name")};
+inline constexpr std::array history = {format_list, on("human", 'H', "Print sizes and times for people", "true"), no_trunc,
+                                       on("quiet", 'q', "Show ids only")};
+inline constexpr std::array import = {of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'CMD [\"sh\"]'"),
+                                      of("message", 'm', text, "string", "Comment on the image"),
+                                      of("platform", 0, text, "string", "Platform of the image, such as linux/amd64")};
+inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),
+                                    on("quiet", 'q', "Do not show progress")};
+inline constexpr std::array save = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};
+inline constexpr std::array bootstrap = {of("include", 0, list, "list", "Install this package too; several are separated by commas"),
+                                         of("mirror", 0, text, "string", "Address of the Debian archive"),
+                                         on("quiet", 'q', "Print the image's id only"),
+                                         of("snapshot", 0, text, "string", "Take the archive as it was then, such as 20260101T000000Z"),
+                                         of("tag", 't', text, "string", "Name for the image")};
+inline constexpr std::array image_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter, prune_force};
+
+inline constexpr std::array volume_create = {of("driver", 'd', text, "string", "Driver to use", "local"),
+                                             of("label", 0, list, "list", "Attach a label (key=value)"),
+                                             of("name", 0, text, "string", "The volume's name"),
+                                             of("opt", 'o', list, "map", "Option of the driver (key=value)")};
+inline constexpr std::array volume_ls = {filter, format_list, on("quiet", 'q', "Show names only")};
+inline constexpr std::array volume_rm = {on("force", 'f', "Do not fail when it does not exist")};
+inline constexpr std::array volume_prune = {on("all", 'a', "Remove named volumes too"), prune_filter, prune_force};
+inline constexpr std::array network_ls = {filter, format_list, no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array network_inspect = {format_object, on("verbose", 'v', "Show what is useful for diagnosis")};
+
+inline constexpr std::array events = {filter, format_list, of("since", 0, text, "string", "From this time on"),
+                                      of("until", 0, text, "string", "Up to this time")};
+inline constexpr std::array prune = {prune_filter, prune_force};
+inline constexpr std::array system_df = {format_list, on("verbose", 'v', "Show every object")};
+inline constexpr std::array system_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter,
+                                            prune_force, on("volumes", 0, "Remove anonymous volumes too")};
+
+}  // namespace caisson::cli::flags

@@ -1,0 +1,186 @@
+// Tables and formats.
+#include "cli/listing.hpp"
+
+#include "base/strings.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+constexpr std::size_t least_width = 10;
+constexpr std::size_t padding = 3;
+
+json::object titles(std::span<const Column> columns) {
+  json::object out;
+  for (const auto& column : columns) out[column.field] = column.title;
+  return out;
+}
+
+// Lines of tab-separated cells to an aligned table.
+std::string align_text(std::string_view text) {
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  std::vector<std::vector<std::string>> rows;
+  for (auto line : split(text, '\n')) {
+    std::vector<std::string> cells;
+    for (auto cell : split(line, '\t')) cells.emplace_back(cell);
+    rows.push_back(std::move(cells));
+  }
+  return align(rows);
+}
+
+// Go escapes these three in list output (its encoder's HTML default), but not in {{json}}.
+std::string escape_html_json(std::string_view text) {
+  std::string out = replace_all(text, "<", "\\u003c");
+  out = replace_all(out, ">", "\\u003e");
+  return replace_all(out, "&", "\\u0026");
+}
+
+void indent(std::string& out, const json::value& value, std::size_t depth) {
+  std::string pad((depth + 1) * 4, ' ');
+  std::string end(depth * 4, ' ');
+  if (const auto* object = value.if_object()) {
+    if (object->empty()) {
+      out += "{}";
+      return;
+    }
+    out += "{\n";
+    bool first = true;
+    for (const auto& member : *object) {
+      if (!first) out += ",\n";
+      first = false;
+      out += concat(pad, json::serialize(json::string(member.key())), ": ");
+      indent(out, member.value(), depth + 1);
+    }
+    out += concat("\n", end, "}");
+  } else if (const auto* array = value.if_array()) {
+    if (array->empty()) {
+      out += "[]";
+      return;
+    }
+    out += "[\n";
+    bool first = true;
+    for (const auto& item : *array) {
+      if (!first) out += ",\n";
+      first = false;
+      out += pad;
+      indent(out, item, depth + 1);
+    }
+    out += concat("\n", end, "]");
+  } else {
+    out += json::serialize(value);
+  }
+}
+
+}  // namespace
+
+std::size_t text_width(std::string_view text) {
+  std::size_t width = 0;
+  for (char c : text) width += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
+  return width;
+}
+
+std::string ellipsis(std::string_view text, std::size_t width) {
+  if (text_width(text) <= width || width == 0) return std::string(text);
+  std::size_t seen = 0;
+  std::size_t at = 0;
+  while (at < text.size()) {
+    if ((static_cast<unsigned char>(text[at]) & 0xC0) != 0x80 && ++seen == width) break;
+    ++at;
+  }
+  return concat(text.substr(0, at), "…");
+}
+
+std::string short_id(std::string_view id) {
+  auto halves = split_once(id, ':');
+  return std::string((halves.found ? halves.after : id).substr(0, 12));
+}
+
+std::string align(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i + 1 < row.size(); ++i) {  // the last cell of a row is not a column
+      if (widths.size() <= i) widths.push_back(least_width);
+      widths[i] = std::max(widths[i], text_width(row[i]) + padding);
+    }
+  std::string out;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      out += row[i];
+      if (i + 1 < row.size()) out.append(widths[i] - text_width(row[i]), ' ');
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& rows) {
+  std::string format = list.format;
+  if (list.is_quiet) {
+    if (format.empty() || format == "table") format = concat("{{.", list.quiet_field, "}}");
+  } else if (format.empty()) {
+    format = "table";
+  }
+  if (format == "json") {
+    for (const auto& row : rows) out.line(escape_html_json(to_json_text(json::value(row.fields))));
+    return {};
+  }
+  bool is_table = format == "table" || format.starts_with("table ") || format.starts_with("table\t");
+  std::string text = unescape_format(is_table ? format.substr(5) : format);
+  if (is_table) text = trim(text).empty() ? list.table : std::string(trim(text));
+  Template parsed = TRY_PLAIN(Template::parse(text));
+  std::string table;
+  if (is_table) {
+    json::value head(titles(list.columns));
+    TemplateData data{&head, nullptr, true};
+    json::object none;
+    data.labels = &none;
+    table += TRY_PLAIN(parsed.render(data)) + "\n";
+  }
+  if (rows.empty()) {  // a wrong field must be said for an empty list too
+    json::value probe(titles(list.columns));
+    json::object none;
+    TRY_PLAIN(parsed.render(TemplateData{&probe, &none, true}));
+  }
+  for (const auto& row : rows) {
+    json::value root(row.fields);
+    table += TRY_PLAIN(parsed.render(TemplateData{&root, &row.labels, false})) + "\n";
+  }
+  out.write(is_table ? align_text(table) : table);
+  return {};
+}
+
+bool format_mentions(std::string_view format, std::string_view field) {
+  auto parsed = Template::parse(unescape_format(format));
+  return parsed.ok() && parsed->uses_field(field);
+}
+
+std::string indented_json(const json::value& value) {
+  std::string out;
+  indent(out, value, 0);
+  return out;
+}
+
+Status print_documents(Output& out, const json::array& documents, std::string_view format) {
+  if (format.empty()) {
+    out.line(indented_json(documents));
+    return {};
+  }
+  if (format == "json") {
+    out.line(to_json_text(documents));
+    return {};
+  }
+  for (const auto& document : documents) TRY_PLAIN(print_document(out, document, format));
+  return {};
+}
+
+Status print_document(Output& out, const json::value& document, std::string_view format) {
+  if (format == "json") {
+    out.line(to_json_text(document));
+    return {};
+  }
+  Template parsed = TRY_PLAIN(Template::parse(format));
+  out.line(TRY_PLAIN(parsed.render(TemplateData{&document, nullptr, false})));
+  return {};
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,51 @@
+// Progress of long work: bars on a terminal, plain lines otherwise; always on standard error.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "cli/output.hpp"
+
+namespace caisson::cli {
+
+/// Reads docker's progress stream: JSON documents {"status","id","progressDetail":{"current","total"}}, {"stream"}, {"error"}.
+class ProgressPrinter {
+ public:
+  ProgressPrinter(Output& out, Output& err, bool is_quiet) : out_(out), err_(err), is_quiet_(is_quiet) {}
+
+  /// Bytes as they come; documents may be cut anywhere. Lines that are results ({"stream"}) go to standard output.
+  /// Errors: internal with the text of an {"error"} document; corrupt for something that is no JSON.
+  Status feed(std::string_view bytes);
+  /// After the last byte. Errors: corrupt when the stream ended inside a document.
+  Status finish();
+  /// The last {"status"} without an id: what docker import and bootstrap answer with (the image's id).
+  [[nodiscard]] const std::string& last_status() const { return last_status_; }
+
+ private:
+  struct Line {
+    std::string id;
+    std::string status;
+    std::uint64_t current = 0;
+    std::uint64_t total = 0;
+  };
+  Status take(const json::value& document);
+  void show(const Line& line);
+  void draw(const Line& line);
+
+  Output& out_;
+  Output& err_;
+  bool is_quiet_;
+  std::string buffer_;
+  std::string last_status_;
+  std::vector<Line> lines_;
+};
+
+/// "[=====>     ] 12.3MB/45.6MB", at most `width` characters.
+std::string progress_bar(std::uint64_t current, std::uint64_t total, std::size_t width);
+
+}  // namespace caisson::cli

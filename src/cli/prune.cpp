@@ -1,0 +1,80 @@
+// Prune with a question in front.
+#include "cli/prune.hpp"
+
+#include <array>
+
+#include "base/strings.hpp"
+#include "cli/request.hpp"
+#include "linux/file.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+// One line from standard input; "" at its end.
+std::string read_line() {
+  std::string line;
+  std::array<char, 1> c{};
+  while (line.size() < 100) {
+    auto count = linux::read(0, c);
+    if (!count.ok() || *count == 0 || c[0] == '\n') break;
+    line += c[0];
+  }
+  return line;
+}
+
+Result<bool> confirm(Session& session, std::string_view warning) {
+  session.out().write(concat("WARNING! ", warning, "\nAre you sure you want to continue? [y/N] "));
+  TRY_PLAIN(session.out().flush());
+  std::string answer = lower(trim(read_line()));
+  return answer == "y" || answer == "yes";
+}
+
+// Prints the section of one answer and returns the bytes it freed.
+Result<std::uint64_t> report(Session& session, std::string_view collection, const json::value& answer) {
+  JsonView view(answer);
+  std::uint64_t freed = 0;
+  TRY_PLAIN(view.read("SpaceReclaimed", freed));
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> names = {
+      {{"containers", "Containers"}, {"images", "Images"}, {"volumes", "Volumes"}, {"networks", "Networks"}}};
+  for (const auto& [key, title] : names) {
+    if (key != collection) continue;
+    JsonView list = TRY_PLAIN(view.at(concat(title, "Deleted")));
+    bool is_first = true;
+    TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {
+      if (is_first) session.out().line(concat("Deleted ", title, ":"));
+      is_first = false;
+      std::string text;
+      if (item.is_set() && item.raw().is_object()) {  // images: {"Untagged": x} or {"Deleted": x}
+        TRY_PLAIN(item.read("Untagged", text));
+        if (!text.empty()) session.out().line(concat("untagged: ", text));
+        text.clear();
+        TRY_PLAIN(item.read("Deleted", text));
+        if (!text.empty()) session.out().line(concat("deleted: ", text));
+        return {};
+      }
+      TRY_PLAIN(item.read(text));
+      session.out().line(text);
+      return {};
+    }));
+    if (!is_first) session.out().line("");
+  }
+  return freed;
+}
+
+}  // namespace
+
+Result<int> prune(Session& session, bool force, std::string_view warning, const std::vector<PruneStep>& steps) {
+  if (!force && !TRY_PLAIN(confirm(session, warning))) return 0;
+  std::uint64_t freed = 0;
+  for (const auto& step : steps) {
+    Query query;
+    query.add_filters(step.filters);
+    auto answer = TRY_PLAIN(session.post(concat("/", step.collection, "/prune", query.text())));
+    freed += TRY_PLAIN(report(session, step.collection, answer));
+  }
+  session.out().line(concat("Total reclaimed space: ", human_size(freed)));
+  return 0;
+}
+
+}  // namespace caisson::cli

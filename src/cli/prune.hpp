@@ -1,0 +1,24 @@
+// Asking before removing, removing, and saying what was gained.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "cli/session.hpp"
+
+namespace caisson::cli {
+
+/// One kind of object to prune: "containers", "images", "volumes", "networks".
+struct PruneStep {
+  std::string_view collection;
+  json::object filters;
+};
+
+/// Asks "WARNING! … Are you sure?" unless `force`; then prunes every kind in order and prints what went and how much it freed.
+/// Exit code 0, also when the user says no (docker's rule). Errors: the daemon's.
+Result<int> prune(Session& session, bool force, std::string_view warning, const std::vector<PruneStep>& steps);
+
+}  // namespace caisson::cli

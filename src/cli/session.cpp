@@ -1,0 +1,155 @@
+// Talking to the daemon.
+#include "cli/session.hpp"
+
+#include "base/strings.hpp"
+#include "cli/daemon.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+// What this client speaks; the daemon's router takes any version between its own bounds (docker-api.md section 1).
+constexpr std::string_view api_prefix = "/v1.45";
+constexpr int connect_timeout_ms = 10'000;
+
+// Docker's routes carry the version; ours ("/caisson/v1/…") have their own.
+std::string versioned(std::string_view target) { return target.starts_with("/caisson/") ? std::string(target) : concat(api_prefix, target); }
+
+wire::Headers headers_for(const json::value* body) {
+  wire::Headers headers = {{"User-Agent", "caisson/" CAISSON_VERSION}};
+  if (body != nullptr) headers.emplace_back("Content-Type", "application/json");
+  return headers;
+}
+
+ErrorKind kind_of_status(int status) {
+  switch (status) {
+    case 400: return ErrorKind::invalid;
+    case 401:
+    case 403: return ErrorKind::denied;
+    case 404: return ErrorKind::not_found;
+    case 409: return ErrorKind::conflict;
+    case 501: return ErrorKind::unsupported;
+    case 503: return ErrorKind::unavailable;
+    case 504: return ErrorKind::timeout;
+    default: return ErrorKind::internal;
+  }
+}
+
+Error lost(const std::string& endpoint, const Error& error) {
+  return Error(error.kind(), concat("lost the connection to the daemon at ", endpoint, ": ", error.text()), error.error_number());
+}
+
+}  // namespace
+
+Error daemon_error(int status, std::string_view body) {
+  std::string message(trim(body));
+  std::string hint;
+  if (auto parsed = parse_json(body, "answer"); parsed.ok() && parsed->is_object()) {
+    JsonView view(*parsed);
+    std::string field;
+    if (view.read("message", field).ok() && !field.empty()) message = field;
+    ignore(view.read("hint", hint));  // ours alone sends one; anything else there is no hint
+  }
+  if (message.empty()) message = concat("the daemon answered with HTTP status ", status, " and no explanation");
+  Error error(kind_of_status(status), concat("Error response from daemon: ", message));
+  if (!hint.empty()) return std::move(error).with_hint(std::move(hint));
+  return error;
+}
+
+void print_error(Output& err, const Error& error) {
+  err.line(error.text());
+  if (!error.hint().empty()) err.line(concat("hint: ", error.hint()));
+  ignore(err.flush());  // nowhere left to complain
+}
+
+Session::Session(const Invocation& global) : global_(global), out_(1), err_(2) {}
+
+std::string Session::endpoint() const { return choose_endpoint(global_).address; }
+
+Result<std::unique_ptr<wire::Client>> Session::connect() {
+  Endpoint endpoint = choose_endpoint(global_);
+  auto client = wire::connect(endpoint.address, connect_timeout_ms);
+  if (client.ok()) return client;
+  bool nobody_listens = client.error().kind() == ErrorKind::not_found || client.error().kind() == ErrorKind::unavailable;
+  if (!nobody_listens || !endpoint.may_start) return cannot_connect(endpoint, client.error());
+  TRY_PLAIN(start_daemon(endpoint, global_, err_));
+  client = wire::connect(endpoint.address, connect_timeout_ms);
+  if (!client.ok()) return cannot_connect(endpoint, client.error());
+  return client;
+}
+
+Result<std::unique_ptr<wire::Client>> Session::connect_quickly(int timeout_ms) {
+  return wire::connect(choose_endpoint(global_).address, timeout_ms);
+}
+
+Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body) {
+  std::string text = body != nullptr ? to_text(*body) : "";
+  auto response = client.send(method, versioned(target), headers_for(body), text);
+  if (!response.ok()) return lost(endpoint(), response.error());
+  if (response->status < 400) return response;
+  std::string answer = std::move(client.read_all()).value_or("");
+  return daemon_error(response->status, answer);
+}
+
+Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_view target, int source_fd) {
+  wire::Headers headers = headers_for(nullptr);
+  headers.emplace_back("Content-Type", "application/x-tar");
+  auto response = client.send_stream("POST", versioned(target), headers, source_fd);
+  if (!response.ok()) return lost(endpoint(), response.error());
+  if (response->status < 400) return response;
+  std::string answer = std::move(client.read_all()).value_or("");
+  return daemon_error(response->status, answer);
+}
+
+Result<Reply> Session::call(std::string_view method, std::string_view target, const json::value* body) {
+  if (!kept_) kept_ = TRY_PLAIN(connect());
+  auto response = open_stream(*kept_, method, target, body);
+  if (!response.ok()) {
+    // After a broken connection the next call must not use it again; after an ordinary error it is clean.
+    if (response.error().kind() == ErrorKind::io || response.error().kind() == ErrorKind::corrupt) kept_.reset();
+    return std::move(response).error();
+  }
+  Reply reply;
+  reply.status = response->status;
+  bool has_no_body = reply.status == 204 || reply.status == 304 || method == "HEAD";
+  if (!has_no_body) {
+    auto text = kept_->read_all();
+    if (!text.ok()) {
+      kept_.reset();
+      return lost(endpoint(), text.error());
+    }
+    reply.body = std::move(text).value();
+  }
+  return reply;
+}
+
+Result<json::value> Session::get(std::string_view target) {
+  Reply reply = TRY_PLAIN(call("GET", target));
+  if (trim(reply.body).empty()) return json::value();
+  return parse_json(reply.body, "the daemon's answer");
+}
+
+Result<json::value> Session::post(std::string_view target, const json::value* body) {
+  Reply reply = TRY_PLAIN(call("POST", target, body));
+  if (trim(reply.body).empty()) return json::value();
+  return parse_json(reply.body, "the daemon's answer");
+}
+
+Result<Session::Stream> Session::hijack(std::unique_ptr<wire::Client> client, std::string_view target, const json::value* body) {
+  std::string text = body != nullptr ? to_text(*body) : "";
+  wire::Headers headers = headers_for(body);
+  headers.emplace_back("Connection", "Upgrade");
+  headers.emplace_back("Upgrade", "tcp");
+  auto response = client->send("POST", versioned(target), headers, text);
+  if (!response.ok()) return lost(endpoint(), response.error());
+  if (response->status != 101 && response->status != 200) {
+    std::string answer = std::move(client->read_all()).value_or("");
+    return daemon_error(response->status, answer);
+  }
+  Stream stream;
+  stream.is_multiplexed = response->header("Content-Type").find("multiplexed-stream") != std::string_view::npos;
+  stream.connection = client->release();
+  return stream;
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,71 @@
+// One call of the command line: where it prints, which daemon it talks to, and how it asks it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "wire/http_client.hpp"
+
+namespace caisson::cli {
+
+/// What the daemon answered to one request, whole.
+struct Reply {
+  int status = 0;
+  std::string body;
+};
+
+class Session {
+ public:
+  /// `global`: the flags before the command; copied.
+  explicit Session(const Invocation& global);
+
+  Output& out() { return out_; }
+  Output& err() { return err_; }
+  [[nodiscard]] const Invocation& global() const { return global_; }
+
+  /// A new connection; starts the daemon when none answers on the default endpoint.
+  /// Errors: unavailable in docker's words ("Cannot connect to the … daemon at …").
+  Result<std::unique_ptr<wire::Client>> connect();
+  /// The same, but never starts a daemon and gives up after `timeout_ms`; for completion.
+  Result<std::unique_ptr<wire::Client>> connect_quickly(int timeout_ms);
+
+  /// Asks on a kept connection and reads the whole answer. `body` null: none. Status 400 and above become errors:
+  /// "Error response from daemon: …", with the kind of the status (404 not_found, 409 conflict, …).
+  Result<Reply> call(std::string_view method, std::string_view target, const json::value* body = nullptr);
+  /// The answer's body as JSON (null when empty).
+  Result<json::value> get(std::string_view target);
+  Result<json::value> post(std::string_view target, const json::value* body = nullptr);
+
+  /// Asks on `client` and reads the head only; the answer's body is to be streamed. Errors as call().
+  Result<wire::ClientResponse> open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr);
+  /// Sends `source_fd` to its end as a chunked body and reads the head.
+  Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd);
+  /// Asks for docker's upgraded stream; the client is used up. Errors as call().
+  struct Stream {
+    wire::Hijacked connection;
+    bool is_multiplexed = false;  ///< framed, by the answer's content type
+  };
+  Result<Stream> hijack(std::unique_ptr<wire::Client> client, std::string_view target, const json::value* body = nullptr);
+
+  /// The daemon's endpoint, as chosen from -H, CAISSON_HOST or the defaults.
+  [[nodiscard]] std::string endpoint() const;
+
+ private:
+  Invocation global_;
+  Output out_;
+  Output err_;
+  std::unique_ptr<wire::Client> kept_;
+};
+
+/// The error behind a failed answer: its {"message"} (and {"hint"}), or its plain text.
+Error daemon_error(int status, std::string_view body);
+
+/// Prints docker's kind of error: text as it is, then "hint: …" on a line of its own.
+void print_error(Output& err, const Error& error);
+
+}  // namespace caisson::cli

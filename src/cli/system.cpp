@@ -1,0 +1,360 @@
+// The engine itself: events, info, version, disk usage, prune, and the daemon in the foreground.
+#include <array>
+#include <cstdlib>
+#include <set>
+
+#include "base/strings.hpp"
+#include "base/time.hpp"
+#include "cli/commands.hpp"
+#include "cli/daemon.hpp"
+#include "cli/listing.hpp"
+#include "cli/prune.hpp"
+#include "cli/request.hpp"
+#include "linux/process.hpp"
+
+extern char** environ;
+
+namespace caisson::cli {
+
+namespace {
+
+// "time Type Action id (key=value, …)", the attributes in key order.
+Result<std::string> event_line(const JsonView& event) {
+  std::string type;
+  std::string action;
+  std::int64_t time = 0;
+  std::int64_t time_nano = 0;
+  TRY_PLAIN(event.read("Type", type));
+  TRY_PLAIN(event.read("Action", action));
+  TRY_PLAIN(event.read("time", time));
+  TRY_PLAIN(event.read("timeNano", time_nano));
+  JsonView actor = TRY_PLAIN(event.at("Actor"));
+  std::string id;
+  TRY_PLAIN(actor.read("ID", id));
+  std::map<std::string, std::string> attributes;
+  TRY_PLAIN(actor.read("Attributes", attributes));
+  std::vector<std::string> pairs;
+  for (const auto& [key, value] : attributes) pairs.push_back(concat(key, "=", value));
+  constexpr std::int64_t second_ns = 1'000'000'000;
+  std::string at = to_rfc3339(time_nano != 0 ? time_nano : time * second_ns);
+  return concat(at, " ", type, " ", action, " ", id, pairs.empty() ? "" : concat(" (", join(pairs, ", "), ")"));
+}
+
+Status print_event(Session& session, std::string_view line, std::string_view format) {
+  auto document = TRY_PLAIN(parse_json(line, "the daemon's event"));
+  if (format.empty()) {
+    session.out().line(TRY_PLAIN(event_line(JsonView(document))));
+  } else if (format == "json") {
+    session.out().line(to_json_text(document));
+  } else {
+    auto parsed = TRY_PLAIN(Template::parse(unescape_format(format)));
+    session.out().line(TRY_PLAIN(parsed.render(TemplateData{&document, nullptr, false})));
+  }
+  return session.out().flush();
+}
+
+// A line of info: indented "Name: value".
+class Facts {
+ public:
+  Facts(Output& out, const JsonView& view) : out_(out), view_(view) {}
+  Status show(std::string_view title, std::string_view field) {
+    JsonView value = TRY_PLAIN(view_.at(field));
+    if (!value.is_set()) return {};
+    const auto& raw = value.raw();
+    std::string text = raw.is_string() ? std::string(raw.get_string()) : raw.is_array() ? TRY_PLAIN(list(value)) : to_text(raw);
+    if (field == "MemTotal" && raw.is_number()) text = human_size_binary(raw.to_number<std::uint64_t>());
+    out_.line(concat(" ", title, ": ", text));
+    return {};
+  }
+
+ private:
+  static Result<std::string> list(const JsonView& value) {
+    std::vector<std::string> items;
+    TRY_PLAIN(value.read(items));
+    return join(items, " ");
+  }
+  Output& out_;
+  const JsonView& view_;
+};
+
+Status print_info(Output& out, const JsonView& view) {
+  out.line("Client:");
+  out.line(" Version: " CAISSON_VERSION);
+  out.line("");
+  out.line("Server:");
+  Facts facts(out, view);
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 24> lines = {{
+      {"Containers", "Containers"}, {" Running", "ContainersRunning"}, {" Paused", "ContainersPaused"}, {" Stopped", "ContainersStopped"},
+      {"Images", "Images"}, {"Server Version", "ServerVersion"}, {"Storage Driver", "Driver"}, {"Logging Driver", "LoggingDriver"},
+      {"Cgroup Driver", "CgroupDriver"}, {"Cgroup Version", "CgroupVersion"}, {"Default Runtime", "DefaultRuntime"}, {"Init Binary", "InitBinary"},
+      {"Security Options", "SecurityOptions"}, {"Kernel Version", "KernelVersion"}, {"Operating System", "OperatingSystem"}, {"OSType", "OSType"},
+      {"Architecture", "Architecture"}, {"CPUs", "NCPU"}, {"Total Memory", "MemTotal"}, {"Name", "Name"}, {"ID", "ID"},
+      {"Root Dir", "DockerRootDir"}, {"Debug Mode", "Debug"}, {"Live Restore Enabled", "LiveRestoreEnabled"},
+  }};
+  for (const auto& [title, field] : lines) TRY_PLAIN(facts.show(title, field));
+  std::vector<std::string> warnings;
+  TRY_PLAIN(view.read("Warnings", warnings));
+  for (const auto& warning : warnings) out.line(concat(" WARNING: ", warning));
+  return {};
+}
+
+json::object client_version() {
+  return {{"Version", CAISSON_VERSION}, {"ApiVersion", "1.45"}, {"Os", "linux"}, {"Arch", "amd64"}};
+}
+
+Status print_version_part(Output& out, std::string_view title, const json::value& part) {
+  JsonView view(part);
+  std::vector<std::vector<std::string>> rows;
+  std::string system;
+  std::string machine;
+  TRY_PLAIN(view.read("Os", system));
+  TRY_PLAIN(view.read("Arch", machine));
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> lines = {
+      {{"Version", "Version"}, {"API version", "ApiVersion"}, {"Git commit", "GitCommit"}, {"Built", "BuildTime"}, {"Kernel", "KernelVersion"}}};
+  for (const auto& [name, field] : lines) {
+    std::string text;
+    TRY_PLAIN(view.read(field, text));
+    if (!text.empty()) rows.push_back({concat(" ", name, ":"), text});
+  }
+  rows.push_back({" OS/Arch:", concat(system, "/", machine)});
+  out.line(concat(title, ":"));
+  out.write(align(rows));
+  return {};
+}
+
+struct Usage {
+  std::size_t total = 0;
+  std::size_t active = 0;
+  std::uint64_t size = 0;
+  std::uint64_t reclaimable = 0;
+};
+
+Result<Usage> image_usage(const JsonView& view) {
+  Usage usage;
+  TRY_PLAIN(view.read("LayersSize", usage.size));
+  JsonView images = TRY_PLAIN(view.at("Images"));
+  std::uint64_t used = 0;
+  TRY_PLAIN(images.for_each_element([&](const JsonView& image) -> Status {
+    std::int64_t containers = 0;
+    std::int64_t shared = 0;
+    std::int64_t size = 0;
+    TRY_PLAIN(image.read("Containers", containers));
+    TRY_PLAIN(image.read("SharedSize", shared));
+    TRY_PLAIN(image.read("Size", size));
+    ++usage.total;
+    if (containers > 0) {
+      ++usage.active;
+      used += static_cast<std::uint64_t>(std::max<std::int64_t>(0, size - std::max<std::int64_t>(shared, 0)));
+    }
+    return {};
+  }));
+  usage.reclaimable = usage.size > used ? usage.size - used : 0;
+  return usage;
+}
+
+Result<Usage> container_usage(const JsonView& view) {
+  Usage usage;
+  JsonView containers = TRY_PLAIN(view.at("Containers"));
+  TRY_PLAIN(containers.for_each_element([&](const JsonView& container) -> Status {
+    std::string state;
+    std::uint64_t size = 0;
+    TRY_PLAIN(container.read("State", state));
+    TRY_PLAIN(container.read("SizeRw", size));
+    ++usage.total;
+    usage.size += size;
+    bool is_active = state == "running" || state == "paused" || state == "restarting";
+    if (is_active) ++usage.active;
+    else usage.reclaimable += size;
+    return {};
+  }));
+  return usage;
+}
+
+Result<Usage> volume_usage(const JsonView& view) {
+  Usage usage;
+  JsonView volumes = TRY_PLAIN(view.at("Volumes"));
+  TRY_PLAIN(volumes.for_each_element([&](const JsonView& volume) -> Status {
+    JsonView data = TRY_PLAIN(volume.at("UsageData"));
+    std::int64_t links = 0;
+    std::int64_t size = 0;
+    TRY_PLAIN(data.read("RefCount", links));
+    TRY_PLAIN(data.read("Size", size));
+    auto bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
+    ++usage.total;
+    usage.size += bytes;
+    if (links > 0) ++usage.active;
+    else usage.reclaimable += bytes;
+    return {};
+  }));
+  return usage;
+}
+
+Row usage_row(std::string_view type, const Usage& usage) {
+  Row row;
+  row.fields["Active"] = concat(usage.active);
+  std::uint64_t share = usage.size == 0 ? 0 : usage.reclaimable * 100 / usage.size;
+  row.fields["Reclaimable"] = usage.size == 0 ? human_size(0) : concat(human_size(usage.reclaimable), " (", share, "%)");
+  row.fields["Size"] = human_size(usage.size);
+  row.fields["TotalCount"] = concat(usage.total);
+  row.fields["Type"] = type;
+  return row;
+}
+
+constexpr std::array usage_columns = {Column{"Type", "TYPE"}, Column{"TotalCount", "TOTAL"}, Column{"Active", "ACTIVE"}, Column{"Size", "SIZE"}, Column{"Reclaimable", "RECLAIMABLE"}};
+
+// The objects behind the sums, one table each.
+Status print_usage_details(Output& out, const JsonView& view) {
+  struct Section {
+    std::string_view title;
+    std::string_view list;
+    std::vector<std::pair<std::string_view, std::string_view>> fields;
+  };
+  const std::array<Section, 3> sections = {{
+      {"Images space usage:", "Images", {{"IMAGE", "RepoTags"}, {"IMAGE ID", "Id"}, {"SIZE", "Size"}, {"CONTAINERS", "Containers"}}},
+      {"Containers space usage:", "Containers", {{"CONTAINER ID", "Id"}, {"IMAGE", "Image"}, {"SIZE", "SizeRw"}, {"STATUS", "Status"}, {"NAMES", "Names"}}},
+      {"Local Volumes space usage:", "Volumes", {{"VOLUME NAME", "Name"}, {"LINKS", "RefCount"}, {"SIZE", "Size"}}},
+  }};
+  for (const auto& section : sections) {
+    std::vector<std::vector<std::string>> rows(1);
+    for (const auto& [title, field] : section.fields) rows[0].emplace_back(title);
+    JsonView list = TRY_PLAIN(view.at(section.list));
+    TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {
+      std::vector<std::string> cells;
+      for (const auto& [title, field] : section.fields) {
+        bool is_usage = section.list == "Volumes" && field != "Name";
+        JsonView owner = is_usage ? TRY_PLAIN(item.at("UsageData")) : item;
+        JsonView value = TRY_PLAIN(owner.at(field));
+        std::string text;
+        if (!value.is_set()) text = "N/A";
+        else if (field == "Id") text = short_id(std::string(value.raw().is_string() ? value.raw().get_string() : json::string()));
+        else if (value.raw().is_string()) text = std::string(value.raw().get_string());
+        else if (value.raw().is_array()) {
+          std::vector<std::string> items;
+          TRY_PLAIN(value.read(items));
+          for (auto& entry : items)
+            if (entry.starts_with("/")) entry.erase(0, 1);
+          text = items.empty() ? "<none>" : join(items, ",");
+        } else if (title == "SIZE") {
+          auto bytes = value.raw().is_int64() ? value.raw().get_int64() : 0;
+          text = bytes < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(bytes));
+        } else {
+          text = to_text(value.raw());
+        }
+        cells.push_back(std::move(text));
+      }
+      rows.push_back(std::move(cells));
+      return {};
+    }));
+    out.line(section.title);
+    out.line("");
+    out.write(align(rows));
+    out.line("");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> show_events(Session& session, const Invocation& invocation) {
+  std::string_view format = invocation.text("format");
+  if (!format.empty() && format != "json") TRY_PLAIN(Template::parse(unescape_format(format)));
+  Query query;
+  query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
+  for (std::string_view flag : {"since", "until"}) {
+    if (!invocation.has(flag)) continue;
+    std::string_view text = invocation.text(flag);
+    bool is_number = text.find_first_not_of("0123456789.") == std::string_view::npos;
+    constexpr std::int64_t second_ns = 1'000'000'000;
+    if (is_number) {
+      query.add(flag, text);
+    } else {
+      TimestampNs time = TRY_PLAIN(parse_point_in_time(text, now_ns()));
+      std::string fraction = concat(time % second_ns);
+      query.add(flag, concat(time / second_ns, ".", std::string(9 - fraction.size(), '0'), fraction));
+    }
+  }
+  auto client = TRY_PLAIN(session.connect());
+  TRY_PLAIN(session.open_stream(*client, "GET", "/events" + query.text()));
+  std::string buffer;
+  for (;;) {
+    std::string piece = TRY(client->read_some(), "read events");
+    if (piece.empty()) return 0;
+    buffer += piece;
+    for (std::size_t end = buffer.find('\n'); end != std::string::npos; end = buffer.find('\n')) {
+      std::string line = buffer.substr(0, end);
+      buffer.erase(0, end + 1);
+      if (!trim(line).empty()) TRY_PLAIN(print_event(session, line, format));
+    }
+  }
+}
+
+Result<int> show_info(Session& session, const Invocation& invocation) {
+  auto document = TRY_PLAIN(session.get("/info"));
+  std::string_view format = invocation.text("format");
+  if (!format.empty()) TRY_PLAIN(print_document(session.out(), document, format));
+  else TRY_PLAIN(print_info(session.out(), JsonView(document)));
+  return 0;
+}
+
+Result<int> show_version(Session& session, const Invocation& invocation) {
+  json::object both{{"Client", client_version()}, {"Server", nullptr}};
+  auto server = session.get("/version");
+  if (server.ok()) both["Server"] = *server;
+  std::string_view format = invocation.text("format");
+  if (!format.empty()) {
+    TRY_PLAIN(print_document(session.out(), json::value(both), format));
+  } else {
+    TRY_PLAIN(print_version_part(session.out(), "Client: Caisson", both["Client"]));
+    if (server.ok()) {
+      session.out().line("");
+      TRY_PLAIN(print_version_part(session.out(), "Server: Caisson Engine", both["Server"]));
+    }
+  }
+  TRY_PLAIN(session.out().flush());
+  if (!server.ok()) return std::move(server).error();
+  return 0;
+}
+
+Result<int> show_disk_usage(Session& session, const Invocation& invocation) {
+  auto document = TRY_PLAIN(session.get("/system/df"));
+  JsonView view(document);
+  if (invocation.flag("verbose") && invocation.text("format").empty()) {
+    TRY_PLAIN(print_usage_details(session.out(), view));
+    return 0;
+  }
+  std::vector<Row> rows;
+  rows.push_back(usage_row("Images", TRY_PLAIN(image_usage(view))));
+  rows.push_back(usage_row("Containers", TRY_PLAIN(container_usage(view))));
+  rows.push_back(usage_row("Local Volumes", TRY_PLAIN(volume_usage(view))));
+  rows.push_back(usage_row("Build Cache", Usage{}));
+  ListFormat list;
+  list.columns = usage_columns;
+  list.table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
+  list.format = invocation.text("format");
+  TRY_PLAIN(print_list(session.out(), list, rows));
+  return 0;
+}
+
+Result<int> prune_system(Session& session, const Invocation& invocation) {
+  auto filters = TRY_PLAIN(parse_filters(invocation.list("filter")));
+  auto image_filters = filters;
+  bool all = invocation.flag("all");
+  add_filter(image_filters, "dangling", all ? "false" : "true");
+  std::string warning = "This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n";
+  if (invocation.flag("volumes")) warning += "  - all anonymous volumes not used by at least one container\n";
+  warning += all ? "  - all images without at least one container associated to them\n" : "  - all dangling images\n";
+  std::vector<PruneStep> steps = {{"containers", filters}, {"networks", filters}};
+  if (invocation.flag("volumes")) steps.push_back({"volumes", filters});
+  steps.push_back({"images", image_filters});
+  return prune(session, invocation.flag("force"), warning, steps);
+}
+
+Result<int> run_daemon(Session& session, const Invocation& /*invocation*/) {
+  std::string binary = TRY_PLAIN(find_daemon_binary());
+  Endpoint endpoint = choose_endpoint(session.global());
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
+  return linux::execve(binary, daemon_arguments(binary, endpoint, session.global()), environment);
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,160 @@
+// The command table itself.
+#include <array>
+
+#include "base/strings.hpp"
+#include "cli/command.hpp"
+#include "cli/commands.hpp"
+#include "cli/flags.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+constexpr std::span<const Flag> none{};
+constexpr Arity any{0, -1};
+constexpr Arity some{1, -1};
+constexpr Arity two_or_more{2, -1};
+
+constexpr Command group(std::string_view path, std::string_view summary) {
+  return {.path = path, .aliases = "", .usage = "COMMAND", .summary = summary, .arity = any, .flags = none, .is_group = true};
+}
+
+// Exit code 125 for errors of our own: scripts tell "the container's command failed" from "it could not be started" by it.
+constexpr int launch_failed = 125;
+
+constexpr std::array table = {
+    Command{.path = "run", .aliases = "container run", .usage = "[OPTIONS] IMAGE [COMMAND] [ARG...]", .summary = "Make a container from an image and start it",
+            .arity = some, .interspersed = false, .flags = flags::run, .words = Words::images, .run = run_container, .error_code = launch_failed, .is_common = true},
+    Command{.path = "exec", .aliases = "container exec", .usage = "[OPTIONS] CONTAINER COMMAND [ARG...]", .summary = "Run a command in a running container",
+            .arity = two_or_more, .interspersed = false, .flags = flags::exec, .words = Words::running, .run = exec_in_container, .is_common = true},
+    Command{.path = "ps", .aliases = "container ls, container list, container ps", .usage = "[OPTIONS]", .summary = "List containers",
+            .arity = {0, 0}, .flags = flags::ps, .run = list_containers, .is_common = true},
+    Command{.path = "images", .aliases = "image ls, image list", .usage = "[OPTIONS] [REPOSITORY[:TAG]]", .summary = "List images",
+            .arity = {0, 1}, .flags = flags::images, .words = Words::images, .run = list_images, .is_common = true},
+    Command{.path = "logs", .aliases = "container logs", .usage = "[OPTIONS] CONTAINER", .summary = "Show what a container wrote",
+            .arity = {1, 1}, .flags = flags::logs, .words = Words::containers, .run = show_logs, .is_common = true},
+    Command{.path = "stop", .aliases = "container stop", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Ask containers to end, then kill them",
+            .arity = some, .flags = flags::stop, .words = Words::running, .run = stop_containers, .is_common = true},
+    Command{.path = "rm", .aliases = "container rm, container remove", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Remove containers",
+            .arity = some, .flags = flags::rm, .words = Words::containers, .run = remove_containers, .is_common = true},
+    Command{.path = "version", .aliases = "", .usage = "[OPTIONS]", .summary = "Show the versions of client and daemon",
+            .arity = {0, 0}, .flags = flags::inspect_plain, .run = show_version, .is_common = true},
+    Command{.path = "info", .aliases = "system info", .usage = "[OPTIONS]", .summary = "Show what the engine and the host are like",
+            .arity = {0, 0}, .flags = flags::inspect_plain, .run = show_info, .is_common = true},
+
+    group("container", "Containers"),
+    group("image", "Images"),
+    group("network", "Networks"),
+    group("system", "The engine"),
+    group("volume", "Volumes"),
+
+    Command{.path = "attach", .aliases = "container attach", .usage = "[OPTIONS] CONTAINER", .summary = "Connect this terminal to a running container",
+            .arity = {1, 1}, .flags = flags::attach, .words = Words::running, .run = attach_container},
+    Command{.path = "create", .aliases = "container create", .usage = "[OPTIONS] IMAGE [COMMAND] [ARG...]", .summary = "Make a container without starting it",
+            .arity = some, .interspersed = false, .flags = flags::create, .words = Words::images, .run = create_container},
+    Command{.path = "daemon", .aliases = "", .usage = "", .summary = "Run the daemon in the foreground", .arity = {0, 0}, .flags = none, .run = run_daemon,
+            .details = "Other commands start the daemon by themselves when it does not run."},
+    Command{.path = "events", .aliases = "system events", .usage = "[OPTIONS]", .summary = "Show what happens, as it happens",
+            .arity = {0, 0}, .flags = flags::events, .run = show_events},
+    Command{.path = "help", .aliases = "", .usage = "[COMMAND]", .summary = "Explain a command", .arity = {0, 3}, .flags = none, .words = Words::commands, .run = show_help},
+    Command{.path = "history", .aliases = "image history", .usage = "[OPTIONS] IMAGE", .summary = "Show how an image was made",
+            .arity = {1, 1}, .flags = flags::history, .words = Words::images, .run = show_history},
+    Command{.path = "import", .aliases = "image import", .usage = "[OPTIONS] FILE|- [REPOSITORY[:TAG]]", .summary = "Make an image from a tar of a root file system",
+            .arity = {1, 2}, .flags = flags::import, .words = Words::files, .run = import_image},
+    Command{.path = "inspect", .aliases = "", .usage = "[OPTIONS] NAME|ID [NAME|ID...]", .summary = "Show everything about containers, images, volumes or networks",
+            .arity = some, .flags = flags::inspect, .words = Words::containers, .run = inspect_any},
+    Command{.path = "kill", .aliases = "container kill", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Send a signal to containers",
+            .arity = some, .flags = flags::kill, .words = Words::running, .run = kill_containers},
+    Command{.path = "load", .aliases = "image load", .usage = "[OPTIONS]", .summary = "Load images from an archive",
+            .arity = {0, 0}, .flags = flags::load, .run = load_images},
+    Command{.path = "pause", .aliases = "container pause", .usage = "CONTAINER [CONTAINER...]", .summary = "Freeze all processes of containers",
+            .arity = some, .flags = none, .words = Words::running, .run = pause_containers},
+    Command{.path = "port", .aliases = "container port", .usage = "CONTAINER [PRIVATE_PORT[/PROTO]]", .summary = "Show published ports",
+            .arity = {1, 2}, .flags = none, .words = Words::running, .run = show_ports},
+    Command{.path = "rename", .aliases = "container rename", .usage = "CONTAINER NEW_NAME", .summary = "Give a container another name",
+            .arity = {2, 2}, .flags = none, .words = Words::containers, .run = rename_container},
+    Command{.path = "restart", .aliases = "container restart", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Stop containers and start them again",
+            .arity = some, .flags = flags::stop, .words = Words::containers, .run = restart_containers},
+    Command{.path = "rmi", .aliases = "image rm, image remove", .usage = "[OPTIONS] IMAGE [IMAGE...]", .summary = "Remove images",
+            .arity = some, .flags = flags::rmi, .words = Words::images, .run = remove_images},
+    Command{.path = "save", .aliases = "image save", .usage = "[OPTIONS] IMAGE [IMAGE...]", .summary = "Write images to an archive",
+            .arity = some, .flags = flags::save, .words = Words::images, .run = save_images},
+    Command{.path = "start", .aliases = "container start", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Start stopped containers",
+            .arity = some, .flags = flags::start, .words = Words::containers, .run = start_containers},
+    Command{.path = "stats", .aliases = "container stats", .usage = "[OPTIONS] [CONTAINER...]", .summary = "Show what containers use, live",
+            .arity = any, .flags = flags::stats, .words = Words::running, .run = show_stats},
+    Command{.path = "tag", .aliases = "image tag", .usage = "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", .summary = "Give an image another name",
+            .arity = {2, 2}, .flags = none, .words = Words::images, .run = tag_image},
+    Command{.path = "top", .aliases = "container top", .usage = "CONTAINER [ps OPTIONS]", .summary = "Show the processes of a container",
+            .arity = some, .interspersed = false, .flags = none, .words = Words::running, .run = show_top},
+    Command{.path = "unpause", .aliases = "container unpause", .usage = "CONTAINER [CONTAINER...]", .summary = "Let frozen containers go on",
+            .arity = some, .flags = none, .words = Words::running, .run = unpause_containers},
+    Command{.path = "update", .aliases = "container update", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Change limits of containers",
+            .arity = some, .flags = flags::update, .words = Words::containers, .run = update_containers},
+    Command{.path = "wait", .aliases = "container wait", .usage = "CONTAINER [CONTAINER...]", .summary = "Wait until containers end; print their exit codes",
+            .arity = some, .flags = none, .words = Words::running, .run = wait_containers},
+
+    Command{.path = "container inspect", .aliases = "", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Show everything about containers",
+            .arity = some, .flags = flags::inspect_container, .words = Words::containers, .run = inspect_containers},
+    Command{.path = "container prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove all stopped containers",
+            .arity = {0, 0}, .flags = flags::prune, .run = prune_containers},
+    Command{.path = "image bootstrap", .aliases = "", .usage = "[OPTIONS] DISTRIBUTION:RELEASE", .summary = "Make a base image straight from a distribution's archive",
+            .arity = {1, 1}, .flags = flags::bootstrap, .run = bootstrap_image,
+            .details = "Example: caisson image bootstrap debian:bookworm --include nginx-light --tag web"},
+    Command{.path = "image inspect", .aliases = "", .usage = "[OPTIONS] IMAGE [IMAGE...]", .summary = "Show everything about images",
+            .arity = some, .flags = flags::inspect_plain, .words = Words::images, .run = inspect_images},
+    Command{.path = "image prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove images that nothing uses",
+            .arity = {0, 0}, .flags = flags::image_prune, .run = prune_images},
+    Command{.path = "network inspect", .aliases = "", .usage = "[OPTIONS] NETWORK [NETWORK...]", .summary = "Show everything about networks",
+            .arity = some, .flags = flags::network_inspect, .words = Words::networks, .run = inspect_networks},
+    Command{.path = "network ls", .aliases = "network list", .usage = "[OPTIONS]", .summary = "List networks",
+            .arity = {0, 0}, .flags = flags::network_ls, .run = list_networks},
+    Command{.path = "system df", .aliases = "", .usage = "[OPTIONS]", .summary = "Show what takes disk space",
+            .arity = {0, 0}, .flags = flags::system_df, .run = show_disk_usage},
+    Command{.path = "system prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove everything that nothing uses",
+            .arity = {0, 0}, .flags = flags::system_prune, .run = prune_system},
+    Command{.path = "volume create", .aliases = "", .usage = "[OPTIONS] [VOLUME]", .summary = "Make a volume",
+            .arity = {0, 1}, .flags = flags::volume_create, .run = create_volume},
+    Command{.path = "volume inspect", .aliases = "", .usage = "[OPTIONS] VOLUME [VOLUME...]", .summary = "Show everything about volumes",
+            .arity = some, .flags = flags::inspect_plain, .words = Words::volumes, .run = inspect_volumes},
+    Command{.path = "volume ls", .aliases = "volume list", .usage = "[OPTIONS]", .summary = "List volumes",
+            .arity = {0, 0}, .flags = flags::volume_ls, .run = list_volumes},
+    Command{.path = "volume prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove volumes that no container uses",
+            .arity = {0, 0}, .flags = flags::volume_prune, .run = prune_volumes},
+    Command{.path = "volume rm", .aliases = "volume remove", .usage = "[OPTIONS] VOLUME [VOLUME...]", .summary = "Remove volumes",
+            .arity = some, .flags = flags::volume_rm, .words = Words::volumes, .run = remove_volumes},
+
+    // What shells call for completion. Its words are another command line, flags included.
+    Command{.path = "__complete", .aliases = "", .usage = "[WORDS...]", .summary = "Answer a shell's question for completions", .arity = any,
+            .interspersed = false, .flags = none, .run = complete, .hidden = true},
+};
+
+}  // namespace
+
+std::span<const Command> all_commands() { return table; }
+
+std::span<const Flag> global_flags() { return flags::global; }
+
+const Command* find_command(std::string_view path) {
+  for (const auto& command : table) {
+    if (command.path == path) return &command;
+    if (command.aliases.empty()) continue;
+    for (auto alias : split(command.aliases, ','))
+      if (trim(alias) == path) return &command;
+  }
+  return nullptr;
+}
+
+const Flag* find_flag(std::span<const Flag> flags, std::string_view name) {
+  for (const auto& flag : flags)
+    if (flag.name == name) return flag.same_as.empty() ? &flag : find_flag(flags, flag.same_as);
+  return nullptr;
+}
+
+const Flag* find_flag(std::span<const Flag> flags, char letter) {
+  for (const auto& flag : flags)
+    if (flag.letter == letter && letter != 0) return &flag;
+  return nullptr;
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,164 @@
+// Volumes and networks.
+#include <algorithm>
+#include <array>
+
+#include "base/strings.hpp"
+#include "base/time.hpp"
+#include "cli/commands.hpp"
+#include "cli/create_body.hpp"
+#include "cli/listing.hpp"
+#include "cli/prune.hpp"
+#include "cli/ps.hpp"
+#include "cli/request.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+constexpr std::array volume_columns = {
+    Column{"Name", "VOLUME NAME"}, Column{"Driver", "DRIVER"}, Column{"Scope", "SCOPE"}, Column{"Mountpoint", "MOUNTPOINT"}, Column{"Labels", "LABELS"},
+    Column{"Links", "LINKS"}, Column{"Size", "SIZE"}, Column{"Group", "GROUP"}, Column{"Availability", "AVAILABILITY"}, Column{"Status", "STATUS"},
+};
+constexpr std::array network_columns = {
+    Column{"ID", "NETWORK ID"}, Column{"Name", "NAME"}, Column{"Driver", "DRIVER"}, Column{"Scope", "SCOPE"}, Column{"IPv4", "IPV4"},
+    Column{"IPv6", "IPV6"}, Column{"Internal", "INTERNAL"}, Column{"Labels", "LABELS"}, Column{"CreatedAt", "CREATED AT"},
+};
+
+Result<Row> volume_row(const JsonView& volume) {
+  Row row;
+  for (std::string_view field : {"Name", "Driver", "Scope", "Mountpoint"}) {
+    std::string text;
+    TRY_PLAIN(volume.read(field, text));
+    row.fields[field] = text;
+  }
+  JsonView labels = TRY_PLAIN(volume.at("Labels"));
+  if (labels.is_set() && labels.raw().is_object()) row.labels = labels.raw().get_object();
+  row.fields["Labels"] = displayed_labels(row.labels);
+  std::int64_t links = -1;
+  std::int64_t size = -1;
+  JsonView usage = TRY_PLAIN(volume.at("UsageData"));
+  TRY_PLAIN(usage.read("RefCount", links));
+  TRY_PLAIN(usage.read("Size", size));
+  row.fields["Links"] = links < 0 ? "N/A" : concat(links);
+  row.fields["Size"] = size < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(size));
+  for (std::string_view cluster_only : {"Group", "Availability", "Status"}) row.fields[cluster_only] = "N/A";
+  return row;
+}
+
+Result<Row> network_row(const JsonView& network, bool no_trunc) {
+  Row row;
+  std::string id;
+  TRY_PLAIN(network.read("Id", id));
+  row.fields["ID"] = no_trunc ? id : short_id(id);
+  for (std::string_view field : {"Name", "Driver", "Scope"}) {
+    std::string text;
+    TRY_PLAIN(network.read(field, text));
+    row.fields[field] = text;
+  }
+  for (const auto& [field, key, otherwise] : {std::tuple("IPv4", "EnableIPv4", true), std::tuple("IPv6", "EnableIPv6", false), std::tuple("Internal", "Internal", false)}) {
+    bool value = otherwise;
+    TRY_PLAIN(network.read(key, value));
+    row.fields[field] = value ? "true" : "false";
+  }
+  std::string created;
+  TRY_PLAIN(network.read("Created", created));
+  if (auto time = parse_rfc3339(created); time.ok()) created = list_time(*time);
+  row.fields["CreatedAt"] = created;
+  JsonView labels = TRY_PLAIN(network.at("Labels"));
+  if (labels.is_set() && labels.raw().is_object()) row.labels = labels.raw().get_object();
+  row.fields["Labels"] = displayed_labels(row.labels);
+  return row;
+}
+
+void sort_by_name(std::vector<Row>& rows) {
+  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.fields.at("Name").get_string() < b.fields.at("Name").get_string(); });
+}
+
+}  // namespace
+
+Result<int> create_volume(Session& session, const Invocation& invocation) {
+  std::string name(invocation.text("name"));
+  if (!invocation.words().empty()) {
+    if (!name.empty()) return Error(ErrorKind::invalid, "conflicting options: cannot specify a volume-name through both --name and as a positional arg");
+    name = invocation.word(0);
+  }
+  json::object body{{"Driver", invocation.text("driver")}};
+  if (invocation.has("opt")) body["DriverOpts"] = to_map(invocation.list("opt"));
+  if (invocation.has("label")) body["Labels"] = TRY_PLAIN(collect_labels({}, invocation.list("label")));
+  if (!name.empty()) body["Name"] = name;
+  json::value request(body);
+  auto answer = TRY_PLAIN(session.post("/volumes/create", &request));
+  TRY_PLAIN(JsonView(answer).read("Name", name));
+  session.out().line(name);
+  return 0;
+}
+
+Result<int> list_volumes(Session& session, const Invocation& invocation) {
+  Query query;
+  query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
+  auto answer = TRY_PLAIN(session.get("/volumes" + query.text()));
+  std::vector<Row> rows;
+  JsonView volumes = TRY_PLAIN(JsonView(answer).at("Volumes"));
+  TRY_PLAIN(volumes.for_each_element([&](const JsonView& volume) -> Status {
+    rows.push_back(TRY_PLAIN(volume_row(volume)));
+    return {};
+  }));
+  sort_by_name(rows);
+  ListFormat list;
+  list.columns = volume_columns;
+  list.table = "{{.Driver}}\t{{.Name}}";
+  list.format = invocation.text("format");
+  list.is_quiet = invocation.flag("quiet");
+  list.quiet_field = "Name";
+  TRY_PLAIN(print_list(session.out(), list, rows));
+  return 0;
+}
+
+Result<int> remove_volumes(Session& session, const Invocation& invocation) {
+  Query query;
+  query.add_if(invocation.flag("force"), "force");
+  int code = 0;
+  for (const auto& name : invocation.words()) {
+    auto removed = session.call("DELETE", object_path("volumes", name) + query.text());
+    if (removed.ok()) {
+      session.out().line(name);
+      continue;
+    }
+    TRY_PLAIN(session.out().flush());
+    print_error(session.err(), removed.error());
+    code = 1;
+  }
+  return code;
+}
+
+Result<int> prune_volumes(Session& session, const Invocation& invocation) {
+  auto filters = TRY_PLAIN(parse_filters(invocation.list("filter")));
+  bool all = invocation.flag("all");
+  if (all) add_filter(filters, "all", "true");
+  return prune(session, invocation.flag("force"),
+               all ? "This will remove all local volumes not used by at least one container."
+                   : "This will remove anonymous local volumes not used by at least one container.",
+               {{"volumes", filters}});
+}
+
+Result<int> list_networks(Session& session, const Invocation& invocation) {
+  Query query;
+  query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
+  auto answer = TRY_PLAIN(session.get("/networks" + query.text()));
+  std::vector<Row> rows;
+  TRY_PLAIN(JsonView(answer).for_each_element([&](const JsonView& network) -> Status {
+    rows.push_back(TRY_PLAIN(network_row(network, invocation.flag("no-trunc"))));
+    return {};
+  }));
+  sort_by_name(rows);
+  ListFormat list;
+  list.columns = network_columns;
+  list.table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
+  list.format = invocation.text("format");
+  list.is_quiet = invocation.flag("quiet");
+  list.quiet_field = "ID";
+  TRY_PLAIN(print_list(session.out(), list, rows));
+  return 0;
+}
+
+}  // namespace caisson::cli
