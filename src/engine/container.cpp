@@ -48,6 +48,7 @@ void Container::publish(std::shared_ptr<const Record> record) {
 
 Status Container::change(const std::function<void(Record&)>& edit) {
   std::lock_guard lock(state_mutex_);
+  if (removed) return Error(ErrorKind::not_found, concat("No such container: ", id));
   auto next = std::make_shared<Record>(*snapshot());
   edit(*next);
   state::Transaction transaction;
@@ -61,12 +62,27 @@ Status Container::change(const std::function<void(Record&)>& edit) {
 
 Status Container::change_with(state::Transaction transaction, const std::function<void(Record&)>& edit) {
   std::lock_guard lock(state_mutex_);
+  if (removed) return Error(ErrorKind::not_found, concat("No such container: ", id));
   auto next = std::make_shared<Record>(*snapshot());
   edit(*next);
   transaction.put(container_key(id), to_text(*next));
   TRY(store_.commit(transaction), concat("save the record of container ", id.substr(0, 12)));
   unsaved_ = false;
   publish(std::move(next));
+  return {};
+}
+
+Status Container::erase(const std::function<void(Record&)>& edit,
+                        const std::function<void(const Record&, state::Transaction&)>& build) {
+  std::lock_guard lock(state_mutex_);
+  if (removed.exchange(true)) return Error(ErrorKind::not_found, concat("No such container: ", id));
+  auto last = std::make_shared<Record>(*snapshot());
+  edit(*last);
+  state::Transaction transaction;
+  transaction.erase(container_key(id)).erase(name_key(last->info.name));
+  build(*last, transaction);
+  publish(std::move(last));
+  TRY(store_.commit(transaction), concat("erase the record of container ", id.substr(0, 12)));
   return {};
 }
 
@@ -79,7 +95,7 @@ void Container::change_in_memory(const std::function<void(Record&)>& edit) {
 
 Status Container::flush() {
   std::lock_guard lock(state_mutex_);
-  if (!unsaved_) return {};
+  if (!unsaved_ || removed) return {};
   state::Transaction transaction;
   transaction.put(container_key(id), to_text(*snapshot()));
   TRY(store_.commit(transaction), concat("save the record of container ", id.substr(0, 12)));

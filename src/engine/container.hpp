@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +26,8 @@ class WaitState {
   /// Until complete() or `cancel`; `timeout_ms` -1: no limit. Errors: timeout.
   Result<WaitResult> wait(Cancel cancel, int timeout_ms);
   [[nodiscard]] WaitCondition condition() const { return condition_; }
+  /// Readable once complete() was called; borrowed.
+  [[nodiscard]] int fd() const { return wake_.get(); }
 
  private:
   WaitState(WaitCondition condition, UniqueFd wake) : condition_(condition), wake_(std::move(wake)) {}
@@ -51,6 +55,10 @@ class Container {
   Status change(const std::function<void(Record&)>& edit);
   /// The same with more writes in the same transaction; nothing changes when it is refused.
   Status change_with(state::Transaction transaction, const std::function<void(Record&)>& edit);
+  /// Takes the record out of the store together with what `build` adds; later changes are refused. `build` sees the last record,
+  /// already edited. A store that refuses is reported, but the container is gone for this daemon all the same. Errors: not_found when it
+  /// was erased before.
+  Status erase(const std::function<void(Record&)>& edit, const std::function<void(const Record&, state::Transaction&)>& build);
   /// In memory only: for what is not stored (endpoint, ports).
   void change_in_memory(const std::function<void(Record&)>& edit);
   /// Writes a record that the store refused earlier.
@@ -72,13 +80,12 @@ class Container {
   void keep_client(runtime::AttachRequest client);
   std::vector<runtime::AttachRequest> take_clients();
 
-  // -- flags under the operation lock
-  bool teardown_pending = false;
-  std::int64_t restart_delay_ms = 0;
-  // -- set while a restart verb runs: an exit then neither removes nor restarts by policy
+  /// What the last run left on the host is still there; whoever holds `operation` clears it away.
+  std::atomic<bool> teardown_pending{false};
+  /// Set while a restart verb runs: an exit then neither removes nor restarts by policy.
   std::atomic<bool> restarting_by_user{false};
   std::atomic<bool> removed{false};
-  std::atomic<bool> oom_seen{false};
+  std::atomic<std::int64_t> restart_delay_ms{0};
 
  private:
   state::Store& store_;

@@ -209,6 +209,7 @@ void fields(C& c, Garbage& g) {
   c("id", g.id);
   c("cgroups_path", g.cgroups_path);
   c("first_host_id", g.first_host_id);
+  c("anonymous_volumes", g.anonymous_volumes);
 }
 template <class C>
 void fields(C& c, VolumeInfo& v) {

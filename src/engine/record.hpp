@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "engine/types.hpp"
@@ -24,6 +25,7 @@ struct Garbage {
   std::string id;
   std::string cgroups_path;
   std::uint32_t first_host_id = 0;
+  std::vector<std::string> anonymous_volumes;  ///< to be removed unless somebody else uses them
 };
 
 std::string to_text(const Record& record);

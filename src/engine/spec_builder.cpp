@@ -147,7 +147,6 @@ Result<runtime::Spec> build_spec(const SpecInput& input) {
   process.user.gid = input.user.gid;
   process.user.additional_gids = input.user.additional_gids;
   process.args = input.info.args;
-  if (spec.init.value_or(false)) process.args.insert(process.args.begin(), {"/dev/init", "--"});
   process.env = build_environment(spec, input.info.id, input.user);
   process.cwd = process_cwd(spec);
   process.capabilities = TRY_PLAIN(build_capabilities(spec, input.user));

@@ -30,7 +30,6 @@ struct SpecInput {
   std::string cgroups_path;
   std::string pid_namespace_path;   ///< of the container to join; "" otherwise
   std::string ipc_namespace_path;
-  std::string init_path;            ///< host path of the init binary; needed with spec.init
   std::optional<runtime::SeccompProfile> seccomp;  ///< none: unconfined
   std::optional<std::int64_t> default_pids_limit;
   std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids

@@ -127,10 +127,6 @@ Result<std::vector<runtime::Mount>> build_mounts(const SpecInput& input) {
     std::erase_if(wanted, [&](const runtime::Mount& mount) { return mount.destination == point.destination; });
     wanted.push_back(point.type == MountType::tmpfs ? tmpfs_mount(*asked) : bind_mount(input, *asked, point));
   }
-  if (spec.init.value_or(false)) {
-    if (input.init_path.empty()) return Error(ErrorKind::unsupported, "init: this engine was installed without its init program");
-    wanted.push_back(make_mount("/dev/init", "bind", input.init_path, {"bind", "ro", "nosuid", "nodev"}));
-  }
   std::stable_sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return depth_of(a.destination) < depth_of(b.destination); });
 
   std::vector<runtime::Mount> mounts = kernel_mounts(input);

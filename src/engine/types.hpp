@@ -304,6 +304,10 @@ struct AttachOptions {
   runtime::AttachRequest request;   ///< `framed` is set by the engine (false on a terminal)
   bool stream = true;               ///< false: logs only
   bool logs = false;                ///< first replay what was logged so far
+  /// Called once, when nothing can refuse the attach any more, and under the container's lock: fills request.client and
+  /// request.pending_input. The api answers 101 there, so that a client that was told so misses nothing of a start that follows.
+  /// Unset: the request holds its client already.
+  std::function<Status(runtime::AttachRequest&)> connect;
 };
 
 struct ExecSpec {

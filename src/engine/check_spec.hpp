@@ -1,0 +1,35 @@
+// What a container specification must be before anything is made of it. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "engine/types.hpp"
+
+namespace caisson::engine {
+
+/// What this host offers, for checks against it.
+struct HostLimits {
+  std::uint32_t cpus = 1;
+  std::uint64_t memory_bytes = 0;
+};
+
+/// Errors: invalid, naming the field or in docker's words where clients show them; unsupported for what this engine lacks.
+Status check_spec(const ContainerSpec& spec, const HostLimits& host);
+/// The part that update() shares.
+Status check_resources(const ResourceSpec& resources, const HostLimits& host);
+Status check_restart_policy(const RestartPolicy& policy, bool auto_remove);
+
+/// "container:web" → "web"; "" for any other mode.
+std::string container_of_mode(const std::string& mode);
+
+/// Rotation from log_options. Errors: invalid, naming the option.
+struct LogLimits {
+  std::int64_t max_size_bytes = 10 << 20;
+  std::uint32_t max_files = 3;
+};
+Result<LogLimits> parse_log_options(const std::map<std::string, std::string>& options);
+
+}  // namespace caisson::engine

@@ -1,0 +1,18 @@
+// Crash points: a test sets CAISSON_CRASH_AT=start:launched and the process kills itself there, as kill -9 would.
+#include <cstdlib>
+#include <string_view>
+
+#include "engine/local_engine.hpp"
+#include "engine/signals.hpp"
+#include "linux/process.hpp"
+
+namespace caisson::engine {
+
+void crash_point([[maybe_unused]] std::string_view name) {
+#ifndef NDEBUG
+  static const char* wanted = std::getenv("CAISSON_CRASH_AT");  // read once; only in builds with assertions
+  if (wanted != nullptr && name == wanted) ignore(linux::kill(linux::getpid(), signal_kill));
+#endif
+}
+
+}  // namespace caisson::engine

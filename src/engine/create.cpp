@@ -1,0 +1,307 @@
+// create: from a specification to a record. Folders come first and are nobody's until one transaction names them all; a crash in
+// between leaves folders without a record, which the next start removes.
+#include <algorithm>
+#include <functional>
+
+#include "base/ids.hpp"
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "linux/file.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine {
+
+namespace {
+/// Runs at the end of a scope unless released: undoes what a failed create has made.
+class Undo {
+ public:
+  explicit Undo(std::function<void()> action) : action_(std::move(action)) {}
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  ~Undo() {
+    if (action_) action_();
+  }
+  void release() { action_ = nullptr; }
+
+ private:
+  std::function<void()> action_;
+};
+
+/// Lexical: "/a//b/../c/" → "/a/c".
+std::string clean_path(std::string_view path) {
+  std::vector<std::string> parts;
+  for (auto part : split(path, '/')) {
+    if (part.empty() || part == ".") continue;
+    if (part == "..") {
+      if (!parts.empty()) parts.pop_back();
+    } else {
+      parts.emplace_back(part);
+    }
+  }
+  return "/" + join(parts, "/");
+}
+
+bool has_target(const ContainerSpec& spec, const std::string& target) {
+  return std::any_of(spec.mounts.begin(), spec.mounts.end(), [&](const MountSpec& mount) { return clean_path(mount.target) == target; });
+}
+
+Result<std::vector<std::string>> arguments_of(ContainerSpec& spec, const image::ContainerConfig& config) {
+  // docker's merge: an entrypoint of the user's own drops the image's command; an empty list counts as none given for the command.
+  bool has_entrypoint = spec.entrypoint && !spec.entrypoint->empty();
+  if (!has_entrypoint) {
+    if (!spec.cmd || spec.cmd->empty()) spec.cmd = config.cmd;
+    if (!spec.entrypoint) spec.entrypoint = config.entrypoint;
+  }
+  if (spec.entrypoint->size() == 1 && spec.entrypoint->front().empty()) spec.entrypoint->clear();
+  if (!spec.cmd) spec.cmd.emplace();
+  std::vector<std::string> args = *spec.entrypoint;
+  args.insert(args.end(), spec.cmd->begin(), spec.cmd->end());
+  if (args.empty()) return Error(ErrorKind::invalid, "no command specified").with_hint("the image names no command: give one after the image's name");
+  for (const auto& arg : args)
+    if (arg.find('\0') != std::string::npos) return Error(ErrorKind::invalid, "cmd: an argument holds a zero byte");
+  return args;
+}
+
+Status publish_exposed_ports(ContainerSpec& spec) {
+  for (const auto& exposed : spec.exposed_ports) {
+    auto halves = split_once(exposed, '/');
+    std::string_view protocol = halves.found ? halves.after : std::string_view("tcp");
+    network::PortBinding binding;
+    if (protocol == "udp") binding.protocol = network::Protocol::udp;
+    else if (protocol != "tcp") return Error(ErrorKind::unsupported, concat("port ", exposed, ": only tcp and udp can be published"));
+    auto port = parse_integer<std::uint16_t>(halves.before);
+    if (!port.ok() || *port == 0) return Error(ErrorKind::invalid, concat("invalid containerPort: ", exposed));
+    binding.container_port = *port;
+    bool is_bound = std::any_of(spec.ports.begin(), spec.ports.end(), [&](const auto& other) {
+      return other.container_port == binding.container_port && other.protocol == binding.protocol;
+    });
+    if (spec.publish_all_ports && !is_bound) spec.ports.push_back(binding);
+  }
+  return {};
+}
+
+/// "arch" or "os/arch[/variant]". Errors: not_found in docker's words.
+Status check_platform(const std::string& platform, const std::string& image_name, const image::Image& image) {
+  if (platform.empty()) return {};
+  auto parts = split(platform, '/');
+  std::string_view os = parts.size() > 1 ? parts[0] : std::string_view("linux");
+  std::string_view architecture = parts.size() > 1 ? parts[1] : parts[0];
+  if (os == image.os && architecture == image.architecture) return {};
+  return Error(ErrorKind::not_found, concat("image with reference ", image_name, " was found but its platform (", image.os, "/",
+                                            image.architecture, ") does not match the specified platform (", platform, ")"));
+}
+}  // namespace
+
+/// Volumes that this create has made and must remove again when it fails.
+struct LocalEngine::MadeVolumes {
+  std::vector<std::string> names;
+};
+
+Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const {
+  const auto& config = image.config;
+  args = TRY_PLAIN(arguments_of(spec, config));
+  spec.env = merge_environment(config.env, spec.env);
+  auto labels = config.labels;
+  for (const auto& [key, value] : spec.labels) labels[key] = value;
+  spec.labels = std::move(labels);
+  if (spec.working_dir.empty()) spec.working_dir = config.working_dir;
+  if (!spec.working_dir.empty()) spec.working_dir = clean_path(spec.working_dir);
+  if (spec.user.empty()) spec.user = config.user;
+  if (spec.stop_signal.empty()) spec.stop_signal = config.stop_signal;
+  if (!spec.healthcheck) spec.healthcheck = config.healthcheck;
+  for (const auto& port : config.exposed_ports)
+    if (std::find(spec.exposed_ports.begin(), spec.exposed_ports.end(), port) == spec.exposed_ports.end()) spec.exposed_ports.push_back(port);
+  for (const auto& path : config.volumes) {
+    // The path comes from the image: cleaned, it can name nothing but a place inside the container.
+    std::string target = clean_path(path);
+    if (target == "/" || has_target(spec, target)) continue;
+    MountSpec mount;
+    mount.type = MountType::volume;
+    mount.target = target;
+    mount.origin = "image";
+    spec.mounts.push_back(std::move(mount));
+  }
+  return publish_exposed_ports(spec);
+}
+
+Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
+  for (const auto& source : spec.volumes_from) {
+    auto halves = split_once(source, ':');
+    if (halves.found && halves.after != "ro" && halves.after != "rw" && halves.after != "z")
+      return Error(ErrorKind::invalid, concat("volumes_from: invalid mode: ", halves.after));
+    auto other = TRY(registry_.find(halves.before), "volumes_from");
+    for (const auto& point : other->snapshot()->info.mounts) {
+      if (point.type == MountType::tmpfs || has_target(spec, point.destination)) continue;
+      MountSpec mount;
+      mount.type = point.type;
+      mount.source = point.type == MountType::volume ? point.name : point.source;
+      mount.target = point.destination;
+      mount.read_only = !point.read_write || halves.after == "ro";
+      mount.propagation = point.propagation;
+      mount.origin = "volumes-from";
+      spec.mounts.push_back(std::move(mount));
+    }
+  }
+  return {};
+}
+
+Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made) {
+  if (!mount.subpath.empty())
+    return Error(ErrorKind::unsupported, concat("mount ", mount.target, ": a subpath of a volume cannot be mounted by this version"));
+  MountPoint point;
+  point.type = MountType::volume;
+  point.driver = "local";
+  point.anonymous = mount.source.empty();
+  point.name = point.anonymous ? random_id() : mount.source;
+  point.source = volume_dir(point.name) + "/_data";
+  auto existing = load_volume(point.name);
+  if (existing.ok()) return point;
+  if (existing.error().kind() != ErrorKind::not_found) return std::move(existing).error();
+  VolumeSpec wanted;
+  wanted.name = point.name;
+  wanted.options = mount.driver_options;
+  TRY_PLAIN(check_volume_spec(wanted));
+  TRY_PLAIN(make_volume_dir(point.name, "_data"));
+  made.names.push_back(point.name);
+  VolumeInfo volume;
+  volume.name = point.name;
+  volume.created = now_ns();
+  volume.labels = mount.labels;
+  volume.options = mount.driver_options;
+  volume.anonymous = point.anonymous;
+  if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
+  transaction.require_absent("volume/" + point.name).put("volume/" + point.name, to_text(volume));
+  return point;
+}
+
+Status LocalEngine::resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made) {
+  auto& spec = record.info.spec;
+  std::map<std::string, std::string> named_here;  // one volume may be mounted twice by one container
+  for (auto& mount : spec.mounts) {
+    mount.target = clean_path(mount.target);
+    MountPoint point;
+    if (mount.type == MountType::volume && named_here.contains(mount.source)) {
+      point.type = MountType::volume;
+      point.driver = "local";
+      point.name = mount.source;
+      point.source = named_here[mount.source];
+    } else if (mount.type == MountType::volume) {
+      point = TRY_PLAIN(resolve_volume(mount, transaction, made));
+      if (!point.anonymous) named_here[point.name] = point.source;
+    } else if (mount.type == MountType::bind) {
+      point.type = MountType::bind;
+      point.source = clean_path(mount.source);
+      if (!TRY_PLAIN(linux::exists(point.source))) {
+        if (!mount.create_source)
+          return Error(ErrorKind::invalid, concat("invalid mount config for type \"bind\": bind source path does not exist: ", mount.source));
+        TRY(linux::make_dirs(point.source, 0755), concat("mount ", mount.target, ": make the missing source ", point.source));
+      }
+      point.propagation = mount.propagation.empty() ? "rprivate" : mount.propagation;
+    } else {
+      point.type = MountType::tmpfs;
+    }
+    point.destination = mount.target;
+    point.read_write = !mount.read_only && std::find(mount.options.begin(), mount.options.end(), "ro") == mount.options.end();
+    point.mode = join(mount.options, ",");
+    record.info.mounts.push_back(std::move(point));
+  }
+  return {};
+}
+
+Status LocalEngine::make_container_dirs(const std::string& id) const {
+  const std::string dir = container_dir(id);
+  // 0700: ids on disk are the container's own, so a setuid file in its layer would be root's for whoever could reach it.
+  TRY_PLAIN(linux::mkdir(dir, 0700));
+  TRY_PLAIN(linux::mkdir(dir + "/upper", 0755));
+  return linux::mkdir(dir + "/work", 0700);
+}
+
+Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
+  TRY_PLAIN(authorize(caller, Access::administer, "create", spec.name));
+  TRY_PLAIN(check_spec(spec, host_));
+  if (!spec.name.empty() && spec.name[0] == '/') spec.name.erase(0, 1);
+  if (!spec.name.empty()) TRY_PLAIN(check_name("container", spec.name));
+
+  std::shared_lock uses(uses_mutex_);  // image and volumes must not be removed between here and the record
+  image::Image image = TRY_PLAIN(images_->find(spec.image));
+  TRY_PLAIN(check_platform(spec.platform, spec.image, image));
+
+  Record record;
+  auto& info = record.info;
+  info.id = random_id();
+  info.image_id = image.id.text();
+  info.created = now_ns();
+  info.state = State::created;
+  info.spec = std::move(spec);
+  auto& network_mode = info.spec.network.mode;
+  if (network_mode.empty() || network_mode == "default") network_mode = "bridge";
+  if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
+  TRY_PLAIN(merge_image(info.spec, image, info.args));
+  TRY_PLAIN(adopt_volumes_from(info.spec));
+  TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
+  if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))
+    info.warnings.emplace_back("Published ports are discarded when using host network mode");
+
+  bool named_by_user = !info.spec.name.empty();
+  for (int attempt = 0;; ++attempt) {
+    info.name = named_by_user ? info.spec.name : random_name();
+    auto reserved = registry_.reserve_name(info.name, info.id);
+    if (reserved.ok()) break;
+    constexpr int most_attempts = 20;
+    if (named_by_user || attempt == most_attempts) return std::move(reserved).error();
+  }
+  Undo give_name_back([&] { registry_.release_name(info.name, info.id); });
+
+  bool joins = !container_of_mode(info.spec.network.mode).empty() || !container_of_mode(info.spec.pid_mode).empty() ||
+               !container_of_mode(info.spec.ipc_mode).empty();
+  if (info.spec.userns_mode != "host" && !joins) {
+    // Taken already here, so that start needs no transaction of its own for it. When none is free, start says so.
+    auto range = ranges_.allocate();
+    if (range.ok()) info.first_host_id = *range;
+  }
+  Undo give_range_back([&] { ranges_.release(info.first_host_id); });
+
+  state::Transaction transaction;
+  MadeVolumes made;
+  Undo remove_volumes([&] {
+    for (const auto& name : made.names) ignore(linux::remove_tree(volume_dir(name)));  // a stray folder is removed at the next start too
+  });
+  TRY(resolve_mounts(record, transaction, made), "create");
+  Undo remove_dirs([&] { ignore(linux::remove_tree(container_dir(info.id))); });  // the same
+  TRY(make_container_dirs(info.id), "create the container's folders");
+  crash_point("create:folders");
+
+  transaction.require_absent(container_key(info.id)).require_absent(name_key(info.name));
+  transaction.put(container_key(info.id), to_text(record)).put(name_key(info.name), info.id);
+  TRY(store_->commit(transaction), "create the container's record");
+  crash_point("create:committed");
+  for (Undo* undo : {&remove_dirs, &remove_volumes, &give_range_back, &give_name_back}) undo->release();
+
+  CreateResult result{info.id, info.name, info.warnings};
+  for (const auto& name : made.names) publish_object("volume", "create", name, {{"driver", "local"}});
+  publish(record, "create");
+  auto container = std::make_shared<Container>(std::move(record), *store_);
+  registry_.add(container, result.name);
+  return result;
+}
+
+Status LocalEngine::rename(const Caller& caller, const std::string& name, const std::string& new_name) {
+  auto container = TRY_PLAIN(find_for(caller, Access::operate, "rename", name));
+  std::string wanted = new_name.starts_with('/') ? new_name.substr(1) : new_name;
+  TRY_PLAIN(check_name("container", wanted));
+  std::lock_guard lock(container->operation);
+  if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
+  std::string old_name = container->snapshot()->info.name;
+  if (old_name == wanted) return Error(ErrorKind::invalid, "Renaming a container with the same name as its current name");
+  TRY_PLAIN(registry_.reserve_name(wanted, container->id));
+  Undo give_name_back([&] { registry_.release_name(wanted, container->id); });
+  state::Transaction transaction;
+  transaction.require_absent(name_key(wanted)).put(name_key(wanted), container->id).erase(name_key(old_name));
+  TRY(container->change_with(std::move(transaction), [&](Record& record) { record.info.name = record.info.spec.name = wanted; }), "rename");
+  give_name_back.release();
+  registry_.release_name(old_name, container->id);
+  publish(*container->snapshot(), "rename", {{"oldName", "/" + old_name}});
+  return {};
+}
+
+}  // namespace caisson::engine

@@ -1,0 +1,16 @@
+// Device paths of a specification → numbers, by asking the host's /dev.
+#pragma once
+
+#include "base/result.hpp"
+#include "engine/spec_builder.hpp"
+
+namespace caisson::engine {
+
+/// A folder stands for all devices below it. Privileged containers get every device of the host. Errors: invalid, naming the
+/// device ("error gathering device information while adding custom device \"/dev/x\": no such file or directory").
+Result<ResolvedDevices> resolve_devices(const ContainerSpec& spec);
+
+/// "c 1:3 rwm", "a *:* rwm", "b 8:* r". Errors: invalid.
+Result<runtime::DeviceRule> parse_device_rule(std::string_view text);
+
+}  // namespace caisson::engine

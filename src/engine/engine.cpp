@@ -1,0 +1,173 @@
+// Construction, access, events and paths: what all verbs share.
+#include "base/log.hpp"
+#include "base/ids.hpp"
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "linux/process.hpp"
+#include "linux/sysinfo.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine {
+
+namespace {
+constexpr unsigned background_threads = 2;  // one slow teardown (a process in D state) must not hold up all others
+
+std::string_view to_string(Role role) {
+  switch (role) {
+    case Role::none: return "none";
+    case Role::viewer: return "viewer";
+    case Role::operator_: return "operator";
+    case Role::admin: return "admin";
+  }
+  return "none";
+}
+
+Role needed_for(Access access) {
+  switch (access) {
+    case Access::read: return Role::viewer;
+    case Access::operate: return Role::operator_;
+    case Access::administer: return Role::admin;
+  }
+  return Role::admin;
+}
+}  // namespace
+
+std::string_view to_string(State state) {
+  switch (state) {
+    case State::creating: return "creating";
+    case State::created: return "created";
+    case State::running: return "running";
+    case State::paused: return "paused";
+    case State::restarting: return "restarting";
+    case State::removing: return "removing";
+    case State::exited: return "exited";
+    case State::dead: return "dead";
+  }
+  return "dead";
+}
+
+LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
+    : options_(std::move(options)),
+      store_(std::move(parts.store)),
+      images_(std::move(parts.images)),
+      network_(std::move(parts.network)),
+      make_runtime_(std::move(parts.make_runtime)),
+      repairs_(std::move(parts.repairs)) {}
+
+LocalEngine::~LocalEngine() {
+  worker_.reset();
+  runtime_.reset();
+}
+
+Status LocalEngine::open() {
+  started_at_ = now_ns();
+  boot_id_ = TRY(linux::boot_id(), "open the engine");
+  host_.cpus = static_cast<std::uint32_t>(linux::cpu_count());
+  host_.memory_bytes = TRY(linux::total_memory_bytes(), "open the engine");
+  for (const auto& dir : {options_.root + "/containers", options_.root + "/volumes", options_.exec_root + "/containers"})
+    TRY(linux::make_dirs(dir, 0700), "open the engine");
+  // A store's id tells clients whether they still speak to the same engine; it is made once.
+  auto id = store_->get("engine/id");
+  if (id.ok()) {
+    engine_id_ = id->value;
+  } else if (id.error().kind() == ErrorKind::not_found) {
+    engine_id_ = random_id();
+    state::Transaction transaction;
+    transaction.put("engine/id", engine_id_);
+    TRY(store_->commit(transaction), "open the engine");
+  } else {
+    return std::move(id).error().in("open the engine");
+  }
+  for (const auto& repair : repairs_) log(LogLevel::warning, "recover", "state", repair);
+  worker_ = std::make_unique<Worker>(background_threads);
+  runtime_ = TRY(make_runtime_(*this), "open the engine");
+  return recover();
+}
+
+Result<std::unique_ptr<Engine>> open_local_engine(LocalOptions options, LocalParts parts) {
+  auto engine = std::make_unique<LocalEngine>(std::move(options), std::move(parts));
+  TRY_PLAIN(engine->open());
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+Status LocalEngine::authorize(const Caller& caller, Access access, std::string_view verb, std::string_view object) const {
+  if (caller.role >= needed_for(access)) return {};
+  return Error(ErrorKind::denied, concat(verb, object.empty() ? "" : " ", object, ": needs the role ", to_string(needed_for(access)),
+                                         ", but ", caller.source.empty() ? "the caller" : caller.source, " has ", to_string(caller.role)));
+}
+
+Result<LocalEngine::Pointer> LocalEngine::find_for(const Caller& caller, Access access, std::string_view verb, const std::string& name) {
+  TRY_PLAIN(authorize(caller, access, verb, name));
+  return registry_.find(name);
+}
+
+void LocalEngine::publish(const Record& record, std::string action, std::map<std::string, std::string> more) {
+  Event event;
+  event.type = "container";
+  event.action = std::move(action);
+  event.actor_id = record.info.id;
+  event.attributes = record.info.spec.labels;
+  event.attributes["image"] = record.info.spec.image;
+  event.attributes["name"] = record.info.name;
+  event.attributes.merge(more);
+  events_->publish(std::move(event));
+}
+
+void LocalEngine::publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes) {
+  Event event;
+  event.type = std::move(type);
+  event.action = std::move(action);
+  event.actor_id = std::move(id);
+  event.attributes = std::move(attributes);
+  events_->publish(std::move(event));
+}
+
+void LocalEngine::note_repair(std::string text) {
+  log(LogLevel::warning, "recover", "", text);
+  std::lock_guard lock(repairs_mutex_);
+  repairs_.push_back(std::move(text));
+}
+
+Result<std::unique_ptr<EventStream>> LocalEngine::events(const Caller& caller, const EventOptions& options) {
+  TRY_PLAIN(authorize(caller, Access::read, "events", ""));
+  return events_->subscribe(options);
+}
+
+std::string LocalEngine::log_path_of(const Record& record) const {
+  if (record.info.spec.log_driver == "none") return "";
+  return concat(container_dir(record.info.id), "/", record.info.id, "-json.log");
+}
+
+runtime::LogPolicy LocalEngine::log_policy_of(const Record& record) const {
+  runtime::LogPolicy policy;
+  policy.path = log_path_of(record);
+  LogLimits limits = options_.log;
+  const auto& asked = record.info.spec.log_options;
+  if (auto own = parse_log_options(asked); own.ok()) {  // create() refused what cannot be read
+    if (asked.contains("max-size")) limits.max_size_bytes = own->max_size_bytes;
+    if (asked.contains("max-file")) limits.max_files = own->max_files;
+  }
+  policy.max_size_bytes = limits.max_size_bytes;
+  policy.max_files = limits.max_files;
+  return policy;
+}
+
+std::string LocalEngine::cgroups_path_of(const Record& record) const {
+  const auto& parent = record.info.spec.cgroup_parent;
+  return concat(parent.empty() ? options_.cgroup_parent : parent, "/", record.info.id);
+}
+
+void LocalEngine::fill_derived(ContainerInfo& info) const {
+  const std::string dir = container_dir(info.id);
+  bool joins_network = !container_of_mode(info.spec.network.mode).empty();
+  if (!joins_network) {
+    info.hostname_path = dir + "/hostname";
+    info.hosts_path = dir + "/hosts";
+    info.resolv_conf_path = dir + "/resolv.conf";
+  }
+  info.upper_dir = dir + "/upper";
+  info.work_dir = dir + "/work";
+  info.spec.name = info.name;
+}
+
+}  // namespace caisson::engine

@@ -1,0 +1,69 @@
+// Execs by id.
+#include "engine/exec_table.hpp"
+
+#include "base/strings.hpp"
+
+namespace caisson::engine {
+
+void ExecTable::add(ExecInfo exec) {
+  std::lock_guard lock(mutex_);
+  std::string id = exec.id;
+  execs_[id] = std::move(exec);
+}
+
+Result<ExecInfo> ExecTable::find(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  auto found = execs_.find(id);
+  if (found == execs_.end()) return Error(ErrorKind::not_found, concat("No such exec instance: ", id));
+  return found->second;
+}
+
+Result<ExecInfo> ExecTable::claim(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  auto found = execs_.find(id);
+  if (found == execs_.end()) return Error(ErrorKind::not_found, concat("No such exec instance: ", id));
+  if (found->second.started) return Error(ErrorKind::conflict, concat("Error: Exec command ", id, " is already running"));
+  found->second.started = true;
+  found->second.running = true;
+  return found->second;
+}
+
+void ExecTable::started(const std::string& id, pid_t pid) {
+  std::lock_guard lock(mutex_);
+  auto found = execs_.find(id);
+  if (found == execs_.end() || found->second.exit_code) return;
+  found->second.pid = pid;
+}
+
+void ExecTable::finished(const std::string& id, int exit_code) {
+  std::lock_guard lock(mutex_);
+  auto found = execs_.find(id);
+  if (found == execs_.end() || found->second.exit_code) return;
+  found->second.exit_code = exit_code;
+  found->second.running = false;
+  found->second.pid = 0;
+  finished_.push_back(id);
+  if (finished_.size() > finished_limit) {
+    execs_.erase(finished_.front());
+    finished_.pop_front();
+  }
+}
+
+std::vector<std::string> ExecTable::of_container(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> ids;
+  for (const auto& [id, exec] : execs_)
+    if (exec.container_id == container_id && !exec.exit_code) ids.push_back(id);
+  return ids;
+}
+
+void ExecTable::forget_container(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(finished_, [&](const std::string& id) {
+    auto found = execs_.find(id);
+    return found != execs_.end() && found->second.container_id == container_id;
+  });
+  std::erase_if(execs_, [&](const auto& entry) { return entry.second.container_id == container_id; });
+}
+
+}  // namespace caisson::engine

@@ -1,0 +1,211 @@
+// The end of a container: told to everybody first, cleared away afterwards, in the background.
+#include <algorithm>
+#include <chrono>
+
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine {
+
+namespace {
+constexpr std::int64_t first_delay_ms = 100;       // docker's back-off: doubled at each restart,
+constexpr std::int64_t longest_delay_ms = 60'000;  // up to a minute,
+constexpr std::int64_t calm_run_ns = 10'000'000'000;  // and reset by a run of ten seconds
+
+std::string object_of(const std::string& id) { return concat("container ", id); }
+
+void record_exit(Record& record, const runtime::ExitStatus& status) {
+  auto& info = record.info;
+  info.state = State::exited;
+  info.exit_code = status.code;
+  info.exit_status_lost = status.lost;
+  info.oom_killed = info.oom_killed || status.oom_killed;
+  info.finished_at = status.finished_at != 0 ? status.finished_at : now_ns();
+  info.log_drops += status.log_drops;
+  info.pid = 0;
+  info.endpoint.reset();
+  if (status.lost && info.error.empty()) info.error = "exit status lost: nobody saw how the program ended";
+}
+}  // namespace
+
+void LocalEngine::container_exited(const std::string& id, const runtime::ExitStatus& status) {
+  auto container = registry_.find_id(id);
+  if (!container || container->keep_exit(status)) return;
+  handle_exit(container, status);
+}
+
+void LocalEngine::container_oom(const std::string& id) {
+  auto container = registry_.find_id(id);
+  if (!container) return;
+  container->change_in_memory([](Record& record) { record.info.oom_killed = true; });  // saved with the exit; a survivor shows it until then
+  publish(*container->snapshot(), "oom");
+}
+
+void LocalEngine::monitor_replaced(const std::string& id, const Status& outcome) {
+  if (outcome.ok()) log(LogLevel::warning, "monitor", object_of(id), "its monitor had died; a new one took over");
+  else log_error("monitor", object_of(id), outcome.error());
+}
+
+void LocalEngine::client_detached(const std::string& id) {
+  if (auto container = registry_.find_id(id)) publish(*container->snapshot(), "detach");
+}
+
+bool LocalEngine::should_restart(const Container& container, const Record& record, const runtime::ExitStatus& status) {
+  if (record.info.stopped_by_user || container.restarting_by_user) return false;
+  const auto& policy = record.info.spec.restart;
+  switch (policy.condition) {
+    case RestartCondition::no: return false;
+    case RestartCondition::always:
+    case RestartCondition::unless_stopped: return true;
+    case RestartCondition::on_failure:
+      return status.code != 0 && (policy.maximum_retry_count == 0 || record.info.restart_count < policy.maximum_retry_count);
+  }
+  return false;
+}
+
+void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatus& status) {
+  auto before = container->snapshot();
+  if (before->info.state != State::running && before->info.state != State::paused) return;  // told twice, by recovery and by event
+  bool restart = should_restart(*container, *before, status);
+  bool remove = before->info.spec.auto_remove && !container->restarting_by_user;
+  std::int64_t finished = status.finished_at != 0 ? status.finished_at : now_ns();
+  std::int64_t run_ns = std::max<std::int64_t>(0, finished - before->info.started_at);
+  if (run_ns >= calm_run_ns) container->restart_delay_ms = 0;
+  if (before->info.endpoint) {
+    std::lock_guard lock(releases_mutex_);
+    pending_releases_.insert(container->id);
+  }
+  auto edit = [&](Record& record) {
+    record_exit(record, status);
+    if (restart) {
+      record.info.state = State::restarting;
+      ++record.info.restart_count;
+    }
+  };
+  WaitResult result{status.code, ""};
+  std::map<std::string, std::string> attributes = {{"exitCode", concat(status.code)}, {"execDuration", concat(run_ns / 1'000'000'000)}};
+  crash_point("exit:reported");
+  if (remove) {
+    publish(*before, "die", std::move(attributes));
+    auto garbage = forget(container, edit);
+    if (garbage.ok()) collect_later(std::move(*garbage));
+    else log_error("remove", object_of(container->id), garbage.error());
+    return;
+  }
+  container->teardown_pending = true;
+  auto saved = container->change(edit);
+  if (!saved.ok()) log_error("exit", object_of(container->id), saved.error());
+  crash_point("exit:recorded");
+  if (restart) container->complete_waiters({WaitCondition::next_exit}, result);
+  else container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running}, result);
+  publish(*container->snapshot(), "die", std::move(attributes));
+  schedule_teardown(container);
+  if (restart) schedule_restart(container);
+}
+
+void LocalEngine::schedule_teardown(const Pointer& container) {
+  worker_->post([this, container] {
+    std::lock_guard lock(container->operation);
+    if (!container->teardown_pending || container->removed) return;
+    auto status = teardown_locked(*container);
+    if (!status.ok()) log_error("clear away", object_of(container->id), status.error());
+  });
+}
+
+void LocalEngine::schedule_restart(const Pointer& container) {
+  std::int64_t delay = container->restart_delay_ms;
+  delay = delay == 0 ? first_delay_ms : std::min(delay * 2, longest_delay_ms);
+  container->restart_delay_ms = delay;
+  worker_->post_after(delay, [this, container] { restart_by_policy(container); });
+}
+
+void LocalEngine::restart_by_policy(const Pointer& container) {
+  std::lock_guard lock(container->operation);
+  if (container->removed || container->snapshot()->info.state != State::restarting) return;  // stopped or removed meanwhile
+  auto status = start_locked(container);
+  if (status.ok()) return;
+  log_error("restart", object_of(container->id), status.error());
+  container->complete_waiters({WaitCondition::not_running}, {container->snapshot()->info.exit_code, status.error().text()});
+}
+
+Status LocalEngine::release_network(const std::string& id) {
+  auto status = network_->disconnect(id);
+  std::lock_guard lock(releases_mutex_);
+  pending_releases_.erase(id);
+  releases_changed_.notify_all();
+  return status;
+}
+
+bool LocalEngine::wait_for_released_ports() {
+  constexpr std::chrono::seconds longest(5);
+  std::unique_lock lock(releases_mutex_);
+  if (pending_releases_.empty()) return false;
+  return releases_changed_.wait_for(lock, longest, [&] { return pending_releases_.empty(); });
+}
+
+Status LocalEngine::teardown_locked(Container& container) {
+  auto record = container.snapshot();
+  // The exit status also lies in the run folder: the record must hold it before the folder goes.
+  TRY(container.flush(), "clear away");
+  TRY(release_network(container.id), "clear away the network");
+  TRY(runtime_->remove(container.id, run_dir(container.id), record->cgroups_path), "clear away");
+  TRY(linux::remove_tree(run_dir(container.id)), "clear away the run folder");
+  crash_point("teardown:run_dir_gone");
+  // The stored record still names the range; that only keeps it from being given away until the next change is saved.
+  std::uint32_t held = record->info.first_host_id;
+  if (held != 0) container.change_in_memory([](Record& next) { next.info.first_host_id = 0; });
+  ranges_.release(held);
+  container.teardown_pending = false;
+  return {};
+}
+
+Result<Garbage> LocalEngine::forget(const Pointer& container, const std::function<void(Record&)>& last_edit, bool with_volumes) {
+  Garbage garbage;
+  garbage.id = container->id;
+  auto erased = container->erase(last_edit, [&](const Record& record, state::Transaction& transaction) {
+    garbage.cgroups_path = record.cgroups_path;
+    garbage.first_host_id = record.info.first_host_id;
+    for (const auto& point : record.info.mounts)
+      if (with_volumes && point.anonymous) garbage.anonymous_volumes.push_back(point.name);
+    transaction.put(garbage_key(container->id), to_text(garbage));
+  });
+  if (!erased.ok() && erased.error().kind() == ErrorKind::not_found) return std::move(erased).error();
+  if (!erased.ok()) log_error("remove", object_of(container->id), erased.error());  // the next start of the daemon finds it half gone
+  auto last = container->snapshot();
+  registry_.remove(container->id, last->info.name);
+  execs_.forget_container(container->id);
+  container->take_clients();
+  crash_point("remove:erased");
+  container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running, WaitCondition::removed}, {last->info.exit_code, last->info.error});
+  publish(*last, "destroy");
+  return garbage;
+}
+
+Status LocalEngine::collect_garbage(const Garbage& garbage) {
+  TRY(release_network(garbage.id), "clear away the network");
+  TRY(runtime_->remove(garbage.id, run_dir(garbage.id), garbage.cgroups_path), "clear away");
+  TRY(linux::remove_tree(run_dir(garbage.id)), "clear away the run folder");
+  TRY(linux::remove_tree(container_dir(garbage.id)), "clear away the container's folder");
+  ranges_.release(garbage.first_host_id);
+  for (const auto& name : garbage.anonymous_volumes) {
+    std::unique_lock uses(uses_mutex_);
+    if (!volume_users()[name].empty() || !load_volume(name).ok()) continue;
+    TRY_PLAIN(remove_volume_locked(name));
+  }
+  crash_point("remove:collected");
+  state::Transaction transaction;
+  transaction.erase(garbage_key(garbage.id));
+  TRY(store_->commit(transaction), "clear away");
+  return {};
+}
+
+void LocalEngine::collect_later(Garbage garbage) {
+  worker_->post([this, garbage = std::move(garbage)] {
+    auto status = collect_garbage(garbage);
+    if (!status.ok()) log_error("clear away", object_of(garbage.id), status.error());
+  });
+}
+
+}  // namespace caisson::engine

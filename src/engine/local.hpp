@@ -1,0 +1,43 @@
+// The engine of this host, put together from a store, images, networks and a runtime.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/check_spec.hpp"
+#include "engine/engine.hpp"
+#include "image/image_store.hpp"
+#include "network/network.hpp"
+#include "runtime/runtime.hpp"
+#include "state/store.hpp"
+
+namespace caisson::engine {
+
+struct LocalOptions {
+  std::string root;                 ///< exists, 0700: containers/, volumes/ below
+  std::string exec_root;            ///< exists, 0711: containers/<id> while it runs; gone after a reboot
+  std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup
+  bool rootless = false;
+  LogLimits log;                    ///< where a container says nothing
+  std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
+  std::string resolv_conf_path = "/etc/resolv.conf";      ///< the host's resolver file
+};
+
+/// What the engine stands on; owned by it from now on.
+struct LocalParts {
+  std::unique_ptr<state::Store> store;
+  std::unique_ptr<image::ImageStore> images;
+  std::unique_ptr<network::NetworkManager> network;
+  /// Called once, with the observer that must get the runtime's events.
+  std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime;
+  std::vector<std::string> repairs;  ///< what opening the store had to repair
+};
+
+/// Opens the engine and recovers: every container of an earlier daemon is found again, what was half made is repaired, what leaked
+/// is freed; each repair is logged and kept for info(). Errors: io, corrupt, unavailable.
+Result<std::unique_ptr<Engine>> open_local_engine(LocalOptions options, LocalParts parts);
+
+}  // namespace caisson::engine

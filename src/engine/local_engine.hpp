@@ -1,0 +1,216 @@
+// LocalEngine: the verbs over one host's parts. Each verb family is implemented in the file of its name.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/container.hpp"
+#include "engine/event_hub.hpp"
+#include "engine/exec_table.hpp"
+#include "engine/id_ranges.hpp"
+#include "engine/local.hpp"
+#include "engine/registry.hpp"
+#include "engine/spec_builder.hpp"
+#include "engine/worker.hpp"
+
+namespace caisson::engine {
+
+/// Named moments at which a test may stop the process, to show that the next start repairs what is left. Does nothing unless
+/// CAISSON_CRASH_AT names the point.
+void crash_point(std::string_view name);
+
+/// What a verb does to the host: each needs a role.
+enum class Access : std::uint8_t { read, operate, administer };
+
+class LocalEngine final : public Engine, public runtime::RuntimeObserver {
+ public:
+  LocalEngine(LocalOptions options, LocalParts parts);
+  ~LocalEngine() override;
+  /// The second half of construction: makes the runtime and recovers.
+  Status open();
+
+  // -- Engine, in the order of engine.hpp
+  Result<CreateResult> create(const Caller& caller, ContainerSpec spec) override;
+  Result<Changed> start(const Caller& caller, const std::string& name) override;
+  Result<Changed> stop(const Caller& caller, const std::string& name, const StopOptions& options) override;
+  Status restart(const Caller& caller, const std::string& name, const StopOptions& options) override;
+  Status kill(const Caller& caller, const std::string& name, const std::string& signal) override;
+  Status pause(const Caller& caller, const std::string& name) override;
+  Status unpause(const Caller& caller, const std::string& name) override;
+  Status remove(const Caller& caller, const std::string& name, const RemoveOptions& options) override;
+  Status rename(const Caller& caller, const std::string& name, const std::string& new_name) override;
+  Result<std::vector<std::string>> update(const Caller& caller, const std::string& name, const UpdateSpec& changes) override;
+  Result<std::unique_ptr<Waiter>> begin_wait(const Caller& caller, const std::string& name, WaitCondition condition) override;
+  Result<ContainerInfo> inspect(const Caller& caller, const std::string& name, bool with_size) override;
+  Result<std::vector<ContainerSummary>> list(const Caller& caller, const ListOptions& options) override;
+  Result<TopResult> top(const Caller& caller, const std::string& name, const std::string& ps_arguments) override;
+  Result<ContainerStats> stats(const Caller& caller, const std::string& name) override;
+  Status logs(const Caller& caller, const std::string& name, const LogOptions& options, LogSink& sink, Cancel cancel) override;
+  Status attach(const Caller& caller, const std::string& name, AttachOptions options) override;
+  Status resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) override;
+  Result<std::string> create_exec(const Caller& caller, const std::string& name, ExecSpec spec) override;
+  Status start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) override;
+  Result<ExecInfo> inspect_exec(const Caller& caller, const std::string& exec_id) override;
+  Status resize_exec(const Caller& caller, const std::string& exec_id, runtime::ConsoleSize size) override;
+  Result<std::unique_ptr<EventStream>> events(const Caller& caller, const EventOptions& options) override;
+  Result<VolumeInfo> create_volume(const Caller& caller, const VolumeSpec& spec) override;
+  Result<std::vector<VolumeInfo>> list_volumes(const Caller& caller, bool with_size) override;
+  Result<VolumeInfo> inspect_volume(const Caller& caller, const std::string& name) override;
+  Status remove_volume(const Caller& caller, const std::string& name, bool force) override;
+  Result<std::vector<NetworkInfo>> list_networks(const Caller& caller) override;
+  Result<NetworkInfo> inspect_network(const Caller& caller, const std::string& name_or_id) override;
+  Result<std::vector<ImageInfo>> list_images(const Caller& caller) override;
+  Result<ImageInfo> inspect_image(const Caller& caller, const std::string& name) override;
+  Result<image::Image> import_image(const Caller& caller, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) override;
+  Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
+  Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
+  Status tag_image(const Caller& caller, const std::string& source, const std::string& target) override;
+  Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) override;
+  Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) override;
+  Result<PruneResult> prune_volumes(const Caller& caller, const VolumeFilter& filter) override;
+  Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) override;
+  Result<DiskUsage> disk_usage(const Caller& caller) override;
+  Result<SystemInfo> info(const Caller& caller) override;
+
+  // -- RuntimeObserver
+  void container_exited(const std::string& id, const runtime::ExitStatus& status) override;
+  void container_oom(const std::string& id) override;
+  void exec_exited(const std::string& id, const std::string& exec_id, const runtime::ExitStatus& status) override;
+  void monitor_replaced(const std::string& id, const Status& outcome) override;
+  void client_detached(const std::string& id) override;
+
+ private:
+  using Pointer = Registry::Pointer;
+
+  // -- access (engine.cpp)
+  Status authorize(const Caller& caller, Access access, std::string_view verb, std::string_view object) const;
+  /// authorize() and find in one.
+  Result<Pointer> find_for(const Caller& caller, Access access, std::string_view verb, const std::string& name);
+  void publish(const Record& record, std::string action, std::map<std::string, std::string> more = {});
+  void publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes = {});
+  void note_repair(std::string text);
+
+  // -- paths (engine.cpp)
+  [[nodiscard]] std::string container_dir(const std::string& id) const { return options_.root + "/containers/" + id; }
+  [[nodiscard]] std::string run_dir(const std::string& id) const { return options_.exec_root + "/containers/" + id; }
+  [[nodiscard]] std::string volume_dir(const std::string& name) const { return options_.root + "/volumes/" + name; }
+  [[nodiscard]] std::string log_path_of(const Record& record) const;
+  [[nodiscard]] runtime::LogPolicy log_policy_of(const Record& record) const;
+  [[nodiscard]] std::string cgroups_path_of(const Record& record) const;
+  void fill_derived(ContainerInfo& info) const;
+
+  // -- create.cpp
+  Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
+  Status adopt_volumes_from(ContainerSpec& spec);
+  struct MadeVolumes;
+  Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
+  Result<MountPoint> resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
+  Status make_container_dirs(const std::string& id) const;
+
+  // -- start.cpp
+  struct StartContext;
+  struct Joined;
+  /// The operation lock must be held.
+  Status start_locked(const Pointer& container);
+  Status take_id_range(Container& container, StartContext& context, const Joined& joined);
+  Status prepare_start(Container& container, StartContext& context);
+  Result<Joined> resolve_joins(const ContainerSpec& spec);
+  Status open_namespaces(StartContext& context, const ContainerSpec& spec, const Joined& joined);
+  Status connect_network(Container& container, StartContext& context);
+  /// Waits until containers that have ended have given their ports back; false when none was about to.
+  bool wait_for_released_ports();
+  Status write_network_files(const Container& container, const StartContext& context);
+  Result<runtime::Spec> plan(const ContainerInfo& info, const StartContext& context);
+  Status launch(Container& container, StartContext& context);
+  void record_failed_start(Container& container, const Error& error, bool was_launched);
+  [[nodiscard]] std::vector<std::string> find_unmappable_sources(const ContainerInfo& info, int user_namespace) const;
+  Result<ResolvedUser> resolve_container_user(const ContainerInfo& info, const std::string& user, const std::vector<std::string>& groups);
+
+  // -- exit.cpp
+  void handle_exit(const Pointer& container, const runtime::ExitStatus& status);
+  [[nodiscard]] static bool should_restart(const Container& container, const Record& record, const runtime::ExitStatus& status);
+  void schedule_restart(const Pointer& container);
+  void schedule_teardown(const Pointer& container);
+  void restart_by_policy(const Pointer& container);
+  /// Clears away what the last run left: ports, cgroups, run folder, id range. The operation lock must be held.
+  Status teardown_locked(Container& container);
+  /// Withdraws ports and address; the first step of every teardown, because others may wait for them.
+  Status release_network(const std::string& id);
+  /// Takes a container out of store and memory; what it leaves on the host is then garbage, to be collected by the caller. The
+  /// operation lock must be held, or the container be one that just ended by itself.
+  Result<Garbage> forget(const Pointer& container, const std::function<void(Record&)>& last_edit, bool with_volumes = true);
+  Status collect_garbage(const Garbage& garbage);
+  void collect_later(Garbage garbage);
+
+  // -- stop.cpp
+  Status stop_container(const Pointer& container, const StopOptions& options);
+  /// Errors: timeout when it still runs afterwards.
+  Status signal_and_wait(const Pointer& container, int signal, int timeout_ms);
+  /// KILL, and the thaw without which a frozen process cannot die.
+  Status kill_and_wait(const Pointer& container);
+  static void mark_stopped_by_user(Container& container);
+
+  // -- recover.cpp
+  Status recover();
+  Status load_records();
+  void recover_container(const Pointer& container);
+  void recover_running(const Pointer& container, const runtime::Recovered& found);
+  /// The end of a container that nobody was there to see. `why`: "" when the status is known.
+  void recover_exit(const Pointer& container, const runtime::ExitStatus& status, const std::string& why);
+  void recover_garbage();
+  void recover_networks();
+  void remove_strays();
+  /// Kills what still runs under an id that has no record.
+  Status end_stray(const std::string& id, const std::string& cgroups_path);
+
+  // -- volumes.cpp
+  Result<VolumeInfo> load_volume(const std::string& name);
+  std::map<std::string, std::vector<std::string>> volume_users();
+  Status make_volume_dir(const std::string& name, const std::string& subdirectory) const;
+  Status remove_volume_locked(const std::string& name);
+  static Status check_volume_spec(const VolumeSpec& spec);
+
+  // -- inspect.cpp
+  ContainerSummary summarize(const Record& record) const;
+  void measure(const Record& record, std::optional<std::int64_t>& rw, std::optional<std::int64_t>& root_fs);
+  std::map<std::string, std::vector<std::string>> image_users();
+
+  LocalOptions options_;
+  std::shared_ptr<EventHub> events_ = std::make_shared<EventHub>();  // shared with streams that clients still read
+  std::unique_ptr<state::Store> store_;
+  std::unique_ptr<image::ImageStore> images_;
+  std::unique_ptr<network::NetworkManager> network_;
+  std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime_;
+  HostLimits host_;
+  std::string boot_id_;
+  std::string engine_id_;
+  TimestampNs started_at_ = 0;
+
+  Registry registry_;
+  ExecTable execs_;
+  IdRanges ranges_;
+  /// Held shared while a container takes hold of images and volumes, alone while one of these is removed.
+  std::shared_mutex uses_mutex_;
+  std::mutex repairs_mutex_;
+  std::vector<std::string> repairs_;
+  std::set<std::string> unreadable_;  ///< ids of records that could not be read at start; written by recover() only
+  /// Ended containers whose ports are still to be withdrawn.
+  std::mutex releases_mutex_;
+  std::condition_variable releases_changed_;
+  std::set<std::string> pending_releases_;  ///< by id
+
+  std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
+  std::unique_ptr<Worker> worker_;             ///< its tasks use all of the above
+};
+
+}  // namespace caisson::engine

@@ -1,0 +1,230 @@
+// json-file logs: one JSON object per line, rotated by renaming.
+#include "engine/log_reader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/strings.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+
+namespace caisson::engine {
+
+namespace {
+constexpr std::size_t block_bytes = 64 << 10;
+constexpr std::size_t longest_line_bytes = 1 << 20;  // monitors write records of 16 KiB; anything longer is damage
+constexpr int most_files = 1000;
+
+struct OpenLog {
+  UniqueFd fd;
+  std::uint64_t inode = 0;
+};
+
+/// Newest first, each file once even when a rotation happens meanwhile.
+Result<std::vector<OpenLog>> open_logs(const std::string& path) {
+  std::vector<OpenLog> files;
+  for (int i = 0; i < most_files; ++i) {
+    auto fd = linux::open(i == 0 ? path : concat(path, ".", i), O_RDONLY);
+    if (!fd.ok() && fd.error().kind() == ErrorKind::not_found) {
+      if (i > 0) break;
+      continue;  // between two renames of a rotation the newest is missing for a moment
+    }
+    if (!fd.ok()) return std::move(fd).error();
+    auto status = TRY_PLAIN(linux::fstat(fd->get()));
+    auto same = [&](const OpenLog& file) { return file.inode == status.st_ino; };
+    if (std::any_of(files.begin(), files.end(), same)) continue;
+    OpenLog file;
+    file.fd = std::move(*fd);
+    file.inode = status.st_ino;
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+/// Finds where the last `wanted` lines of the program begin, walking backwards. A line may be split over several records.
+class TailFinder {
+ public:
+  explicit TailFinder(std::uint64_t wanted) : wanted_(wanted) {}
+
+  /// The offset from which this file is wanted; is_found() tells that older files are not.
+  Result<std::uint64_t> search(int fd) {
+    std::uint64_t end = TRY_PLAIN(linux::lseek(fd, 0, SEEK_END));
+    std::string text;  // bytes of the file from `position` to the end of the line being looked at
+    std::uint64_t position = end;
+    std::size_t line_end = 0;
+    while (position > 0) {
+      std::uint64_t size = std::min<std::uint64_t>(block_bytes, position);
+      position -= size;
+      std::string block(size, '\0');
+      std::size_t got = TRY_PLAIN(linux::pread(fd, block, position));
+      block.resize(got);
+      text.resize(line_end);
+      text.insert(0, block);
+      line_end = text.size();
+      for (;;) {
+        auto newline = line_end == 0 ? std::string::npos : text.rfind('\n', line_end - 1);
+        if (newline == std::string::npos) break;
+        if (completes_line(std::string_view(text).substr(newline + 1, line_end - newline - 1)) && ++seen_ > wanted_) {
+          found_ = true;
+          return position + line_end + 1;
+        }
+        line_end = newline;
+      }
+      if (line_end > longest_line_bytes) line_end = 0;
+    }
+    if (completes_line(std::string_view(text).substr(0, line_end)) && ++seen_ > wanted_) {
+      found_ = true;
+      return line_end + 1;
+    }
+    return std::uint64_t{0};
+  }
+  [[nodiscard]] bool is_found() const { return found_; }
+
+ private:
+  static bool completes_line(std::string_view line) {
+    auto record = line.empty() ? std::nullopt : parse_log_line(line);
+    return record && record->text.ends_with('\n');
+  }
+  std::uint64_t wanted_;
+  std::uint64_t seen_ = 0;
+  bool found_ = false;
+};
+
+class Reader {
+ public:
+  Reader(std::string path, const LogOptions& options, LogSink& sink) : path_(std::move(path)), options_(options), sink_(sink) {}
+
+  Status run(Cancel cancel, Cancel over) {
+    UniqueFd changes;
+    if (options_.follow && over.fd >= 0) {
+      changes = TRY_PLAIN(linux::inotify_create());
+      std::string folder(split_last(path_, '/').before);
+      TRY_PLAIN(linux::inotify_add_watch(changes.get(), folder, IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF));
+    }
+    TRY_PLAIN(read_existing());
+    while (changes && !past_until_) {
+      bool ended = TRY_PLAIN(linux::wait_readable(over.fd, 0));  // asked before the last look, so that nothing is missed
+      TRY_PLAIN(read_newer());
+      if (ended || past_until_) break;
+      TRY_PLAIN(sink_.flush());
+      if (!TRY_PLAIN(wait(changes.get(), cancel, over))) break;
+    }
+    return sink_.flush();
+  }
+
+ private:
+  Status read_existing() {
+    auto files = TRY_PLAIN(open_logs(path_));
+    std::size_t oldest = files.size();
+    std::uint64_t offset = 0;
+    if (options_.tail) {
+      TailFinder finder(*options_.tail);
+      for (oldest = 0; oldest < files.size() && !finder.is_found(); ++oldest) offset = TRY_PLAIN(finder.search(files[oldest].fd.get()));
+    }
+    for (std::size_t i = oldest; i-- > 0 && !past_until_;) {
+      current_ = std::move(files[i]);
+      start_at(i + 1 == oldest ? offset : 0);
+      TRY_PLAIN(drain());
+    }
+    return {};
+  }
+
+  /// What was added to the file being read, then the files that came after it.
+  Status read_newer() {
+    if (current_.fd) TRY_PLAIN(drain());
+    auto newest = linux::stat(path_);
+    if (!newest.ok() || newest->st_ino == current_.inode) return {};
+    auto files = TRY_PLAIN(open_logs(path_));
+    if (current_.fd) TRY_PLAIN(drain());  // its last lines, written before it was renamed
+    auto last = std::find_if(files.begin(), files.end(), [&](const OpenLog& file) { return file.inode == current_.inode; });
+    for (auto i = static_cast<std::size_t>(last - files.begin()); i-- > 0 && !past_until_;) {
+      current_ = std::move(files[i]);
+      start_at(0);
+      TRY_PLAIN(drain());
+    }
+    return {};
+  }
+
+  void start_at(std::uint64_t offset) {
+    offset_ = offset;
+    rest_.clear();
+  }
+
+  Status drain() {
+    std::string block(block_bytes, '\0');
+    while (!past_until_) {
+      std::size_t got = TRY_PLAIN(linux::pread(current_.fd.get(), block, offset_));
+      if (got == 0) return {};
+      offset_ += got;
+      std::string_view text(block.data(), got);
+      for (;;) {
+        auto halves = split_once(text, '\n');
+        if (!halves.found) break;
+        rest_ += halves.before;
+        TRY_PLAIN(take(rest_));
+        rest_.clear();
+        text = halves.after;
+      }
+      rest_ += text;
+      if (rest_.size() > longest_line_bytes) rest_.clear();
+    }
+    return {};
+  }
+
+  Status take(std::string_view line) {
+    auto record = parse_log_line(line);
+    if (!record || past_until_) return {};
+    if (options_.until != 0 && record->time > options_.until) {
+      past_until_ = true;
+      return {};
+    }
+    bool wanted = record->stream == LogStream::standard_output ? options_.standard_output : options_.standard_error;
+    if (!wanted || record->time < options_.since) return {};
+    return sink_.write(*record);
+  }
+
+  /// False when the client went away.
+  static Result<bool> wait(int changes, Cancel cancel, Cancel over) {
+    std::array<linux::PollEntry, 3> entries{};
+    entries[0] = {changes, POLLIN, 0};
+    entries[1] = {cancel.fd, POLLIN, 0};
+    entries[2] = {over.fd, POLLIN, 0};
+    TRY_PLAIN(linux::poll(entries, -1));
+    if (entries[1].revents != 0) return false;
+    TRY_PLAIN(linux::inotify_take(changes));
+    return true;
+  }
+
+  std::string path_;
+  const LogOptions& options_;
+  LogSink& sink_;
+  OpenLog current_;
+  std::uint64_t offset_ = 0;
+  std::string rest_;  ///< of a line whose end is not there yet
+  bool past_until_ = false;
+};
+}  // namespace
+
+std::optional<LogRecord> parse_log_line(std::string_view line) {
+  auto document = parse_json(line, "log");
+  if (!document.ok()) return std::nullopt;
+  JsonView view(*document, "log");
+  LogRecord record;
+  std::string stream;
+  std::string time;
+  if (!view.read("log", record.text).ok() || !view.read("stream", stream).ok() || !view.read("time", time).ok()) return std::nullopt;
+  auto parsed = parse_rfc3339(time);
+  if (!parsed.ok()) return std::nullopt;
+  record.time = *parsed;
+  record.stream = stream == "stderr" ? LogStream::standard_error : LogStream::standard_output;
+  return record;
+}
+
+Status read_log(const std::string& path, const LogOptions& options, LogSink& sink, Cancel cancel, Cancel over) {
+  Reader reader(path, options, sink);
+  return reader.run(cancel, over);
+}
+
+}  // namespace caisson::engine

@@ -1,0 +1,19 @@
+// logs: from the files, whether or not the container still runs.
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "engine/log_reader.hpp"
+
+namespace caisson::engine {
+
+Status LocalEngine::logs(const Caller& caller, const std::string& name, const LogOptions& options, LogSink& sink, Cancel cancel) {
+  auto container = TRY_PLAIN(find_for(caller, Access::read, "logs", name));
+  auto record = container->snapshot();
+  std::string path = log_path_of(*record);
+  if (path.empty()) return Error(ErrorKind::unsupported, "configured logging driver does not support reading");
+  if (!options.follow) return read_log(path, options, sink, cancel, {});
+  // Follows through restarts by policy; the end is when the container stays stopped.
+  auto over = TRY_PLAIN(container->add_waiter(WaitCondition::not_running));
+  return read_log(path, options, sink, cancel, Cancel{over->fd()});
+}
+
+}  // namespace caisson::engine

@@ -1,0 +1,280 @@
+// recover: what an earlier daemon left is found again, finished or cleared away, and said. Nothing is served before it has ended.
+#include <algorithm>
+#include <set>
+
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine {
+
+namespace {
+constexpr int exit_code_unknown = 255;
+
+bool is_alive(State state) { return state == State::running || state == State::paused; }
+bool was_meant_to_run(State state) { return is_alive(state) || state == State::restarting; }
+
+std::string describe(const Record& record) { return concat("container ", record.info.id.substr(0, 12), " (", record.info.name, ")"); }
+
+runtime::ExitStatus lost_exit() {
+  runtime::ExitStatus status;
+  status.code = exit_code_unknown;
+  status.lost = true;
+  status.finished_at = now_ns();
+  return status;
+}
+
+/// What the runtime needs to know again of a container that runs already.
+runtime::Spec spec_for_recovery(const Record& record) {
+  runtime::Spec spec;
+  spec.cgroups_path = record.cgroups_path;
+  spec.process.terminal = record.info.spec.tty;
+  spec.id_map = IdRanges::map_of(record.info.first_host_id);
+  spec.resources = build_resources(record.info.spec.resources);
+  return spec;
+}
+
+std::set<std::string> names_in(const std::string& dir) {
+  std::set<std::string> names;
+  auto entries = linux::list_dir(dir);
+  if (!entries.ok()) return names;
+  for (auto& entry : *entries) names.insert(std::move(entry.name));
+  return names;
+}
+}  // namespace
+
+Status LocalEngine::load_records() {
+  auto entries = TRY(store_->list("container/"), "read the container records");
+  for (const auto& entry : entries) {
+    std::string id = entry.key.substr(std::string_view("container/").size());
+    auto record = parse_record(entry.value);
+    if (record.ok() && record->info.id != id) record = Error(ErrorKind::corrupt, "container record: id: differs from its key");
+    if (!record.ok()) {
+      note_repair(concat("the record of container ", id.substr(0, 12), " cannot be read and was passed over: ", record.error().text()));
+      unreadable_.insert(id);
+      continue;
+    }
+    // The range of a container that has ended was given back in memory; only its next start names a new one.
+    if (record->info.state == State::exited || record->info.state == State::dead) record->info.first_host_id = 0;
+    ranges_.share(record->info.first_host_id);
+    fill_derived(record->info);
+    auto reserved = registry_.reserve_name(record->info.name, id);
+    if (!reserved.ok()) {
+      std::string old_name = record->info.name;
+      record->info.name += "_" + id.substr(0, 12);
+      note_repair(concat("two containers had the name ", old_name, ": one is now ", record->info.name));
+      TRY_PLAIN(registry_.reserve_name(record->info.name, id));
+    }
+    std::string name = record->info.name;
+    registry_.add(std::make_shared<Container>(std::move(*record), *store_), name);
+  }
+  return {};
+}
+
+void LocalEngine::recover_exit(const Pointer& container, const runtime::ExitStatus& status, const std::string& why) {
+  auto before = container->snapshot();
+  bool rebooted = before->boot_id != boot_id_;
+  bool restart = should_restart(*container, *before, status) || (rebooted && before->info.spec.restart.condition == RestartCondition::always);
+  auto edit = [&](Record& record) {
+    record.info.state = restart ? State::restarting : State::exited;
+    record.info.exit_code = status.code;
+    record.info.exit_status_lost = status.lost;
+    record.info.oom_killed = record.info.oom_killed || status.oom_killed;
+    record.info.finished_at = status.finished_at;
+    record.info.log_drops += status.log_drops;
+    record.info.pid = 0;
+    if (!why.empty()) record.info.error = why;
+  };
+  container->teardown_pending = true;
+  if (before->info.spec.auto_remove) {
+    auto garbage = forget(container, edit);
+    auto collected = garbage.ok() ? collect_garbage(*garbage) : Status(std::move(garbage).error());
+    if (!collected.ok()) note_repair(concat(describe(*before), ": not all of it could be cleared away: ", collected.error().text()));
+    return;
+  }
+  auto saved = container->change(edit);
+  if (!saved.ok()) log_error("recover", describe(*before), saved.error());
+  auto cleared = teardown_locked(*container);
+  if (!cleared.ok()) note_repair(concat(describe(*before), ": not all of its last run could be cleared away: ", cleared.error().text()));
+  if (restart) schedule_restart(container);
+}
+
+void LocalEngine::recover_running(const Pointer& container, const runtime::Recovered& found) {
+  auto before = container->snapshot();
+  auto start_time = linux::process_start_time(found.pid);
+  State state = found.paused ? State::paused : State::running;
+  if (before->info.state != state || before->info.pid != found.pid) {
+    if (!is_alive(before->info.state)) note_repair(concat(describe(*before), " was running although its start had not been recorded"));
+    auto saved = container->change([&](Record& record) {
+      record.info.state = state;
+      record.info.pid = found.pid;
+      record.start_time = start_time.ok() ? *start_time : 0;
+      record.boot_id = boot_id_;
+      if (record.cgroups_path.empty()) record.cgroups_path = cgroups_path_of(record);
+      if (record.info.started_at == 0 || !is_alive(before->info.state)) record.info.started_at = now_ns();
+    });
+    if (!saved.ok()) log_error("recover", describe(*before), saved.error());
+  }
+  if (found.monitor_replaced) note_repair(concat(describe(*before), ": its monitor had died; a new one took over"));
+  for (const auto& exec_id : found.running_execs) {
+    ExecInfo exec;
+    exec.id = exec_id;
+    exec.container_id = container->id;
+    exec.started = exec.running = true;
+    execs_.add(std::move(exec));
+  }
+  for (const auto& [exec_id, status] : found.finished_execs) {
+    ExecInfo exec;
+    exec.id = exec_id;
+    exec.container_id = container->id;
+    exec.started = true;
+    execs_.add(std::move(exec));
+    execs_.finished(exec_id, status.code);
+  }
+}
+
+void LocalEngine::recover_container(const Pointer& container) {
+  auto record = container->snapshot();
+  bool expected = was_meant_to_run(record->info.state);
+  bool has_run_dir = linux::exists(run_dir(container->id)).value_or(false);
+  bool rebooted = expected && record->boot_id != boot_id_;
+  if (expected && (rebooted || !has_run_dir)) {
+    std::string why = rebooted ? "host rebooted" : "its run folder is gone, and the exit status with it";
+    note_repair(concat(describe(*record), ": ", why));
+    recover_exit(container, lost_exit(), why);
+    return;
+  }
+  if (!has_run_dir) return;
+
+  runtime::RecoverRequest request;
+  request.id = container->id;
+  request.run_dir = run_dir(container->id);
+  request.pid = record->info.pid;
+  request.start_time = record->start_time;
+  request.spec = spec_for_recovery(*record);
+  if (request.spec.cgroups_path.empty()) request.spec.cgroups_path = cgroups_path_of(*record);
+  request.log = log_policy_of(*record);
+  container->begin_start();  // an exit that comes now waits until the record says that it ran
+  auto found = runtime_->recover(std::move(request));
+  if (found.ok() && found->running) {
+    recover_running(container, *found);
+    if (auto exit = container->finish_start()) handle_exit(container, *exit);
+    return;
+  }
+  container->finish_start();
+  if (found.ok() && found->exit) {
+    // It ended while no daemon looked: nothing to repair, the monitor kept the status.
+    recover_exit(container, *found->exit, "");
+  } else if (expected) {
+    std::string why = found.ok() ? "exit status lost: nobody saw how the program ended" : found.error().text();
+    note_repair(concat(describe(*record), ": ", why));
+    recover_exit(container, lost_exit(), why);
+  } else {
+    note_repair(concat(describe(*record), ": a start that did not get to its end was cleared away"));
+    container->teardown_pending = true;
+    auto cleared = teardown_locked(*container);
+    if (!cleared.ok()) note_repair(concat(describe(*record), ": not all of its last start could be cleared away: ", cleared.error().text()));
+  }
+}
+
+void LocalEngine::recover_garbage() {
+  auto entries = store_->list("garbage/");
+  if (!entries.ok()) return note_repair(concat("the list of removed containers cannot be read: ", entries.error().text()));
+  for (const auto& entry : *entries) {
+    auto garbage = parse_garbage(entry.value);
+    if (!garbage.ok()) {
+      garbage = Garbage{};
+      garbage->id = entry.key.substr(std::string_view("garbage/").size());
+      garbage->cgroups_path = concat(options_.cgroup_parent, "/", garbage->id);
+    }
+    ranges_.share(garbage->first_host_id);
+    auto collected = end_stray(garbage->id, garbage->cgroups_path);
+    if (collected.ok()) collected = collect_garbage(*garbage);
+    if (collected.ok()) note_repair(concat("the rest of removed container ", garbage->id.substr(0, 12), " was cleared away"));
+    else note_repair(concat("removed container ", garbage->id.substr(0, 12), " could not be cleared away: ", collected.error().text()));
+  }
+}
+
+Status LocalEngine::end_stray(const std::string& id, const std::string& cgroups_path) {
+  if (!TRY_PLAIN(linux::exists(run_dir(id)))) return {};
+  runtime::RecoverRequest request;
+  request.id = id;
+  request.run_dir = run_dir(id);
+  request.spec.cgroups_path = cgroups_path;
+  auto found = runtime_->recover(std::move(request));
+  if (found.ok() && found->running) return runtime_->kill_all(id);
+  return {};
+}
+
+void LocalEngine::remove_strays() {
+  auto is_known = [&](const std::string& id) { return registry_.find_id(id) != nullptr || unreadable_.contains(id); };
+  for (const auto& id : names_in(options_.exec_root + "/containers")) {
+    if (is_known(id)) continue;
+    std::string cgroups_path = concat(options_.cgroup_parent, "/", id);
+    auto status = end_stray(id, cgroups_path);
+    if (status.ok()) status = runtime_->remove(id, run_dir(id), cgroups_path);
+    if (status.ok()) status = linux::remove_tree(run_dir(id));
+    note_repair(status.ok() ? concat("run folder ", id.substr(0, 12), " belonged to no container and was removed")
+                            : concat("run folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
+  }
+  for (const auto& id : names_in(options_.root + "/containers")) {
+    if (is_known(id)) continue;
+    auto status = linux::remove_tree(container_dir(id));
+    note_repair(status.ok() ? concat("folder ", id.substr(0, 12), " of a container that was not created to its end was removed")
+                            : concat("folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
+  }
+  auto volumes = store_->list("volume/");
+  if (!volumes.ok()) return note_repair(concat("the list of volumes cannot be read: ", volumes.error().text()));
+  std::set<std::string> known;
+  for (const auto& entry : *volumes) known.insert(entry.key.substr(std::string_view("volume/").size()));
+  auto folders = names_in(options_.root + "/volumes");
+  for (const auto& name : folders) {
+    if (known.contains(name)) continue;
+    auto status = linux::remove_tree(volume_dir(name));
+    note_repair(status.ok() ? concat("folder of volume ", name, " had no record and was removed")
+                            : concat("folder of volume ", name, " has no record: ", status.error().text()));
+  }
+  for (const auto& name : known) {
+    if (folders.contains(name)) continue;
+    auto made = make_volume_dir(name, "_data");
+    note_repair(concat("volume ", name, ": its folder was missing; ", made.ok() ? "an empty one was made" : made.error().text()));
+  }
+}
+
+void LocalEngine::recover_networks() {
+  std::vector<std::string> live;
+  for (const auto& container : registry_.all())
+    if (is_alive(container->snapshot()->info.state)) live.push_back(container->id);
+  auto repairs = network_->recover(live);
+  if (!repairs.ok()) return note_repair(concat("the networks could not be recovered: ", repairs.error().text()));
+  for (auto& repair : *repairs) note_repair(std::move(repair));
+  auto endpoints = network_->endpoints();
+  if (!endpoints.ok()) return note_repair(concat("the endpoints cannot be read: ", endpoints.error().text()));
+  for (const auto& [id, endpoint] : *endpoints)
+    if (auto container = registry_.find_id(id))
+      container->change_in_memory([&endpoint = endpoint](Record& record) { record.info.endpoint = endpoint; });
+}
+
+Status LocalEngine::recover() {
+  std::int64_t began = monotonic_ns();
+  auto image_repairs = TRY(images_->recover(), "recover the images");
+  for (auto& repair : image_repairs) note_repair(std::move(repair));
+  TRY_PLAIN(load_records());
+  for (const auto& container : registry_.all()) {
+    std::lock_guard lock(container->operation);
+    recover_container(container);
+  }
+  recover_garbage();
+  remove_strays();
+  recover_networks();
+  auto containers = registry_.all();
+  auto running = std::count_if(containers.begin(), containers.end(), [](const auto& container) { return is_alive(container->snapshot()->info.state); });
+  log(LogLevel::info, "recover", "",
+      concat(containers.size(), " containers, ", running, " running, in ", (monotonic_ns() - began) / 1'000'000, " ms"));
+  return {};
+}
+
+}  // namespace caisson::engine

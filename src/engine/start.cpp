@@ -1,0 +1,305 @@
+// start: namespaces, network, files, plan, launch; then the record. What fails is undone in reverse order by the context's guards.
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "engine/account_files.hpp"
+#include "engine/devices.hpp"
+#include "engine/local_engine.hpp"
+#include "engine/network_files.hpp"
+#include "engine/start_context.hpp"
+#include "linux/file.hpp"
+#include "linux/idmap.hpp"
+#include "linux/mount_api.hpp"
+#include "linux/process.hpp"
+#include "linux/sysinfo.hpp"
+#include "linux/tree.hpp"
+#include "runtime/default_seccomp.hpp"
+
+namespace caisson::engine {
+
+namespace {
+bool shares_network(const ContainerSpec& spec) { return spec.network.mode == "host" || !container_of_mode(spec.network.mode).empty(); }
+
+/// The host's resolver file, or systemd-resolved's list of real servers where the host's file only names its stub.
+std::string host_resolver_text(const std::string& path) {
+  auto text = linux::read_file(path);
+  if (!text.ok()) return "";  // a host without one: docker's defaults apply
+  if (!has_only_loopback_nameservers(*text)) return *text;
+  auto upstream = linux::read_file("/run/systemd/resolve/resolv.conf");
+  return upstream.ok() ? *upstream : *text;
+}
+
+int exit_code_of_failed_start(const Error& error, bool was_launched) {
+  constexpr int not_found = 127;
+  constexpr int not_executable = 126;
+  constexpr int other = 128;  // docker's code for a container that never ran
+  if (!was_launched) return other;
+  if (error.kind() == ErrorKind::not_found) return not_found;
+  if (error.kind() == ErrorKind::denied) return not_executable;
+  return other;
+}
+}  // namespace
+
+LocalEngine::StartContext::~StartContext() {
+  if (committed) return;
+  // Failures here leave traces that the next start of the daemon removes; the first error is the one to report.
+  if (endpoint || connecting) ignore(engine.network_->disconnect(id));
+  if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
+}
+
+Result<LocalEngine::Joined> LocalEngine::resolve_joins(const ContainerSpec& spec) {
+  Joined joined;
+  auto join_one = [&](const std::string& mode, std::string_view what, std::string& name_of_namespace) -> Status {
+    std::string name = container_of_mode(mode);
+    if (name.empty()) return {};
+    auto other = TRY(registry_.find(name), concat("join the ", what, " namespace"));
+    auto record = other->snapshot();
+    if (record->info.state != State::running && record->info.state != State::paused)
+      return Error(ErrorKind::conflict, concat("cannot join ", what, " of a non running container: ", other->id));
+    if (joined.pid != 0 && joined.first_host_id != record->info.first_host_id)
+      return Error(ErrorKind::invalid, "the containers to join have different user namespaces");
+    joined.pid = record->info.pid;
+    joined.first_host_id = record->info.first_host_id;
+    name_of_namespace = concat("/proc/", record->info.pid, "/ns/", what);
+    return {};
+  };
+  TRY_PLAIN(join_one(spec.pid_mode, "pid", joined.pid_path));
+  TRY_PLAIN(join_one(spec.ipc_mode, "ipc", joined.ipc_path));
+  TRY_PLAIN(join_one(spec.network.mode, "net", joined.net_path));
+  if (joined.pid != 0 && joined.first_host_id != 0 && joined.net_path.empty() && spec.network.mode != "host")
+    return Error(ErrorKind::unsupported, "joining another container's pid or ipc namespace with a network of one's own needs one owner for both")
+        .with_hint("join its network too (--network container:NAME), or run both with --userns=host");
+  return joined;
+}
+
+Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& spec, const Joined& joined) {
+  bool wants_user_namespace = spec.userns_mode != "host" && joined.pid == 0;
+  bool wants_network = !shares_network(spec);
+  if (joined.first_host_id != 0) {
+    // A network namespace obeys the user namespace that owns it; so whoever joins one lives in the same user namespace.
+    context.user_namespace = TRY(linux::open_namespace(joined.pid, "user"), "join a container");
+    context.id_map = IdRanges::map_of(joined.first_host_id);
+  } else if (wants_user_namespace) {
+    context.id_map = IdRanges::map_of(context.first_host_id);
+  }
+  if (!joined.net_path.empty()) context.network_namespace = TRY(linux::open_namespace(joined.pid, "net"), "join a container");
+  if (wants_user_namespace || wants_network) {
+    auto pair = TRY(runtime_->make_namespaces(context.id_map, wants_network), "make namespaces");
+    if (wants_user_namespace) context.user_namespace = std::move(pair.user);
+    if (wants_network) context.network_namespace = std::move(pair.network);
+  }
+  return {};
+}
+
+Status LocalEngine::connect_network(Container& container, StartContext& context) {
+  const auto& spec = context.record.info.spec;
+  if (shares_network(spec)) return {};
+  if (spec.network.mode == "none") return network_->bring_up_loopback(context.network_namespace.get());
+  network::ConnectRequest request;
+  request.container_id = container.id;
+  request.network = spec.network.mode;
+  request.netns_fd = context.network_namespace.get();
+  request.ports = spec.ports;
+  if (!spec.network.ipv4.empty()) request.ipv4 = spec.network.ipv4;
+  if (!spec.network.mac.empty()) request.mac = spec.network.mac;
+  context.connecting = true;
+  auto endpoint = network_->connect(request);
+  if (!endpoint.ok() && endpoint.error().kind() == ErrorKind::conflict && wait_for_released_ports()) endpoint = network_->connect(request);
+  context.connecting = false;
+  if (!endpoint.ok()) return std::move(endpoint).error();
+  context.endpoint = std::move(*endpoint);
+  return {};
+}
+
+Status LocalEngine::write_network_files(const Container& container, const StartContext& context) {
+  const auto& info = context.record.info;
+  if (info.hosts_path.empty()) return {};  // the joined container's are used
+  std::string hostname = info.spec.hostname.empty() ? container.id.substr(0, 12) : info.spec.hostname;
+  TRY_PLAIN(linux::write_file(info.hostname_path, hostname + "\n"));
+  TRY_PLAIN(linux::write_file(info.hosts_path, hosts_text(info.spec, hostname, context.endpoint)));
+  return linux::write_file(info.resolv_conf_path, resolv_conf_text(host_resolver_text(options_.resolv_conf_path), info.spec));
+}
+
+std::vector<std::string> LocalEngine::find_unmappable_sources(const ContainerInfo& info, int user_namespace) const {
+  std::vector<std::string> sources;
+  for (const auto& point : info.mounts) {
+    if (point.type != MountType::bind) continue;
+    auto tree = linux::open_tree(AT_FDCWD, point.source, OPEN_TREE_CLONE);
+    if (!tree.ok()) continue;  // the runtime will report it, with the mount's name
+    if (!linux::idmap_mount(tree->get(), user_namespace).ok()) sources.push_back(point.source);
+  }
+  return sources;
+}
+
+Result<ResolvedUser> LocalEngine::resolve_container_user(const ContainerInfo& info, const std::string& user, const std::vector<std::string>& groups) {
+  auto image_id = TRY_PLAIN(Digest::parse(info.image_id));
+  auto layers = TRY_PLAIN(images_->lowerdirs(image_id));
+  layers.insert(layers.begin(), container_dir(info.id) + "/upper");
+  return resolve_user(user, groups, read_account_files(layers));
+}
+
+Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartContext& context) {
+  auto capabilities = TRY_PLAIN(resolve_capabilities(info.spec.cap_add, info.spec.cap_drop, info.spec.privileged));
+  SpecInput input{.info = info};
+  input.user = TRY_PLAIN(resolve_container_user(info, info.spec.user, info.spec.groups));
+  input.id_map = context.id_map;
+  input.devices = TRY_PLAIN(resolve_devices(info.spec));
+  input.cgroups_path = context.record.cgroups_path;
+  input.pid_namespace_path = context.joined_pid_path;
+  input.ipc_namespace_path = context.joined_ipc_path;
+  input.default_pids_limit = options_.default_pids_limit;
+  input.unmappable_sources = context.unmappable_sources;
+  if (info.spec.seccomp.empty()) input.seccomp = runtime::default_seccomp(capabilities);
+  else if (info.spec.seccomp != "unconfined") input.seccomp = TRY_PLAIN(seccomp_from_text(info.spec.seccomp, capabilities));
+  return build_spec(input);
+}
+
+Status LocalEngine::take_id_range(Container& container, StartContext& context, const Joined& joined) {
+  std::uint32_t held = context.record.info.first_host_id;
+  std::uint32_t wanted = joined.first_host_id;
+  bool own = context.record.info.spec.userns_mode != "host" && joined.pid == 0;
+  if (own) wanted = held != 0 ? held : TRY_PLAIN(ranges_.allocate());
+  context.first_host_id = wanted;
+  if (wanted == held) return {};
+  if (!own) ranges_.share(wanted);
+  // Written before anything runs in it, so that a crash cannot make a range that is in use look free.
+  context.record.info.first_host_id = wanted;
+  auto saved = container.change([&](Record& record) { record.info.first_host_id = wanted; });
+  ranges_.release(held);
+  return saved;
+}
+
+Status LocalEngine::prepare_start(Container& container, StartContext& context) {
+  auto& record = context.record;
+  auto& info = record.info;
+  fill_derived(info);
+  info.warnings.clear();
+  record.cgroups_path = cgroups_path_of(record);
+
+  auto joined = TRY_PLAIN(resolve_joins(info.spec));
+  context.joined_pid_path = joined.pid_path;
+  context.joined_ipc_path = joined.ipc_path;
+  TRY_PLAIN(take_id_range(container, context, joined));
+
+  auto image_id = TRY_PLAIN(Digest::parse(info.image_id));
+  context.lowerdirs = TRY_PLAIN(images_->lowerdirs(image_id));
+  if (info.started_at != 0) {
+    // What the kernel keeps in the work folder of an earlier mount may forbid the next one ("volatile", overlayfs.rst).
+    TRY_PLAIN(linux::remove_tree(info.work_dir));
+    TRY_PLAIN(linux::mkdir(info.work_dir, 0700));
+  }
+  TRY_PLAIN(open_namespaces(context, info.spec, joined));
+  // From here on a crash is noticed by the run folder: recover() looks into every one.
+  TRY_PLAIN(linux::make_dirs(run_dir(container.id), 0700));
+  context.made_run_dir = true;
+  crash_point("start:run_dir");
+  TRY_PLAIN(connect_network(container, context));
+  crash_point("start:connected");
+  TRY_PLAIN(write_network_files(container, context));
+  if (context.user_namespace) context.unmappable_sources = find_unmappable_sources(info, context.user_namespace.get());
+  for (const auto& source : context.unmappable_sources)
+    info.warnings.push_back(concat("mount ", source, ": its file system cannot map user ids; files of host users belong to nobody inside"));
+  return {};
+}
+
+Status LocalEngine::launch(Container& container, StartContext& context) {
+  auto& record = context.record;
+  auto& info = record.info;
+  runtime::StartRequest request;
+  request.id = container.id;
+  request.spec = TRY_PLAIN(plan(info, context));
+  linux::Overlay rootfs;
+  rootfs.lowerdirs = context.lowerdirs;
+  rootfs.upperdir = info.upper_dir;
+  rootfs.workdir = info.work_dir;
+  rootfs.is_volatile = info.spec.auto_remove;
+  request.rootfs = std::move(rootfs);
+  request.run_dir = run_dir(container.id);
+  request.log = log_policy_of(record);
+  request.open_stdin = info.spec.open_stdin;
+  request.stdin_once = info.spec.stdin_once;
+  request.use_init = info.spec.init.value_or(false);
+  request.user_namespace = std::move(context.user_namespace);
+  request.network_namespace = std::move(context.network_namespace);
+  request.attached = container.take_clients();
+
+  container.begin_start();
+  context.was_launched = true;
+  auto started = runtime_->start(std::move(request));
+  if (!started.ok()) {
+    container.finish_start();
+    return std::move(started).error();
+  }
+  crash_point("start:launched");
+  context.committed = true;
+  for (auto& warning : started->warnings) info.warnings.push_back(std::move(warning));
+  auto saved = container.change([&](Record& next) {
+    next = record;
+    next.info.name = next.info.spec.name = container.snapshot()->info.name;
+    next.info.state = State::running;
+    next.info.pid = started->pid;
+    next.start_time = started->start_time;
+    next.info.started_at = now_ns();
+    next.info.finished_at = 0;
+    next.info.exit_code = 0;
+    next.info.exit_status_lost = false;
+    next.info.error.clear();
+    next.info.oom_killed = false;
+    next.info.stopped_by_user = false;
+    next.info.first_host_id = context.first_host_id;
+    next.info.endpoint = context.endpoint;
+    next.boot_id = boot_id_;
+  });
+  // It runs, whatever the store says: recover() would find it by its run folder. The record is written again at the next change.
+  if (!saved.ok()) log_error("start", concat("container ", container.id), saved.error());
+  crash_point("start:recorded");
+  return {};
+}
+
+void LocalEngine::record_failed_start(Container& container, const Error& error, bool was_launched) {
+  auto saved = container.change([&](Record& record) {
+    record.info.exit_code = exit_code_of_failed_start(error, was_launched);
+    record.info.error = error.text();
+    if (record.info.state == State::restarting) record.info.state = State::exited;
+  });
+  if (!saved.ok()) log_error("start", concat("container ", container.id), saved.error());
+}
+
+Status LocalEngine::start_locked(const Pointer& container) {
+  if (container->teardown_pending) TRY(teardown_locked(*container), "clear away the last run");
+  StartContext context(*this, container->id);
+  context.record = *container->snapshot();
+  auto status = prepare_start(*container, context);
+  if (status.ok()) status = launch(*container, context);
+  if (!status.ok()) {
+    record_failed_start(*container, status.error(), context.was_launched);
+    return status;
+  }
+  publish(*container->snapshot(), "start");
+  if (auto early_exit = container->finish_start()) handle_exit(container, *early_exit);
+  return {};
+}
+
+Result<Engine::Changed> LocalEngine::start(const Caller& caller, const std::string& name) {
+  auto container = TRY_PLAIN(find_for(caller, Access::operate, "start", name));
+  std::lock_guard lock(container->operation);
+  if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
+  auto before = container->snapshot();
+  auto state = before->info.state;
+  if (state == State::running) return Changed::already;
+  if (state == State::paused) return Error(ErrorKind::conflict, "cannot start a paused container, try unpause instead");
+  if (state == State::dead || state == State::removing)
+    return Error(ErrorKind::conflict, "container is marked for removal and cannot be started");
+  container->restart_delay_ms = 0;
+  auto status = start_locked(container);
+  if (status.ok()) return Changed::yes;
+  if (before->info.spec.auto_remove) {
+    auto garbage = forget(container, [](Record&) {});
+    if (garbage.ok()) collect_later(std::move(*garbage));
+    else log_error("start", concat("container ", container->id), garbage.error());
+  }
+  return std::move(status).error().in(concat("start container ", container->id.substr(0, 12)));
+}
+
+}  // namespace caisson::engine

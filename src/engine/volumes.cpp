@@ -1,0 +1,141 @@
+// Named volumes: a folder and a record each.
+#include <algorithm>
+
+#include "base/ids.hpp"
+#include "base/strings.hpp"
+#include "engine/local_engine.hpp"
+#include "linux/file.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine {
+
+namespace {
+std::string volume_key(const std::string& name) { return "volume/" + name; }
+}  // namespace
+
+Status LocalEngine::check_volume_spec(const VolumeSpec& spec) {
+  if (!spec.name.empty()) TRY_PLAIN(check_name("volume", spec.name));
+  if (!spec.driver.empty() && spec.driver != "local")
+    return Error(ErrorKind::not_found, concat("error looking up volume plugin ", spec.driver, ": plugin \"", spec.driver, "\" not found"));
+  for (const auto& [key, value] : spec.options)
+    return Error(ErrorKind::unsupported, concat("volume option ", key, "=", value, ": this version's local driver takes no options"))
+        .with_hint("mount the source on the host and use a bind mount");
+  return {};
+}
+
+Result<VolumeInfo> LocalEngine::load_volume(const std::string& name) {
+  auto entry = store_->get(volume_key(name));
+  if (!entry.ok() && entry.error().kind() == ErrorKind::not_found)
+    return Error(ErrorKind::not_found, concat("get ", name, ": no such volume"));
+  if (!entry.ok()) return std::move(entry).error();
+  auto volume = TRY(parse_volume(entry->value), concat("volume ", name));
+  volume.mountpoint = volume_dir(name) + "/_data";
+  return volume;
+}
+
+std::map<std::string, std::vector<std::string>> LocalEngine::volume_users() {
+  std::map<std::string, std::vector<std::string>> users;
+  for (const auto& container : registry_.all())
+    for (const auto& point : container->snapshot()->info.mounts)
+      if (point.type == MountType::volume) users[point.name].push_back(container->id);
+  return users;
+}
+
+Status LocalEngine::make_volume_dir(const std::string& name, const std::string& subdirectory) const {
+  const std::string dir = volume_dir(name);
+  TRY(linux::make_dirs(dir, 0700), concat("create volume ", name));  // 0700: a setuid file of a container must stay out of reach
+  TRY(linux::make_dirs(dir + "/" + subdirectory, 0755), concat("create volume ", name));
+  return {};
+}
+
+Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const VolumeSpec& spec) {
+  TRY_PLAIN(authorize(caller, Access::administer, "create volume", spec.name));
+  TRY_PLAIN(check_volume_spec(spec));
+  std::unique_lock uses(uses_mutex_);
+  VolumeInfo volume;
+  volume.anonymous = spec.name.empty();
+  volume.name = volume.anonymous ? random_id() : spec.name;
+  auto existing = load_volume(volume.name);
+  if (existing.ok()) return existing;
+  if (existing.error().kind() != ErrorKind::not_found) return existing;
+  volume.created = now_ns();
+  volume.labels = spec.labels;
+  volume.options = spec.options;
+  if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
+  TRY_PLAIN(make_volume_dir(volume.name, "_data"));
+  state::Transaction transaction;
+  transaction.require_absent(volume_key(volume.name)).put(volume_key(volume.name), to_text(volume));
+  auto committed = store_->commit(transaction);
+  if (!committed.ok()) {
+    ignore(linux::remove_tree(volume_dir(volume.name)));  // the next start removes it too
+    return std::move(committed).error().in(concat("create volume ", volume.name));
+  }
+  volume.mountpoint = volume_dir(volume.name) + "/_data";
+  publish_object("volume", "create", volume.name, {{"driver", "local"}});
+  return volume;
+}
+
+Result<std::vector<VolumeInfo>> LocalEngine::list_volumes(const Caller& caller, bool with_size) {
+  TRY_PLAIN(authorize(caller, Access::read, "list volumes", ""));
+  auto entries = TRY(store_->list(volume_key("")), "list volumes");
+  auto users = volume_users();
+  std::vector<VolumeInfo> volumes;
+  for (const auto& entry : entries) {
+    auto parsed = parse_volume(entry.value);
+    if (!parsed.ok()) continue;  // recover() has reported it
+    parsed->mountpoint = volume_dir(parsed->name) + "/_data";
+    parsed->used_by = users[parsed->name];
+    if (with_size) {
+      auto usage = linux::tree_usage(parsed->mountpoint);
+      if (usage.ok()) parsed->size_bytes = static_cast<std::int64_t>(usage->size_bytes);
+    }
+    volumes.push_back(std::move(*parsed));
+  }
+  return volumes;
+}
+
+Result<VolumeInfo> LocalEngine::inspect_volume(const Caller& caller, const std::string& name) {
+  TRY_PLAIN(authorize(caller, Access::read, "inspect volume", name));
+  auto volume = TRY_PLAIN(load_volume(name));
+  volume.used_by = volume_users()[name];
+  return volume;
+}
+
+Status LocalEngine::remove_volume_locked(const std::string& name) {
+  // The record goes first: a folder without a record is removed at the next start, a record without a folder would be a lie.
+  state::Transaction transaction;
+  transaction.erase(volume_key(name));
+  TRY(store_->commit(transaction), concat("remove volume ", name));
+  crash_point("volume:erased");
+  TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));
+  publish_object("volume", "destroy", name, {{"driver", "local"}});
+  return {};
+}
+
+Status LocalEngine::remove_volume(const Caller& caller, const std::string& name, bool force) {
+  TRY_PLAIN(authorize(caller, Access::administer, "remove volume", name));
+  std::unique_lock uses(uses_mutex_);
+  auto volume = load_volume(name);
+  if (!volume.ok() && volume.error().kind() == ErrorKind::not_found && force) return {};
+  if (!volume.ok()) return std::move(volume).error();
+  auto users = volume_users()[name];
+  if (!users.empty()) return Error(ErrorKind::conflict, concat("remove ", name, ": volume is in use - [", join(users, ", "), "]"));
+  return remove_volume_locked(name);
+}
+
+Result<PruneResult> LocalEngine::prune_volumes(const Caller& caller, const VolumeFilter& filter) {
+  TRY_PLAIN(authorize(caller, Access::administer, "prune volumes", ""));
+  auto candidates = TRY_PLAIN(list_volumes(caller, true));
+  PruneResult result;
+  for (const auto& volume : candidates) {
+    if (!volume.used_by.empty() || (filter && !filter(volume))) continue;
+    std::unique_lock uses(uses_mutex_);
+    if (!volume_users()[volume.name].empty()) continue;
+    TRY_PLAIN(remove_volume_locked(volume.name));
+    result.deleted.push_back(volume.name);
+    result.reclaimed_bytes += static_cast<std::uint64_t>(volume.size_bytes.value_or(0));
+  }
+  return result;
+}
+
+}  // namespace caisson::engine
