@@ -37,6 +37,7 @@ std::uint64_t rights_of(LandlockAccess access, std::uint64_t known) {
     case LandlockAccess::read: return read_rights;
     case LandlockAccess::execute: return execute_rights;
     case LandlockAccess::read_write: return known & ~device_rights;
+    case LandlockAccess::read_write_whiteouts: return known & ~abi::landlock_fs_make_block;
   }
   return read_rights;
 }

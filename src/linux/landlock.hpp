@@ -14,6 +14,7 @@ enum class LandlockAccess : std::uint8_t {
   read,        ///< read files and list folders
   execute,     ///< read and execute
   read_write,  ///< everything but device nodes
+  read_write_whiteouts,  ///< read_write, and mknod of char devices: an overlay's whiteouts (0/0) need no other privilege
 };
 
 struct LandlockRule {

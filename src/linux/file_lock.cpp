@@ -1,0 +1,37 @@
+// flock(2) with the owner's pid written into the locked file.
+#include "linux/file_lock.hpp"
+
+#include <sys/file.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/strings.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+
+namespace caisson::linux {
+
+namespace {
+std::string read_owner(int fd) {
+  std::array<char, 32> buffer{};
+  auto got = pread(fd, buffer, 0);
+  if (!got.ok()) return {};
+  return std::string(trim(std::string_view(buffer.data(), *got)));
+}
+}  // namespace
+
+Result<FileLock> FileLock::acquire(const std::string& path) {
+  auto fd = TRY(open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600), "lock");
+  if (auto locked = flock(fd.get(), LOCK_EX | LOCK_NB); !locked.ok()) {
+    if (!would_block(locked.error())) return std::move(locked).error().in(concat("lock ", path));
+    auto owner = read_owner(fd.get());
+    return Error(ErrorKind::unavailable, concat(path, ": in use by ", owner.empty() ? std::string("another process") : concat("process ", owner)), EWOULDBLOCK);
+  }
+  // The pid is a courtesy to whoever finds the lock taken; a full disk must not keep the owner from starting.
+  auto pid = concat(getpid(), "\n");
+  if (ftruncate(fd.get(), 0).ok()) ignore(pwrite(fd.get(), pid, 0));
+  return FileLock(std::move(fd));
+}
+
+}  // namespace caisson::linux

@@ -1,0 +1,24 @@
+// FileLock: one process at a time owns a folder or file, and whoever comes second learns the owner's pid.
+#pragma once
+
+#include <string>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace caisson::linux {
+
+/// An exclusive flock(2) on a small file that also holds the owner's pid. The kernel drops the lock when the process
+/// dies, however it dies; the file itself stays, because unlinking it would let two processes lock two different inodes.
+class FileLock {
+ public:
+  /// Creates `path` (0600) when it is missing and locks it without waiting.
+  /// Errors: unavailable ("PATH: in use by process 123"), denied, io.
+  static Result<FileLock> acquire(const std::string& path);
+
+ private:
+  explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+}  // namespace caisson::linux
