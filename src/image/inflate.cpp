@@ -1,0 +1,230 @@
+// gzip by zlib and zstd by libzstd behind one interface, streaming with fixed memory.
+#include "image/inflate.hpp"
+
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/strings.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+constexpr std::size_t output_bytes = 1 << 18;
+/// A frame may ask for a window up to this; larger needs `--long` on the sender's side and would take that much memory here.
+constexpr int most_zstd_window_log = 27;  // 128 MiB, what `zstd -d` itself accepts unasked
+
+constexpr std::string_view gzip_magic("\x1f\x8b", 2);
+constexpr std::string_view zstd_magic("\x28\xb5\x2f\xfd", 4);
+
+bool is_zstd_skippable(std::string_view bytes) {
+  return bytes.size() >= 4 && (static_cast<unsigned char>(bytes[0]) & 0xF0) == 0x50 && bytes.substr(1, 3) == "\x2a\x4d\x18";
+}
+
+/// What was read ahead to find the format, then the rest of the input.
+class PeekedSource final : public ByteSource {
+ public:
+  explicit PeekedSource(ByteSource& input) : input_(input) {}
+  Status peek(std::size_t bytes) {
+    while (head_.size() < bytes) {
+      auto piece = TRY_PLAIN(input_.next());
+      if (piece.empty()) break;
+      head_ += piece;
+    }
+    return {};
+  }
+  [[nodiscard]] std::string_view head() const { return head_; }
+  Result<std::string_view> next() override {
+    if (head_given_) return input_.next();
+    head_given_ = true;
+    if (head_.empty()) return input_.next();
+    return std::string_view(head_);
+  }
+
+ private:
+  ByteSource& input_;
+  std::string head_;
+  bool head_given_ = false;
+};
+
+class PlainInflater final : public Inflater {
+ public:
+  explicit PlainInflater(PeekedSource input) : input_(std::move(input)) {}
+  Result<std::string_view> next() override { return input_.next(); }
+  [[nodiscard]] Compression compression() const override { return Compression::none; }
+
+ private:
+  PeekedSource input_;
+};
+
+class GzipInflater final : public Inflater {
+ public:
+  explicit GzipInflater(PeekedSource input) : input_(std::move(input)), output_(output_bytes) {}
+  ~GzipInflater() override {
+    if (begun_) inflateEnd(&stream_);
+  }
+  Status begin() {
+    constexpr int gzip_only = 15 + 16;  // zlib.h: windowBits + 16 decodes gzip and checks its CRC
+    if (inflateInit2(&stream_, gzip_only) != Z_OK) return Error(ErrorKind::unavailable, "gzip: out of memory");
+    begun_ = true;
+    return {};
+  }
+  Result<std::string_view> next() override;
+  [[nodiscard]] Compression compression() const override { return Compression::gzip; }
+
+ private:
+  Result<bool> refill();
+  Result<bool> next_member();
+
+  PeekedSource input_;
+  z_stream stream_{};
+  std::vector<unsigned char> output_;
+  bool begun_ = false;
+  bool member_done_ = false;
+  bool finished_ = false;
+};
+
+Result<bool> GzipInflater::refill() {
+  auto piece = TRY_PLAIN(input_.next());
+  stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(piece.data()));  // zlib.h does not say const
+  stream_.avail_in = static_cast<uInt>(piece.size());
+  return !piece.empty();
+}
+
+/// Between members: zeros are padding, the magic begins another member, all else is damage.
+Result<bool> GzipInflater::next_member() {
+  for (;;) {
+    while (stream_.avail_in > 0 && *stream_.next_in == 0) {
+      ++stream_.next_in;
+      --stream_.avail_in;
+    }
+    if (stream_.avail_in > 0) break;
+    if (!TRY_PLAIN(refill())) return false;
+  }
+  if (*stream_.next_in != 0x1f) return Error(ErrorKind::corrupt, "gzip: bytes behind the end that are no gzip member");
+  if (inflateReset(&stream_) != Z_OK) return Error(ErrorKind::internal, "gzip: cannot begin another member");
+  member_done_ = false;
+  return true;
+}
+
+Result<std::string_view> GzipInflater::next() {
+  if (finished_) return std::string_view();
+  stream_.next_out = output_.data();
+  stream_.avail_out = static_cast<uInt>(output_.size());
+  while (stream_.avail_out > 0) {
+    if (member_done_ && !TRY_PLAIN(next_member())) {
+      finished_ = true;
+      break;
+    }
+    if (stream_.avail_in == 0 && !TRY_PLAIN(refill())) return Error(ErrorKind::corrupt, "gzip: unexpected end of data");
+    int code = inflate(&stream_, Z_NO_FLUSH);
+    if (code == Z_STREAM_END) member_done_ = true;
+    else if (code == Z_MEM_ERROR) return Error(ErrorKind::unavailable, "gzip: out of memory");
+    else if (code != Z_OK && code != Z_BUF_ERROR)
+      return Error(ErrorKind::corrupt, concat("gzip: ", stream_.msg != nullptr ? stream_.msg : "damaged data"));
+  }
+  return std::string_view(reinterpret_cast<const char*>(output_.data()), output_.size() - stream_.avail_out);
+}
+
+class ZstdInflater final : public Inflater {
+ public:
+  explicit ZstdInflater(PeekedSource input) : input_(std::move(input)), output_(output_bytes), context_(ZSTD_createDCtx()) {}
+  ~ZstdInflater() override { ZSTD_freeDCtx(context_); }
+  ZstdInflater(const ZstdInflater&) = delete;
+  ZstdInflater& operator=(const ZstdInflater&) = delete;
+  Status begin() {
+    if (context_ == nullptr) return Error(ErrorKind::unavailable, "zstd: out of memory");
+    ZSTD_DCtx_setParameter(context_, ZSTD_d_windowLogMax, most_zstd_window_log);
+    return {};
+  }
+  Result<std::string_view> next() override;
+  [[nodiscard]] Compression compression() const override { return Compression::zstd; }
+
+ private:
+  PeekedSource input_;
+  std::vector<char> output_;
+  ZSTD_DCtx* context_;
+  ZSTD_inBuffer in_{nullptr, 0, 0};
+  bool frame_done_ = true;
+};
+
+Result<std::string_view> ZstdInflater::next() {
+  ZSTD_outBuffer out{output_.data(), output_.size(), 0};
+  while (out.pos < out.size) {
+    if (in_.pos == in_.size) {
+      auto piece = TRY_PLAIN(input_.next());
+      in_ = {piece.data(), piece.size(), 0};
+      // Even without input, the decoder may hold output of the last block back.
+      if (piece.empty()) {
+        if (frame_done_) break;
+        std::size_t before = out.pos;
+        std::size_t code = ZSTD_decompressStream(context_, &out, &in_);
+        if (ZSTD_isError(code) != 0) return Error(ErrorKind::corrupt, concat("zstd: ", ZSTD_getErrorName(code)));
+        frame_done_ = code == 0;
+        if (frame_done_) continue;
+        if (out.pos == before) return Error(ErrorKind::corrupt, "zstd: unexpected end of data");
+        continue;
+      }
+    }
+    std::size_t code = ZSTD_decompressStream(context_, &out, &in_);
+    if (ZSTD_isError(code) != 0) return Error(ErrorKind::corrupt, concat("zstd: ", ZSTD_getErrorName(code)));
+    frame_done_ = code == 0;
+  }
+  return std::string_view(output_.data(), out.pos);
+}
+
+/// Formats that BuildKit or old archives may carry and that no image format names.
+std::string_view refused_format(std::string_view head) {
+  if (head.starts_with("BZh")) return "bzip2";
+  if (head.starts_with(std::string_view("\xfd"
+                                        "7zX",
+                                        4)))
+    return "xz";
+  return {};
+}
+
+}  // namespace
+
+std::string_view to_string(Compression compression) {
+  switch (compression) {
+    case Compression::none: return "none";
+    case Compression::gzip: return "gzip";
+    case Compression::zstd: return "zstd";
+  }
+  return "unknown";
+}
+
+Compression detect_compression(std::string_view first_bytes) {
+  if (first_bytes.starts_with(gzip_magic)) return Compression::gzip;
+  if (first_bytes.starts_with(zstd_magic) || is_zstd_skippable(first_bytes)) return Compression::zstd;
+  return Compression::none;
+}
+
+Result<std::unique_ptr<Inflater>> open_inflater(ByteSource& input) {
+  PeekedSource peeked(input);
+  TRY_PLAIN(peeked.peek(compression_magic_bytes));
+  auto head = peeked.head();
+  if (auto name = refused_format(head); !name.empty())
+    return Error(ErrorKind::unsupported, concat("data is compressed with ", name, ", which images do not use")).with_hint(concat("Decompress it first, or recompress with gzip or zstd"));
+  switch (detect_compression(head)) {
+    case Compression::gzip: {
+      auto inflater = std::make_unique<GzipInflater>(std::move(peeked));
+      TRY_PLAIN(inflater->begin());
+      return std::unique_ptr<Inflater>(std::move(inflater));
+    }
+    case Compression::zstd: {
+      auto inflater = std::make_unique<ZstdInflater>(std::move(peeked));
+      TRY_PLAIN(inflater->begin());
+      return std::unique_ptr<Inflater>(std::move(inflater));
+    }
+    case Compression::none: break;
+  }
+  return std::unique_ptr<Inflater>(std::make_unique<PlainInflater>(std::move(peeked)));
+}
+
+}  // namespace caisson::image

@@ -1,0 +1,172 @@
+// Layers come to be: a worker unpacks, the parent makes devices, and the result moves into the store.
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "base/strings.hpp"
+#include "image/local_image_store.hpp"
+#include "linux/file.hpp"
+#include "linux/sysinfo.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+/// The directory is empty of surprises: the worker that could have changed it is gone. Its list of devices is still
+/// checked as if it were hostile, because it comes from a process that read hostile input.
+Status make_device(int root_fd, const DeviceNode& node) {
+  auto components = TRY_PLAIN(clean_components(node.path));
+  if (components.empty()) return Error(ErrorKind::invalid, "device without a name");
+  std::string name = components.back();
+  components.pop_back();
+  auto parent = components.empty() ? TRY_PLAIN(linux::openat(root_fd, ".", O_RDONLY | O_DIRECTORY))
+                                   : TRY_PLAIN(linux::open_beneath(root_fd, join(components, "/"), O_RDONLY | O_DIRECTORY));
+  auto before = TRY_PLAIN(linux::fstat(parent.get()));
+  auto type = static_cast<mode_t>(node.is_block ? S_IFBLK : S_IFCHR);
+  auto made = linux::mknodat(parent.get(), name, type, linux::make_device(node.major, node.minor));
+  if (!made.ok() && made.error().error_number() == EPERM) return {};  // rootless: containers get their devices bind-mounted anyway
+  TRY_PLAIN(std::move(made));
+  TRY_PLAIN(linux::fchownat(parent.get(), name, node.uid, node.gid, AT_SYMLINK_NOFOLLOW));
+  TRY_PLAIN(linux::fchmodat(parent.get(), name, node.mode & 07777));
+  linux::TimeSpec time{};
+  time.tv_sec = node.mtime_s;
+  time.tv_nsec = static_cast<long>(node.mtime_ns);
+  TRY_PLAIN(linux::utimensat(parent.get(), name, time, time, AT_SYMLINK_NOFOLLOW));
+  return linux::utimensat(parent.get(), "", before.st_atim, before.st_mtim, AT_EMPTY_PATH);
+}
+
+}  // namespace
+
+KeyedLocks::Held KeyedLocks::lock(const std::string& key) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return held_.count(key) == 0; });
+  held_.insert(key);
+  return {*this, key};
+}
+
+KeyedLocks::Held::~Held() {
+  if (locks_ == nullptr) return;
+  {
+    std::lock_guard lock(locks_->mutex_);
+    locks_->held_.erase(key_);
+  }
+  locks_->changed_.notify_all();
+}
+
+WorkerOptions LocalImageStore::worker_options() const { return {options_.worker_path, options_.worker_first_id}; }
+
+Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel) {
+  auto staging = TRY(content_->new_staging("layer"), "unpack");
+  TRY(linux::mkdirat(staging.fd(), "fs", 0755), "unpack");
+  auto root = TRY(linux::openat(staging.fd(), "fs", O_RDONLY | O_DIRECTORY), "unpack");
+  UniqueFd blob;
+  if (source.keep_blob) blob = TRY(linux::openat(staging.fd(), "blob", O_WRONLY | O_CREAT | O_EXCL, 0600), "unpack");
+  WorkerJob job;
+  job.request.task = WorkerTask::unpack;
+  job.request.copy_input = source.keep_blob;
+  job.request.known_digest = source.known_digest;
+  job.request.total_bytes = source.total_bytes;
+  job.input_fd = source.fd;
+  job.copy_fd = blob.get();
+  job.target_fd = root.get();
+  job.cancel = cancel;
+  if (progress) {
+    job.on_progress = [&](std::uint64_t bytes) {
+      Progress line;
+      line.id = source.progress_id;
+      line.status = "Unpacking";
+      line.current = bytes;
+      line.total = source.total_bytes;
+      progress(line);
+    };
+  }
+  auto result = TRY_PLAIN(run_worker(worker_options(), job));
+  for (const auto& device : result.layer.devices) TRY(make_device(root.get(), device), concat("make device \"", device.path, "\""));
+  auto diff_id = TRY(Digest::parse(result.decoded_digest), "the worker's answer");
+  auto blob_digest = TRY(Digest::parse(result.input_digest), "the worker's answer");
+  return UnpackedArchive{std::move(staging), std::move(result), std::move(diff_id), std::move(blob_digest)};
+}
+
+Status LocalImageStore::ensure_layer(const LayerSource& source, const ProgressSink& progress, Cancel cancel) {
+  auto held = layer_locks_.lock(source.diff_id.text());
+  auto report = [&](const char* status) {
+    if (!progress) return;
+    Progress line;
+    line.id = short_id(source.diff_id);
+    line.status = status;
+    line.current = line.total = source.size_bytes;
+    progress(line);
+  };
+  if (TRY_PLAIN(content_->has_layer(source.diff_id))) {
+    report("Already exists");
+    return {};
+  }
+  auto step = concat("layer ", source.diff_id.text());
+  auto file = TRY(linux::open(source.file, O_RDONLY), step);
+  UnpackSource from;
+  from.fd = file.get();
+  from.known_digest = source.blob.text();
+  from.total_bytes = source.size_bytes;
+  from.progress_id = short_id(source.diff_id);
+  auto archive = TRY(unpack(from, progress, cancel), step);
+  if (archive.diff_id != source.diff_id)
+    return Error(ErrorKind::corrupt, concat(step, ": the archive's content has the digest ", archive.diff_id.text()));
+  TRY(content_->adopt_layer(archive.staging, source.diff_id, archive.result.layer), step);
+  report("Loaded");
+  return {};
+}
+
+Status LocalImageStore::ensure_layers(const std::vector<LayerSource>& sources, const ProgressSink& progress, Cancel cancel) {
+  std::mutex mutex;
+  std::optional<Error> failure;
+  std::atomic<std::size_t> next = 0;
+  ProgressSink serial = [&](const Progress& line) {
+    std::lock_guard lock(mutex);
+    if (progress) progress(line);
+  };
+  auto work = [&] {
+    for (;;) {
+      auto index = next.fetch_add(1);
+      if (index >= sources.size()) return;
+      auto status = ensure_layer(sources[index], serial, cancel);
+      if (status.ok()) continue;
+      std::lock_guard lock(mutex);
+      if (!failure) failure = std::move(status).error();
+      next = sources.size();  // nobody begins another one
+    }
+  };
+  auto count = std::min<std::size_t>(sources.size(), static_cast<std::size_t>(linux::cpu_count()));
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
+  work();
+  for (auto& thread : others) thread.join();
+  if (failure) return std::move(*failure);
+  return {};
+}
+
+Status LocalImageStore::record_images(std::vector<NewImage>& images) {
+  state::Transaction transaction;
+  transaction.durable = true;
+  for (auto& image : images) {
+    image.record.size_bytes = 0;
+    std::vector<Digest> below;  // topmost first
+    std::set<Digest> counted;
+    for (const auto& layer : image.record.layers) {
+      TRY(content_->settle_implied_dirs(layer.diff_id, below), "settle directories");
+      below.insert(below.begin(), layer.diff_id);
+      if (counted.insert(layer.diff_id).second) image.record.size_bytes += TRY_PLAIN(content_->layer_size(layer.diff_id));
+    }
+    ImageRecords::put(transaction, image.record);
+    for (const auto& name : image.names) ImageRecords::put_name(transaction, name, image.record.id);
+  }
+  // Layers are thousands of files: one syncfs costs less than an fsync of each, and the record must not outlive them.
+  TRY(content_->sync(), "write images to disk");
+  std::lock_guard lock(records_mutex_);
+  TRY(store_.commit(transaction), "record images");
+  return {};
+}
+
+}  // namespace caisson::image

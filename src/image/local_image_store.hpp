@@ -1,0 +1,135 @@
+// LocalImageStore: the ImageStore on this host's disk, split by verb into several files.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "image/content_store.hpp"
+#include "image/image_records.hpp"
+#include "image/image_store.hpp"
+#include "image/manifest.hpp"
+#include "image/worker.hpp"
+
+namespace caisson::image {
+
+/// A lock per name: two loads of one layer do not unpack it twice.
+class KeyedLocks {
+ public:
+  class Held {
+   public:
+    Held(KeyedLocks& locks, std::string key) : locks_(&locks), key_(std::move(key)) {}
+    Held(Held&& other) noexcept : locks_(std::exchange(other.locks_, nullptr)), key_(std::move(other.key_)) {}
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    Held& operator=(Held&&) = delete;
+    ~Held();
+
+   private:
+    KeyedLocks* locks_;
+    std::string key_;
+  };
+  Held lock(const std::string& key);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<std::string> held_;
+};
+
+/// A layer's archive that was unpacked and is not yet part of the store.
+struct UnpackedArchive {
+  Staging staging;  ///< "fs" and, when the input was copied, "blob"
+  WorkerResult result;
+  Digest diff_id;
+  Digest blob;
+};
+
+/// An image whose documents and layers are all in the store, ready to be recorded.
+struct NewImage {
+  ImageRecord record;
+  std::vector<std::string> names;  ///< canonical references
+};
+
+class LocalImageStore final : public ImageStore {
+ public:
+  LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content);
+
+  Result<Image> find(const std::string& name) override;
+  Result<std::vector<Image>> list() override;
+  Result<std::string> raw_config(const Digest& id) override;
+  Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) override;
+  Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
+  Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
+  Status tag(const std::string& source, const std::string& target_reference) override;
+  Result<RemovedImage> remove(const std::string& name, bool force,
+                              const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override;
+  Result<std::vector<std::string>> lowerdirs(const Digest& id) override;
+  Result<std::vector<std::string>> recover() override;
+  Result<Usage> usage() override;
+
+ private:
+  // lookup.cpp
+  Result<ImageRecord> find_record(const std::string& name);
+  Result<std::optional<ImageRecord>> find_by_reference(const Reference& reference);
+  Result<std::optional<ImageRecord>> find_by_prefix(const std::string& name);
+  Result<Image> image_of(const ImageRecord& record, const std::vector<NameRecord>& names);
+  Result<Image> image_of(const ImageRecord& record);
+
+  // layers.cpp
+  [[nodiscard]] WorkerOptions worker_options() const;
+  struct UnpackSource {
+    int fd = -1;                 ///< borrowed
+    bool keep_blob = false;      ///< copy what is read to "blob"
+    std::string known_digest;    ///< "": compute
+    std::uint64_t total_bytes = 0;
+    std::string progress_id;
+  };
+  Result<UnpackedArchive> unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel);
+  struct LayerSource {
+    Digest diff_id;
+    Digest blob;
+    std::string file;  ///< the blob, in staging or in the store
+    std::uint64_t size_bytes = 0;
+  };
+  /// The layer is in the store afterwards. Errors: corrupt when the blob's content is not that diffID.
+  Status ensure_layer(const LayerSource& source, const ProgressSink& progress, Cancel cancel);
+  Status ensure_layers(const std::vector<LayerSource>& sources, const ProgressSink& progress, Cancel cancel);
+  /// Settles implied directories, adds up sizes, syncs, and records all of them in one durable transaction.
+  Status record_images(std::vector<NewImage>& images);
+
+  // import.cpp
+  struct ImportPlan {
+    ImageConfig config;
+    std::string name;  ///< canonical; "": none
+    std::map<std::string, std::string> annotations;
+    std::string packages_text;  ///< "": none
+  };
+  Result<Image> finish_import(UnpackedArchive& archive, ImportPlan& plan, Pins& pins);
+
+  // remove.cpp
+  Status collect_garbage(const ImageRecord& removed, RemovedImage& out);
+
+  // recover.cpp
+  Status repair_image(const ImageRecord& record, std::vector<std::string>& repairs);
+  Status remove_unreferenced(const std::vector<ImageRecord>& images, std::vector<std::string>& repairs);
+
+  // bootstrap.cpp
+  Result<std::string> list_packages(const UnpackedArchive& archive);
+
+  ImageOptions options_;
+  std::unique_ptr<ContentStore> content_;
+  ImageRecords records_;
+  state::Store& store_;
+  std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording
+  KeyedLocks layer_locks_;
+};
+
+/// First 12 digits, as people read ids.
+std::string short_id(const Digest& digest);
+
+}  // namespace caisson::image

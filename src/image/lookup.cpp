@@ -1,0 +1,166 @@
+// Finding, listing and naming images.
+#include <algorithm>
+
+#include "base/strings.hpp"
+#include "image/local_image_store.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+constexpr std::size_t fewest_prefix_digits = 4;
+
+bool is_hex_text(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::string_view without_algorithm(std::string_view text) {
+  constexpr std::string_view algorithm = "sha256:";
+  return text.starts_with(algorithm) ? text.substr(algorithm.size()) : text;
+}
+
+}  // namespace
+
+std::string short_id(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
+
+LocalImageStore::LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content)
+    : options_(std::move(options)), content_(std::move(content)), records_(store), store_(store) {}
+
+Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options) {
+  auto content = TRY_PLAIN(ContentStore::open(options.root));
+  return std::unique_ptr<ImageStore>(std::make_unique<LocalImageStore>(store, options, std::move(content)));
+}
+
+/// Docker's order: a full id, then a name, then the beginning of an id.
+Result<ImageRecord> LocalImageStore::find_record(const std::string& name) {
+  std::string shown = name;
+  auto hex = without_algorithm(name);
+  if (hex.size() == 64 && is_hex_text(hex)) {
+    auto record = TRY_PLAIN(records_.find(TRY_PLAIN(Digest::parse(concat("sha256:", hex)))));
+    if (record) return std::move(*record);
+    return Error(ErrorKind::not_found, concat("No such image: ", shown));
+  }
+  auto reference = parse_reference(name);
+  if (reference.ok()) {
+    auto record = TRY_PLAIN(find_by_reference(*reference));
+    if (record) return std::move(*record);
+    shown = reference->familiar();
+  }
+  auto record = TRY_PLAIN(find_by_prefix(name));
+  if (record) return std::move(*record);
+  if (!reference.ok()) return std::move(reference).error();
+  return Error(ErrorKind::not_found, concat("No such image: ", shown));
+}
+
+Result<std::optional<ImageRecord>> LocalImageStore::find_by_reference(const Reference& reference) {
+  if (auto name = TRY_PLAIN(records_.find_name(reference.canonical()))) return records_.find(name->id);
+  if (!reference.digest) return std::optional<ImageRecord>();
+  // name@digest: an image of that repository whose manifest has the digest.
+  std::string repository = concat(reference.domain, "/", reference.path);
+  for (const auto& name : TRY_PLAIN(records_.names())) {
+    auto parsed = parse_reference(name.reference);
+    if (!parsed.ok() || concat(parsed->domain, "/", parsed->path) != repository) continue;
+    auto record = TRY_PLAIN(records_.find(name.id));
+    if (record && record->manifest == *reference.digest) return record;
+  }
+  return std::optional<ImageRecord>();
+}
+
+Result<std::optional<ImageRecord>> LocalImageStore::find_by_prefix(const std::string& name) {
+  auto hex = without_algorithm(name);
+  std::optional<ImageRecord> found;
+  if (hex.size() < fewest_prefix_digits || hex.size() > 64 || !is_hex_text(hex)) return found;
+  for (auto& record : TRY_PLAIN(records_.list()).images) {
+    if (!record.id.hex().starts_with(hex)) continue;
+    if (found) return Error(ErrorKind::conflict, concat("image id ", name, " is ambiguous: several images begin with it"));
+    found = std::move(record);
+  }
+  return found;
+}
+
+Result<Image> LocalImageStore::image_of(const ImageRecord& record, const std::vector<NameRecord>& names) {
+  auto text = TRY(content_->read_blob(record.id), concat("image ", short_id(record.id)));
+  auto config = TRY(parse_image_config(text), concat("image ", short_id(record.id)));
+  Image image;
+  image.id = record.id;
+  for (const auto& name : names) {
+    if (name.id != record.id) continue;
+    auto reference = parse_reference(name.reference);
+    if (!reference.ok()) continue;
+    (reference->digest ? image.repo_digests : image.repo_tags).push_back(reference->familiar());
+  }
+  image.created = config.created;
+  image.architecture = std::move(config.architecture);
+  image.os = std::move(config.os);
+  image.variant = std::move(config.variant);
+  image.author = std::move(config.author);
+  image.config = std::move(config.config);
+  image.diff_ids = std::move(config.diff_ids);
+  image.history = std::move(config.history);
+  image.size_bytes = record.size_bytes;
+  return image;
+}
+
+Result<Image> LocalImageStore::image_of(const ImageRecord& record) {
+  auto names = TRY_PLAIN(records_.names_of(record.id));
+  return image_of(record, names);
+}
+
+Result<Image> LocalImageStore::find(const std::string& name) {
+  auto record = TRY_PLAIN(find_record(name));
+  return image_of(record);
+}
+
+Result<std::vector<Image>> LocalImageStore::list() {
+  auto listing = TRY_PLAIN(records_.list());
+  auto names = TRY_PLAIN(records_.names());
+  std::vector<Image> images;
+  for (const auto& record : listing.images) {
+    // A damaged image must not hide the others; recover() says what is wrong with it.
+    auto image = image_of(record, names);
+    if (image.ok()) images.push_back(std::move(*image));
+  }
+  std::stable_sort(images.begin(), images.end(), [](const Image& a, const Image& b) { return a.created > b.created; });
+  return images;
+}
+
+Result<std::string> LocalImageStore::raw_config(const Digest& id) {
+  auto record = TRY_PLAIN(find_record(id.text()));
+  return content_->read_blob(record.id);
+}
+
+Status LocalImageStore::tag(const std::string& source, const std::string& target_reference) {
+  auto target = TRY(parse_reference(target_reference), concat("Error parsing reference: \"", target_reference, "\" is not a valid repository/tag"));
+  if (target.digest) return Error(ErrorKind::invalid, "refusing to create a tag with a digest reference");
+  std::lock_guard lock(records_mutex_);
+  auto record = TRY_PLAIN(find_record(source));
+  state::Transaction transaction;
+  ImageRecords::put_name(transaction, target.canonical(), record.id);
+  transaction.durable = true;
+  TRY(store_.commit(transaction), concat("tag ", target.familiar()));
+  return {};
+}
+
+Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {
+  auto record = TRY_PLAIN(find_record(id.text()));
+  std::vector<std::string> dirs;
+  for (auto layer = record.layers.rbegin(); layer != record.layers.rend(); ++layer) {
+    if (!TRY_PLAIN(content_->has_layer(layer->diff_id)))
+      return Error(ErrorKind::corrupt, concat("layer ", layer->diff_id.text(), " of image ", short_id(id), " is missing; load or pull the image again"));
+    auto dir = content_->layer_dir(layer->diff_id);
+    // The same layer twice in one chain adds nothing below, and overlayfs refuses it (ELOOP).
+    if (std::find(dirs.begin(), dirs.end(), dir) == dirs.end()) dirs.push_back(std::move(dir));
+  }
+  if (dirs.empty()) dirs.push_back(content_->empty_layer_dir());
+  return dirs;
+}
+
+Result<ImageStore::Usage> LocalImageStore::usage() {
+  Usage usage;
+  usage.blobs_bytes = TRY_PLAIN(content_->blobs_bytes());
+  for (const auto& layer : TRY_PLAIN(content_->list_layers()))
+    if (auto size = content_->layer_size(layer); size.ok()) usage.layers_bytes += *size;
+  return usage;
+}
+
+}  // namespace caisson::image

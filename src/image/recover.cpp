@@ -1,0 +1,77 @@
+// recover: after a crash, remove leftovers, find what is missing, and rebuild what can be rebuilt.
+#include <algorithm>
+#include <set>
+
+#include "base/strings.hpp"
+#include "image/local_image_store.hpp"
+
+namespace caisson::image {
+
+Result<std::vector<std::string>> LocalImageStore::recover() {
+  std::vector<std::string> repairs;
+  auto leftovers = TRY(content_->clear_staging(), "recover images");
+  if (leftovers > 0) repairs.push_back(concat("removed what ", leftovers, leftovers == 1 ? " interrupted image operation" : " interrupted image operations", " had left behind"));
+  auto listing = TRY(records_.list(), "recover images");
+  for (const auto& text : listing.unreadable) repairs.push_back(concat("image ", text));
+  std::vector<ImageRecord> images;
+  for (const auto& record : listing.images) {
+    TRY(repair_image(record, repairs), "recover images");
+    images.push_back(record);
+  }
+  state::Transaction transaction;
+  for (const auto& name : TRY(records_.names(), "recover images")) {
+    bool is_known = std::any_of(images.begin(), images.end(), [&](const ImageRecord& image) { return image.id == name.id; });
+    if (is_known) continue;
+    repairs.push_back(concat("image name ", name.reference, " pointed at an image that does not exist (", short_id(name.id), ") and was removed"));
+    ImageRecords::erase_name(transaction, name.reference);
+  }
+  if (!transaction.writes.empty()) TRY(store_.commit(transaction), "recover images");
+  // An unreadable record may need any blob: then nothing is called garbage.
+  if (listing.unreadable.empty()) TRY(remove_unreferenced(images, repairs), "recover images");
+  return repairs;
+}
+
+/// A missing layer is unpacked again from its blob; a missing blob can only be reported.
+Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std::string>& repairs) {
+  auto shown = short_id(record.id);
+  for (const auto& blob : {record.id, record.manifest})
+    if (!TRY_PLAIN(content_->has_blob(blob))) repairs.push_back(concat("image ", shown, ": blob ", blob.text(), " is missing; load or pull the image again"));
+  for (const auto& layer : record.layers) {
+    bool has_layer = TRY_PLAIN(content_->has_layer(layer.diff_id));
+    bool has_blob = TRY_PLAIN(content_->has_blob(layer.blob));
+    if (has_layer && !has_blob) repairs.push_back(concat("image ", shown, ": blob ", layer.blob.text(), " is missing; the image runs, but cannot be saved"));
+    if (has_layer) continue;
+    if (!has_blob) {
+      repairs.push_back(concat("image ", shown, ": layer ", layer.diff_id.text(), " is missing; load or pull the image again"));
+      continue;
+    }
+    auto rebuilt = ensure_layer({layer.diff_id, layer.blob, content_->blob_path(layer.blob), layer.blob_bytes}, {}, {});
+    repairs.push_back(rebuilt.ok() ? concat("image ", shown, ": layer ", layer.diff_id.text(), " was missing and was unpacked again")
+                                   : concat("image ", shown, ": layer ", layer.diff_id.text(), " is missing and could not be unpacked again: ", rebuilt.error().text()));
+  }
+  return {};
+}
+
+Status LocalImageStore::remove_unreferenced(const std::vector<ImageRecord>& images, std::vector<std::string>& repairs) {
+  std::set<Digest> blobs;
+  std::set<Digest> layers;
+  for (const auto& image : images) {
+    blobs.insert(image.id);
+    blobs.insert(image.manifest);
+    if (image.packages) blobs.insert(*image.packages);
+    for (const auto& layer : image.layers) {
+      blobs.insert(layer.blob);
+      layers.insert(layer.diff_id);
+    }
+  }
+  std::size_t removed = 0;
+  for (const auto& blob : TRY_PLAIN(content_->list_blobs()))
+    if (blobs.count(blob) == 0 && TRY_PLAIN(content_->discard_blob(blob))) ++removed;
+  for (const auto& layer : TRY_PLAIN(content_->list_layers()))
+    if (layers.count(layer) == 0 && TRY_PLAIN(content_->discard_layer(layer))) ++removed;
+  TRY_PLAIN(content_->empty_trash());
+  if (removed > 0) repairs.push_back(concat("removed ", removed, " blobs and layers that belonged to no image"));
+  return {};
+}
+
+}  // namespace caisson::image

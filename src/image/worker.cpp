@@ -1,0 +1,138 @@
+// Inside the worker process: sandbox, then one streaming pass from the input to the target directory.
+#include "image/worker.hpp"
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "base/strings.hpp"
+#include "image/archive_split.hpp"
+#include "linux/file.hpp"
+#include "linux/landlock.hpp"
+#include "linux/process.hpp"
+#include "linux/seccomp.hpp"
+#include "linux/seccomp_worker.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+constexpr std::size_t input_buffer_bytes = 1 << 18;
+constexpr std::uint64_t progress_step_bytes = 4 << 20;
+
+Status send_frame(WorkerFrame type, std::string_view payload) {
+  std::string frame;
+  frame += static_cast<char>(type);
+  for (unsigned shift = 0; shift < 32; shift += 8) frame += static_cast<char>(payload.size() >> shift & 0xFF);
+  frame += payload;
+  return linux::write_all(worker_fd::result, frame);
+}
+
+/// The raw input: counted, hashed, copied and reported on its way to the decoder.
+class InputSource final : public ByteSource {
+ public:
+  explicit InputSource(const WorkerRequest& request) : request_(request), buffer_(input_buffer_bytes) {
+    if (request.known_digest.empty()) hasher_.emplace();
+  }
+  Result<std::string_view> next() override {
+    auto got = TRY(linux::read(worker_fd::input, buffer_), "read the archive");
+    std::string_view piece(buffer_.data(), got);
+    if (hasher_) hasher_->update(piece);
+    if (request_.copy_input) TRY(linux::write_all(worker_fd::copy, piece), "store the archive");
+    bytes_ += got;
+    if (bytes_ >= reported_ + progress_step_bytes) {
+      reported_ = bytes_;
+      TRY_PLAIN(send_frame(WorkerFrame::progress, encode(bytes_)));
+    }
+    return piece;
+  }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  std::string finish() { return hasher_ ? hasher_->finish().text() : request_.known_digest; }
+
+ private:
+  const WorkerRequest& request_;
+  std::vector<char> buffer_;
+  std::optional<Hasher> hasher_;
+  std::uint64_t bytes_ = 0;
+  std::uint64_t reported_ = 0;
+};
+
+/// Passes bytes on and hashes them.
+class HashingSource final : public ByteSource {
+ public:
+  explicit HashingSource(ByteSource& input) : input_(input) {}
+  Result<std::string_view> next() override {
+    auto piece = TRY_PLAIN(input_.next());
+    hasher_.update(piece);
+    return piece;
+  }
+  std::string finish() { return hasher_.finish().text(); }
+
+ private:
+  ByteSource& input_;
+  Hasher hasher_;
+};
+
+/// What is left of the decoded stream behind the archive's end has been read by TarReader; this makes sure of the rest
+/// when a parser stopped early without an error.
+Status drain(ByteSource& source) {
+  for (;;)
+    if (TRY_PLAIN(source.next()).empty()) return {};
+}
+
+Status run_task(const WorkerRequest& request, WorkerResult& result) {
+  InputSource input(request);
+  auto inflater = TRY_PLAIN(open_inflater(input));
+  result.compression = inflater->compression();
+  // A plain tar's two digests are the same: hashing it once is enough.
+  std::optional<HashingSource> hashing;
+  if (request.task == WorkerTask::unpack && result.compression != Compression::none) hashing.emplace(*inflater);
+  ByteSource& decoded = hashing ? static_cast<ByteSource&>(*hashing) : *inflater;
+  TarReader tar(decoded);
+  if (request.task == WorkerTask::unpack) TRY_PLAIN(unpack_layer(tar, worker_fd::target, result.layer));
+  else TRY_PLAIN(split_archive(tar, worker_fd::target, result.members));
+  TRY_PLAIN(drain(decoded));
+  if (input.bytes() == 0) return Error(ErrorKind::invalid, "the archive is empty");
+  result.input_bytes = input.bytes();
+  result.input_digest = input.finish();
+  result.decoded_digest = hashing ? hashing->finish() : result.input_digest;
+  return {};
+}
+
+Status enter_sandbox() {
+  TRY_PLAIN(linux::set_no_new_privileges());
+  if (linux::landlock_abi() > 0) {
+    linux::LandlockPolicy policy;
+    policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), linux::LandlockAccess::read_write_whiteouts});
+    auto ruleset = TRY(linux::create_landlock_ruleset(policy), "Landlock");
+    TRY(linux::landlock_restrict_self(ruleset.get()), "Landlock");
+  }
+  auto filter = TRY(linux::worker_seccomp(), "seccomp");
+  TRY(linux::load_seccomp(filter), "seccomp");
+  return {};
+}
+
+Status serve(WorkerResult& result) {
+  auto text = TRY(linux::read_all(worker_fd::request), "read the request");
+  auto request = TRY_PLAIN(decode<WorkerRequest>(text, "worker request"));
+  linux::umask(0);
+  TRY(enter_sandbox(), "enter the sandbox");
+  return run_task(request, result);
+}
+
+}  // namespace
+
+int worker_main() {
+  WorkerResult result;
+  auto status = serve(result);
+  result.ok = status.ok();
+  if (!status.ok()) {
+    result.kind = status.error().kind();
+    result.error_number = status.error().error_number();
+    result.text = status.error().text();
+    result.hint = status.error().hint();
+  }
+  return send_frame(WorkerFrame::result, encode(result)).ok() ? 0 : 1;
+}
+
+}  // namespace caisson::image

@@ -1,0 +1,39 @@
+// The worker: a process without rights that reads hostile archives for the image store.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/cancel.hpp"
+#include "base/result.hpp"
+#include "image/worker_protocol.hpp"
+
+namespace caisson::image {
+
+/// main() of caisson-worker. Expects the descriptors of worker_fd. Gives up the rest of its rights (Landlock, seccomp)
+/// before it reads the first byte of input.
+int worker_main();
+
+/// How workers are started.
+struct WorkerOptions {
+  std::string path;                 ///< the caisson-worker binary
+  std::uint32_t first_host_id = 0;  ///< 65536 ids from here; 0: no ids of its own to use (see run_worker)
+};
+
+struct WorkerJob {
+  WorkerRequest request;
+  int input_fd = -1;   ///< borrowed
+  int copy_fd = -1;    ///< borrowed; with request.copy_input
+  int target_fd = -1;  ///< borrowed: an empty directory, opened for reading; files in it get the ids the archive names
+  std::function<void(std::uint64_t bytes)> on_progress;
+  Cancel cancel;
+};
+
+/// Runs one job to its end in a process with its own user, mount, network, ipc, uts and pid namespace, seen through an
+/// idmapped clone of the target's mount, so that it owns no host id and files still lie there with the image's ids. Where
+/// that cannot be (not root, or a file system without id maps) it runs in a user namespace that maps this one's ids.
+/// A failure that the worker reports comes back as the Error it was; a worker that dies is an Error of kind io.
+/// Errors also: unavailable when cancelled ("cancelled").
+Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job);
+
+}  // namespace caisson::image

@@ -1,0 +1,177 @@
+// The image store's side of a worker: start, feed, listen, and end it.
+#include <sys/types.h>
+
+#include <array>
+#include <cerrno>
+#include <optional>
+
+#include "base/strings.hpp"
+#include "image/worker.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/idmap.hpp"
+#include "linux/mount_api.hpp"
+#include "linux/process.hpp"
+#include "linux/spawn.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+constexpr std::uint32_t id_count = 65536;
+
+/// Numbers of capability.h (uapi): CHOWN and FOWNER for owners and modes of files, DAC_OVERRIDE for directories without
+/// permissions, FSETID for setgid files of other groups, SETFCAP for security.capability. All inside its own user namespace.
+linux::CapabilitySet worker_capabilities() {
+  constexpr int chown = 0;
+  constexpr int dac_override = 1;
+  constexpr int fowner = 3;
+  constexpr int fsetid = 4;
+  constexpr int setfcap = 31;
+  return linux::CapabilitySet{chown, dac_override, fowner, fsetid, setfcap};
+}
+
+linux::IdMap one_range(std::uint32_t first) {
+  linux::IdMap map;
+  map.uids.push_back({0, first, id_count});
+  map.gids.push_back({0, first, id_count});
+  return map;
+}
+
+struct Placement {
+  linux::IdMap id_map;
+  UniqueFd idmapped_target;  // empty: use the target as it is
+};
+
+/// The ids a worker runs with, and the target as it sees it.
+Result<Placement> place_worker(const WorkerOptions& options, int target_fd) {
+  Placement placement;
+  if (options.first_host_id != 0) {
+    auto map = one_range(options.first_host_id);
+    auto userns = TRY(linux::create_user_namespace(map), "ids of the worker");
+    auto clone = linux::clone_tree(target_fd, false);
+    if (clone.ok()) {
+      auto mapped = linux::idmap_mount(clone->get(), userns.get());
+      if (mapped.ok()) {
+        // The mount's root by a descriptor that can be read and given attributes; the mount's own is O_PATH.
+        placement.idmapped_target = TRY(linux::openat(clone->get(), ".", O_RDONLY | O_DIRECTORY), "open the mapped target");
+        placement.id_map = std::move(map);
+        return placement;
+      }
+    }
+  }
+  // No own ids, no right to mount (rootless), or a file system without id maps: the ids of this user namespace.
+  placement.id_map = one_range(0);
+  return placement;
+}
+
+class WorkerGuard {
+ public:
+  explicit WorkerGuard(linux::ChildProcess child) : child_(std::move(child)) {}
+  WorkerGuard(const WorkerGuard&) = delete;
+  WorkerGuard& operator=(const WorkerGuard&) = delete;
+  ~WorkerGuard() {
+    if (child_.pidfd) linux::kill_and_reap(child_.pidfd.get());
+  }
+  Result<linux::ExitStatus> wait() {
+    auto status = linux::wait_pidfd(child_.pidfd.get());
+    child_.pidfd.reset();
+    return status;
+  }
+
+ private:
+  linux::ChildProcess child_;
+};
+
+/// Takes frames apart as they come in.
+class FrameReader {
+ public:
+  explicit FrameReader(const std::function<void(std::uint64_t)>& on_progress) : on_progress_(on_progress) {}
+
+  Status take(std::string_view bytes) {
+    pending_ += bytes;
+    for (;;) {
+      if (pending_.size() < worker_frame_header_bytes) return {};
+      std::size_t length = 0;
+      for (std::size_t i = 0; i < 4; ++i) length |= static_cast<std::size_t>(static_cast<unsigned char>(pending_[1 + i])) << (8 * i);
+      if (length > most_worker_frame_bytes) return Error(ErrorKind::corrupt, "worker sent a message that is too long");
+      if (pending_.size() < worker_frame_header_bytes + length) return {};
+      auto type = static_cast<WorkerFrame>(pending_[0]);
+      TRY_PLAIN(dispatch(type, std::string_view(pending_).substr(worker_frame_header_bytes, length)));
+      pending_.erase(0, worker_frame_header_bytes + length);
+    }
+  }
+  std::optional<WorkerResult>& result() { return result_; }
+
+ private:
+  Status dispatch(WorkerFrame type, std::string_view payload) {
+    if (type == WorkerFrame::progress) {
+      auto bytes = TRY_PLAIN(decode<std::uint64_t>(payload, "worker progress"));
+      if (on_progress_) on_progress_(bytes);
+      return {};
+    }
+    if (type != WorkerFrame::result) return Error(ErrorKind::corrupt, "worker sent an unknown message");
+    result_ = TRY_PLAIN(decode<WorkerResult>(payload, "worker result"));
+    return {};
+  }
+  const std::function<void(std::uint64_t)>& on_progress_;
+  std::string pending_;
+  std::optional<WorkerResult> result_;
+};
+
+/// Until the worker has closed its end. False: cancelled.
+Result<bool> listen(int result_fd, const Cancel& cancel, FrameReader& frames) {
+  std::array<char, 65536> buffer;
+  for (;;) {
+    std::array<linux::PollEntry, 2> entries{};
+    entries[0].fd = result_fd;
+    entries[0].events = POLLIN;
+    entries[1].fd = cancel.fd;  // -1 is ignored by poll
+    entries[1].events = POLLIN | POLLRDHUP;
+    TRY_PLAIN(linux::poll(entries, -1));
+    if (entries[1].revents != 0) return false;
+    if (entries[0].revents == 0) continue;
+    auto got = TRY_PLAIN(linux::read(result_fd, buffer));
+    if (got == 0) return true;
+    TRY_PLAIN(frames.take(std::string_view(buffer.data(), got)));
+  }
+}
+
+Result<linux::ChildProcess> start(const WorkerOptions& options, const WorkerJob& job, const Placement& placement, int request_fd, int result_fd) {
+  linux::SpawnRequest spawn;
+  spawn.process.path = options.path;
+  spawn.process.argv = {"caisson-worker"};
+  spawn.process.fds = {{job.input_fd, worker_fd::input},
+                       {request_fd, worker_fd::request},
+                       {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
+                       {result_fd, worker_fd::result}};
+  if (job.request.copy_input) spawn.process.fds.push_back({job.copy_fd, worker_fd::copy});
+  spawn.process.new_session = true;
+  spawn.process.parent_death_signal = SIGKILL;
+  spawn.id_map = placement.id_map;
+  spawn.capabilities = worker_capabilities();
+  spawn.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 1024}};
+  return linux::spawn_sandboxed(spawn);
+}
+
+}  // namespace
+
+Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job) {
+  auto placement = TRY_PLAIN(place_worker(options, job.target_fd));
+  auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-request", encode(job.request)));
+  auto pipe = TRY_PLAIN(linux::pipe2());
+  auto child = TRY(start(options, job, placement, request.get(), pipe.write_end.get()), concat("start ", options.path));
+  WorkerGuard worker(std::move(child));
+  pipe.write_end.reset();
+  FrameReader frames(job.on_progress);
+  bool finished = TRY_PLAIN(listen(pipe.read_end.get(), job.cancel, frames));
+  if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
+  auto status = TRY_PLAIN(worker.wait());
+  if (!frames.result())
+    return Error(ErrorKind::io, concat("the unpack worker ended ", status.signaled ? "by signal " : "with code ", status.code, " before it was done"));
+  auto& result = *frames.result();
+  if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
+  return std::move(result);
+}
+
+}  // namespace caisson::image

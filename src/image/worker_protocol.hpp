@@ -1,0 +1,100 @@
+// What the image store and its worker process say to each other.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/codec.hpp"
+#include "base/digest.hpp"
+#include "base/result.hpp"
+#include "image/inflate.hpp"
+#include "image/unpack.hpp"
+
+namespace caisson::image {
+
+/// Descriptors of the worker. 1 and 2 are as everywhere; 1 takes the copy of the input, if one is asked for.
+namespace worker_fd {
+inline constexpr int input = 0;
+inline constexpr int copy = 1;
+inline constexpr int request = 3;
+inline constexpr int target = 4;   ///< a directory
+inline constexpr int result = 5;   ///< a pipe
+}  // namespace worker_fd
+
+enum class WorkerTask : std::uint8_t {
+  unpack,  ///< a layer's tar → a tree in the target directory
+  split,   ///< an archive of images → its files, as "0", "1", … in the target directory
+};
+
+struct WorkerRequest {
+  WorkerTask task = WorkerTask::unpack;
+  bool copy_input = false;    ///< write all that is read to worker_fd::copy
+  std::string known_digest;   ///< of the input, already checked: it is not computed again. "": compute it
+  std::uint64_t total_bytes = 0;  ///< of the input, for progress; 0: unknown
+};
+template <class C>
+void visit(C& c, WorkerRequest& r) {
+  c(r.task);
+  c(r.copy_input);
+  c(r.known_digest);
+  c(r.total_bytes);
+}
+
+/// One member of a split archive.
+struct ArchiveMember {
+  std::string name;  ///< normalised: "blobs/sha256/ab…"
+  TarType type = TarType::file;  ///< file, symlink or hard_link
+  std::string link_target;  ///< hostile
+  std::uint64_t file = 0;   ///< its number in the target directory
+  std::uint64_t size_bytes = 0;
+  std::string digest;       ///< "sha256:…"
+};
+template <class C>
+void visit(C& c, ArchiveMember& m) {
+  c(m.name);
+  c(m.type);
+  c(m.link_target);
+  c(m.file);
+  c(m.size_bytes);
+  c(m.digest);
+}
+
+struct WorkerResult {
+  bool ok = false;
+  ErrorKind kind = ErrorKind::internal;  ///< of a failure
+  std::int32_t error_number = 0;
+  std::string text;
+  std::string hint;
+  std::string input_digest;
+  std::uint64_t input_bytes = 0;
+  Compression compression = Compression::none;
+  std::string decoded_digest;  ///< a layer's diffID
+  UnpackedLayer layer;
+  std::vector<ArchiveMember> members;
+};
+template <class C>
+void visit(C& c, WorkerResult& r) {
+  c(r.ok);
+  c(r.kind);
+  c(r.error_number);
+  c(r.text);
+  c(r.hint);
+  c(r.input_digest);
+  c(r.input_bytes);
+  c(r.compression);
+  c(r.decoded_digest);
+  c(r.layer);
+  c(r.members);
+}
+
+/// On the result pipe: a byte for the type, a little-endian u32 for the payload's length, the payload.
+enum class WorkerFrame : std::uint8_t {
+  progress = 1,  ///< payload: u64 bytes of input read so far
+  result = 2,    ///< payload: WorkerResult; the last frame
+};
+inline constexpr std::size_t worker_frame_header_bytes = 5;
+/// A result names every device and implied directory of a layer, or every member of an archive.
+inline constexpr std::size_t most_worker_frame_bytes = 64 << 20;
+
+}  // namespace caisson::image
