@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,7 +16,9 @@
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
 #include "linux/syscall.hpp"
 
 namespace caisson::linux {
@@ -91,15 +92,6 @@ Result<IpEndpoint> endpoint_of(const SizedAddress& from) {
   return Error(ErrorKind::invalid, "not an IP socket");
 }
 
-Status set_option(int fd, int level, int name, int value, std::string_view step) {
-  if (setsockopt(fd, level, name, &value, sizeof value) != 0) return failed(step);
-  return {};
-}
-
-Result<UniqueFd> new_socket(int family, int flags) {
-  return detail::descriptor("socket", [&] { return socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0); });
-}
-
 /// Creates missing parents one by one; the mode is set explicitly because umask would narrow it.
 Status make_parents(const std::string& path, mode_t mode) {
   for (std::size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
@@ -127,12 +119,8 @@ Status check_replaceable(const std::string& path) {
 
 /// Finishes a connect() that could not complete at once.
 Status finish_connect(int fd, int timeout_ms) {
-  TRY_PLAIN(wait_writable(fd, timeout_ms));
-  int outcome = 0;
-  socklen_t size = sizeof outcome;
-  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &outcome, &size) != 0) return failed("getsockopt SO_ERROR");
-  if (outcome != 0) return Error::from_errno(outcome, "connect");
-  return {};
+  if (!TRY_PLAIN(wait_writable(fd, timeout_ms))) return Error(ErrorKind::timeout, "timed out", ETIMEDOUT);
+  return socket_error(fd);
 }
 
 /// Refusals and unreachable networks may pass, so callers see `unavailable`.
@@ -145,21 +133,6 @@ Error connect_error(Error error) {
       return std::move(error).with_kind(ErrorKind::unavailable);
     default:
       return error;
-  }
-}
-
-Status wait_for(int fd, short events, int timeout_ms) {
-  const std::int64_t end = timeout_ms < 0 ? 0 : monotonic_ns() + std::int64_t{timeout_ms} * 1'000'000;
-  pollfd entry{fd, events, 0};
-  for (int left = timeout_ms;;) {
-    int count = poll(&entry, 1, left);
-    if (count > 0) return {};
-    if (count == 0) return Error(ErrorKind::timeout, "timed out", ETIMEDOUT);
-    if (errno != EINTR) return failed("poll");
-    if (timeout_ms >= 0) {
-      auto remaining = (end - monotonic_ns()) / 1'000'000;
-      left = remaining > 0 ? static_cast<int>(remaining) : 0;
-    }
   }
 }
 
@@ -185,16 +158,16 @@ std::string to_string(const IpEndpoint& endpoint) {
 Result<UniqueFd> listen_unix_socket(const std::string& path, const UnixListenOptions& options) {
   TRY_PLAIN(make_parents(path, options.parent_mode));
   TRY_PLAIN(check_replaceable(path));
-  UniqueFd fd = TRY_PLAIN(new_socket(AF_UNIX, SOCK_NONBLOCK));
+  UniqueFd fd = TRY_PLAIN(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK));
   const std::string temporary = concat(path, ".", static_cast<std::int64_t>(getpid()));
   UniqueFd parent;
   auto address = TRY_PLAIN(unix_address(temporary, parent));
   ignore(linux::unlink(temporary));  // left over by a process of the same id that died right here; absence is the usual case
-  TRY_PLAIN(detail::status("bind", [&] { return bind(fd.get(), &address.address.any, address.size); }, temporary));
+  TRY_PLAIN(detail::status("bind", [&] { return ::bind(fd.get(), &address.address.any, address.size); }, temporary));
   auto finish = [&]() -> Status {
     if (options.group) TRY_PLAIN(linux::fchownat(AT_FDCWD, temporary, static_cast<uid_t>(-1), *options.group, AT_SYMLINK_NOFOLLOW));
     TRY_PLAIN(linux::fchmodat(AT_FDCWD, temporary, options.mode));
-    TRY_PLAIN(detail::status("listen", [&] { return listen(fd.get(), backlog); }, path));
+    TRY_PLAIN(detail::status("listen", [&] { return ::listen(fd.get(), backlog); }, path));
     return linux::rename(temporary, path);
   };
   auto finished = finish();
@@ -206,63 +179,54 @@ Result<UniqueFd> listen_unix_socket(const std::string& path, const UnixListenOpt
 }
 
 Result<UniqueFd> connect_unix_socket(const std::string& path, int timeout_ms) {
-  UniqueFd fd = TRY_PLAIN(new_socket(AF_UNIX, 0));
+  UniqueFd fd = TRY_PLAIN(socket(AF_UNIX, SOCK_STREAM));
   UniqueFd parent;
   auto address = TRY(unix_address(path, parent), concat("connect to ", path));
   // A full backlog blocks connect() on unix sockets for SO_SNDTIMEO (unix(7)).
   timeval limit{timeout_ms / 1000, (timeout_ms % 1000) * 1000};
   timeval unlimited{};
-  if (timeout_ms > 0) (void)setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  const int connected = call_raw("connect", [&] { return connect(fd.get(), &address.address.any, address.size); });
+  if (timeout_ms > 0) (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  const int connected = call_raw("connect", [&] { return ::connect(fd.get(), &address.address.any, address.size); });
   if (connected < 0) return connect_error(Error::from_errno(-connected, concat("connect to ", path)));
-  if (timeout_ms > 0) (void)setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &unlimited, sizeof unlimited);
+  if (timeout_ms > 0) (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &unlimited, sizeof unlimited);
   return fd;
 }
 
 Result<UniqueFd> listen_tcp_socket(const IpEndpoint& endpoint) {
   auto address = TRY_PLAIN(ip_address(endpoint));
-  UniqueFd fd = TRY_PLAIN(new_socket(address.address.any.sa_family, SOCK_NONBLOCK));
-  TRY_PLAIN(set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "setsockopt SO_REUSEADDR"));
+  UniqueFd fd = TRY_PLAIN(socket(address.address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK));
+  TRY_PLAIN(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1));
   if (address.address.any.sa_family == AF_INET6)
-    TRY_PLAIN(set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "setsockopt IPV6_V6ONLY"));
-  auto bound = detail::status("bind", [&] { return bind(fd.get(), &address.address.any, address.size); }, to_string(endpoint));
+    TRY_PLAIN(setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1));
+  auto bound = detail::status("bind", [&] { return ::bind(fd.get(), &address.address.any, address.size); }, to_string(endpoint));
   if (!bound.ok() && bound.error().error_number() == EADDRINUSE) return std::move(bound).error().with_kind(ErrorKind::conflict);
   if (!bound.ok()) return std::move(bound).error();
-  TRY_PLAIN(detail::status("listen", [&] { return listen(fd.get(), backlog); }, to_string(endpoint)));
+  TRY_PLAIN(detail::status("listen", [&] { return ::listen(fd.get(), backlog); }, to_string(endpoint)));
   return fd;
 }
 
 Result<UniqueFd> connect_tcp_socket(const IpEndpoint& endpoint, int timeout_ms) {
   const std::string step = concat("connect to ", to_string(endpoint));
   auto address = TRY(ip_address(endpoint), step);
-  UniqueFd fd = TRY(new_socket(address.address.any.sa_family, SOCK_NONBLOCK), step);
-  const int connected = call_raw("connect", [&] { return connect(fd.get(), &address.address.any, address.size); });
+  UniqueFd fd = TRY(socket(address.address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK), step);
+  const int connected = call_raw("connect", [&] { return ::connect(fd.get(), &address.address.any, address.size); });
   if (connected < 0) {
     if (connected != -EINPROGRESS) return connect_error(Error::from_errno(-connected, step));
     auto finished = finish_connect(fd.get(), timeout_ms);
     if (!finished.ok()) return connect_error(std::move(finished).error().in(step));
   }
   TRY(set_nonblocking(fd.get(), false), step);
-  TRY(set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1, "setsockopt TCP_NODELAY"), step);
+  TRY(setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1), step);
   return fd;
-}
-
-Result<SocketPair> stream_socket_pair() {
-  int ends[2] = {-1, -1};
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return failed("socketpair");
-  SocketPair pair;
-  pair.first.reset(ends[0]);
-  pair.second.reset(ends[1]);
-  return pair;
 }
 
 Result<std::optional<UniqueFd>> accept_connection(int listener) {
   for (;;) {
-    const int accepted = call_raw("accept4", [&] { return accept4(listener, nullptr, nullptr, SOCK_CLOEXEC); });
+    const int accepted = call_raw("accept4", [&] { return ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC); });
     if (accepted >= 0) {
       UniqueFd fd(accepted);
       // Fails on unix sockets, where there is nothing to delay.
-      if (!is_unix_socket(fd.get())) ignore(set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1, "setsockopt TCP_NODELAY"));
+      if (!is_unix_socket(fd.get())) ignore(setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1));
       return std::optional<UniqueFd>(std::move(fd));
     }
     switch (-accepted) {
@@ -280,35 +244,28 @@ Result<std::optional<UniqueFd>> accept_connection(int listener) {
   }
 }
 
-Result<PeerCredentials> peer_credentials(int fd) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return failed("getsockopt SO_PEERCRED");
-  return PeerCredentials{credentials.uid, credentials.gid, credentials.pid};
-}
-
 bool is_unix_socket(int fd) {
   int family = 0;
   socklen_t size = sizeof family;
-  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family == AF_UNIX;
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family == AF_UNIX;
 }
 
 Result<IpEndpoint> local_endpoint(int fd) {
   SizedAddress address;
   address.size = sizeof address.address;
-  if (getsockname(fd, &address.address.any, &address.size) != 0) return failed("getsockname");
+  if (::getsockname(fd, &address.address.any, &address.size) != 0) return failed("getsockname");
   return endpoint_of(address);
 }
 
 Result<IpEndpoint> peer_endpoint(int fd) {
   SizedAddress address;
   address.size = sizeof address.address;
-  if (getpeername(fd, &address.address.any, &address.size) != 0) return failed("getpeername");
+  if (::getpeername(fd, &address.address.any, &address.size) != 0) return failed("getpeername");
   return endpoint_of(address);
 }
 
 Result<std::optional<std::size_t>> receive_now(int fd, std::span<char> into) {
-  const auto count = call_raw("recv", [&] { return recv(fd, into.data(), into.size(), MSG_DONTWAIT); });
+  const auto count = call_raw("recv", [&] { return ::recv(fd, into.data(), into.size(), MSG_DONTWAIT); });
   if (count == -EAGAIN) return std::optional<std::size_t>();
   if (count < 0) return Error::from_errno(static_cast<int>(-count), "recv");
   return std::optional<std::size_t>(static_cast<std::size_t>(count));
@@ -330,14 +287,9 @@ Result<std::optional<std::size_t>> send_now(int fd, std::span<const std::string_
   return std::optional<std::size_t>(static_cast<std::size_t>(count));
 }
 
-Status wait_readable(int fd, int timeout_ms) { return wait_for(fd, POLLIN | POLLRDHUP, timeout_ms); }
-Status wait_writable(int fd, int timeout_ms) { return wait_for(fd, POLLOUT, timeout_ms); }
-Status wait_hangup(int fd, int timeout_ms) { return wait_for(fd, POLLRDHUP, timeout_ms); }
-
-Status shutdown_socket(int fd, ShutdownHow how) {
-  int flag = how == ShutdownHow::read ? SHUT_RD : how == ShutdownHow::write ? SHUT_WR : SHUT_RDWR;
-  if (shutdown(fd, flag) != 0 && errno != ENOTCONN) return failed("shutdown");
-  return {};
+Result<bool> wait_hangup(int fd, int timeout_ms) {
+  PollEntry entry{fd, POLLRDHUP, 0};
+  return TRY_PLAIN(linux::poll(std::span(&entry, 1), timeout_ms)) > 0;
 }
 
 }  // namespace caisson::linux

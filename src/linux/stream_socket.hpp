@@ -1,4 +1,4 @@
-// Stream sockets, unix and TCP: making, connecting, accepting, and reading or writing what is possible now.
+// Stream sockets as servers and clients use them, on top of socket.hpp: listening safely, connecting in time, moving what is possible now.
 #pragma once
 
 #include <sys/types.h>
@@ -43,24 +43,10 @@ Result<UniqueFd> listen_tcp_socket(const IpEndpoint& endpoint);
 /// TCP_NODELAY is set. Errors: unavailable (refused, unreachable), timeout.
 Result<UniqueFd> connect_tcp_socket(const IpEndpoint& endpoint, int timeout_ms);
 
-/// Two connected unix stream sockets.
-struct SocketPair {
-  UniqueFd first;
-  UniqueFd second;
-};
-Result<SocketPair> stream_socket_pair();
-
 /// The next waiting connection (blocking, close-on-exec, TCP_NODELAY where it applies), or none when nobody waits.
 /// The listener must be non-blocking. Errors: unavailable when descriptors or memory are short.
 Result<std::optional<UniqueFd>> accept_connection(int listener);
 
-struct PeerCredentials {
-  uid_t uid = 0;
-  gid_t gid = 0;
-  pid_t pid = 0;
-};
-/// SO_PEERCRED of a unix socket: who connected, at that time.
-Result<PeerCredentials> peer_credentials(int fd);
 /// False for anything but a unix socket.
 bool is_unix_socket(int fd);
 /// Errors: invalid for a socket that is not TCP.
@@ -73,15 +59,8 @@ Result<std::optional<std::size_t>> receive_now(int fd, std::span<char> into);
 /// gone is an `io` error with EPIPE or ECONNRESET.
 Result<std::optional<std::size_t>> send_now(int fd, std::span<const std::string_view> pieces);
 
-/// Waits until reading (or writing) will not block, or the connection ended. `timeout_ms` < 0: for ever. Errors: timeout.
-Status wait_readable(int fd, int timeout_ms);
-Status wait_writable(int fd, int timeout_ms);
-/// Waits until the peer has hung up (POLLRDHUP: its half of the connection too); bytes that wait to be read do not count.
-/// Errors: timeout.
-Status wait_hangup(int fd, int timeout_ms);
-
-enum class ShutdownHow { read, write, both };
-/// Ends one or both directions; a socket that is not connected any more is no error.
-Status shutdown_socket(int fd, ShutdownHow how);
+/// Whether the peer hung up (POLLRDHUP: its half of the connection is enough) within `timeout_ms` (< 0: no limit). Bytes that wait
+/// to be read do not count.
+Result<bool> wait_hangup(int fd, int timeout_ms);
 
 }  // namespace caisson::linux

@@ -270,10 +270,10 @@ class ConnectionExchange final : public Exchange {
   const Detach& detach_;
   std::string path_;
   std::string query_;
-  Phase phase_ = Phase::fresh;
+  std::atomic<Phase> phase_ = Phase::fresh;  ///< atomic, with broken_: one thread may read the body while another writes the answer
   bool chunked_ = false;
   bool close_after_ = false;
-  bool broken_ = false;
+  std::atomic<bool> broken_ = false;
   bool expects_continue_ = false;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/strings.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 #include "wire/http_parser.hpp"
 #include "wire/stream.hpp"
@@ -39,7 +40,7 @@ class SocketClient final : public Client {
       auto got = linux::read(source_fd, piece);
       if (!got.ok()) {
         usable_ = false;  // the daemon sees a cut-off body, and takes none of it
-        ignore(linux::shutdown_socket(stream_.fd(), linux::ShutdownHow::both));
+        ignore(linux::shutdown(stream_.fd(), SHUT_RDWR));
         return std::move(got).error().in("read the input");
       }
       if (*got == 0) break;

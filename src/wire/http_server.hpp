@@ -36,7 +36,8 @@ struct Hijacked {
   std::string pending;
 };
 
-/// One request and its answer. Used by one thread. All writes block with back-pressure and fail with `io` when the client is gone.
+/// One request and its answer. Used by one thread, except that begin() and write() may run in a second one while the first
+/// is in read_body_some() (an upload that reports its progress). All writes block with back-pressure and fail with `io` when the client is gone.
 class Exchange {
  public:
   virtual ~Exchange() = default;

@@ -8,8 +8,9 @@
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
-#include "linux/epoll.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 #include "wire/http_client.hpp"
 #include "wire/http_server.hpp"
@@ -60,7 +61,7 @@ std::string read_to_end(const UniqueFd& fd) {
     auto got = linux::receive_now(fd.get(), buffer);
     if (!got.ok()) return all;
     if (!*got) {
-      if (!linux::wait_readable(fd.get(), 10'000).ok()) return all + "<timeout>";
+      if (!linux::wait_readable(fd.get(), 10'000).value_or(false)) return all + "<timeout>";
       continue;
     }
     if (**got == 0) return all;
@@ -76,7 +77,7 @@ std::string read_until(const UniqueFd& fd, std::string_view mark) {
     auto got = linux::receive_now(fd.get(), byte);
     if (!got.ok() || (*got && **got == 0)) return all + "<end>";
     if (!*got) {
-      if (!linux::wait_readable(fd.get(), 10'000).ok()) return all + "<timeout>";
+      if (!linux::wait_readable(fd.get(), 10'000).value_or(false)) return all + "<timeout>";
       continue;
     }
     all += byte[0];
@@ -223,7 +224,7 @@ TEST(http, hijack_gives_the_socket_and_the_bytes_that_came_early) {
   send_text(fd, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n{}early");
   EXPECT_EQ(read_until(fd, "\r\n\r\n"), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
   send_text(fd, " late");
-  ASSERT_TRUE(linux::shutdown_socket(fd.get(), linux::ShutdownHow::write).ok());
+  ASSERT_TRUE(linux::shutdown(fd.get(), SHUT_WR).ok());
   EXPECT_EQ(read_to_end(fd), "all: early late");
 }
 
@@ -239,7 +240,7 @@ TEST(http, the_client_can_take_a_hijacked_stream_with_early_bytes) {
   EXPECT_EQ(answer->status, 101);
   auto stream = client->release();
   send_text(stream.socket, " world");
-  ASSERT_TRUE(linux::shutdown_socket(stream.socket.get(), linux::ShutdownHow::write).ok());
+  ASSERT_TRUE(linux::shutdown(stream.socket.get(), SHUT_WR).ok());
   EXPECT_EQ(stream.pending + read_to_end(stream.socket), "hello world");
 }
 
@@ -432,9 +433,9 @@ TEST(http, cancel_fires_when_the_client_leaves_and_not_for_bytes_behind_the_requ
   std::atomic<bool> early = false;
   RunningServer server([&](Exchange& exchange) {
     const int fd = exchange.cancel().fd;
-    early = linux::wait_hangup(fd, 0).ok();
+    early = linux::wait_hangup(fd, 0).value_or(true);
     ASSERT_TRUE(exchange.begin(200, {}).ok());
-    EXPECT_TRUE(linux::wait_hangup(fd, 10'000).ok());
+    EXPECT_TRUE(linux::wait_hangup(fd, 10'000).value_or(false));
     left.count_down();
   });
   auto fd = server.raw();
@@ -529,7 +530,7 @@ TEST(http, stop_ends_streams_and_lets_short_requests_finish) {
     if (exchange.path() == "/events") {
       ASSERT_TRUE(exchange.begin(200, {}).ok());
       inside.count_down();
-      EXPECT_TRUE(linux::wait_hangup(exchange.cancel().fd, 10'000).ok());
+      EXPECT_TRUE(linux::wait_hangup(exchange.cancel().fd, 10'000).value_or(false));
       ignore(exchange.end());  // the socket still writes
       release.count_down();    // so the short one ends after stop() has begun
       return;

@@ -9,8 +9,9 @@
 #include <unordered_map>
 
 #include "base/time.hpp"
-#include "linux/epoll.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 #include "wire/connection.hpp"
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t wake_tag = 0;
 constexpr std::uint64_t listener_bit = 1ULL << 63;
+constexpr std::uint32_t connection_events = EPOLLIN | EPOLLRDHUP | static_cast<std::uint32_t>(EPOLLONESHOT);
 constexpr int accept_pause_ms = 100;  ///< after accept() failed for want of descriptors: the queue is still readable
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -147,7 +149,7 @@ struct Core : std::enable_shared_from_this<Core> {
     auto node = active.extract(id);
     idle.insert(std::move(node));
     finished.notify_all();
-    if (linux::epoll_rearm(epoll.get(), fd, id).ok()) return true;
+    if (linux::epoll_modify(epoll.get(), fd, connection_events, id).ok()) return true;
     active.insert(idle.extract(id));
     return false;
   }
@@ -181,7 +183,7 @@ class EpollServer final : public Server {
     std::lock_guard lock(core_->mutex);
     TRY_PLAIN(prepare_locked());
     TRY(linux::set_nonblocking(listener.get(), true), "listener");
-    TRY(linux::epoll_add(core_->epoll.get(), listener.get(), listener_bit | listeners_.size(), linux::EpollMode::level), "listener");
+    TRY(linux::epoll_add(core_->epoll.get(), listener.get(), EPOLLIN, listener_bit | listeners_.size()), "listener");
     listeners_.push_back(std::move(listener));
     return {};
   }
@@ -191,16 +193,17 @@ class EpollServer final : public Server {
       std::lock_guard lock(core_->mutex);
       TRY_PLAIN(prepare_locked());
     }
-    std::array<std::uint64_t, 64> tags{};
+    std::array<linux::EpollEvent, 64> events{};
     for (;;) {
-      const std::size_t count = TRY(linux::epoll_wait_some(core_->epoll.get(), tags, paused_ ? accept_pause_ms : -1), "event loop");
+      const std::size_t count = TRY(linux::epoll_wait(core_->epoll.get(), events, paused_ ? accept_pause_ms : -1), "event loop");
       if (paused_) TRY_PLAIN(resume_listeners());
       for (std::size_t i = 0; i < count; ++i) {
-        if (tags[i] == wake_tag) continue;
-        if ((tags[i] & listener_bit) != 0)
-          accept_all(tags[i] & ~listener_bit);
+        const std::uint64_t tag = events[i].tag;
+        if (tag == wake_tag) continue;
+        if ((tag & listener_bit) != 0)
+          accept_all(tag & ~listener_bit);
         else
-          dispatch(tags[i]);
+          dispatch(tag);
       }
       std::unique_lock lock(core_->mutex);
       if (core_->stopping) {
@@ -216,7 +219,7 @@ class EpollServer final : public Server {
     core_->stopping = true;
     stop_deadline_ns_ = monotonic_ns() + std::int64_t{grace_ms} * 1'000'000;
     core_->work.notify_all();
-    if (core_->wake) ignore(linux::signal_eventfd(core_->wake.get()));  // fails only for a bad descriptor
+    if (core_->wake) ignore(linux::eventfd_signal(core_->wake.get()));  // fails only for a bad descriptor
   }
 
  private:
@@ -224,9 +227,9 @@ class EpollServer final : public Server {
 
   Status prepare_locked() {
     if (core_->epoll) return {};
-    UniqueFd epoll = TRY(linux::make_epoll(), "event loop");
-    UniqueFd wake = TRY(linux::make_eventfd(), "event loop");
-    TRY(linux::epoll_add(epoll.get(), wake.get(), wake_tag, linux::EpollMode::level), "event loop");
+    UniqueFd epoll = TRY(linux::epoll_create(), "event loop");
+    UniqueFd wake = TRY(linux::eventfd(), "event loop");
+    TRY(linux::epoll_add(epoll.get(), wake.get(), EPOLLIN, wake_tag), "event loop");
     core_->epoll = std::move(epoll);
     core_->wake = std::move(wake);
     return {};
@@ -253,9 +256,9 @@ class EpollServer final : public Server {
     for (auto& [id, connection] : core_->active) {
       if (connection->stream.fd() < 0) continue;  // hijacked
       if (cut == Cut::all)
-        ignore(linux::shutdown_socket(connection->stream.fd(), linux::ShutdownHow::both));  // it may be gone already
+        ignore(linux::shutdown(connection->stream.fd(), SHUT_RDWR));  // it may be gone already
       else if (connection->streaming)
-        ignore(linux::shutdown_socket(connection->stream.fd(), linux::ShutdownHow::read));
+        ignore(linux::shutdown(connection->stream.fd(), SHUT_RD));
     }
   }
 
@@ -279,7 +282,7 @@ class EpollServer final : public Server {
     const std::uint64_t id = core_->next_id++;
     const int fd = socket.get();
     core_->idle.emplace(id, std::make_unique<Connection>(id, std::move(socket), std::move(peer)));
-    if (!linux::epoll_add(core_->epoll.get(), fd, id, linux::EpollMode::one_shot).ok()) core_->idle.erase(id);
+    if (!linux::epoll_add(core_->epoll.get(), fd, connection_events, id).ok()) core_->idle.erase(id);
   }
 
   static Peer describe(int fd) {
@@ -287,7 +290,7 @@ class EpollServer final : public Server {
     peer.is_unix = linux::is_unix_socket(fd);
     if (peer.is_unix) {
       // Without credentials the peer is nobody: the overflow id has no rights anywhere.
-      auto who = linux::peer_credentials(fd).value_or({65534, 65534, 0});
+      auto who = linux::peer_credentials(fd).value_or({0, 65534, 65534});
       peer.uid = who.uid;
       peer.gid = who.gid;
       peer.pid = who.pid;
@@ -320,7 +323,7 @@ class EpollServer final : public Server {
     paused_ = false;
     std::lock_guard lock(core_->mutex);
     for (std::size_t i = 0; i < listeners_.size(); ++i)
-      TRY(linux::epoll_add(core_->epoll.get(), listeners_[i].get(), listener_bit | i, linux::EpollMode::level), "listener");
+      TRY(linux::epoll_add(core_->epoll.get(), listeners_[i].get(), EPOLLIN, listener_bit | i), "listener");
     return {};
   }
 

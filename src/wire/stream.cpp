@@ -6,6 +6,8 @@
 #include <span>
 
 #include "base/time.hpp"
+#include "linux/event.hpp"
+#include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 
 namespace caisson::wire {
@@ -34,7 +36,7 @@ Result<std::size_t> Stream::read_some(std::string& into, std::size_t most, std::
     if (!got.ok()) return std::move(got).error();
     if (*got) return **got;
     const int left_ms = TRY_PLAIN(time_left_ms(deadline_ns));
-    TRY_PLAIN(linux::wait_readable(socket_.get(), left_ms));
+    if (!TRY_PLAIN(linux::wait_readable(socket_.get(), left_ms))) return Error(ErrorKind::timeout, "timed out");
   }
 }
 
@@ -45,7 +47,7 @@ Status Stream::write_all(std::initializer_list<std::string_view> pieces) {
     if (std::all_of(left.begin(), left.end(), [](auto piece) { return piece.empty(); })) return {};
     auto sent = TRY_PLAIN(linux::send_now(socket_.get(), left));
     if (!sent) {
-      TRY_PLAIN(linux::wait_writable(socket_.get(), -1));
+      TRY_PLAIN(linux::wait_writable(socket_.get(), -1));  // a peer that is gone ends this wait too
       continue;
     }
     for (auto& piece : left) {
@@ -62,7 +64,7 @@ void Stream::write_or_drop(std::string_view bytes) {
 }
 
 void Stream::linger() {
-  ignore(linux::shutdown_socket(socket_.get(), linux::ShutdownHow::write));  // it ends in any case
+  ignore(linux::shutdown(socket_.get(), SHUT_WR));  // it ends in any case
   const std::int64_t deadline = deadline_after(linger_ms);
   std::string rest;
   for (std::size_t total = 0; total < linger_bytes;) {

@@ -1,0 +1,26 @@
+// The Docker Engine API over an Engine: translate, authenticate, stream; no logic.
+#pragma once
+
+#include <string>
+
+#include "engine/engine.hpp"
+#include "wire/http_server.hpp"
+
+namespace caisson::api {
+
+inline constexpr std::string_view api_version = "1.45";
+inline constexpr std::string_view min_api_version = "1.24";
+
+struct ApiOptions {
+  /// What whoever can open the unix socket may do; its mode and group are the guard, as with Docker.
+  engine::Role unix_role = engine::Role::admin;
+  /// TCP has no peer credentials; without TLS nobody is anybody.
+  engine::Role tcp_role = engine::Role::none;
+  /// Shown as the source of a caller: "unix:/run/caisson.sock".
+  std::string unix_source = "unix";
+};
+
+/// The handler of the whole API. `engine` must outlive it. Thread-safe; each call blocks for as long as its request lives.
+wire::Handler create_api(engine::Engine& engine, ApiOptions options);
+
+}  // namespace caisson::api

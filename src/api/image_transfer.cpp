@@ -1,0 +1,207 @@
+// Images as streams: load, save, import, bootstrap.
+#include <thread>
+
+#include "api/handlers.hpp"
+#include "api/json_out.hpp"
+#include "base/strings.hpp"
+#include "linux/file.hpp"
+#include "linux/socket.hpp"
+
+namespace caisson::api {
+
+namespace {
+
+/// Docker's lines of progress: one JSON object each. The head goes out with the first line, so that an error before it is an
+/// ordinary error answer. Used by one thread at a time.
+class ProgressStream {
+ public:
+  explicit ProgressStream(Request& request) : request_(request) {}
+
+  void send(const json::object& line) {
+    if (!begun_) {
+      begun_ = true;
+      broken_ = !request_.begin(200, "application/json").ok();
+    }
+    // A client that left stops the work through its cancel; here it is only not written to any more.
+    if (!broken_) broken_ = !request_.exchange.write(to_text(line) + "\r\n").ok();
+  }
+
+  void send(const image::Progress& progress) {
+    json::object line{{"status", progress.status}};
+    if (!progress.id.empty()) line["id"] = progress.id;
+    if (progress.total != 0 || progress.current != 0) {
+      json::object detail{{"current", progress.current}};
+      if (progress.total != 0) detail["total"] = progress.total;
+      line["progressDetail"] = std::move(detail);
+      line["progress"] = progress.total == 0 ? human_size(progress.current)
+                                             : concat(human_size(progress.current), "/", human_size(progress.total));
+    }
+    send(line);
+  }
+
+  image::ProgressSink sink() {
+    return [this](const image::Progress& progress) { send(progress); };
+  }
+
+  /// Ends the answer: an error becomes the last line once the head is out (Docker's failure inside a 200).
+  Status finish(const Status& outcome) {
+    if (!outcome.ok() && !begun_) return request_.reply_error(outcome.error());
+    if (!outcome.ok()) {
+      const auto& text = outcome.error().text();
+      send(json::object{{"errorDetail", json::object{{"message", text}}}, {"error", text}});
+    }
+    if (!begun_) TRY_PLAIN(request_.begin(200, "application/json"));
+    return request_.exchange.end();
+  }
+
+ private:
+  Request& request_;
+  bool begun_ = false;
+  bool broken_ = false;
+};
+
+/// Runs `consume(fd)` in a thread of its own while this one feeds it the request's body. A socket, not a pipe: a consumer that
+/// stops early must not cost the daemon a SIGPIPE.
+Status feed_body(Request& request, const std::function<Status(int fd)>& consume) {
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  Status outcome;
+  std::thread consumer([&] {
+    outcome = consume(ends.second.get());
+    ends.second.reset();  // ends the feeding
+  });
+  Status fed;
+  for (;;) {
+    auto piece = request.exchange.read_body_some();
+    if (!piece.ok()) {
+      fed = std::move(piece).error();
+      break;
+    }
+    if (piece->empty() || !linux::send_all(ends.first.get(), *piece).ok()) break;
+  }
+  ends.first.reset();
+  consumer.join();
+  if (!fed.ok()) return std::move(fed).error().in("read the request body");
+  return outcome;
+}
+
+/// Runs `produce(fd)` in a thread of its own and sends what it writes as the answer's body. An error before the first byte is an
+/// ordinary error answer; a later one cuts the stream, so that nobody takes a part for the whole.
+Status stream_out(Request& request, std::string_view content_type, const std::function<Status(int fd, Cancel cancel)>& produce) {
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  Status outcome;
+  std::thread producer([&] {
+    // When this end is closed below, the producer sees a hang-up as well as an error of its write.
+    outcome = produce(ends.second.get(), Cancel{ends.second.get()});
+    ends.second.reset();
+  });
+  Status sent;
+  bool begun = false;
+  std::string buffer(64 << 10, '\0');
+  for (;;) {
+    auto got = linux::read(ends.first.get(), buffer);
+    if (!got.ok() || *got == 0) break;
+    if (!begun) {
+      begun = true;
+      sent = request.begin(200, content_type);
+    }
+    if (sent.ok()) sent = request.exchange.write(std::string_view(buffer).substr(0, *got));
+    if (!sent.ok()) break;
+  }
+  ends.first.reset();
+  producer.join();
+  if (!sent.ok()) return sent;
+  if (!outcome.ok()) return outcome;
+  if (!begun) TRY_PLAIN(request.begin(200, content_type));
+  return request.exchange.end();
+}
+
+Status save(Request& request, std::vector<std::string> names) {
+  for (const auto& name : names) TRY_PLAIN(request.engine.inspect_image(request.caller, name));
+  return stream_out(request, "application/x-tar",
+                    [&](int fd, Cancel cancel) { return request.engine.save_images(request.caller, names, fd, cancel); });
+}
+
+Status import(Request& request) {
+  image::ImportRequest import;
+  const std::string repo = request.query.text("repo");
+  const std::string tag = request.query.text("tag");
+  import.reference = repo.empty() || tag.empty() ? repo : concat(repo, ":", tag);
+  import.message = request.query.text("message");
+  import.changes = request.query.all("changes");
+  import.platform = request.query.text("platform");
+  ProgressStream progress(request);
+  auto outcome = feed_body(request, [&](int fd) -> Status {
+    import.source_fd = fd;
+    auto image = TRY_PLAIN(request.engine.import_image(request.caller, import, progress.sink(), request.exchange.cancel()));
+    progress.send(json::object{{"status", image.id.text()}});
+    return {};
+  });
+  return progress.finish(outcome);
+}
+
+}  // namespace
+
+Status create_image(Request& request) {
+  const std::string source = request.query.text("fromSrc");
+  const std::string name = request.query.text("fromImage");
+  if (source == "-") return import(request);
+  if (!source.empty())
+    return Error(ErrorKind::unsupported, concat("import from ", source, " is not supported yet")).with_hint("download the archive and import it from a file or `-`");
+  if (name.empty()) return Error(ErrorKind::invalid, "query parameter fromImage or fromSrc is missing");
+  const std::string tag = request.query.text("tag");
+  auto reference = TRY_PLAIN(image::parse_reference(tag.empty() ? name : concat(name, tag.find(':') == std::string::npos ? ":" : "@", tag)));
+  // The shape Docker's CLI prints as it is, and that a `run` of a missing image ends with.
+  return request.reply_error(404,
+                             concat("pull of ", reference.familiar(), ": pulling from a registry is not supported yet; bring the image in with `load`, `import` or `caisson bootstrap`"),
+                             "try `caisson bootstrap debian:bookworm`");
+}
+
+Status load_images(Request& request) {
+  ProgressStream progress(request);
+  const bool quiet = request.query.flag("quiet");
+  auto outcome = feed_body(request, [&](int fd) -> Status {
+    auto sink = quiet ? image::ProgressSink([](const image::Progress& /*asked not to*/) {}) : progress.sink();
+    auto images = TRY_PLAIN(request.engine.load_images(request.caller, fd, sink, request.exchange.cancel()));
+    for (const auto& image : images) {
+      if (image.repo_tags.empty()) progress.send(json::object{{"stream", concat("Loaded image ID: ", image.id.text(), "\n")}});
+      for (const auto& tag : image.repo_tags) progress.send(json::object{{"stream", concat("Loaded image: ", tag, "\n")}});
+    }
+    return {};
+  });
+  return progress.finish(outcome);
+}
+
+Status save_one_image(Request& request) { return save(request, {request.name}); }
+
+Status save_images(Request& request) {
+  std::vector<std::string> names;
+  for (const auto& value : request.query.all("names"))
+    for (auto name : split(value, ','))
+      if (!name.empty()) names.emplace_back(name);
+  if (names.empty()) return Error(ErrorKind::invalid, "query parameter names is missing");
+  return save(request, std::move(names));
+}
+
+/// Native: {"suite", "include": [], "reference", "mirror", "snapshot"} → progress lines, then {"id", "status"}.
+Status bootstrap_image(Request& request) {
+  auto document = TRY_PLAIN(request.read_json());
+  JsonView body(document);
+  image::BootstrapRequest bootstrap;
+  TRY_PLAIN(body.read("suite", bootstrap.suite));
+  TRY_PLAIN(body.read("include", bootstrap.include));
+  TRY_PLAIN(body.read("reference", bootstrap.reference));
+  TRY_PLAIN(body.read("mirror", bootstrap.mirror));
+  TRY_PLAIN(body.read("snapshot", bootstrap.snapshot));
+  if (bootstrap.suite.empty()) return Error(ErrorKind::invalid, "suite: is missing (want \"debian:bookworm\" or \"debian:trixie\")");
+  ProgressStream progress(request);
+  Status outcome = [&]() -> Status {
+    auto image = TRY_PLAIN(request.engine.bootstrap_image(request.caller, bootstrap, progress.sink(), request.exchange.cancel()));
+    json::object done{{"status", "Done"}, {"aux", json::object{{"ID", image.id.text()}}}};
+    if (!image.repo_tags.empty()) done["stream"] = concat(image.repo_tags.front(), "\n");
+    progress.send(done);
+    return {};
+  }();
+  return progress.finish(outcome);
+}
+
+}  // namespace caisson::api

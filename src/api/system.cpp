@@ -1,0 +1,252 @@
+// /_ping, /version, /info, /events, /system/df, and the clear answers for what is not there.
+#include "api/api.hpp"
+#include "api/handlers.hpp"
+#include "api/json_out.hpp"
+#include "base/strings.hpp"
+#include "base/time.hpp"
+
+namespace caisson::api {
+
+namespace {
+
+constexpr std::string_view go_architecture(std::string_view machine) {
+  if (machine == "x86_64") return "amd64";
+  if (machine == "aarch64") return "arm64";
+  return machine;
+}
+
+}  // namespace
+
+Status ping(Request& request) {
+  auto headers = common_headers();
+  headers.emplace_back("Builder-Version", "1");  // "2" would make clients open /session and /grpc
+  headers.emplace_back("Swarm", "inactive");
+  headers.emplace_back("Cache-Control", "no-cache, no-store, must-revalidate");
+  headers.emplace_back("Pragma", "no-cache");
+  headers.emplace_back("Content-Type", "text/plain; charset=utf-8");
+  return request.exchange.respond(200, headers, request.exchange.method() == "HEAD" ? "" : "OK");
+}
+
+Status show_version(Request& request) {
+  auto info = TRY_PLAIN(request.engine.info(request.caller));
+  const auto arch = go_architecture(info.architecture);
+  const std::string experimental = "false";
+  json::object details{{"ApiVersion", api_version},  {"Arch", arch},
+                       {"BuildTime", ""},            {"Experimental", experimental},
+                       {"GitCommit", ""},            {"GoVersion", ""},
+                       {"KernelVersion", info.kernel_version}, {"MinAPIVersion", min_api_version},
+                       {"Os", "linux"}};
+  json::object component{{"Name", "Engine"}, {"Version", info.version}, {"Details", std::move(details)}};
+  return request.reply_json(200, json::object{{"Platform", json::object{{"Name", "Caisson"}}},
+                                              {"Components", json::array{std::move(component)}},
+                                              {"Version", info.version},
+                                              {"ApiVersion", api_version},
+                                              {"MinAPIVersion", min_api_version},
+                                              {"GitCommit", ""},
+                                              {"GoVersion", ""},
+                                              {"Os", "linux"},
+                                              {"Arch", arch},
+                                              {"KernelVersion", info.kernel_version},
+                                              {"BuildTime", ""}});
+}
+
+Status show_info(Request& request) {
+  auto info = TRY_PLAIN(request.engine.info(request.caller));
+  json::object out;
+  out["ID"] = info.id;
+  out["Containers"] = info.containers;
+  out["ContainersRunning"] = info.containers_running;
+  out["ContainersPaused"] = info.containers_paused;
+  out["ContainersStopped"] = info.containers_stopped;
+  out["Images"] = info.images;
+  out["Driver"] = "overlay2";
+  out["DriverStatus"] = json::array{};
+  out["Plugins"] = json::object{{"Volume", json::array{"local"}},
+                                {"Network", json::array{"bridge", "host", "null"}},
+                                {"Authorization", nullptr},
+                                {"Log", json::array{"json-file", "none"}}};
+  out["MemoryLimit"] = info.memory_limit;
+  out["SwapLimit"] = info.swap_limit;
+  out["CpuCfsPeriod"] = info.cpu_quota;
+  out["CpuCfsQuota"] = info.cpu_quota;
+  out["CPUShares"] = true;
+  out["CPUSet"] = true;
+  out["PidsLimit"] = info.pids_limit;
+  out["IPv4Forwarding"] = true;
+  out["BridgeNfIptables"] = false;
+  out["BridgeNfIp6tables"] = false;
+  out["Debug"] = false;
+  out["NFd"] = info.open_fds;
+  out["OomKillDisable"] = info.cgroup_version == "1";
+  out["NGoroutines"] = info.threads;
+  out["SystemTime"] = to_rfc3339(now_ns());
+  out["LoggingDriver"] = "json-file";
+  out["CgroupDriver"] = info.cgroup_driver;
+  out["CgroupVersion"] = info.cgroup_version;
+  out["NEventsListener"] = info.events_listeners;
+  out["KernelVersion"] = info.kernel_version;
+  out["OperatingSystem"] = info.operating_system;
+  out["OSVersion"] = info.os_version;
+  out["OSType"] = "linux";
+  out["Architecture"] = info.architecture;
+  out["IndexServerAddress"] = "https://index.docker.io/v1/";
+  out["RegistryConfig"] = json::object{{"AllowNondistributableArtifactsCIDRs", json::array{}},
+                                       {"AllowNondistributableArtifactsHostnames", json::array{}},
+                                       {"InsecureRegistryCIDRs", json::array{"127.0.0.0/8"}},
+                                       {"IndexConfigs", json::object{}},
+                                       {"Mirrors", json::array{}}};
+  out["NCPU"] = info.cpus;
+  out["MemTotal"] = info.memory_bytes;
+  out["GenericResources"] = nullptr;
+  out["DockerRootDir"] = info.root_dir;
+  out["HttpProxy"] = "";
+  out["HttpsProxy"] = "";
+  out["NoProxy"] = "";
+  out["Name"] = info.name;
+  out["Labels"] = json::array{};
+  out["ExperimentalBuild"] = false;
+  out["ServerVersion"] = info.version;
+  out["Runtimes"] = json::object{{"caisson", json::object{{"path", "caisson-runtime"}}}, {"runc", json::object{{"path", "caisson-runtime"}}}};
+  out["DefaultRuntime"] = "caisson";
+  out["Swarm"] = json::object{{"NodeID", ""},      {"NodeAddr", ""}, {"LocalNodeState", "inactive"}, {"ControlAvailable", false},
+                              {"Error", ""},       {"RemoteManagers", nullptr}};
+  out["LiveRestoreEnabled"] = true;  // containers outlive the daemon, always
+  out["Isolation"] = "";
+  out["InitBinary"] = "caisson-runtime";
+  out["ContainerdCommit"] = json::object{{"ID", ""}, {"Expected", ""}};
+  out["RuncCommit"] = json::object{{"ID", ""}, {"Expected", ""}};
+  out["InitCommit"] = json::object{{"ID", ""}, {"Expected", ""}};
+  out["SecurityOptions"] = texts(info.security_options);
+  out["CDISpecDirs"] = json::array{};
+  std::vector<std::string> warnings = info.warnings;
+  for (const auto& repair : info.repairs) warnings.push_back(concat("repaired at start: ", repair));
+  out["Warnings"] = texts_or_null(warnings);
+  return request.reply_json(200, out);
+}
+
+// -- events
+
+namespace {
+
+bool wanted(const Filters& filters, const engine::Event& event) {
+  auto attribute = [&](const char* key) {
+    auto found = event.attributes.find(key);
+    return found == event.attributes.end() ? std::string() : found->second;
+  };
+  if (!filters.exact("type", event.type) || !filters.exact("scope", "local")) return false;
+  // "exec_start: sh -c x" is asked for as exec_start.
+  const std::string action(split_once(event.action, ':').before);
+  if (!filters.exact("event", action) && !filters.exact("event", event.action)) return false;
+  if (!filters.labels("label", event.attributes)) return false;
+  auto names = [&](std::string_view type) {
+    if (!filters.has(type)) return true;
+    if (event.type != type) return false;
+    return filters.exact(type, event.actor_id) || filters.exact(type, attribute("name")) || filters.exact(type, slashed(attribute("name"))) ||
+           std::any_of(filters.get(type).begin(), filters.get(type).end(),
+                       [&](const std::string& asked) { return asked.size() >= 12 && event.actor_id.starts_with(asked); });
+  };
+  if (!names("container") || !names("volume") || !names("network")) return false;
+  if (filters.has("image")) {
+    // Of an image event the image itself, of a container's its image.
+    const std::string image = event.type == "image" ? attribute("name") : attribute("image");
+    const bool by_name = filters.exact("image", image) || filters.exact("image", split_last(image, ':').before);
+    if (!by_name && !(event.type == "image" && filters.exact("image", event.actor_id))) return false;
+  }
+  return !filters.has("daemon") && !filters.has("plugin") && !filters.has("service") && !filters.has("node") && !filters.has("secret") &&
+         !filters.has("config");
+}
+
+std::string event_line(const engine::Event& event) {
+  json::object out;
+  if (event.type == "container" || event.type == "image") {
+    out["status"] = event.action;
+    out["id"] = event.actor_id;
+  }
+  if (event.type == "container") {
+    if (auto image = event.attributes.find("image"); image != event.attributes.end()) out["from"] = image->second;
+  }
+  out["Type"] = event.type;
+  out["Action"] = event.action;
+  out["Actor"] = json::object{{"ID", event.actor_id}, {"Attributes", text_map(event.attributes)}};
+  out["scope"] = "local";
+  out["time"] = unix_seconds(event.time);
+  out["timeNano"] = event.time;
+  return to_text(out) + "\n";
+}
+
+Result<TimestampNs> point_in_time(const Query& query, std::string_view name) {
+  const std::string text = query.text(name);
+  if (text.empty() || text == "0") return TimestampNs{0};
+  return TRY(parse_point_in_time(text, now_ns()), concat("query parameter ", name));
+}
+
+}  // namespace
+
+Status stream_events(Request& request) {
+  engine::EventOptions options;
+  options.since = TRY_PLAIN(point_in_time(request.query, "since"));
+  options.until = TRY_PLAIN(point_in_time(request.query, "until"));
+  if (options.since != 0 && options.until != 0 && options.until < options.since)
+    return Error(ErrorKind::invalid, "`since` time cannot be after `until` time");
+  auto filters = TRY_PLAIN(Filters::parse(request.query.text("filters"),
+                                          {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",
+                                           "secret", "service", "type", "volume"}));
+  auto stream = TRY_PLAIN(request.engine.events(request.caller, options));
+  TRY_PLAIN(request.begin(200, "application/json"));
+  for (;;) {
+    auto event = stream->next(request.exchange.cancel());
+    if (!event.ok()) {
+      // The client left, or was too slow: the stream ends without its last chunk only in the second case.
+      if (event.error().kind() == ErrorKind::timeout) return request.exchange.end();
+      return std::move(event).error();
+    }
+    if (!*event) return request.exchange.end();
+    if (wanted(filters, **event)) TRY_PLAIN(request.exchange.write(event_line(**event)));
+  }
+}
+
+// -- disk usage
+
+Status show_disk_usage(Request& request) {
+  auto usage = TRY_PLAIN(request.engine.disk_usage(request.caller));
+  json::array images;
+  for (const auto& image : usage.images) {
+    auto entry = image_summary_json(image, request.version < version_1_44);
+    entry["Containers"] = image.used_by.size();
+    entry["SharedSize"] = 0;
+    images.push_back(std::move(entry));
+  }
+  json::array containers;
+  for (const auto& container : usage.containers) containers.push_back(container_summary_json(container));
+  json::array volumes;
+  for (const auto& volume : usage.volumes) volumes.push_back(volume_json(volume));
+  return request.reply_json(200, json::object{{"LayersSize", usage.layers_bytes},
+                                              {"Images", std::move(images)},
+                                              {"Containers", std::move(containers)},
+                                              {"Volumes", std::move(volumes)},
+                                              {"BuildCache", json::array{}},
+                                              {"BuilderSize", 0}});
+}
+
+// -- what is not there
+
+Status refuse_auth(Request& request) {
+  TRY_PLAIN(request.read_json());
+  return request.reply_error(501, "login to a registry is not supported yet", "images come in by `load`, `import` and `bootstrap` for now");
+}
+
+Status list_plugins(Request& request) { return request.reply_json(200, json::array{}); }
+
+Status refuse_swarm(Request& request) {
+  return request.reply_error(503,
+                             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "
+                             "swarm and try again.");
+}
+
+Status no_buildkit(Request& request) { return request.reply_error(404, "page not found"); }
+
+Status not_yet(Request& request) {
+  return request.reply_error(501, concat(request.exchange.method(), " ", request.exchange.path(), " is not supported yet"));
+}
+
+}  // namespace caisson::api
