@@ -136,7 +136,7 @@ class Runtime {
 
   /// A user namespace with these maps, and (if asked) a network namespace owned by it. Privilege: CAP_SETUID, CAP_SETGID.
   struct NamespacePair {
-    UniqueFd user;
+    UniqueFd user;     ///< empty when the map is: the network namespace then belongs to the host's user namespace
     UniqueFd network;  ///< empty unless asked for
   };
   virtual Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network) = 0;

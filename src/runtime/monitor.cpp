@@ -1,0 +1,562 @@
+// The monitor's event loop: streams, connections of daemons, execs, and the end.
+#include "runtime/monitor.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "linux/child_clone.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+#include "linux/socket.hpp"
+#include "runtime/launch.hpp"
+
+namespace caisson::runtime {
+
+namespace {
+
+enum : std::uint64_t { tag_listener = 1, tag_container = 2, tag_stdio = 3, tag_oom = 4, tag_connections = 100, tag_execs = 1000 };
+
+constexpr std::int64_t second_ns = 1'000'000'000;
+/// Strangers (a process moved to another pid namespace, a descriptor passed over a socket) may hold the container's pipes
+/// for ever; the exit status must not wait for them longer than this.
+constexpr std::int64_t drain_limit_ns = 2 * second_ns;
+constexpr std::int64_t adopted_status_limit_ns = 2 * second_ns;
+/// Finished execs that no daemon has asked for yet; beyond this the oldest are forgotten.
+constexpr std::size_t finished_exec_limit = 256;
+
+struct Connection {
+  UniqueFd fd;
+  bool greeted = false;
+};
+
+struct Exec {
+  std::string id;
+  std::uint64_t number = 0;
+  pid_t pid = 0;
+  UniqueFd pidfd;
+  std::unique_ptr<Stdio> stdio;
+  std::optional<ExitBody> exit;
+  std::int64_t drain_until_ns = 0;
+};
+
+int exit_code(const linux::ExitStatus& status) { return status.exit_code(); }
+
+class Monitor {
+ public:
+  explicit Monitor(MonitorStart start)
+      : body_(std::move(start.body)), layout_(std::move(start.layout)), init_fd_(start.init_fd), stdio_(body_.terminal, body_.stdin_once) {
+    if (start.control) connections_.push_back({std::move(start.control), true});
+  }
+
+  Status setup() {
+    epoll_ = TRY_PLAIN(linux::epoll_create());
+    log_ = TRY_PLAIN(LogWriter::open(body_.log_path, body_.log_max_size_bytes, body_.log_max_files));
+    return {};
+  }
+
+  Status start_container(MonitorStart& start) {
+    TRY_PLAIN(setup());
+    LaunchInputs inputs;
+    inputs.user_namespace = start.user_namespace.get();
+    inputs.network_namespace = start.network_namespace.get();
+    inputs.init_fd = init_fd_;
+    inputs.layout = layout_;
+    std::vector<UniqueFd> child_ends;
+    if (!body_.terminal) TRY_PLAIN(make_pipes(stdio_, inputs, child_ends, body_.open_stdin, true, outside_user(start.plan, start.plan.process.uid, start.plan.process.gid)));
+    auto launching = TRY_PLAIN(begin_launch(start.plan, inputs));
+    child_ends.clear();
+    // While the child sets itself up on another CPU.
+    auto listening = open_socket();
+    for (std::size_t i = 0; i < start.clients.size() && i < body_.clients.size(); ++i)
+      stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i]));
+    body_.clients.clear();
+    TRY_PLAIN(finish_launch(launching, start.plan, inputs));
+    if (!listening) {
+      linux::kill_and_reap(launching.pidfd.get());
+      if (launching.cgroup) ignore(launching.cgroup->remove());
+      return listening;
+    }
+    if (body_.terminal) stdio_.set_terminal(std::move(launching.terminal));
+    pid_ = launching.pid;
+    pidfd_ = std::move(launching.pidfd);
+    body_.start_time = linux::process_start_time(pid_).value_or(0);
+    if (launching.cgroup) body_.cgroup_path = launching.cgroup->path();
+    cgroup_ = std::move(launching.cgroup);
+    body_.exec_namespaces = exec_namespaces(start.plan);
+    body_.in_user_namespace = start.plan.in_user_namespace;
+    body_.own_pid_namespace = (start.plan.clone_flags & CLONE_NEWPID) != 0;
+    body_.id_map = start.plan.id_map;
+    running_ = true;
+    return {};
+  }
+
+  Status adopt_container(MonitorStart& start) {
+    TRY_PLAIN(setup());
+    TRY_PLAIN(open_socket());
+    pid_ = body_.pid;
+    pidfd_ = std::move(start.pidfd);
+    adopted_ = true;
+    running_ = true;
+    if (body_.terminal && start.output) {
+      stdio_.set_terminal(std::move(start.output));
+    } else {
+      if (start.input) stdio_.set_input(std::move(start.input));
+      if (start.output) stdio_.add_output(std::move(start.output), Stream::out);
+      if (start.error) stdio_.add_output(std::move(start.error), Stream::error);
+    }
+    if (!body_.cgroup_path.empty() && layout_)
+      if (auto opened = linux::Cgroup::open(layout_, body_.cgroup_path)) cgroup_ = std::move(opened).value();
+    return {};
+  }
+
+  void send_started(const Status& outcome) {
+    StateBody body = state();
+    if (!outcome) body.error = to_wire(outcome.error());
+    send_state(MessageKind::started, 0, body);
+  }
+
+  int serve() {
+    watch_all();
+    std::array<linux::EpollEvent, 16> events;
+    // What was there before we watched has no edge of its own.
+    count_detached(stdio_.serve(&log_));
+    while (!is_done()) {
+      auto count = linux::epoll_wait(epoll_.get(), events, wait_ms());
+      if (!count) return 1;
+      for (std::size_t i = 0; i < *count; ++i) handle(events[i]);
+      check_deadlines();
+    }
+    ignore(linux::unlinkat(AT_FDCWD, concat(body_.run_dir, "/", monitor_socket_name), 0));
+    return 0;
+  }
+
+ private:
+  // --- setting up ---------------------------------------------------------------------------------------------------
+
+  /// Pipes of a process without terminal; the ends for the child are named in `inputs` and owned by `child_ends`.
+  static Status make_pipes(Stdio& stdio, LaunchInputs& inputs, std::vector<UniqueFd>& child_ends, bool with_stdin, bool with_output,
+                           RootIds owner) {
+    auto null = TRY_PLAIN(linux::open("/dev/null", O_RDWR));
+    if (with_stdin) {
+      auto pipe = TRY_PLAIN(linux::pipe2());
+      TRY_PLAIN(own(pipe.read_end, owner));
+      inputs.standard_fds[0] = pipe.read_end.get();
+      child_ends.push_back(std::move(pipe.read_end));
+      stdio.set_input(std::move(pipe.write_end));
+    } else {
+      inputs.standard_fds[0] = null.get();
+    }
+    for (int i = 1; i <= 2; ++i) {
+      if (!with_output) {
+        inputs.standard_fds[i] = null.get();
+        continue;
+      }
+      auto pipe = TRY_PLAIN(linux::pipe2());
+      TRY_PLAIN(own(pipe.write_end, owner));
+      inputs.standard_fds[i] = pipe.write_end.get();
+      child_ends.push_back(std::move(pipe.write_end));
+      stdio.add_output(std::move(pipe.read_end), i == 1 ? Stream::out : Stream::error);
+    }
+    child_ends.push_back(std::move(null));
+    return {};
+  }
+
+  /// A program that opens /dev/stdout anew needs rights over the pipe's inode.
+  static Status own(const UniqueFd& fd, RootIds owner) {
+    if (owner.uid == 0 && owner.gid == 0) return {};
+    return linux::fchown(fd.get(), owner.uid, owner.gid);
+  }
+
+  Status open_socket() {
+    const std::string path = concat(body_.run_dir, "/", monitor_socket_name);
+    ignore(linux::unlinkat(AT_FDCWD, path, 0));  // of a monitor that died
+    listener_ = TRY(linux::unix_listen(path, linux::UnixType::seqpacket, 0600, 8), "monitor socket");
+    return linux::set_nonblocking(listener_.get(), true);
+  }
+
+  void watch_all() {
+    ignore(linux::epoll_add(epoll_.get(), listener_.get(), EPOLLIN, tag_listener));
+    ignore(linux::epoll_add(epoll_.get(), pidfd_.get(), EPOLLIN, tag_container));
+    for (std::size_t i = 0; i < connections_.size(); ++i) watch(connections_[i], i);
+    stdio_.watch(epoll_.get(), tag_stdio);
+    if (!cgroup_) return;
+    if (auto events = cgroup_->oom_events()) {
+      oom_ = std::move(events).value();
+      if (auto count = oom_->count()) oom_count_ = *count;
+      // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input.
+      ignore(linux::epoll_add(epoll_.get(), oom_->fd(), EPOLLIN | EPOLLPRI | EPOLLET, tag_oom));
+    }
+  }
+
+  void watch(const Connection& connection, std::size_t index) {
+    ignore(linux::epoll_add(epoll_.get(), connection.fd.get(), EPOLLIN, tag_connections + index));
+  }
+
+  // --- events -------------------------------------------------------------------------------------------------------
+
+  void handle(const linux::EpollEvent& event) {
+    if (event.tag == tag_listener) return accept_connection();
+    if (event.tag == tag_container) return container_ended();
+    if (event.tag == tag_stdio) return count_detached(stdio_.serve(&log_));
+    if (event.tag == tag_oom) return check_oom();
+    if (event.tag >= tag_execs) return handle_exec(event.tag - tag_execs);
+    if (event.tag >= tag_connections) return handle_connection(event.tag - tag_connections);
+  }
+
+  void count_detached(int count) {
+    for (int i = 0; i < count; ++i) broadcast(MessageKind::client_detached, AnswerBody{});
+  }
+
+  void check_oom() {
+    if (!oom_) return;
+    auto count = oom_->count();
+    if (!count || *count <= oom_count_) return;
+    oom_count_ = *count;
+    oom_seen_ = true;
+    broadcast(MessageKind::oom, AnswerBody{});
+  }
+
+  void accept_connection() {
+    auto accepted = linux::accept4(listener_.get(), 0);
+    if (!accepted) return;
+    auto peer = linux::peer_credentials(accepted->get());
+    // The file's mode says the same; a folder with wrong rights must not be enough.
+    if (!peer || (peer->uid != 0 && peer->uid != linux::geteuid())) return;
+    std::size_t index = 0;
+    while (index < connections_.size() && connections_[index].fd) ++index;
+    if (index == connections_.size()) {
+      if (index >= 8) return;
+      connections_.emplace_back();
+    }
+    connections_[index] = {std::move(accepted).value(), false};
+    watch(connections_[index], index);
+  }
+
+  void handle_connection(std::size_t index) {
+    if (index >= connections_.size() || !connections_[index].fd) return;
+    auto received = receive_body(connections_[index].fd.get());
+    if (!received || received->closed) {
+      connections_[index].fd.reset();
+      return;
+    }
+    const auto& message = *received;
+    if (message.head.kind == MessageKind::hello) {
+      connections_[index].greeted = true;
+      send_state_to(connections_[index], MessageKind::state, message.head.request, state());
+      return;
+    }
+    if (!connections_[index].greeted) {
+      connections_[index].fd.reset();
+      return;
+    }
+    AnswerBody answer;
+    auto outcome = handle_request(std::move(received).value(), answer);
+    if (!outcome) answer.error = to_wire(outcome.error());
+    send_to(connections_[index], MessageKind::answer, message_request_, answer);
+  }
+
+  Status handle_request(ReceivedMessage message, AnswerBody& answer) {
+    message_request_ = message.head.request;
+    switch (message.head.kind) {
+      case MessageKind::attach: return attach(message);
+      case MessageKind::exec: return exec(message, answer);
+      case MessageKind::resize: return resize(message);
+      case MessageKind::exit_known: {
+        auto body = TRY_PLAIN(read_body<ExitBody>(message.body, "exit_known"));
+        if (!exit_ && status_wanted_) finish_container(body.code, body.lost);
+        return {};
+      }
+      case MessageKind::exit_recorded: recorded_ = true; return {};
+      case MessageKind::exec_recorded: {
+        auto body = TRY_PLAIN(read_body<ExitBody>(message.body, "exec_recorded"));
+        std::erase_if(finished_, [&](const ExitBody& item) { return item.exec_id == body.exec_id; });
+        return {};
+      }
+      default: return Error(ErrorKind::unsupported, "this monitor does not know the request");
+    }
+  }
+
+  Status attach(ReceivedMessage& message) {
+    auto body = TRY_PLAIN(read_body<AttachBody>(message.body, "attach"));
+    if (message.fds.empty()) return Error(ErrorKind::invalid, "attach: the client's socket is missing");
+    if (!body.exec_id.empty()) {
+      Exec* exec = find_exec(body.exec_id);
+      if (exec == nullptr) return Error(ErrorKind::not_found, "no such exec");
+      exec->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+      count_detached(exec->stdio->serve(nullptr));
+      return {};
+    }
+    if (exit_) return Error(ErrorKind::conflict, "the container is not running");
+    stdio_.attach(std::move(message.fds.front()), std::move(body.client));
+    count_detached(stdio_.serve(&log_));
+    return {};
+  }
+
+  Status resize(ReceivedMessage& message) {
+    auto body = TRY_PLAIN(read_body<ResizeBody>(message.body, "resize"));
+    if (body.exec_id.empty()) return stdio_.resize(body.rows, body.columns);
+    Exec* exec = find_exec(body.exec_id);
+    if (exec == nullptr) return Error(ErrorKind::not_found, "no such exec");
+    return exec->stdio->resize(body.rows, body.columns);
+  }
+
+  // --- execs --------------------------------------------------------------------------------------------------------
+
+  Exec* find_exec(std::string_view id) {
+    for (auto& exec : execs_)
+      if (exec->id == id) return exec.get();
+    return nullptr;
+  }
+
+  Status exec(ReceivedMessage& message, AnswerBody& answer) {
+    auto body = TRY_PLAIN(read_body<ExecBody>(message.body, "exec"));
+    if (!running_ || exit_) return Error(ErrorKind::conflict, "the container is not running");
+    if (body.has_client && message.fds.empty()) return Error(ErrorKind::invalid, "exec: the client's socket is missing");
+    auto entry = std::make_unique<Exec>();
+    entry->id = body.exec_id;
+    entry->number = next_exec_++;
+    entry->stdio = std::make_unique<Stdio>(body.process.terminal, true);
+    LaunchInputs inputs;
+    std::vector<UniqueFd> child_ends;
+    LaunchPlan ids;  // only its map is looked at
+    ids.in_user_namespace = body_.in_user_namespace;
+    ids.id_map = body_.id_map;
+    if (!body.process.terminal)
+      TRY_PLAIN(make_pipes(*entry->stdio, inputs, child_ends, body.has_client && body.with_stdin, body.has_client,
+                           outside_user(ids, body.process.uid, body.process.gid)));
+    if (body.has_client && !body.process.terminal) entry->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+    ExecTarget target;
+    target.pidfd = pidfd_.get();
+    target.namespaces = body_.exec_namespaces;
+    target.in_user_namespace = body_.in_user_namespace;
+    target.cgroup = cgroup_ ? &*cgroup_ : nullptr;
+    auto launching = TRY_PLAIN(begin_exec(body.process, target, inputs));
+    child_ends.clear();
+    TRY_PLAIN(finish_exec(launching, body.process, inputs));
+    if (body.process.terminal) {
+      entry->stdio->set_terminal(std::move(launching.terminal));
+      if (body.has_client) entry->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+    }
+    entry->pid = launching.pid;
+    entry->pidfd = std::move(launching.pidfd);
+    entry->stdio->watch(epoll_.get(), tag_execs + 2 * entry->number);
+    ignore(linux::epoll_add(epoll_.get(), entry->pidfd.get(), EPOLLIN, tag_execs + 2 * entry->number + 1));
+    answer.pid = entry->pid;
+    execs_.push_back(std::move(entry));
+    count_detached(execs_.back()->stdio->serve(nullptr));
+    return {};
+  }
+
+  void handle_exec(std::uint64_t tag) {
+    auto found = std::find_if(execs_.begin(), execs_.end(), [&](const auto& exec) { return exec->number == tag / 2; });
+    if (found == execs_.end()) return;
+    Exec& exec = **found;
+    if (tag % 2 == 1 && !exec.exit) {
+      auto status = linux::try_wait_pidfd(exec.pidfd.get());
+      if (status && !*status) return;
+      ExitBody body;
+      body.exec_id = exec.id;
+      body.finished_at = now_ns();
+      body.code = status ? exit_code(**status) : 255;
+      body.lost = !status;
+      exec.exit = std::move(body);
+      exec.drain_until_ns = monotonic_ns() + drain_limit_ns;
+      ignore(linux::epoll_remove(epoll_.get(), exec.pidfd.get()));
+    }
+    count_detached(exec.stdio->serve(nullptr));
+  }
+
+  /// Announces execs whose output has been delivered, or whose time is up.
+  void finish_execs() {
+    for (auto it = execs_.begin(); it != execs_.end();) {
+      Exec& exec = **it;
+      if (!exec.exit || (!exec.stdio->is_drained() && monotonic_ns() < exec.drain_until_ns)) {
+        ++it;
+        continue;
+      }
+      ExitBody body = std::move(*exec.exit);
+      it = execs_.erase(it);
+      finished_.push_back(body);
+      if (finished_.size() > finished_exec_limit) finished_.erase(finished_.begin());
+      broadcast(MessageKind::exec_exited, body);
+    }
+  }
+
+  // --- the end ------------------------------------------------------------------------------------------------------
+
+  void container_ended() {
+    if (exit_ || status_wanted_) return;
+    ignore(linux::epoll_remove(epoll_.get(), pidfd_.get()));
+    if (!adopted_) {
+      auto status = linux::try_wait_pidfd(pidfd_.get());
+      finish_container(status && *status ? exit_code(**status) : 255, !status || !*status);
+      return;
+    }
+    // Not our child: its status becomes readable once whoever is its parent now has reaped it.
+    status_wanted_ = true;
+    status_until_ns_ = monotonic_ns() + adopted_status_limit_ns;
+    look_for_status();
+  }
+
+  void look_for_status() {
+    auto status = linux::pidfd_exit_status(pidfd_.get());
+    if (status && *status) return finish_container(exit_code(**status), false);
+    if (monotonic_ns() >= status_until_ns_) finish_container(255, true);
+  }
+
+  void finish_container(int code, bool lost) {
+    status_wanted_ = false;
+    running_ = false;
+    // Without a pid namespace of its own, what the program left behind would go on and hold the streams.
+    if (!body_.own_pid_namespace && cgroup_) ignore(cgroup_->kill_all());
+    check_oom();
+    ExitBody body;
+    body.code = code;
+    body.lost = lost;
+    body.finished_at = now_ns();
+    exit_ = body;
+    drain_until_ns_ = monotonic_ns() + drain_limit_ns;
+    stdio_.close_input();
+    count_detached(stdio_.serve(&log_));
+  }
+
+  void announce_exit() {
+    announced_ = true;
+    if (!stdio_.has_clients()) stdio_.close_outputs();
+    exit_->oom_killed = oom_seen_;
+    exit_->log_drops = log_.drops();
+    // Kept first: a daemon that dies between the two finds it.
+    kept_ = write_exit_file(body_.run_dir, *exit_).ok();
+    broadcast(MessageKind::exited, *exit_);
+  }
+
+  void check_deadlines() {
+    if (status_wanted_) look_for_status();
+    if (exit_ && !announced_ && (stdio_.is_drained() || monotonic_ns() >= drain_until_ns_)) announce_exit();
+    if (exit_ && stdio_.is_drained()) stdio_.close_clients();
+    finish_execs();
+  }
+
+  [[nodiscard]] int wait_ms() const {
+    if (status_wanted_) return 10;
+    std::int64_t until = exit_ && !announced_ ? drain_until_ns_ : 0;
+    for (const auto& exec : execs_)
+      if (exec->exit && (until == 0 || exec->drain_until_ns < until)) until = exec->drain_until_ns;
+    if (until == 0) return -1;
+    const std::int64_t left = until - monotonic_ns();
+    return left <= 0 ? 0 : static_cast<int>(left / 1'000'000) + 1;
+  }
+
+  [[nodiscard]] bool is_done() const {
+    if (!announced_ || !execs_.empty()) return false;
+    if (stdio_.has_clients() && !stdio_.is_drained()) return false;
+    if (recorded_) return true;
+    // Nobody is there to hear it; the file tells whoever comes.
+    const bool alone = std::none_of(connections_.begin(), connections_.end(), [](const Connection& c) { return static_cast<bool>(c.fd); });
+    return alone && kept_;
+  }
+
+  // --- messages -----------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] StateBody state() const {
+    StateBody out;
+    out.running = running_;
+    out.pid = pid_;
+    out.start_time = body_.start_time;
+    if (exit_ && announced_) out.exit = exit_;
+    out.finished_execs = finished_;
+    for (const auto& exec : execs_) out.running_execs.push_back(exec->id);
+    out.terminal = body_.terminal;
+    out.cgroup_path = body_.cgroup_path;
+    return out;
+  }
+
+  void send_state_to(Connection& connection, MessageKind kind, std::uint64_t request, StateBody body) {
+    std::vector<int> fds;
+    auto add = [&](int fd) {
+      if (fd < 0) return false;
+      fds.push_back(fd);
+      return true;
+    };
+    if (running_) {
+      body.has_pidfd = add(pidfd_.get());
+      if (body_.terminal) {
+        body.has_stdout = add(stdio_.master_fd());
+      } else {
+        body.has_stdin = add(stdio_.input_fd());
+        body.has_stdout = add(stdio_.output_fd(Stream::out));
+        body.has_stderr = add(stdio_.output_fd(Stream::error));
+      }
+    }
+    if (!send_body(connection.fd.get(), kind, request, body, fds)) connection.fd.reset();
+  }
+
+  void send_state(MessageKind kind, std::uint64_t request, const StateBody& body) {
+    for (auto& connection : connections_)
+      if (connection.fd && connection.greeted) send_state_to(connection, kind, request, body);
+  }
+
+  template <typename Body>
+  void send_to(Connection& connection, MessageKind kind, std::uint64_t request, const Body& body) {
+    // A daemon that does not read is as good as gone; it gets the whole state when it comes back.
+    if (connection.fd && !send_body(connection.fd.get(), kind, request, body)) connection.fd.reset();
+  }
+
+  template <typename Body>
+  void broadcast(MessageKind kind, const Body& body) {
+    for (auto& connection : connections_)
+      if (connection.greeted) send_to(connection, kind, 0, body);
+  }
+
+  MonitorBody body_;
+  std::shared_ptr<const linux::CgroupLayout> layout_;
+  int init_fd_ = -1;
+  UniqueFd epoll_;
+  UniqueFd listener_;
+  std::vector<Connection> connections_;
+  std::uint64_t message_request_ = 0;
+  LogWriter log_;
+  Stdio stdio_;
+  pid_t pid_ = 0;
+  UniqueFd pidfd_;
+  bool adopted_ = false;
+  bool running_ = false;
+  std::optional<linux::Cgroup> cgroup_;
+  std::unique_ptr<linux::OomEvents> oom_;
+  std::uint64_t oom_count_ = 0;
+  bool oom_seen_ = false;
+  std::vector<std::unique_ptr<Exec>> execs_;
+  std::vector<ExitBody> finished_;
+  std::uint64_t next_exec_ = 0;
+  std::optional<ExitBody> exit_;
+  bool status_wanted_ = false;
+  std::int64_t status_until_ns_ = 0;
+  std::int64_t drain_until_ns_ = 0;
+  bool announced_ = false;
+  bool kept_ = false;
+  bool recorded_ = false;
+};
+
+}  // namespace
+
+int run_monitor(MonitorStart start) {
+  Monitor monitor(MonitorStart{start.body, std::move(start.control), {}, {}, {}, {}, {}, {}, {}, {}, start.init_fd, start.layout});
+  auto outcome = monitor.start_container(start);
+  monitor.send_started(outcome);
+  if (!outcome) return 1;
+  // The plan is of no more use; an idle monitor should be small.
+  start = MonitorStart{};
+  linux::release_free_memory();
+  return monitor.serve();
+}
+
+int run_adopting_monitor(MonitorStart start) {
+  Monitor monitor(MonitorStart{start.body, std::move(start.control), {}, {}, {}, {}, {}, {}, {}, {}, start.init_fd, start.layout});
+  auto outcome = monitor.adopt_container(start);
+  monitor.send_started(outcome);
+  if (!outcome) return 1;
+  return monitor.serve();
+}
+
+}  // namespace caisson::runtime
