@@ -135,33 +135,42 @@ Result<UniqueFd> open_for_removal(int dir_fd, const std::string& name) {
   return openat2(dir_fd, name, flags, resolve);
 }
 
-/// What happens to one entry: removed at once, or a folder to go down into.
-Result<UniqueFd> unlink_or_open(int dir_fd, const std::string& name, FileType type) {
-  if (type != FileType::directory) {
+constexpr int max_rounds = 64;
+
+/// Errors that mean "it is something else now": a folder was swapped for a link or the other way round.
+bool was_swapped(const Error& error) {
+  const int reason = error.error_number();
+  return reason == ENOTDIR || reason == EISDIR || reason == ELOOP;
+}
+
+/// One try to remove an entry, or to open it when it is a folder with content. EISDIR, ENOTDIR, ELOOP: try again.
+Result<UniqueFd> try_unlink_or_open(int dir_fd, const std::string& name, bool as_file) {
+  if (as_file) {
     const Status removed = gone(unlinkat(dir_fd, name));
     if (removed) return UniqueFd();
-    // A folder after all (EISDIR, or EPERM on some file systems): go on below.
-    if (removed.error().error_number() != EISDIR && removed.error().error_number() != EPERM) return removed.error();
+    // EPERM is POSIX's and some file systems' way to say EISDIR.
+    if (removed.error().error_number() != EPERM) return removed.error();
   }
   const Status removed = gone(unlinkat(dir_fd, name, AT_REMOVEDIR));  // most folders of a container are empty
   if (removed) return UniqueFd();
   const int reason = removed.error().error_number();
-  if (reason == ENOTDIR) {  // swapped for a link or a file meanwhile
-    TRY_PLAIN(gone(unlinkat(dir_fd, name)));
-    return UniqueFd();
-  }
   // EACCES: its parent or itself lacks permissions; opening tells which.
   if (reason != ENOTEMPTY && reason != EEXIST && reason != EACCES) return removed.error();
   auto opened = open_for_removal(dir_fd, name);
   if (opened) return opened;
-  switch (opened.error().error_number()) {
-    case ENOENT: return UniqueFd();
-    case ELOOP:
-    case ENOTDIR:
-      TRY_PLAIN(gone(unlinkat(dir_fd, name)));
-      return UniqueFd();
-    case EXDEV: return Error::from_errno(EBUSY, concat("remove ", name, ": a file system is mounted there"));
-    default: return opened;
+  if (opened.error().error_number() == ENOENT) return UniqueFd();
+  if (opened.error().error_number() == EXDEV)
+    return Error::from_errno(EBUSY, concat("remove ", name, ": a file system is mounted there"));
+  return opened;
+}
+
+/// Removes an entry (then there is nothing to return), or opens it when it is a folder with content.
+Result<UniqueFd> unlink_or_open(int dir_fd, const std::string& name, FileType type) {
+  bool as_file = type != FileType::directory;
+  for (int round = 0;; ++round) {
+    auto done = try_unlink_or_open(dir_fd, name, as_file);
+    if (done || round == max_rounds || !was_swapped(done.error())) return done;
+    as_file = done.error().error_number() != EISDIR;
   }
 }
 
@@ -170,8 +179,6 @@ struct Level {
   std::string name;  ///< in the level above
   std::vector<DirectoryEntry> entries;
 };
-
-constexpr int max_rounds = 64;
 
 /// Depth first with an explicit stack of descriptors, so that a deep tree cannot exhaust the call stack; beyond
 /// 512 levels the deep rest is moved up instead, so that it cannot exhaust descriptors either.
@@ -193,8 +200,9 @@ Status remove_below(int top_fd) {
         const std::string name = level.name;
         stack.pop_back();
         const Status removed = gone(unlinkat(stack.back().fd.get(), name, AT_REMOVEDIR));
-        // Not empty: somebody still writes there; the next round finds it.
-        if (!removed && removed.error().error_number() != ENOTEMPTY && removed.error().error_number() != EEXIST)
+        // Not empty or swapped: somebody still works there; the next round finds it.
+        if (!removed && removed.error().error_number() != ENOTEMPTY && removed.error().error_number() != EEXIST &&
+            !was_swapped(removed.error()))
           return removed;
         continue;
       }
