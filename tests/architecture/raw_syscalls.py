@@ -41,8 +41,12 @@ ALLOWED = {
 NOT_A_CALL = re.compile(r"\b(Status|Result<[^;{}()]*>|void|bool|int|auto|virtual|explicit)\s+(?:\w+::)*$")
 
 
+# Tests stand outside the house: they ask the kernel themselves what it was told to do.
+TEST_FILE = re.compile(r"(_test\.cpp|/test_support\.(hpp|cpp))$")
+
+
 def is_allowed(path):
-    return any(path == a or (a.endswith("/") and path.startswith(a)) for a in ALLOWED)
+    return bool(TEST_FILE.search(path)) or any(path == a or (a.endswith("/") and path.startswith(a)) for a in ALLOWED)
 
 
 def check(tree):
@@ -92,6 +96,7 @@ class Bites(unittest.TestCase):
         self.clean('log("syscall(462)"); /* ::open("x") */\n')
         self.clean("  virtual Status kill(const std::string& id);\n  Status clone(int x);\n")
         self.clean("#include <sched.h>\nint x = syscall(1);\n", "linux/process.cpp")
+        self.clean("#include <sched.h>\nint x = ::setns(1, 0);\n", "network/manager_test.cpp")
 
 
 if __name__ == "__main__":
