@@ -154,8 +154,11 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   point.anonymous = mount.source.empty();
   point.name = point.anonymous ? random_id() : mount.source;
   point.source = volume_dir(point.name) + "/_data";
-  auto existing = load_volume(point.name);
-  if (existing.ok()) return point;
+  auto existing = store_->get("volume/" + point.name);
+  if (existing.ok()) {
+    transaction.require(existing->key, existing->revision);  // an anonymous one may be on its way out with its container
+    return point;
+  }
   if (existing.error().kind() != ErrorKind::not_found) return std::move(existing).error();
   VolumeSpec wanted;
   wanted.name = point.name;

@@ -164,11 +164,18 @@ Status LocalEngine::teardown_locked(Container& container) {
 Result<Garbage> LocalEngine::forget(const Pointer& container, const std::function<void(Record&)>& last_edit, bool with_volumes) {
   Garbage garbage;
   garbage.id = container->id;
+  auto before = container->snapshot();
+  bool has_anonymous = std::any_of(before->info.mounts.begin(), before->info.mounts.end(), [](const MountPoint& point) { return point.anonymous; });
+  auto users = has_anonymous ? volume_users() : std::map<std::string, std::vector<std::string>>{};
   auto erased = container->erase(last_edit, [&](const Record& record, state::Transaction& transaction) {
     garbage.cgroups_path = record.cgroups_path;
     garbage.first_host_id = record.info.first_host_id;
-    for (const auto& point : record.info.mounts)
-      if (with_volumes && point.anonymous) garbage.anonymous_volumes.push_back(point.name);
+    // Records of its anonymous volumes go in the same moment; their folders are garbage then.
+    for (const auto& point : record.info.mounts) {
+      if (!with_volumes || !point.anonymous || users[point.name].size() > 1) continue;
+      garbage.anonymous_volumes.push_back(point.name);
+      transaction.erase("volume/" + point.name);
+    }
     transaction.put(garbage_key(container->id), to_text(garbage));
   });
   if (!erased.ok() && erased.error().kind() == ErrorKind::not_found) return std::move(erased).error();
@@ -180,6 +187,7 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
   crash_point("remove:erased");
   container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running, WaitCondition::removed}, {last->info.exit_code, last->info.error});
   publish(*last, "destroy");
+  for (const auto& name : garbage.anonymous_volumes) publish_object("volume", "destroy", name, {{"driver", "local"}});
   return garbage;
 }
 
@@ -189,11 +197,7 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
   TRY(linux::remove_tree(run_dir(garbage.id)), "clear away the run folder");
   TRY(linux::remove_tree(container_dir(garbage.id)), "clear away the container's folder");
   ranges_.release(garbage.first_host_id);
-  for (const auto& name : garbage.anonymous_volumes) {
-    std::unique_lock uses(uses_mutex_);
-    if (!volume_users()[name].empty() || !load_volume(name).ok()) continue;
-    TRY_PLAIN(remove_volume_locked(name));
-  }
+  for (const auto& name : garbage.anonymous_volumes) TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));
   crash_point("remove:collected");
   state::Transaction transaction;
   transaction.erase(garbage_key(garbage.id));

@@ -1,0 +1,235 @@
+// caissond: puts the engine together and serves it until SIGTERM or SIGINT. Containers go on running without it.
+#include <malloc.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "api/api.hpp"
+#include "app/daemon_options.hpp"
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "engine/local.hpp"
+#include "image/image_store.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+#include "linux/socket.hpp"
+#include "linux/tree.hpp"
+#include "network/network.hpp"
+#include "runtime/oci_runtime.hpp"
+#include "state/store.hpp"
+#include "wire/http_server.hpp"
+
+namespace caisson::app {
+
+namespace {
+constexpr mode_t socket_mode = 0660;
+constexpr std::uint32_t first_worker_id = 0x70000000;  // range 0 of the containers' ranges (engine/id_ranges.hpp)
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Surroundings read_surroundings() {
+  Surroundings surroundings;
+  surroundings.is_root = linux::geteuid() == 0;
+  surroundings.home = environment("HOME");
+  surroundings.runtime_dir = environment("XDG_RUNTIME_DIR");
+  surroundings.data_home = environment("XDG_DATA_HOME");
+  auto self = linux::readlinkat(AT_FDCWD, "/proc/self/exe");
+  if (self.ok()) surroundings.own_folder = split_last(*self, '/').before;
+  return surroundings;
+}
+
+/// The group's number from /etc/group; no getgrnam, which would bring NSS into a static binary.
+Result<std::optional<gid_t>> find_group(const std::string& name, bool is_required) {
+  if (auto number = parse_integer<gid_t>(name); number.ok()) return std::optional<gid_t>(*number);
+  auto text = linux::read_file("/etc/group");
+  if (text.ok()) {
+    for (auto line : split(*text, '\n')) {
+      auto columns = split(line, ':');
+      if (columns.size() < 3 || columns[0] != name) continue;
+      return std::optional<gid_t>(TRY(parse_integer<gid_t>(columns[2]), concat("/etc/group: ", name)));
+    }
+  }
+  if (is_required) return Error(ErrorKind::not_found, concat("group ", name, ": not in /etc/group")).with_hint(concat("make it with: groupadd ", name));
+  return std::optional<gid_t>();
+}
+
+bool is_loopback(std::string_view address) { return address.starts_with("127.") || address.starts_with("[::1]:") || address.starts_with("localhost:"); }
+
+Result<UniqueFd> listen_on(const std::string& host, const DaemonOptions& options) {
+  if (host.starts_with("unix://") || host.starts_with("/")) {
+    std::string path = host.starts_with("/") ? host : host.substr(std::string_view("unix://").size());
+    auto group = TRY_PLAIN(find_group(options.group, options.group_is_given));
+    return wire::listen_unix(path, socket_mode, options.rootless ? std::nullopt : group);
+  }
+  if (host.starts_with("tcp://")) {
+    std::string address = host.substr(std::string_view("tcp://").size());
+    if (!is_loopback(address))
+      return Error(ErrorKind::denied, concat(host, ": this version has no TLS, so TCP is served on loopback only"))
+          .with_hint("use tcp://127.0.0.1:PORT, or reach the unix socket through ssh");
+    if (address.starts_with("localhost:")) address.replace(0, std::string_view("localhost").size(), "127.0.0.1");
+    return wire::listen_tcp(address);
+  }
+  return Error(ErrorKind::invalid, concat(host, ": want unix:///PATH or tcp://127.0.0.1:PORT"));
+}
+
+Status make_folders(const DaemonOptions& options) {
+  // 0700: files of containers lie below with ids and modes of their own (a setuid file would be root's).
+  TRY(linux::make_dirs(options.root, 0700), concat("folder ", options.root));
+  TRY(linux::make_dirs(options.exec_root, 0711), concat("folder ", options.exec_root));
+  return {};
+}
+
+/// A process with few threads that allocate little: more arenas would only keep freed memory.
+void limit_allocator() {
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_TRIM_THRESHOLD, 64 << 10);
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+}
+
+/// Every container costs some descriptors; the usual soft limit of 1024 is for programs that use select(2).
+void raise_descriptor_limit() {
+  auto limit = linux::get_limit(0, RLIMIT_NOFILE);
+  if (!limit.ok()) return;
+  limit->soft = limit->hard;
+  ignore(linux::set_limit(0, RLIMIT_NOFILE, *limit));  // without it fewer containers fit, and those that do not say so
+}
+
+/// sd_notify(3) without its library; `socket_path` is a path in the file system, as systemd gives it.
+void notify_service_manager(const std::string& socket_path, std::string_view state) {
+  if (socket_path.empty()) return;
+  auto socket = linux::unix_connect(socket_path, linux::UnixType::datagram);
+  auto sent = socket.ok() ? linux::send(socket->get(), state) : Result<std::size_t>(std::move(socket).error());
+  if (!sent.ok()) log_error("notify", "service manager", sent.error());
+}
+
+Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& options) {
+  engine::LocalParts parts;
+  auto opened = TRY(state::open_sqlite_store({.path = options.root + "/state.db"}), "open the state");
+  parts.store = std::move(opened.store);
+  parts.repairs = std::move(opened.repairs);
+  image::ImageOptions images;
+  images.root = options.root;
+  images.worker_path = options.worker_path;
+  images.worker_first_id = first_worker_id;
+  parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
+  parts.network = TRY(network::create_network_manager(*parts.store, options.network), "set up networks");
+  parts.make_runtime = [path = options.runtime_path](runtime::RuntimeObserver& observer) {
+    return runtime::create_oci_runtime({.launcher_path = path}, observer);
+  };
+  engine::LocalOptions local;
+  local.root = options.root;
+  local.exec_root = options.exec_root;
+  local.cgroup_parent = options.cgroup_parent;
+  local.rootless = options.rootless;
+  local.log = options.log_limits;
+  local.default_pids_limit = options.pids_limit;
+  return engine::open_local_engine(std::move(local), std::move(parts));
+}
+
+class PidFile {
+ public:
+  static Result<PidFile> create(const std::string& path) {
+    if (!path.empty()) TRY(linux::write_file_atomic(path, concat(linux::getpid(), "\n"), 0644, linux::Durability::none), concat("pid file ", path));
+    return PidFile(path);
+  }
+  PidFile(PidFile&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  PidFile& operator=(PidFile&&) = delete;
+  PidFile(const PidFile&) = delete;
+  PidFile& operator=(const PidFile&) = delete;
+  ~PidFile() {
+    if (!path_.empty()) ignore(linux::unlink(path_));  // a stale one is harmless: the state's lock decides
+  }
+
+ private:
+  explicit PidFile(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+Status serve(const DaemonOptions& options) {
+  // Blocked before the first thread exists, so that they arrive at the signalfd only.
+  linux::SignalSet endings{SIGTERM, SIGINT, SIGHUP};
+  TRY(linux::signal_mask(SIG_BLOCK, endings), "signals");
+  auto signals = TRY(linux::signalfd(endings), "signals");
+  TRY(linux::ignore_signal(SIGPIPE), "signals");
+  std::string notify_socket = environment("NOTIFY_SOCKET");
+  auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
+
+  TRY_PLAIN(make_folders(options));
+  auto engine = TRY_PLAIN(build_engine(options));
+  auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile));
+
+  api::ApiOptions api_options;
+  api_options.tcp_role = options.tcp_role;
+  api_options.unix_source = options.hosts.front();
+  auto server = wire::create_server(api::create_api(*engine, api_options), wire::ServerOptions{});
+  bool has_inherited = !inherited.empty();
+  for (auto& listener : inherited) TRY(server->add_listener(std::move(listener)), "listen");
+  if (!has_inherited)
+    for (const auto& host : options.hosts) {
+      auto listener = TRY(listen_on(host, options), "listen");
+      TRY(server->add_listener(std::move(listener)), concat("listen on ", host));
+    }
+
+  Status served;
+  std::thread serving([&] { served = server->run(); });
+  malloc_trim(0);  // opening and recovering needed more than serving does
+  log(LogLevel::info, "serve", join(options.hosts, " "), concat("caissond ", CAISSON_VERSION, " is ready"));
+  notify_service_manager(notify_socket, "READY=1");
+  for (;;) {
+    auto ready = linux::wait_readable(signals.get(), -1);
+    auto event = ready.ok() ? linux::signalfd_take(signals.get()) : Result<std::optional<linux::SignalEvent>>(std::move(ready).error());
+    if (!event.ok()) {
+      log_error("serve", "", event.error());
+      break;
+    }
+    if (*event && (*event)->signal != SIGHUP) break;  // nothing is read again on SIGHUP, but it must not end the daemon either
+  }
+  log(LogLevel::info, "serve", "", "ending; containers go on running");
+  notify_service_manager(notify_socket, "STOPPING=1");
+  constexpr int grace_ms = 2000;  // attached clients and followers would hold on for ever
+  server->stop(grace_ms);
+  serving.join();
+  return served;
+}
+
+int report(const Error& error) {
+  std::string text = concat("caissond: ", error.text(), "\n");
+  if (!error.hint().empty()) text += concat("hint: ", error.hint(), "\n");
+  std::fputs(text.c_str(), stderr);
+  return 1;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  auto surroundings = read_surroundings();
+  auto parsed = parse_arguments(arguments, surroundings);
+  if (!parsed.ok()) return report(parsed.error());
+  if (parsed->wish == Wish::show_help) {
+    std::fputs(help_text().c_str(), stdout);
+    return 0;
+  }
+  if (parsed->wish == Wish::show_version) {
+    std::puts("caissond version " CAISSON_VERSION);
+    return 0;
+  }
+  if (parsed->options.rootless)
+    return report(Error(ErrorKind::unsupported, "this version runs as root only: giving every container 65536 user ids and mounting its layers needs it")
+                      .with_hint("start it with sudo; containers have user namespaces of their own all the same"));
+  configure_log(parsed->options.log);
+  limit_allocator();
+  raise_descriptor_limit();
+  linux::umask(022);  // folders of containers get exact modes; a stricter mask would lock their users out of "/"
+  auto served = serve(parsed->options);
+  return served.ok() ? 0 : report(served.error());
+}
+}  // namespace
+
+}  // namespace caisson::app
+
+int main(int argc, char** argv) {
+  return caisson::app::run(std::vector<std::string>(argv + 1, argv + argc));
+}

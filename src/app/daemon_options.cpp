@@ -1,0 +1,271 @@
+// One table names every setting, so that a flag and its key in the file cannot drift apart.
+#include "app/daemon_options.hpp"
+
+#include <algorithm>
+#include <functional>
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include "base/strings.hpp"
+#include "linux/file.hpp"
+
+namespace caisson::app {
+
+namespace {
+constexpr const char* default_config_path = "/etc/caisson/caisson.toml";
+
+struct Setting {
+  std::string_view flag;       ///< "--root"
+  std::string_view key;        ///< "network.bridge" in caisson.toml; "": flag only
+  std::string_view argument;   ///< shown in the help
+  std::string_view help;
+  Status (*apply)(DaemonOptions&, const std::string&);
+};
+
+Status set_level(DaemonOptions& options, const std::string& value) {
+  static constexpr std::pair<std::string_view, LogLevel> levels[] = {
+      {"debug", LogLevel::debug}, {"info", LogLevel::info}, {"warning", LogLevel::warning}, {"warn", LogLevel::warning}, {"error", LogLevel::error}};
+  for (const auto& [name, level] : levels) {
+    if (name != value) continue;
+    options.log.level = level;
+    return {};
+  }
+  return Error(ErrorKind::invalid, concat("\"", value, "\" is no log level")).with_hint("use debug, info, warning or error");
+}
+
+Status set_format(DaemonOptions& options, const std::string& value) {
+  if (value != "text" && value != "json") return Error(ErrorKind::invalid, concat("\"", value, "\" is no log format")).with_hint("use text or json");
+  options.log.as_json = value == "json";
+  return {};
+}
+
+Status set_role(DaemonOptions& options, const std::string& value) {
+  if (value == "none") options.tcp_role = engine::Role::none;
+  else if (value == "viewer") options.tcp_role = engine::Role::viewer;
+  else if (value == "operator") options.tcp_role = engine::Role::operator_;
+  else if (value == "admin") options.tcp_role = engine::Role::admin;
+  else return Error(ErrorKind::invalid, concat("\"", value, "\" is no role")).with_hint("use none, viewer, operator or admin");
+  return {};
+}
+
+Status set_group(DaemonOptions& options, const std::string& value) {
+  options.group = value;
+  options.group_is_given = true;
+  return {};
+}
+
+Status set_network_enabled(DaemonOptions& options, const std::string& value) {
+  if (value != "true" && value != "false") return Error(ErrorKind::invalid, concat("\"", value, "\" is neither true nor false"));
+  options.network.enabled = value == "true";
+  return {};
+}
+
+Status set_mtu(DaemonOptions& options, const std::string& value) {
+  constexpr std::uint32_t smallest_mtu = 68;  // RFC 791
+  constexpr std::uint32_t largest_mtu = 65535;
+  options.network.mtu = TRY_PLAIN(parse_integer<std::uint32_t>(value));
+  if (options.network.mtu != 0 && (options.network.mtu < smallest_mtu || options.network.mtu > largest_mtu))
+    return Error(ErrorKind::invalid, "must be 68 to 65535, or 0 for the host's");
+  return {};
+}
+
+Status set_subnet(DaemonOptions& options, const std::string& value) {
+  // "A.B.C.D/N"; the network module checks the numbers, but a daemon that cannot use what it was told must not start.
+  auto halves = split_once(value, '/');
+  auto parts = split(halves.before, '.');
+  bool good = halves.found && parts.size() == 4;
+  for (auto part : parts) {
+    auto number = parse_integer<std::uint32_t>(part);
+    good = good && number.ok() && *number <= 255;
+  }
+  auto bits = parse_integer<std::uint32_t>(halves.after);
+  good = good && bits.ok() && *bits >= 8 && *bits <= 30;
+  if (!good) return Error(ErrorKind::invalid, concat("\"", value, "\" is no IPv4 subnet")).with_hint("write it as 10.88.0.0/16");
+  options.network.subnet = value;
+  return {};
+}
+
+Status set_pids_limit(DaemonOptions& options, const std::string& value) {
+  auto limit = TRY_PLAIN(parse_integer<std::int64_t>(value));
+  if (limit > 0) options.pids_limit = limit;
+  else options.pids_limit.reset();
+  return {};
+}
+
+Status set_log_option(DaemonOptions& options, const char* key, const std::string& value) {
+  auto limits = TRY_PLAIN(engine::parse_log_options({{key, value}}));
+  if (std::string_view(key) == "max-size") options.log_limits.max_size_bytes = limits.max_size_bytes;
+  else options.log_limits.max_files = limits.max_files;
+  return {};
+}
+
+#define CAISSON_TEXT(FIELD)                                  \
+  [](DaemonOptions& options, const std::string& value) -> Status { \
+    options.FIELD = value;                                   \
+    return {};                                               \
+  }
+
+const Setting settings[] = {
+    {"--root", "root", "DIR", "state: images, containers, volumes (default /var/lib/caisson)", CAISSON_TEXT(root)},
+    {"--exec-root", "exec-root", "DIR", "what lasts until the next boot: sockets, exit codes (default /run/caisson)", CAISSON_TEXT(exec_root)},
+    {"--host", "hosts", "URL", "where to listen; repeatable; unix:///PATH or tcp://127.0.0.1:PORT (default unix:///run/caisson.sock)",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.hosts.push_back(value);
+       return {};
+     }},
+    {"--group", "group", "NAME", "group that may use the unix socket, which makes it as powerful as root (default caisson, where it exists)", set_group},
+    {"--tcp-role", "tcp-role", "ROLE", "what callers over TCP may do: none, viewer, operator, admin (default viewer)", set_role},
+    {"--pidfile", "pidfile", "FILE", "write the daemon's pid there", CAISSON_TEXT(pidfile)},
+    {"--runtime", "runtime", "FILE", "caisson-runtime (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(runtime_path)},
+    {"--worker", "worker", "FILE", "caisson-worker (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(worker_path)},
+    {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
+    {"--bridge", "network.bridge", "NAME", "bridge interface of the default network (default caisson0)", CAISSON_TEXT(network.bridge_interface)},
+    {"--subnet", "network.subnet", "CIDR", "its addresses (default: a free one)", set_subnet},
+    {"--bip", "", "CIDR", "the same, for those who know it from dockerd", set_subnet},
+    {"--nft-table", "network.nft-table", "NAME", "nftables table of published ports (default caisson)", CAISSON_TEXT(network.nft_table)},
+    {"--mtu", "network.mtu", "BYTES", "of the bridge; 0: as the host's default route", set_mtu},
+    {"--network", "network.enabled", "BOOL", "false: no bridge, containers have no network of their own beyond lo", set_network_enabled},
+    {"--log-max-size", "logs.max-size", "SIZE", "a container's log file is rotated at that size (default 10m)",
+     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, "max-size", value); }},
+    {"--log-max-file", "logs.max-file", "N", "log files kept per container (default 3)",
+     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, "max-file", value); }},
+    {"--default-pids-limit", "containers.pids-limit", "N", "processes per container that asks for no limit; 0: unlimited (default 4096)", set_pids_limit},
+    {"--log-level", "log-level", "LEVEL", "debug, info, warning, error (default info)", set_level},
+    {"--log-format", "log-format", "FORMAT", "text or json (default text)", set_format},
+};
+#undef CAISSON_TEXT
+
+Status apply_value(const Setting& setting, DaemonOptions& options, std::string_view where, const toml::node& node) {
+  auto set = [&](const std::string& value) -> Status {
+    auto status = setting.apply(options, value);
+    if (!status.ok()) return std::move(status).error().in(concat(where, ": ", setting.key));
+    return {};
+  };
+  if (const auto* text = node.as_string()) return set(text->get());
+  if (const auto* number = node.as_integer()) return set(concat(number->get()));
+  if (const auto* flag = node.as_boolean()) return set(flag->get() ? "true" : "false");
+  if (const auto* list = node.as_array(); list != nullptr && setting.key == "hosts") {
+    for (const auto& item : *list) {
+      const auto* text = item.as_string();
+      if (text == nullptr) return Error(ErrorKind::invalid, concat(where, ": hosts: want a list of texts"));
+      TRY_PLAIN(set(text->get()));
+    }
+    return {};
+  }
+  return Error(ErrorKind::invalid, concat(where, ": ", setting.key, ": want one text, number or true/false"));
+}
+
+Status apply_table(const toml::table& table, const std::string& prefix, const std::string& where, const std::vector<std::string_view>& given, DaemonOptions& options) {
+  for (const auto& [name, node] : table) {
+    std::string key = prefix + std::string(name.str());
+    if (const auto* inner = node.as_table()) {
+      TRY_PLAIN(apply_table(*inner, key + ".", where, given, options));
+      continue;
+    }
+    const auto* setting = std::find_if(std::begin(settings), std::end(settings), [&](const Setting& known) { return !known.key.empty() && known.key == key; });
+    if (setting == std::end(settings))
+      return Error(ErrorKind::invalid, concat(where, ": ", key, ": unknown key")).with_hint("`caissond --help` lists all keys");
+    if (std::find(given.begin(), given.end(), setting->flag) != given.end()) continue;  // the flag wins
+    TRY_PLAIN(apply_value(*setting, options, where, node));
+  }
+  return {};
+}
+
+Status read_config(const std::string& path, bool is_given, const std::vector<std::string_view>& given, DaemonOptions& options) {
+  auto text = linux::read_file(path);
+  if (!text.ok() && text.error().kind() == ErrorKind::not_found && !is_given) return {};
+  if (!text.ok()) return std::move(text).error().in(concat("configuration ", path));
+  auto parsed = toml::parse(std::string_view(*text));
+  if (!parsed)
+    return Error(ErrorKind::invalid, concat(path, ": line ", parsed.error().source().begin.line, ", column ", parsed.error().source().begin.column,
+                                            ": ", parsed.error().description()));
+  return apply_table(parsed.table(), "", path, given, options);
+}
+
+std::string beside_or_installed(const Surroundings& surroundings, const std::string& name) {
+  std::string beside = surroundings.own_folder + "/" + name;
+  return linux::exists(beside).value_or(false) ? beside : "/usr/lib/caisson/" + name;
+}
+
+Status fill_defaults(DaemonOptions& options, const Surroundings& surroundings) {
+  options.rootless = !surroundings.is_root;
+  std::string runtime_dir = surroundings.runtime_dir;
+  if (options.rootless && runtime_dir.empty() && (options.exec_root.empty() || options.hosts.empty()))
+    return Error(ErrorKind::invalid, "XDG_RUNTIME_DIR is not set").with_hint("log in through a session that sets it, or give --exec-root and --host");
+  std::string data_home = !surroundings.data_home.empty() ? surroundings.data_home : surroundings.home + "/.local/share";
+  if (options.root.empty()) options.root = options.rootless ? data_home + "/caisson" : "/var/lib/caisson";
+  if (options.exec_root.empty()) options.exec_root = options.rootless ? runtime_dir + "/caisson" : "/run/caisson";
+  if (options.hosts.empty()) options.hosts.push_back(concat("unix://", options.rootless ? runtime_dir + "/caisson.sock" : "/run/caisson.sock"));
+  if (options.runtime_path.empty()) options.runtime_path = beside_or_installed(surroundings, "caisson-runtime");
+  if (options.worker_path.empty()) options.worker_path = beside_or_installed(surroundings, "caisson-worker");
+  for (const auto& [name, path] : {std::pair{"--root", &options.root}, std::pair{"--exec-root", &options.exec_root}})
+    if (!path->starts_with('/')) return Error(ErrorKind::invalid, concat(name, " ", *path, ": must be an absolute path"));
+  return {};
+}
+
+const Setting* find_flag(std::string_view flag) {
+  if (flag == "-H") flag = "--host";
+  if (flag == "-l") flag = "--log-level";
+  if (flag == "-G") flag = "--group";
+  if (flag == "-p") flag = "--pidfile";
+  const auto* found = std::find_if(std::begin(settings), std::end(settings), [&](const Setting& setting) { return setting.flag == flag; });
+  return found == std::end(settings) ? nullptr : found;
+}
+}  // namespace
+
+Result<ParsedArguments> parse_arguments(const std::vector<std::string>& arguments, const Surroundings& surroundings) {
+  ParsedArguments parsed;
+  std::string config_path = default_config_path;
+  bool config_is_given = false;
+  std::vector<std::string_view> given;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    auto halves = split_once(arguments[i], '=');
+    std::string_view flag = halves.before;
+    if (flag == "--help" || flag == "-h") {
+      parsed.wish = Wish::show_help;
+      return parsed;
+    }
+    if (flag == "--version" || flag == "-v") {
+      parsed.wish = Wish::show_version;
+      return parsed;
+    }
+    const auto* setting = find_flag(flag);
+    bool is_config = flag == "--config";
+    if (setting == nullptr && !is_config)
+      return Error(ErrorKind::invalid, concat("unknown flag: ", flag)).with_hint("`caissond --help` lists all flags");
+    std::string value(halves.after);
+    if (!halves.found) {
+      if (++i == arguments.size()) return Error(ErrorKind::invalid, concat("flag needs an argument: ", flag));
+      value = arguments[i];
+    }
+    if (is_config) {
+      config_path = value;
+      config_is_given = true;
+      continue;
+    }
+    given.push_back(setting->flag);
+    auto status = setting->apply(parsed.options, value);
+    if (!status.ok()) return std::move(status).error().in(flag);
+  }
+  TRY_PLAIN(read_config(config_path, config_is_given, given, parsed.options));
+  TRY_PLAIN(fill_defaults(parsed.options, surroundings));
+  return parsed;
+}
+
+std::string help_text() {
+  std::string text = "Usage: caissond [FLAGS]\n\nThe Caisson container engine. Settings that should last stand in /etc/caisson/caisson.toml.\n\nFlags:\n";
+  constexpr std::size_t column = 34;
+  auto line = [&](std::string flag, std::string_view help, std::string_view key) {
+    flag.resize(std::max(column, flag.size() + 2), ' ');
+    text += concat("  ", flag, help, key.empty() ? "" : concat(" [", key, "]"), "\n");
+  };
+  line("--config FILE", "the configuration file (default /etc/caisson/caisson.toml, which may be missing)", "");
+  for (const auto& setting : settings)
+    line(concat(setting.flag == "--host" ? "-H, " : "", setting.flag, " ", setting.argument), setting.help, setting.key);
+  line("--version", "show the version and end", "");
+  line("--help", "show this and end", "");
+  return text + "\nIn [brackets]: the key in caisson.toml; \"network.bridge\" is `bridge` in the table [network]. Flags win.\n";
+}
+
+}  // namespace caisson::app

@@ -1,0 +1,55 @@
+// Where the daemon keeps things and whom it serves: flags, then caisson.toml, then defaults.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "engine/local.hpp"
+#include "network/network.hpp"
+
+namespace caisson::app {
+
+struct DaemonOptions {
+  std::string root;
+  std::string exec_root;
+  std::vector<std::string> hosts;       ///< "unix:///run/caisson.sock", "tcp://127.0.0.1:2375"
+  std::string group = "caisson";        ///< of the socket; root's when there is no such group
+  bool group_is_given = false;
+  std::string pidfile;
+  std::string runtime_path;             ///< caisson-runtime
+  std::string worker_path;              ///< caisson-worker
+  std::string cgroup_parent = "/caisson";
+  engine::Role tcp_role = engine::Role::viewer;
+  network::Options network;
+  engine::LogLimits log_limits;
+  std::optional<std::int64_t> pids_limit = 4096;
+  LogOptions log;
+  bool rootless = false;
+};
+
+enum class Wish { serve, show_help, show_version };
+struct ParsedArguments {
+  Wish wish = Wish::serve;
+  DaemonOptions options;
+};
+
+/// What the environment says: for tests, nothing is read from it behind the parser's back.
+struct Surroundings {
+  bool is_root = true;
+  std::string home;
+  std::string runtime_dir;   ///< $XDG_RUNTIME_DIR
+  std::string data_home;     ///< $XDG_DATA_HOME
+  std::string own_folder;    ///< of the running binary
+};
+
+/// `arguments` without the program's name. Errors: invalid, naming the flag or the file's key; not_found (a --config that is missing).
+Result<ParsedArguments> parse_arguments(const std::vector<std::string>& arguments, const Surroundings& surroundings);
+
+/// Text of --help: every flag and its key in caisson.toml.
+std::string help_text();
+
+}  // namespace caisson::app
