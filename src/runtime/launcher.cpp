@@ -29,7 +29,7 @@ struct NetworkJob {
 };
 int make_network(void* argument) {
   auto& job = *static_cast<NetworkJob*>(argument);
-  int done = raw::setns(job.userns, CLONE_NEWUSER);
+  int done = job.userns < 0 ? 0 : raw::setns(job.userns, CLONE_NEWUSER);
   if (done == 0) done = raw::unshare(CLONE_NEWNET);
   job.result = done < 0 ? done : raw::openat(AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY, 0);
   return 0;

@@ -87,7 +87,10 @@ class OciRuntime final : public Runtime {
     memory_total_ = TRY_PLAIN(linux::total_memory_bytes());
     auto bytes = TRY(linux::read_file(options_.launcher_path, std::size_t{256} << 20U), "launcher");
     // CVE-2019-5736: a container must never reach a writable file that the host runs.
-    binary_ = TRY(linux::sealed_memfd("caisson-runtime", bytes), "launcher");
+    auto memfd = TRY(linux::sealed_memfd("caisson-runtime", bytes), "launcher");
+    // Above every number that the launcher's own descriptors take: it is executed by its number.
+    constexpr int beyond_mapped = 64;
+    binary_ = TRY(linux::dup_at_least(memfd.get(), beyond_mapped), "launcher");
     epoll_ = TRY_PLAIN(linux::epoll_create());
     wake_ = TRY_PLAIN(linux::eventfd());
     TRY_PLAIN(linux::epoll_add(epoll_.get(), wake_.get(), EPOLLIN, tag_wake));
