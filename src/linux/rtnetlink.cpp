@@ -231,12 +231,23 @@ Result<LinkInfo> find_link(NetlinkSocket& socket, std::string_view name) {
   batch.begin(RTM_GETLINK, 0, concat("looking up interface ", name), NetlinkBatch::Ack::none);
   batch.header(link_header(0));
   batch.attribute(IFLA_IFNAME, name);
+  batch.attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   auto messages = socket.request(batch);
   if (!messages) {
     if (messages.error().error_number() == ENODEV) return std::move(messages).error().with_kind(ErrorKind::not_found);
     return std::move(messages).error();
   }
   return link_of(messages->front());
+}
+
+Status settle_carrier(NetlinkSocket& socket, std::uint32_t index) {
+  NetlinkBatch batch;
+  batch.begin(RTM_GETLINK, 0, concat("looking at interface ", index), NetlinkBatch::Ack::none);
+  batch.header(link_header(index));
+  batch.attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  auto messages = socket.request(batch);
+  if (!messages) return std::move(messages).error();
+  return {};
 }
 
 Result<std::vector<LinkInfo>> list_links(NetlinkSocket& socket) {

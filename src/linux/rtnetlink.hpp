@@ -98,6 +98,10 @@ struct RouteInfo {
 };
 /// Errors: not_found.
 Result<LinkInfo> find_link(NetlinkSocket& socket, std::string_view name);
+/// Makes a carrier that has just come up take effect now. The kernel otherwise activates a bridge port or a queue from a work queue
+/// some time later and drops packets until then; a lost SYN costs its sender a second. Asking for a link makes it catch
+/// up first (rtnl_getlink() since 6.8); on older kernels this has no effect and the work queue runs as always.
+Status settle_carrier(NetlinkSocket& socket, std::uint32_t index);
 Result<std::vector<LinkInfo>> list_links(NetlinkSocket& socket);
 Result<std::vector<AddressInfo>> list_ipv4_addresses(NetlinkSocket& socket);
 /// Unicast routes of all tables but `local`.

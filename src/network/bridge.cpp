@@ -98,8 +98,11 @@ Status make_veth(linux::NetlinkSocket& host, const Attachment& attachment) {
   return made;
 }
 
-Status enable_hairpin(linux::NetlinkSocket& host, const std::string& interface) {
-  auto link = TRY_PLAIN(linux::find_link(host, interface));
+/// The host's side once the container's end is up: packets flow when this returns.
+Status finish_outside(linux::NetlinkSocket& host, const Attachment& attachment) {
+  auto link = TRY_PLAIN(linux::find_link(host, attachment.host_interface));  // its port takes effect, as by settle_carrier
+  TRY_PLAIN(linux::settle_carrier(host, attachment.bridge_index));  // the first port gives the bridge its carrier
+  if (!attachment.hairpin) return {};
   linux::NetlinkBatch batch;
   linux::set_hairpin(batch, link.index);
   return host.execute(batch);
@@ -159,7 +162,7 @@ Status attach_container(const Attachment& attachment) {
   linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
   TRY_PLAIN(make_veth(host, attachment));
   Status status = configure_inside(attachment);
-  if (status && attachment.hairpin) status = enable_hairpin(host, attachment.host_interface);
+  if (status) status = finish_outside(host, attachment);
   if (!status) ignore(remove_interface_by(host, attachment.host_interface));  // the first error is the one to report
   return status;
 }

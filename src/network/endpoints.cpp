@@ -5,6 +5,7 @@
 
 #include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "linux/nfnetlink_conntrack.hpp"
 #include "network/manager.hpp"
 
 namespace caisson::network {
@@ -95,12 +96,31 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   return prepared;
 }
 
+namespace {
+
+/// Clients that keep sending UDP to a port keep the translation (or the lack of one) of their first packet.
+Status forget_flows(const std::vector<PublishedPort>& ports) {
+  for (const auto& port : ports) {
+    if (port.binding.protocol != Protocol::udp) continue;
+    linux::Ipv4 address = TRY_PLAIN(host_address(port.binding));
+    std::optional<linux::Ipv4> only_on;
+    if (address.value != 0) only_on = address;
+    TRY_PLAIN(linux::forget_udp_flows(port.binding.host_port, only_on));
+  }
+  return {};
+}
+
+}  // namespace
+
 Status HostNetworkManager::publish(const std::vector<PublishedPort>& ports) {
   Status added = linux::add_nft_elements(options_.nft_table, port_elements(ports));
-  if (added || added.error().kind() != ErrorKind::not_found) return added;
-  // Somebody has flushed the host's ruleset. All endpoints are in memory, this one too: write the whole table again.
-  std::lock_guard lock(mutex_);
-  return rebuild_table();
+  if (!added && added.error().kind() == ErrorKind::not_found) {
+    // Somebody has flushed the host's ruleset. All endpoints are in memory, this one too: write the whole table again.
+    std::lock_guard lock(mutex_);
+    added = rebuild_table();
+  }
+  if (!added) return added;
+  return forget_flows(ports);
 }
 
 Status HostNetworkManager::apply(const Prepared& prepared) {
@@ -140,7 +160,10 @@ Status HostNetworkManager::forget(const std::string& container_id) {
   auto address = linux::parse_ipv4(endpoint.ipv4);
   if (address)
     for (const auto& binding : endpoint.ports) ports.push_back({binding, *address});
-  if (!ports.empty()) TRY(linux::delete_nft_elements(options_.nft_table, port_elements(ports)), "withdrawing published ports");
+  if (!ports.empty()) {
+    TRY(linux::delete_nft_elements(options_.nft_table, port_elements(ports)), "withdrawing published ports");
+    TRY(forget_flows(ports), "withdrawing published ports");
+  }
   state::Transaction transaction;
   transaction.erase(endpoint_key(container_id)).erase(address_key(endpoint.network_id, endpoint.ipv4));
   TRY(store_.commit(transaction), "removing the endpoint's record");
