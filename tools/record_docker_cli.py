@@ -11,6 +11,7 @@ of the case, so that the test can lay them out again. Needs no daemon, no root a
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import socketserver
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
 
@@ -196,6 +198,81 @@ events: events --since 1 --until 2 -f type=container
 """
 
 
+# What the daemon answers while tables are recorded. NOW_3H stands for "three hours ago" in unix seconds, so that ages stay the same.
+NOW_3H = -3
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC"
+LISTS = {
+    "containers/json": [
+        {"Id": "a" * 64, "Names": ["/web"], "Image": "nginx:latest", "ImageID": "sha256:" + "1" * 64, "Command": "nginx -g 'daemon off;' --with-many-words",
+         "Created": NOW_3H, "State": "running", "Status": "Up 3 hours (healthy)", "SizeRw": 1095, "SizeRootFs": 190000000,
+         "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}, {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+                   {"PrivatePort": 443, "Type": "tcp"}],
+         "Labels": {"b": "2", "a": "1", "com.docker.x": "y"}, "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}}},
+         "Mounts": [{"Type": "volume", "Name": "a-volume-with-a-long-name", "Source": "/x", "Destination": "/v", "Driver": "local"},
+                    {"Type": "bind", "Source": "/h", "Destination": "/c"}]},
+        {"Id": "b" * 64, "Names": ["/db", "/web/db"], "Image": "sha256:" + "2" * 64, "ImageID": "sha256:" + "2" * 64, "Command": "sh", "Created": NOW_3H,
+         "State": "exited", "Status": "Exited (0) 2 hours ago", "Labels": {},
+         "Ports": [{"IP": "127.0.0.1", "PrivatePort": p, "PublicPort": p + 7920, "Type": "tcp"} for p in (80, 81, 82)] + [{"PrivatePort": p, "Type": "udp"} for p in (53, 54)],
+         "NetworkSettings": {"Networks": {}}, "Mounts": []}],
+    "images/json": [
+        {"Id": "sha256:" + "1" * 64, "RepoTags": ["nginx:latest", "localhost:5000/a/nginx:1.27"], "RepoDigests": ["nginx@sha256:" + "d" * 64], "Created": NOW_3H,
+         "Size": 187654321, "SharedSize": -1, "Containers": -1, "Labels": None, "ParentId": ""},
+        {"Id": "sha256:" + "2" * 64, "RepoTags": [], "RepoDigests": [], "Created": NOW_3H, "Size": 999, "SharedSize": -1, "Containers": -1, "Labels": None, "ParentId": ""}],
+    "volumes": {"Volumes": [{"Name": "v2", "Driver": "local", "Scope": "local", "Mountpoint": "/m/v2", "Labels": {"k": "v"}, "Options": None},
+                            {"Name": "v1", "Driver": "local", "Scope": "local", "Mountpoint": "/m/v1", "Labels": None, "Options": None}], "Warnings": None},
+    "networks": [{"Name": "bridge", "Id": "c" * 64, "Created": "2026-01-02T03:04:05.678Z", "Scope": "local", "Driver": "bridge", "EnableIPv4": True, "EnableIPv6": False,
+                  "Internal": False, "Labels": {"x": "y"}},
+                 {"Name": "a-host", "Id": "d" * 64, "Created": "2026-01-02T03:04:05Z", "Scope": "local", "Driver": "host", "EnableIPv4": True, "EnableIPv6": True, "Internal": True, "Labels": {}}],
+    "images/web/history": [{"Id": "sha256:" + "1" * 64, "Created": NOW_3H, "CreatedBy": "/bin/sh -c #(nop)  CMD [\"nginx\" \"-g\" \"daemon off;\"]", "Size": 0, "Comment": "", "Tags": ["x"]},
+                           {"Id": "<missing>", "Created": NOW_3H, "CreatedBy": "ADD file", "Size": 74812345, "Comment": "imported", "Tags": None}],
+    "containers/web/json": CONTAINER,
+    "containers/web/top": {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "1", "nginx: master process"], ["www-data", "22222222222", "nginx: worker"]]},
+}
+
+TABLES = """
+ps: ps
+ps_all_size: ps -as
+ps_quiet: ps -q
+ps_no_trunc: ps --no-trunc
+ps_json: ps --format json
+ps_fields: ps --format '{{.ID}} {{.Names}} {{.Ports}} {{.Mounts}} {{.LocalVolumes}} {{.Networks}} {{.State}}'
+ps_label: ps --format '{{.Label "a"}}|{{.Label "nope"}}|{{.Labels}}'
+ps_table: ps --format 'table {{.Names}}\\t{{.Status}}'
+ps_table_functions: ps --format 'table {{upper .Names}}\\t{{json .Image}}\\t{{.Label "com.docker.x"}}'
+ps_created: ps --format '{{.RunningFor}}|{{.Image}}|{{.Command}}|{{.Size}}'
+ps_template: ps --format '{{if eq .State "running"}}{{lower .Names}}{{else}}-{{end}} {{len .ID}} {{printf "%5s|%-5s|%q" .State .State .Names}} {{truncate .ID 3}}{{pad .State 1 2}}.'
+ps_pipeline: ps --format '{{.Names | upper | printf "%s!"}} {{with .Label "a"}}[{{.}}]{{else}}none{{end}} {{range $i, $p := split .Ports ","}}{{$i}}={{$p}};{{end}}'
+images: images
+images_digests: images --digests
+images_quiet: images -q --no-trunc
+images_json: images --format json
+volume_ls: volume ls
+volume_quiet: volume ls -q
+volume_json: volume ls --format json
+volume_fields: volume ls --format '{{.Name}} {{.Mountpoint}} {{.Labels}} {{.Size}} {{.Links}}'
+network_ls: network ls
+network_json: network ls --no-trunc --format '{{.ID}} {{.Name}} {{.IPv6}} {{.Internal}} {{.Labels}}'
+history: history web
+history_no_trunc: history --no-trunc --human=false --format '{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}' web
+port: port web
+port_one: port web 80
+top: top web
+inspect: inspect --type container web
+inspect_json: inspect --type container --format json web
+inspect_field: inspect --type container --format '{{.State.Status}} {{.Config.Tty}} {{json .Config.Image}}' web
+inspect_index: inspect --type container --format '{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}' web
+inspect_range: inspect --type container --format '{{range $p, $b := .NetworkSettings.Ports}}{{$p}} -> {{(index $b 0).HostIp}}{{end}}' web
+"""
+
+
+def aged(value):
+    if isinstance(value, dict):
+        return {k: aged(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [aged(v) for v in value]
+    return int(time.time()) - 3 * 3600 - 600 if value == NOW_3H and not isinstance(value, bool) else value
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -210,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and body:
             self.wfile.write(body)
 
     def body(self):
@@ -238,6 +315,8 @@ class Handler(BaseHTTPRequestHandler):
                     record["raw"] = data.decode(errors="replace")
             self.server.records.append(record)
         last = path.rsplit("/", 1)[-1]
+        if self.server.lists is not None and path in self.server.lists:
+            return self.answer(200, aged(self.server.lists[path]))
         if path == "_ping":
             return self.answer(200, b"OK", "text/plain")
         if self.command == "DELETE":
@@ -274,6 +353,7 @@ class Handler(BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     records = []
+    lists = None
 
     def get_request(self):
         request, _ = super().get_request()
@@ -316,11 +396,17 @@ def main():
             if process.returncode != 0:
                 print(f"{name}: note: exit code {process.returncode}: {process.stderr.decode().strip()}", file=sys.stderr)
             cases.append({"name": name, "arguments": arguments, "requests": records})
+        server.lists = LISTS
+        tables = []
+        for line in TABLES.strip().splitlines():
+            name, text = line.split(": ", 1)
+            process, _ = run_case(options.docker, work, server, shlex.split(text), {})
+            tables.append({"name": name, "arguments": shlex.split(text), "exit_code": process.returncode, "output": re.sub(TIME, "TIME", process.stdout.decode()), "error": process.stderr.decode()})
         server.shutdown()
     version = subprocess.run([options.docker, "--version"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
-    document = {"recorded_from": version, "files": NETWORK_SPEC["files"], "environment": NETWORK_SPEC["env"], "cases": cases}
+    document = {"recorded_from": version, "files": NETWORK_SPEC["files"], "environment": NETWORK_SPEC["env"], "cases": cases, "lists": LISTS, "tables": tables}
     with open(options.output, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, sort_keys=True)
+        json.dump(document, file, indent=1)
         file.write("\n")
     print(f"{len(cases)} cases written to {os.path.normpath(options.output)}")
     return 0

@@ -57,11 +57,12 @@ struct Command {
   Words words = Words::none;
   /// Does the work. The value is the exit code. Errors: printed by the caller, which also chooses 1 or 125 (`error_code`).
   Result<int> (*run)(Session& session, const Invocation& invocation) = nullptr;
-  int error_code = 1;        ///< exit code for an error of ours or of the daemon; run, create: 125
+  int error_code = 1;        ///< exit code for an error of ours or of the daemon; run: 125
   std::string_view details;  ///< a paragraph for help, or ""
   bool is_group = false;     ///< "volume": only holds further commands
   bool is_common = false;    ///< listed first in the overview
   bool hidden = false;
+  bool raw_words = false;    ///< takes every word as it is, flags and help too
 };
 
 /// All commands, in the order help shows them.

@@ -110,15 +110,18 @@ Result<int> complete(Session& session, const Invocation& invocation) {
   // What stands before the last word is an ordinary command line, perhaps an unfinished one: its errors do not matter.
   std::optional<UsageError> error;
   Parsed parsed = parse_command_line(words, error);
+  // -H among the words that are completed counts, as it will when they are run.
+  Session named(parsed.global);
+  Session& source = parsed.global.has("host") || parsed.global.has("exec-root") ? named : session;
   Answer answer;
   std::span<const Flag> flags = parsed.command != nullptr ? parsed.command->flags : global_flags();
   const Flag* value_of = words.empty() ? nullptr : flag_before(flags, words.back());
   auto halves = split_once(current, '=');
   if (value_of != nullptr) {
-    offer_words(answer, session, value_of->words, current);
+    offer_words(answer, source, value_of->words, current);
   } else if (current.starts_with("--") && halves.found) {
     const Flag* flag = find_flag(flags, halves.before.substr(2));
-    if (flag != nullptr) offer_words(answer, session, flag->words, halves.after);
+    if (flag != nullptr) offer_words(answer, source, flag->words, halves.after);
   } else if (current.starts_with("-")) {
     offer_flags(answer, flags, current);
   } else if (parsed.command == nullptr || parsed.command->is_group) {
@@ -128,7 +131,7 @@ Result<int> complete(Session& session, const Invocation& invocation) {
     auto most = parsed.command->arity.most;
     bool takes_more = most < 0 || static_cast<int>(parsed.invocation.words().size()) < most;
     // run IMAGE and exec CONTAINER: what follows is the container's own command line.
-    if (is_first || (takes_more && parsed.command->interspersed)) offer_words(answer, session, parsed.command->words, current);
+    if (is_first || (takes_more && parsed.command->interspersed)) offer_words(answer, source, parsed.command->words, current);
     else answer.mask = parsed.command->interspersed ? no_files : files_welcome;
   }
   for (const auto& line : answer.lines) session.out().line(line);

@@ -1,5 +1,6 @@
 // Images: lists, names, archives and base images.
 #include <array>
+#include <cstdio>
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
@@ -60,8 +61,20 @@ Result<ImageFacts> read_image(const JsonView& view) {
   return facts;
 }
 
+// docker shows this one field with four digits instead of three: "187.7MB".
+std::string four_digits(std::uint64_t bytes) {
+  static constexpr std::array units = {"B", "kB", "MB", "GB", "TB", "PB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1000 && unit + 1 < units.size(); ++unit) value /= 1000;
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.4g%s", value, units[unit]);
+  return buffer.data();
+}
+
 void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation& invocation, TimestampNs now) {
   bool no_trunc = invocation.flag("no-trunc");
+  bool shows_digests = invocation.flag("digests") || format_mentions(invocation.text("format"), "Digest");
   std::vector<std::string> tags = facts.tags;
   std::erase(tags, "<none>:<none>");
   if (tags.empty()) tags.emplace_back("<none>:<none>");
@@ -76,14 +89,14 @@ void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation&
     row.fields["Containers"] = "N/A";
     row.fields["CreatedAt"] = list_time(facts.created * second_ns);
     row.fields["CreatedSince"] = facts.created > 0 ? concat(human_duration(now - facts.created * second_ns), " ago") : "N/A";
-    row.fields["Digest"] = digest;
+    row.fields["Digest"] = shows_digests ? digest : "<none>";
     row.fields["ID"] = no_trunc ? facts.id : short_id(facts.id);
     row.fields["Repository"] = name.repository;
     row.fields["SharedSize"] = "N/A";
     row.fields["Size"] = human_size(facts.size);
     row.fields["Tag"] = name.tag;
     row.fields["UniqueSize"] = "N/A";
-    row.fields["VirtualSize"] = human_size(facts.size);
+    row.fields["VirtualSize"] = four_digits(facts.size);
     rows.push_back(std::move(row));
   }
 }

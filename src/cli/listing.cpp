@@ -1,13 +1,14 @@
 // Tables and formats.
 #include "cli/listing.hpp"
 
+#include <map>
+
 #include "base/strings.hpp"
 
 namespace caisson::cli {
 
 namespace {
 
-constexpr std::size_t least_width = 10;
 constexpr std::size_t padding = 3;
 
 json::object titles(std::span<const Column> columns) {
@@ -33,6 +34,15 @@ std::string escape_html_json(std::string_view text) {
   std::string out = replace_all(text, "<", "\\u003c");
   out = replace_all(out, ">", "\\u003e");
   return replace_all(out, "&", "\\u0026");
+}
+
+// docker's list rows are Go maps, which are encoded in key order.
+json::value by_key(const json::object& fields) {
+  std::map<std::string_view, const json::value*> sorted;
+  for (const auto& field : fields) sorted[field.key()] = &field.value();
+  json::object out;
+  for (const auto& [key, value] : sorted) out[key] = *value;
+  return out;
 }
 
 void indent(std::string& out, const json::value& value, std::size_t depth) {
@@ -95,7 +105,7 @@ std::string short_id(std::string_view id) {
   return std::string((halves.found ? halves.after : id).substr(0, 12));
 }
 
-std::string align(const std::vector<std::vector<std::string>>& rows) {
+std::string align(const std::vector<std::vector<std::string>>& rows, std::size_t least_width) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows)
     for (std::size_t i = 0; i + 1 < row.size(); ++i) {  // the last cell of a row is not a column
@@ -121,7 +131,7 @@ Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& r
     format = "table";
   }
   if (format == "json") {
-    for (const auto& row : rows) out.line(escape_html_json(to_json_text(json::value(row.fields))));
+    for (const auto& row : rows) out.line(escape_html_json(to_json_text(by_key(row.fields))));
     return {};
   }
   bool is_table = format == "table" || format.starts_with("table ") || format.starts_with("table\t");

@@ -15,7 +15,7 @@ namespace caisson::cli {
 
 /// Rows of cells as an aligned table: columns at least 10 wide, 3 blanks between, none behind the last (docker's tabwriter).
 /// Widths count characters, not bytes. Rows may have different lengths.
-std::string align(const std::vector<std::vector<std::string>>& rows);
+std::string align(const std::vector<std::vector<std::string>>& rows, std::size_t least_width = 10);
 
 /// A field of a list's rows: what templates call it, and its column's title ("" when the default table has none for it).
 struct Column {

@@ -307,6 +307,10 @@ Parsed parse_command_line(std::span<const std::string> words, std::optional<Usag
     return parsed;
   }
   parsed.invocation = Invocation(parsed.command->flags);
+  if (parsed.command->raw_words) {
+    for (const auto& word : behind) parsed.invocation.add_word(word);
+    return parsed;
+  }
   error = parse_flags(parsed.command->flags, parsed.command->interspersed, behind, parsed.invocation, parsed.wants_help);
   if (error) error->command = parsed.command;
   else if (!parsed.wants_help) error = check_count(*parsed.command, parsed.invocation.words().size());

@@ -30,20 +30,19 @@ struct Port {
   std::string protocol;
 };
 
-// Neighbours of one address and protocol, whose host ports run in step.
+// Ports that stand together as "53-54/udp" or "0.0.0.0:80-82->80-82/tcp".
 struct PortRun {
-  Port first;
-  std::uint16_t count = 1;
-  [[nodiscard]] bool takes(const Port& port) const {
-    return port.address == first.address && port.protocol == first.protocol && port.inside == first.inside + count &&
-           (first.outside == 0 ? port.outside == 0 : port.outside == first.outside + count);
-  }
+  std::string address;
+  std::string protocol;
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
   [[nodiscard]] std::string text() const {
-    auto range = [&](std::uint16_t from) { return count == 1 ? concat(from) : concat(from, "-", from + count - 1); };
-    std::string inside = concat(range(first.inside), "/", first.protocol);
-    if (first.outside == 0) return inside;
-    std::string address = first.address.find(':') != std::string::npos ? concat("[", first.address, "]") : first.address;
-    return address.empty() ? concat(range(first.outside), "->", inside) : concat(address, ":", range(first.outside), "->", inside);
+    std::string range = first == last ? concat(first) : concat(first, "-", last);
+    std::string inside = concat(range, "/", protocol);
+    return address.empty() ? inside : concat(host_port(address, range), "->", inside);
+  }
+  static std::string host_port(std::string_view address, std::string_view port) {
+    return address.find(':') != std::string_view::npos ? concat("[", address, "]:", port) : concat(address, ":", port);
   }
 };
 
@@ -124,17 +123,29 @@ Result<std::string> displayed_ports(const JsonView& list) {
     ports.push_back(std::move(port));
     return {};
   }));
-  auto key = [](const Port& port) { return std::tie(port.address, port.protocol, port.inside, port.outside); };
+  auto key = [](const Port& port) { return std::tie(port.inside, port.address, port.outside, port.protocol); };
   std::sort(ports.begin(), ports.end(), [&](const Port& a, const Port& b) { return key(a) < key(b); });
-  std::vector<PortRun> runs;
-  for (const auto& port : ports) {
-    if (!runs.empty() && runs.back().takes(port)) ++runs.back().count;
-    else runs.push_back({port, 1});
-  }
-  auto order = [](const PortRun& run) { return std::make_tuple(run.first.outside == 0, run.first.inside, run.first.protocol, run.first.address); };
-  std::sort(runs.begin(), runs.end(), [&](const PortRun& a, const PortRun& b) { return order(a) < order(b); });
+  // docker's order: runs of unpublished or equally numbered ports first, then every mapping to another number by itself.
   std::vector<std::string> texts;
+  std::vector<PortRun> runs;
+  std::vector<std::string> mappings;
+  for (const auto& port : ports) {
+    if (!port.address.empty() && port.outside != port.inside) {
+      mappings.push_back(concat(PortRun::host_port(port.address, concat(port.outside)), "->", port.inside, "/", port.protocol));
+      continue;
+    }
+    auto run = std::find_if(runs.begin(), runs.end(), [&](const PortRun& other) { return other.address == port.address && other.protocol == port.protocol; });
+    if (run == runs.end()) {
+      runs.push_back({port.address, port.protocol, port.inside, port.inside});
+    } else if (port.inside == run->last + 1) {
+      run->last = port.inside;
+    } else if (port.inside != run->last) {
+      texts.push_back(run->text());
+      run->first = run->last = port.inside;
+    }
+  }
   for (const auto& run : runs) texts.push_back(run.text());
+  texts.insert(texts.end(), mappings.begin(), mappings.end());
   return join(texts, ", ");
 }
 
@@ -181,7 +192,7 @@ Result<Row> container_row(const JsonView& container, TimestampNs now, bool no_tr
   fields["Names"] = join(shown_names, ",");
   fields["Networks"] = TRY_PLAIN(displayed_networks(container, addresses));
   fields["IPAddresses"] = addresses;
-  fields["Platform"] = "";
+  fields["Platform"] = nullptr;  // told by newer daemons only
   fields["Ports"] = TRY_PLAIN(displayed_ports(ports));
   fields["RunningFor"] = concat(human_duration(now - created * second_ns), " ago");
   fields["Size"] = TRY_PLAIN(displayed_size(container));

@@ -74,9 +74,13 @@ Status check_pull(const Invocation& invocation) {
   return Error(ErrorKind::invalid, concat("invalid pull option: '", policy, "': must be one of \"always\", \"missing\" or \"never\""));
 }
 
-Result<Created> create(Session& session, const Invocation& invocation, bool detach) {
+// Everything that can be refused without asking the daemon.
+Result<CreateRequest> prepare(const Invocation& invocation, bool detach) {
   TRY_PLAIN(check_pull(invocation));
-  CreateRequest request = TRY_PLAIN(build_create(invocation, detach));
+  return build_create(invocation, detach);
+}
+
+Result<Created> create(Session& session, const Invocation& invocation, CreateRequest request) {
   CidFile cid_file = TRY_PLAIN(CidFile::create(std::string(invocation.text("cidfile"))));
   if (invocation.flag("tty") && session.out().is_terminal())
     if (auto size = linux::window_size(1); size.ok())  // so that the program starts with the right size
@@ -173,7 +177,8 @@ Result<int> run_container(Session& session, const Invocation& invocation) {
       return 1;  // docker's code for this one
     }
   }
-  Created created = TRY_PLAIN(create(session, invocation, detach));
+  CreateRequest request = TRY_PLAIN(prepare(invocation, detach));
+  Created created = TRY_PLAIN(create(session, invocation, std::move(request)));
   if (!detach) return run_attached(session, invocation, created.id);
   auto started = session.call("POST", object_path("containers", created.id, "start"));
   if (!started.ok()) return report_start_error(session, started.error());
@@ -182,7 +187,12 @@ Result<int> run_container(Session& session, const Invocation& invocation) {
 }
 
 Result<int> create_container(Session& session, const Invocation& invocation) {
-  Created created = TRY_PLAIN(create(session, invocation, false));
+  auto request = prepare(invocation, false);
+  if (!request.ok()) {  // docker's rule for create: wrong flags are 125, the daemon's refusals 1
+    print_error(session.err(), Error(request.error()).in("caisson"));
+    return launch_failed;
+  }
+  Created created = TRY_PLAIN(create(session, invocation, std::move(request).value()));
   session.out().line(created.id);
   return 0;
 }

@@ -126,7 +126,7 @@ constexpr std::array table = {
 
     // What shells call for completion. Its words are another command line, flags included.
     Command{.path = "__complete", .aliases = "", .usage = "[WORDS...]", .summary = "Answer a shell's question for completions", .arity = any,
-            .interspersed = false, .flags = none, .run = complete, .hidden = true},
+            .flags = none, .run = complete, .hidden = true, .raw_words = true},
 };
 
 }  // namespace

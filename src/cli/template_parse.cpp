@@ -107,6 +107,7 @@ class Parser {
     skip_blanks();
     std::string word = peek_name();
     if (word == "if" || word == "with") {
+      if (node.kind != (word == "if" ? NodeKind::if_ : NodeKind::with)) return fail(concat("unexpected {{else ", word, "}}"));
       at_ += word.size();
       auto inner = std::make_unique<Node>();
       inner->kind = word == "if" ? NodeKind::if_ : NodeKind::with;

@@ -66,7 +66,8 @@ Result<int> show_top(Session& session, const Invocation& invocation) {
   TRY_PLAIN(view.read("Titles", titles));
   TRY_PLAIN(view.read("Processes", rows));
   rows.insert(rows.begin(), titles);
-  session.out().write(align(rows));
+  constexpr std::size_t top_column = 20;  // docker's, for this command only
+  session.out().write(align(rows, top_column));
   return 0;
 }
 
