@@ -4,6 +4,7 @@
 #include "api/create_body.hpp"
 #include "api/json_out.hpp"
 #include "base/strings.hpp"
+#include "engine/spec_builder.hpp"
 
 namespace caisson::api {
 
@@ -22,10 +23,7 @@ const json::object& default_host_config() {
     "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
     "CpusetMems": "", "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0, "MemorySwap": 0,
     "MemorySwappiness": null, "OomKillDisable": null, "PidsLimit": null, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
-    "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
-    "MaskedPaths": ["/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-      "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"],
-    "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]})");
+    "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "MaskedPaths": [], "ReadonlyPaths": []})");
   return defaults.get_object();
 }
 
@@ -77,8 +75,9 @@ void put_live_fields(json::object& out, const engine::ContainerSpec& spec) {
   if (!spec.ipc_mode.empty()) out["IpcMode"] = spec.ipc_mode;
   if (!spec.cgroupns_mode.empty()) out["CgroupnsMode"] = spec.cgroupns_mode;
   out["LogConfig"] = json::object{{"Type", spec.log_driver.empty() ? "json-file" : spec.log_driver}, {"Config", text_map(spec.log_options)}};
-  if (spec.masked_paths) out["MaskedPaths"] = texts(*spec.masked_paths);
-  if (spec.readonly_paths) out["ReadonlyPaths"] = texts(*spec.readonly_paths);
+  // A privileged container hides nothing.
+  out["MaskedPaths"] = spec.privileged ? json::array() : texts(spec.masked_paths.value_or(engine::default_masked_paths()));
+  out["ReadonlyPaths"] = spec.privileged ? json::array() : texts(spec.readonly_paths.value_or(engine::default_readonly_paths()));
 }
 
 json::object host_config_json(const engine::ContainerSpec& spec) {

@@ -7,7 +7,7 @@
 #include "api/stream_frames.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
-#include "linux/stream_socket.hpp"
+#include "linux/event.hpp"
 
 namespace caisson::api {
 
@@ -257,7 +257,7 @@ Status stream_stats(Request& request) {
   if (!stream) {
     // Two samples one second apart, so that a client can tell the load from one answer.
     if (now.running && !request.query.flag("one-shot")) {
-      if (TRY_PLAIN(linux::wait_hangup(client, stats_interval_ms))) return {};
+      if (TRY_PLAIN(linux::wait_readable(client, stats_interval_ms))) return {};
       before = std::exchange(now, TRY_PLAIN(read()));
     }
     return request.reply_json(200, stats_json(now, before));
@@ -265,7 +265,7 @@ Status stream_stats(Request& request) {
   TRY_PLAIN(request.begin(200, "application/json"));
   for (;;) {
     TRY_PLAIN(request.exchange.write(to_text(stats_json(now, before)) + "\n"));
-    if (TRY_PLAIN(linux::wait_hangup(client, stats_interval_ms))) return {};
+    if (TRY_PLAIN(linux::wait_readable(client, stats_interval_ms))) return {};
     auto next = read();
     if (!next.ok()) return request.exchange.end();  // removed meanwhile
     before = std::exchange(now, std::move(*next));

@@ -25,7 +25,6 @@ namespace caisson::linux {
 
 using detail::call_raw;
 
-
 namespace {
 
 constexpr int backlog = 1024;
@@ -285,11 +284,6 @@ Result<std::optional<std::size_t>> send_now(int fd, std::span<const std::string_
   if (count == -EAGAIN) return std::optional<std::size_t>();
   if (count < 0) return Error::from_errno(static_cast<int>(-count), "sendmsg").with_kind(ErrorKind::io);
   return std::optional<std::size_t>(static_cast<std::size_t>(count));
-}
-
-Result<bool> wait_hangup(int fd, int timeout_ms) {
-  PollEntry entry{fd, POLLRDHUP, 0};
-  return TRY_PLAIN(linux::poll(std::span(&entry, 1), timeout_ms)) > 0;
 }
 
 }  // namespace caisson::linux

@@ -59,8 +59,4 @@ Result<std::optional<std::size_t>> receive_now(int fd, std::span<char> into);
 /// gone is an `io` error with EPIPE or ECONNRESET.
 Result<std::optional<std::size_t>> send_now(int fd, std::span<const std::string_view> pieces);
 
-/// Whether the peer hung up (POLLRDHUP: its half of the connection is enough) within `timeout_ms` (< 0: no limit). Bytes that wait
-/// to be read do not count.
-Result<bool> wait_hangup(int fd, int timeout_ms);
-
 }  // namespace caisson::linux

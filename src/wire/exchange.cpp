@@ -7,6 +7,7 @@
 #include "base/json.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "linux/event.hpp"
 #include "wire/connection.hpp"
 
 namespace caisson::wire {
@@ -89,7 +90,14 @@ class ConnectionExchange final : public Exchange {
   [[nodiscard]] const std::string& query() const override { return query_; }
   [[nodiscard]] std::string_view header(std::string_view name) const override { return find_header(head().headers, name); }
   [[nodiscard]] const Peer& peer() const override { return connection_.peer; }
-  [[nodiscard]] Cancel cancel() const override { return Cancel{connection_.stream.fd()}; }
+  /// An epoll descriptor that watches for the hang-up only: readable then, whatever bytes wait on the socket itself.
+  [[nodiscard]] Cancel cancel() const override {
+    if (hangup_) return Cancel{hangup_.get()};
+    auto epoll = linux::epoll_create();
+    if (!epoll.ok() || !linux::epoll_add(epoll->get(), connection_.stream.fd(), EPOLLRDHUP, 0).ok()) return Cancel{};  // out of descriptors: not cancellable
+    hangup_ = std::move(*epoll);
+    return Cancel{hangup_.get()};
+  }
   [[nodiscard]] bool answered() const override { return phase_ != Phase::fresh; }
 
   Result<std::string> read_body(std::size_t limit_bytes) override {
@@ -275,6 +283,7 @@ class ConnectionExchange final : public Exchange {
   bool close_after_ = false;
   std::atomic<bool> broken_ = false;
   bool expects_continue_ = false;
+  mutable UniqueFd hangup_;  ///< made by the first cancel()
 };
 
 /// Reads until the head is complete. The refusal to send, if any, is put into `reply`.

@@ -53,7 +53,8 @@ class Exchange {
   virtual Result<std::string> read_body(std::size_t limit_bytes) = 0;
   /// Next piece of the body ("" at its end), for streams such as image load. Errors: io, invalid (broken chunking).
   virtual Result<std::string> read_body_some() = 0;
-  /// Fires when the client hangs up; for waits that outlive the request's bytes.
+  /// Becomes readable when the client hangs up (its half of the connection is enough), and for nothing else: bytes that still
+  /// come do not count. Valid as long as the exchange.
   [[nodiscard]] virtual Cancel cancel() const = 0;
 
   // answer: either respond(), or begin() + write()… + end(), or hijack()

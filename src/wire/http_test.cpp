@@ -433,9 +433,9 @@ TEST(http, cancel_fires_when_the_client_leaves_and_not_for_bytes_behind_the_requ
   std::atomic<bool> early = false;
   RunningServer server([&](Exchange& exchange) {
     const int fd = exchange.cancel().fd;
-    early = linux::wait_hangup(fd, 0).value_or(true);
+    early = linux::wait_readable(fd, 0).value_or(true);
     ASSERT_TRUE(exchange.begin(200, {}).ok());
-    EXPECT_TRUE(linux::wait_hangup(fd, 10'000).value_or(false));
+    EXPECT_TRUE(linux::wait_readable(fd, 10'000).value_or(false));
     left.count_down();
   });
   auto fd = server.raw();
@@ -530,7 +530,7 @@ TEST(http, stop_ends_streams_and_lets_short_requests_finish) {
     if (exchange.path() == "/events") {
       ASSERT_TRUE(exchange.begin(200, {}).ok());
       inside.count_down();
-      EXPECT_TRUE(linux::wait_hangup(exchange.cancel().fd, 10'000).value_or(false));
+      EXPECT_TRUE(linux::wait_readable(exchange.cancel().fd, 10'000).value_or(false));
       ignore(exchange.end());  // the socket still writes
       release.count_down();    // so the short one ends after stop() has begun
       return;

@@ -1,0 +1,341 @@
+// The tests' double of Engine, and an exchange without a socket.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/strings.hpp"
+#include "engine/engine.hpp"
+#include "linux/socket.hpp"
+#include "wire/http_server.hpp"
+
+namespace caisson::api {
+
+/// Answers from its public members and writes every call into `calls`. A container "web" exists, nothing else does.
+class FakeEngine : public engine::Engine {
+ public:
+  std::vector<std::string> calls;
+  Status next_status;                      ///< what the next verbs without a result return
+  Changed next_change = Changed::yes;
+  engine::ContainerInfo container;
+  std::vector<engine::ContainerSummary> summaries;
+  std::vector<engine::VolumeInfo> volumes;
+  std::vector<engine::Event> event_list;
+  std::vector<engine::LogRecord> log_records;
+  engine::WaitResult wait_result;
+  engine::ContainerSpec created;
+  engine::UpdateSpec updated;
+  engine::StopOptions stopped_with;
+  engine::ExecInfo exec;
+  std::string loaded;                      ///< what load or import read
+  Status stream_status;                    ///< how load, import and save end
+  image::Image image;
+  std::string client_text = "hello";       ///< what attach writes to its client
+
+  FakeEngine() {
+    container.id = std::string(64, 'a');
+    container.name = "web";
+    container.state = engine::State::running;
+    container.spec.image = "alpine";
+    container.args = {"sh", "-c", "echo x"};
+    container.log_path = "/var/log/x";
+    container.pid = 42;
+    image.id = *Digest::parse("sha256:" + std::string(64, 'b'));
+    image.repo_tags = {"alpine:latest"};
+    exec.id = std::string(64, 'e');
+    exec.container_id = container.id;
+    exec.spec.cmd = {"ls", "-l"};
+  }
+
+  [[nodiscard]] Status known(const std::string& name) const {
+    if (name == "web" || name == container.id) return {};
+    return Error(ErrorKind::not_found, concat("No such container: ", name));
+  }
+  Status verb(std::string_view what, const std::string& name) {
+    calls.push_back(concat(what, " ", name));
+    TRY_PLAIN(known(name));
+    return next_status;
+  }
+
+  Result<engine::CreateResult> create(const engine::Caller&, engine::ContainerSpec spec) override {
+    calls.push_back("create " + spec.name);
+    created = std::move(spec);
+    if (!next_status.ok()) return next_status.error();
+    return engine::CreateResult{container.id, created.name, {}};
+  }
+  Result<Changed> start(const engine::Caller&, const std::string& name) override {
+    TRY_PLAIN(verb("start", name));
+    return next_change;
+  }
+  Result<Changed> stop(const engine::Caller&, const std::string& name, const engine::StopOptions& options) override {
+    stopped_with = options;
+    TRY_PLAIN(verb("stop", name));
+    return next_change;
+  }
+  Status restart(const engine::Caller&, const std::string& name, const engine::StopOptions& options) override {
+    stopped_with = options;
+    return verb("restart", name);
+  }
+  Status kill(const engine::Caller&, const std::string& name, const std::string& signal) override { return verb("kill " + signal, name); }
+  Status pause(const engine::Caller&, const std::string& name) override { return verb("pause", name); }
+  Status unpause(const engine::Caller&, const std::string& name) override { return verb("unpause", name); }
+  Status remove(const engine::Caller&, const std::string& name, const engine::RemoveOptions& options) override {
+    return verb(concat("remove", options.force ? " force" : "", options.volumes ? " volumes" : ""), name);
+  }
+  Status rename(const engine::Caller&, const std::string& name, const std::string& new_name) override { return verb("rename " + new_name, name); }
+  Result<std::vector<std::string>> update(const engine::Caller&, const std::string& name, const engine::UpdateSpec& changes) override {
+    updated = changes;
+    TRY_PLAIN(verb("update", name));
+    return std::vector<std::string>{};
+  }
+  Result<std::unique_ptr<engine::Waiter>> begin_wait(const engine::Caller&, const std::string& name, engine::WaitCondition condition) override {
+    TRY_PLAIN(verb(concat("wait ", static_cast<int>(condition)), name));
+    class Ready final : public engine::Waiter {
+     public:
+      explicit Ready(engine::WaitResult result) : result_(std::move(result)) {}
+      Result<engine::WaitResult> wait(Cancel) override { return result_; }
+
+     private:
+      engine::WaitResult result_;
+    };
+    return std::unique_ptr<engine::Waiter>(std::make_unique<Ready>(wait_result));
+  }
+  Result<engine::ContainerInfo> inspect(const engine::Caller&, const std::string& name, bool) override {
+    TRY_PLAIN(known(name));
+    return container;
+  }
+  Result<std::vector<engine::ContainerSummary>> list(const engine::Caller&, const engine::ListOptions& options) override {
+    calls.push_back(concat("list", options.all ? " all" : "", options.size ? " size" : ""));
+    return summaries;
+  }
+  Result<engine::TopResult> top(const engine::Caller&, const std::string& name, const std::string& arguments) override {
+    TRY_PLAIN(verb("top " + arguments, name));
+    return engine::TopResult{{"PID", "CMD"}, {{"1", "sh"}}};
+  }
+  Result<engine::ContainerStats> stats(const engine::Caller&, const std::string& name) override {
+    TRY_PLAIN(verb("stats", name));
+    engine::ContainerStats stats;
+    stats.id = container.id;
+    stats.name = container.name;
+    return stats;
+  }
+  Status logs(const engine::Caller&, const std::string& name, const engine::LogOptions& options, engine::LogSink& sink, Cancel) override {
+    TRY_PLAIN(verb(concat("logs", options.follow ? " follow" : "", options.tail ? concat(" tail ", *options.tail) : ""), name));
+    for (const auto& record : log_records) TRY_PLAIN(sink.write(record));
+    return sink.flush();
+  }
+  Status attach(const engine::Caller&, const std::string& name, engine::AttachOptions options) override {
+    TRY_PLAIN(verb("attach", name));
+    if (options.connect) TRY_PLAIN(options.connect(options.request));
+    calls.push_back(concat("attached", options.request.with_stdin ? " stdin" : "", options.request.with_stdout ? " stdout" : "", " pending:",
+                           options.request.pending_input, " keys:", options.request.detach_keys.size()));
+    return linux::send_all(options.request.client.get(), client_text);
+  }
+  Status resize(const engine::Caller&, const std::string& name, runtime::ConsoleSize size) override {
+    return verb(concat("resize ", size.height, "x", size.width), name);
+  }
+  Result<std::string> create_exec(const engine::Caller&, const std::string& name, engine::ExecSpec spec) override {
+    TRY_PLAIN(verb("exec", name));
+    exec.spec = std::move(spec);
+    return exec.id;
+  }
+  Status start_exec(const engine::Caller&, const std::string& id, engine::ExecStart options) override {
+    calls.push_back(concat("start_exec", options.detach ? " detached" : " attached"));
+    if (id != exec.id) return Error(ErrorKind::not_found, "No such exec instance: " + id);
+    if (options.attached && next_status.ok()) TRY_PLAIN(linux::send_all(options.attached->client.get(), client_text));
+    return next_status;
+  }
+  Result<engine::ExecInfo> inspect_exec(const engine::Caller&, const std::string& id) override {
+    if (id != exec.id) return Error(ErrorKind::not_found, "No such exec instance: " + id);
+    return exec;
+  }
+  Status resize_exec(const engine::Caller&, const std::string&, runtime::ConsoleSize size) override {
+    calls.push_back(concat("resize_exec ", size.height, "x", size.width));
+    return next_status;
+  }
+  Result<std::unique_ptr<engine::EventStream>> events(const engine::Caller&, const engine::EventOptions&) override {
+    class Replay final : public engine::EventStream {
+     public:
+      explicit Replay(std::vector<engine::Event> list) : list_(std::move(list)) {}
+      Result<std::optional<engine::Event>> next(Cancel) override {
+        if (at_ == list_.size()) return std::optional<engine::Event>();
+        return std::optional<engine::Event>(list_[at_++]);
+      }
+
+     private:
+      std::vector<engine::Event> list_;
+      std::size_t at_ = 0;
+    };
+    return std::unique_ptr<engine::EventStream>(std::make_unique<Replay>(event_list));
+  }
+  Result<engine::VolumeInfo> create_volume(const engine::Caller&, const engine::VolumeSpec& spec) override {
+    engine::VolumeInfo volume;
+    volume.name = spec.name;
+    volume.labels = spec.labels;
+    volume.anonymous = spec.name.empty();
+    return volume;
+  }
+  Result<std::vector<engine::VolumeInfo>> list_volumes(const engine::Caller&, bool) override { return volumes; }
+  Result<engine::VolumeInfo> inspect_volume(const engine::Caller&, const std::string& name) override {
+    return Error(ErrorKind::not_found, concat("get ", name, ": no such volume"));
+  }
+  Status remove_volume(const engine::Caller&, const std::string& name, bool force) override {
+    calls.push_back(concat("remove_volume ", name, force ? " force" : ""));
+    return next_status;
+  }
+  Result<std::vector<engine::NetworkInfo>> list_networks(const engine::Caller&) override {
+    engine::NetworkInfo info;
+    info.network.name = "bridge";
+    info.network.driver = "bridge";
+    info.network.subnets = {{"172.30.0.0/16", "172.30.0.1"}};
+    return std::vector<engine::NetworkInfo>{info};
+  }
+  Result<engine::NetworkInfo> inspect_network(const engine::Caller&, const std::string& name) override {
+    return Error(ErrorKind::not_found, concat("network ", name, " not found"));
+  }
+  Result<std::vector<engine::ImageInfo>> list_images(const engine::Caller&) override { return std::vector<engine::ImageInfo>{{image, {}}}; }
+  Result<engine::ImageInfo> inspect_image(const engine::Caller&, const std::string& name) override {
+    calls.push_back("inspect_image " + name);
+    if (name != "alpine" && name != "localhost:5000/t/al:1") return Error(ErrorKind::not_found, "No such image: " + name);
+    return engine::ImageInfo{image, {}};
+  }
+  Result<image::Image> import_image(const engine::Caller&, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel) override {
+    TRY_PLAIN(read_source(request.source_fd));
+    progress({"", "Importing", 1, 2});
+    if (!stream_status.ok()) return stream_status.error();
+    return image;
+  }
+  Result<std::vector<image::Image>> load_images(const engine::Caller&, int source_fd, const image::ProgressSink& progress, Cancel) override {
+    if (!stream_status.ok()) return stream_status.error();
+    TRY_PLAIN(read_source(source_fd));
+    progress({"abc", "Loading layer", 5, 10});
+    return std::vector<image::Image>{image};
+  }
+  Status save_images(const engine::Caller&, const std::vector<std::string>& names, int target_fd, Cancel) override {
+    if (!stream_status.ok()) return stream_status;
+    return linux::send_all(target_fd, "tar of " + join(names, ","));
+  }
+  Result<image::Image> bootstrap_image(const engine::Caller&, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel) override {
+    progress({"", "Bootstrapping " + request.suite, 0, 0});
+    return image;
+  }
+  Status tag_image(const engine::Caller&, const std::string& source, const std::string& target) override {
+    calls.push_back(concat("tag ", source, " ", target));
+    return next_status;
+  }
+  Result<image::RemovedImage> remove_image(const engine::Caller&, const std::string& name, bool) override {
+    return image::RemovedImage{{name}, {"sha256:1"}};
+  }
+  Result<engine::PruneResult> prune_containers(const engine::Caller&, const engine::ContainerFilter& filter) override {
+    engine::PruneResult result;
+    for (const auto& summary : summaries)
+      if (!filter || filter(summary)) result.deleted.push_back(summary.id);
+    return result;
+  }
+  Result<engine::PruneResult> prune_volumes(const engine::Caller&, const engine::VolumeFilter& filter) override {
+    engine::PruneResult result;
+    for (const auto& volume : volumes)
+      if (!filter || filter(volume)) result.deleted.push_back(volume.name);
+    return result;
+  }
+  Result<engine::PruneResult> prune_images(const engine::Caller&, const engine::ImageFilter&) override { return engine::PruneResult{}; }
+  Result<engine::DiskUsage> disk_usage(const engine::Caller&) override { return engine::DiskUsage{}; }
+  Result<engine::SystemInfo> info(const engine::Caller& caller) override {
+    if (caller.role == engine::Role::none) return Error(ErrorKind::denied, "info: not allowed");
+    engine::SystemInfo info;
+    info.architecture = "x86_64";
+    info.version = "0.1.0";
+    return info;
+  }
+
+ private:
+  Status read_source(int fd) {
+    char buffer[4096];
+    for (;;) {
+      auto got = TRY_PLAIN(linux::recv(fd, buffer));
+      if (got == 0) return {};
+      loaded.append(buffer, got);
+    }
+  }
+};
+
+/// A request in memory; what the handler answers is kept.
+class FakeExchange final : public wire::Exchange {
+ public:
+  FakeExchange(std::string method, std::string_view target, std::string body = "", wire::Headers headers = {})
+      : method_(std::move(method)), headers_(std::move(headers)), body_(std::move(body)) {
+    auto halves = split_once(target, '?');
+    path_ = halves.before;
+    query_ = halves.after;
+  }
+
+  int status = 0;
+  wire::Headers answer_headers;
+  std::string answer;
+  bool ended = false;
+  UniqueFd client;  ///< the other end, after a hijack
+  wire::Peer who;
+
+  [[nodiscard]] std::string answer_header(std::string_view name) const {
+    for (const auto& [key, value] : answer_headers)
+      if (lower(key) == lower(name)) return value;
+    return {};
+  }
+
+  [[nodiscard]] const std::string& method() const override { return method_; }
+  [[nodiscard]] const std::string& path() const override { return path_; }
+  [[nodiscard]] const std::string& query() const override { return query_; }
+  [[nodiscard]] std::string_view header(std::string_view name) const override {
+    for (const auto& [key, value] : headers_)
+      if (lower(key) == lower(name)) return value;
+    return {};
+  }
+  [[nodiscard]] const wire::Peer& peer() const override { return who; }
+  Result<std::string> read_body(std::size_t limit) override {
+    if (body_.size() > limit) return Error(ErrorKind::invalid, "request body too large");
+    return std::exchange(body_, {});
+  }
+  Result<std::string> read_body_some() override { return std::exchange(body_, {}); }
+  [[nodiscard]] Cancel cancel() const override { return {}; }
+  Status respond(int code, const wire::Headers& headers, std::string_view body) override {
+    status = code;
+    answer_headers = headers;
+    answer = body;
+    ended = true;
+    return {};
+  }
+  Status begin(int code, const wire::Headers& headers) override {
+    status = code;
+    answer_headers = headers;
+    return {};
+  }
+  Status write(std::string_view bytes) override {
+    answer += bytes;
+    return {};
+  }
+  Status end() override {
+    ended = true;
+    return {};
+  }
+  Result<wire::Hijacked> hijack(std::string_view head) override {
+    auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+    client = std::move(ends.second);
+    status = 101;
+    answer = head;
+    wire::Hijacked taken;
+    taken.socket = std::move(ends.first);
+    taken.pending = std::exchange(body_, {});
+    return taken;
+  }
+  [[nodiscard]] bool answered() const override { return status != 0; }
+
+ private:
+  std::string method_;
+  std::string path_;
+  std::string query_;
+  wire::Headers headers_;
+  std::string body_;
+};
+
+}  // namespace caisson::api
