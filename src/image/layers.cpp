@@ -166,6 +166,7 @@ Status LocalImageStore::record_images(std::vector<NewImage>& images) {
   TRY(content_->sync(), "write images to disk");
   std::lock_guard lock(records_mutex_);
   TRY(store_.commit(transaction), "record images");
+  TRY(write_layout_index(), "record images");
   return {};
 }
 

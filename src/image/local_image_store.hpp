@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -113,6 +114,17 @@ class LocalImageStore final : public ImageStore {
 
   // remove.cpp
   Status collect_garbage(const ImageRecord& removed, RemovedImage& out);
+
+  // layout_index.cpp
+  /// Writes content/index.json: the images and names as an OCI layout has them. It is how images outlive the state file, and
+  /// lets other tools read the store. `without`: an image or name whose record is about to be erased.
+  struct Without {
+    std::optional<Digest> image;
+    std::vector<std::string> names;
+  };
+  Status write_layout_index(const Without& without = {});
+  /// Images that index.json lists and the state store does not know.
+  Result<std::vector<NewImage>> find_lost_images(const std::vector<ImageRecord>& known, std::vector<std::string>& repairs);
 
   // recover.cpp
   Status repair_image(const ImageRecord& record, std::vector<std::string>& repairs);

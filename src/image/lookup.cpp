@@ -138,7 +138,7 @@ Status LocalImageStore::tag(const std::string& source, const std::string& target
   ImageRecords::put_name(transaction, target.canonical(), record.id);
   transaction.durable = true;
   TRY(store_.commit(transaction), concat("tag ", target.familiar()));
-  return {};
+  return write_layout_index();
 }
 
 Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {

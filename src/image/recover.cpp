@@ -13,6 +13,12 @@ Result<std::vector<std::string>> LocalImageStore::recover() {
   if (leftovers > 0) repairs.push_back(concat("removed what ", leftovers, leftovers == 1 ? " interrupted image operation" : " interrupted image operations", " had left behind"));
   auto listing = TRY(records_.list(), "recover images");
   for (const auto& text : listing.unreadable) repairs.push_back(concat("image ", text));
+  auto lost = TRY(find_lost_images(listing.images, repairs), "recover images");
+  if (!lost.empty()) {
+    for (const auto& image : lost) TRY(repair_image(image.record, repairs), "recover images");
+    TRY(record_images(lost), "recover images");
+    for (const auto& image : lost) listing.images.push_back(image.record);
+  }
   std::vector<ImageRecord> images;
   for (const auto& record : listing.images) {
     TRY(repair_image(record, repairs), "recover images");
@@ -26,6 +32,7 @@ Result<std::vector<std::string>> LocalImageStore::recover() {
     ImageRecords::erase_name(transaction, name.reference);
   }
   if (!transaction.writes.empty()) TRY(store_.commit(transaction), "recover images");
+  TRY(write_layout_index(), "recover images");
   // An unreadable record may need any blob: then nothing is called garbage.
   if (listing.unreadable.empty()) TRY(remove_unreferenced(images, repairs), "recover images");
   return repairs;

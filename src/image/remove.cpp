@@ -70,6 +70,11 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
       out.untagged.push_back(familiar_of(canonical));
     }
     if (!keeps_image) ImageRecords::erase(transaction, record.id);
+    // The index first: after a crash between the two, the record still stands, and nothing removed comes back.
+    Without without;
+    without.names = dropped;
+    if (!keeps_image) without.image = record.id;
+    TRY(write_layout_index(without), concat("remove image ", name));
     TRY(store_.commit(transaction), concat("remove image ", name));
     if (keeps_image) return out;
     out.deleted.push_back(record.id.text());

@@ -270,7 +270,11 @@ Status Unpacker::make_hard_link(Directory& parent, const std::string& name, cons
   const auto target = components.back();
   auto find_parent = [&] { return tree_.resolve(components, components.size() - 1, LayerTree::Missing::refuse, entry); };
   auto* target_parent = TRY(find_parent(), step);
-  if (target_parent == &parent && target == name) return {};  // a link to itself changes nothing
+  if (target_parent == &parent && target == name) {  // a link to itself changes nothing, if it is there
+    auto found = linux::fstatat(TRY_PLAIN(tree_.descriptor(parent)), name, AT_SYMLINK_NOFOLLOW);
+    if (!found.ok() && parent.devices.count(name) == 0) return Error(ErrorKind::invalid, step + ": is not in this layer", ENOENT);
+    return {};
+  }
   TRY_PLAIN(make_room(parent, name));
   target_parent = TRY(find_parent(), step);  // making room may have removed it
   if (target_parent->directories.count(target) != 0) return Error(ErrorKind::invalid, step + ": is a directory");
