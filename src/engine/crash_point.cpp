@@ -10,7 +10,7 @@ namespace caisson::engine {
 
 void crash_point([[maybe_unused]] std::string_view name) {
 #ifndef NDEBUG
-  static const char* wanted = std::getenv("CAISSON_CRASH_AT");  // read once; only in builds with assertions
+  const char* wanted = std::getenv("CAISSON_CRASH_AT");  // only in builds with assertions
   if (wanted != nullptr && name == wanted) ignore(linux::kill(linux::getpid(), signal_kill));
 #endif
 }

@@ -4,10 +4,12 @@
 
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "engine/capabilities.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/tree.hpp"
+#include "runtime/default_seccomp.hpp"
 
 namespace caisson::engine {
 
@@ -27,14 +29,24 @@ runtime::ExitStatus lost_exit() {
   return status;
 }
 
-/// What the runtime needs to know again of a container that runs already.
+/// What the runtime needs to know again of a container that runs already: namespaces and profile for execs, cgroup, terminal. The user and
+/// the devices of its start are not asked for again, because the image may be damaged meanwhile.
 runtime::Spec spec_for_recovery(const Record& record) {
-  runtime::Spec spec;
-  spec.cgroups_path = record.cgroups_path;
-  spec.process.terminal = record.info.spec.tty;
-  spec.id_map = IdRanges::map_of(record.info.first_host_id);
-  spec.resources = build_resources(record.info.spec.resources);
-  return spec;
+  const auto& spec = record.info.spec;
+  SpecInput input{.info = record.info};
+  input.id_map = IdRanges::map_of(record.info.first_host_id);
+  input.cgroups_path = record.cgroups_path;
+  auto capabilities = resolve_capabilities(spec.cap_add, spec.cap_drop, spec.privileged);
+  if (spec.seccomp.empty() && capabilities.ok()) input.seccomp = runtime::default_seccomp(*capabilities);
+  if (!spec.seccomp.empty() && spec.seccomp != "unconfined" && capabilities.ok())
+    if (auto profile = seccomp_from_text(spec.seccomp, *capabilities); profile.ok()) input.seccomp = std::move(*profile);
+  if (auto built = build_spec(input); built.ok()) return std::move(*built);
+  runtime::Spec least;
+  least.cgroups_path = record.cgroups_path;
+  least.process.terminal = spec.tty;
+  least.process.args = record.info.args;
+  least.id_map = input.id_map;
+  return least;
 }
 
 std::set<std::string> names_in(const std::string& dir) {

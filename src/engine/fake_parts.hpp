@@ -1,0 +1,437 @@
+// Test doubles of what the engine stands on. The fake world is a folder, so that it outlives an engine as real containers do.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/strings.hpp"
+#include "engine/local.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+#include "linux/sysinfo.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::engine::fake {
+
+/// A folder that goes with the test.
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string bytes(8, '\0');
+    EXPECT_TRUE(linux::random_bytes(bytes).ok());
+    path_ = "/tmp/caisson-test-" + to_hex(std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()));
+    EXPECT_TRUE(linux::make_dirs(path_, 0700).ok());
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  ~TempFolder() { ignore(linux::remove_tree(path_)); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// Programs by their first argument: "true" and "exit" (code in the second) end at once, "missing" and "forbidden" cannot be started,
+/// everything else runs until it is signalled. What runs is a file "<world>/<id>".
+class FakeRuntime final : public runtime::Runtime {
+ public:
+  FakeRuntime(std::string world, runtime::RuntimeObserver& observer) : world_(std::move(world)), observer_(observer), thread_([this] { deliver(); }) {
+    EXPECT_TRUE(linux::make_dirs(world_, 0700).ok());
+  }
+  ~FakeRuntime() override {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network) override {
+    NamespacePair pair;
+    if (!id_map.empty()) pair.user = TRY_PLAIN(linux::eventfd());
+    if (with_network) pair.network = TRY_PLAIN(linux::eventfd());
+    return pair;
+  }
+
+  Result<runtime::Started> start(runtime::StartRequest request) override {
+    const auto& args = request.spec.process.args;
+    if (args[0] == "missing") return Error(ErrorKind::not_found, "exec: \"missing\": executable file not found in $PATH");
+    if (args[0] == "forbidden") return Error(ErrorKind::denied, "exec: \"forbidden\": permission denied");
+    TRY_PLAIN(linux::write_file(world_ + "/" + request.id, "running"));
+    if (!request.log.path.empty())
+      TRY_PLAIN(linux::write_file(request.log.path, "{\"log\":\"hello\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-20T10:00:00.000000001Z\"}\n"));
+    std::lock_guard lock(mutex_);
+    last_ = request.spec;
+    last_init_ = request.use_init;
+    clients_ = request.attached.size();
+    ++starts_;
+    if (args[0] == "true") end_locked(request.id, 0);
+    if (args[0] == "exit") end_locked(request.id, parse_integer<int>(args[1]).value_or(1));
+    runtime::Started started;
+    started.pid = linux::getpid();
+    started.start_time = 7;
+    return started;
+  }
+
+  Result<runtime::Recovered> recover(runtime::RecoverRequest request) override {
+    auto text = linux::read_file(world_ + "/" + request.id);
+    if (!text.ok()) return Error(ErrorKind::not_found, concat("container ", request.id, " does not exist"));
+    runtime::Recovered found;
+    if (text->starts_with("exited ")) {
+      runtime::ExitStatus status;
+      status.code = parse_integer<int>(text->substr(7)).value_or(0);
+      status.finished_at = now_ns();
+      found.exit = status;
+      return found;
+    }
+    found.running = true;
+    found.paused = *text == "paused";
+    found.pid = linux::getpid();
+    return found;
+  }
+
+  Status attach(const std::string& id, runtime::AttachRequest) override {
+    std::lock_guard lock(mutex_);
+    ++clients_;
+    return require_running(id);
+  }
+  Status kill(const std::string& id, int signal) override {
+    std::lock_guard lock(mutex_);
+    TRY_PLAIN(require_running(id));
+    signals_.push_back(signal);
+    if (deaf_ && signal != 9) return {};
+    end_locked(id, 128 + signal);
+    return {};
+  }
+  Status kill_all(const std::string& id) override { return kill(id, 9); }
+  Result<pid_t> exec(const std::string& id, runtime::ExecRequest request) override {
+    std::lock_guard lock(mutex_);
+    TRY_PLAIN(require_running(id));
+    if (request.process.args[0] == "missing") return Error(ErrorKind::not_found, "exec: \"missing\": executable file not found in $PATH");
+    last_exec_ = request.process;
+    runtime::ExitStatus status;
+    status.code = 5;
+    std::string exec_id = request.exec_id;
+    events_.emplace_back([this, id, exec_id, status] { observer_.exec_exited(id, exec_id, status); });
+    changed_.notify_all();
+    return linux::getpid();
+  }
+  Status resize(const std::string& id, const std::string&, runtime::ConsoleSize) override { return require_running(id); }
+  Status pause(const std::string& id) override { return linux::write_file(world_ + "/" + id, "paused"); }
+  Status resume(const std::string& id) override { return linux::write_file(world_ + "/" + id, "running"); }
+  Status update(const std::string& id, const runtime::Resources& resources) override {
+    updated_ = resources;
+    return require_running(id);
+  }
+  Result<std::vector<pid_t>> processes(const std::string& id) override {
+    TRY_PLAIN(require_running(id));
+    return std::vector<pid_t>{linux::getpid()};
+  }
+  Result<runtime::Stats> stats(const std::string& id) override {
+    TRY_PLAIN(require_running(id));
+    runtime::Stats stats;
+    stats.pids = 1;
+    return stats;
+  }
+  Status remove(const std::string& id, const std::string&, const std::string& cgroups_path) override {
+    auto text = linux::read_file(world_ + "/" + id);
+    if (text.ok() && (*text == "running" || *text == "paused")) return Error(ErrorKind::conflict, concat("container ", id, " is running"));
+    std::lock_guard lock(mutex_);
+    removed_.push_back(id);
+    removed_cgroups_.push_back(cgroups_path);
+    if (text.ok()) return linux::unlink(world_ + "/" + id);
+    return {};
+  }
+
+  // -- for tests
+  void end(const std::string& id, int code) {
+    std::lock_guard lock(mutex_);
+    end_locked(id, code);
+  }
+  runtime::Spec last_spec() {
+    std::lock_guard lock(mutex_);
+    return last_;
+  }
+  runtime::Process last_exec() {
+    std::lock_guard lock(mutex_);
+    return last_exec_;
+  }
+  std::vector<int> signals() {
+    std::lock_guard lock(mutex_);
+    return signals_;
+  }
+  std::size_t clients() {
+    std::lock_guard lock(mutex_);
+    return clients_;
+  }
+  std::size_t starts() {
+    std::lock_guard lock(mutex_);
+    return starts_;
+  }
+  std::vector<std::string> removed() {
+    std::lock_guard lock(mutex_);
+    return removed_;
+  }
+  void set_deaf(bool deaf) {
+    std::lock_guard lock(mutex_);
+    deaf_ = deaf;
+  }
+  runtime::Resources updated() { return updated_; }
+
+ private:
+  Status require_running(const std::string& id) {
+    auto text = linux::read_file(world_ + "/" + id);
+    if (text.ok() && !text->starts_with("exited")) return {};
+    return Error(ErrorKind::conflict, concat("container ", id, " is not running"));
+  }
+  void end_locked(const std::string& id, int code) {
+    EXPECT_TRUE(linux::write_file(world_ + "/" + id, concat("exited ", code)).ok());
+    runtime::ExitStatus status;
+    status.code = code;
+    status.finished_at = now_ns();
+    events_.emplace_back([this, id, status] { observer_.container_exited(id, status); });
+    changed_.notify_all();
+  }
+  void deliver() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return stopping_ || !events_.empty(); });
+      if (events_.empty()) return;
+      auto event = std::move(events_.front());
+      events_.pop_front();
+      lock.unlock();
+      event();
+      lock.lock();
+    }
+  }
+
+  std::string world_;
+  runtime::RuntimeObserver& observer_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> events_;
+  bool stopping_ = false;
+  bool deaf_ = false;
+  runtime::Spec last_;
+  bool last_init_ = false;
+  runtime::Process last_exec_;
+  runtime::Resources updated_;
+  std::vector<int> signals_;
+  std::vector<std::string> removed_;
+  std::vector<std::string> removed_cgroups_;
+  std::size_t clients_ = 0;
+  std::size_t starts_ = 0;
+  std::thread thread_;
+};
+
+/// One image, "busybox:latest", with one layer: a folder with passwd and group.
+class FakeImages final : public image::ImageStore {
+ public:
+  explicit FakeImages(const std::string& root) : layer_(root + "/layers/one/fs") {
+    EXPECT_TRUE(linux::make_dirs(layer_ + "/etc", 0755).ok());
+    EXPECT_TRUE(linux::write_file(layer_ + "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/var/www:/bin/sh\n").ok());
+    EXPECT_TRUE(linux::write_file(layer_ + "/etc/group", "root:x:0:\nweb:x:33:\nlogs:x:44:web\n").ok());
+    image_.id = sha256_of("busybox");
+    image_.repo_tags = {"busybox:latest"};
+    image_.architecture = "amd64";
+    image_.config.cmd = {"sh"};
+    image_.config.env = {"PATH=/bin", "FROM_IMAGE=1"};
+    image_.config.exposed_ports = {"80/tcp"};
+    image_.config.labels = {{"from", "image"}};
+    image_.size_bytes = 1000;
+  }
+  Result<image::Image> find(const std::string& name) override {
+    if (!removed_ && (name == "busybox" || name == "busybox:latest" || name == image_.id.text())) return image_;
+    return Error(ErrorKind::not_found, concat("No such image: ", name));
+  }
+  Result<std::vector<image::Image>> list() override { return removed_ ? std::vector<image::Image>{} : std::vector<image::Image>{image_}; }
+  Result<std::string> raw_config(const Digest&) override { return std::string("{}"); }
+  Result<image::Image> import(const image::ImportRequest&, const image::ProgressSink&, Cancel) override { return image_; }
+  Result<std::vector<image::Image>> load(int, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
+  Status save(const std::vector<std::string>&, int, Cancel) override { return {}; }
+  Result<image::Image> bootstrap(const image::BootstrapRequest&, const image::ProgressSink&, Cancel) override { return image_; }
+  Status tag(const std::string&, const std::string&) override { return {}; }
+  Result<image::RemovedImage> remove(const std::string& name, bool force,
+                                     const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override {
+    auto reason = is_in_use(image_.id);
+    if (reason && !force) return Error(ErrorKind::conflict, concat("conflict: unable to remove ", name, ": ", *reason));
+    removed_ = true;
+    return image::RemovedImage{{"busybox:latest"}, {image_.id.text()}};
+  }
+  Result<std::vector<std::string>> lowerdirs(const Digest&) override { return std::vector<std::string>{layer_}; }
+  Result<std::vector<std::string>> recover() override { return std::vector<std::string>{}; }
+  Result<Usage> usage() override { return Usage{10, 1000}; }
+  image::Image& image() { return image_; }
+
+ private:
+  std::string layer_;
+  image::Image image_;
+  bool removed_ = false;
+};
+
+/// Hands out addresses and host ports; a host port can be held by one container only.
+class FakeNetwork final : public network::NetworkManager {
+ public:
+  Result<std::vector<network::Network>> list() override { return std::vector<network::Network>{bridge()}; }
+  Result<network::Network> find(const std::string& name) override {
+    if (name == "bridge" || name == bridge().id) return bridge();
+    return Error(ErrorKind::not_found, concat("network ", name, " not found"));
+  }
+  Result<network::Endpoint> connect(const network::ConnectRequest& request) override {
+    std::lock_guard lock(mutex_);
+    for (const auto& port : request.ports)
+      for (const auto& [id, endpoint] : endpoints_)
+        for (const auto& taken : endpoint.ports)
+          if (taken.host_port == port.host_port && port.host_port != 0)
+            return Error(ErrorKind::conflict, concat("Bind for 0.0.0.0:", port.host_port, " failed: port is already allocated"));
+    network::Endpoint endpoint;
+    endpoint.network_id = bridge().id;
+    endpoint.network_name = "bridge";
+    endpoint.ipv4 = concat("10.0.0.", ++last_);
+    endpoint.gateway = "10.0.0.1";
+    endpoint.ports = request.ports;
+    endpoints_[request.container_id] = endpoint;
+    return endpoint;
+  }
+  Status bring_up_loopback(int) override { return {}; }
+  Status disconnect(const std::string& id) override {
+    std::lock_guard lock(mutex_);
+    endpoints_.erase(id);
+    return {};
+  }
+  Result<std::vector<std::string>> recover(const std::vector<std::string>& live) override {
+    std::lock_guard lock(mutex_);
+    live_ = live;
+    return std::vector<std::string>{};
+  }
+  Result<std::vector<std::pair<std::string, network::Endpoint>>> endpoints() override {
+    std::lock_guard lock(mutex_);
+    return std::vector<std::pair<std::string, network::Endpoint>>(endpoints_.begin(), endpoints_.end());
+  }
+  Status shut_down() override { return {}; }
+  std::size_t endpoint_count() {
+    std::lock_guard lock(mutex_);
+    return endpoints_.size();
+  }
+  std::vector<std::string> live() {
+    std::lock_guard lock(mutex_);
+    return live_;
+  }
+
+ private:
+  static network::Network bridge() {
+    network::Network network;
+    network.id = std::string(64, 'b');
+    network.name = network.driver = "bridge";
+    return network;
+  }
+  std::mutex mutex_;
+  std::map<std::string, network::Endpoint> endpoints_;
+  std::vector<std::string> live_;
+  int last_ = 1;
+};
+
+/// An engine over fakes and a real store; close() and open() again is a restart of the daemon.
+class Harness {
+ public:
+  Harness() { open(); }
+  explicit Harness(std::string folder) : given_(std::move(folder)) { open(); }
+
+  void open() {
+    LocalParts parts;
+    EXPECT_TRUE(linux::make_dirs(root(), 0700).ok());
+    auto store = state::open_sqlite_store({.path = root() + "/state.db"});
+    ASSERT_TRUE(store.ok()) << store.error().text();
+    store_ = store->store.get();
+    parts.store = std::move(store->store);
+    auto fake_images = std::make_unique<FakeImages>(root());
+    images = fake_images.get();
+    parts.images = std::move(fake_images);
+    auto fake_network = std::make_unique<FakeNetwork>();
+    network = fake_network.get();
+    parts.network = std::move(fake_network);
+    parts.make_runtime = [this](runtime::RuntimeObserver& observer) -> Result<std::unique_ptr<runtime::Runtime>> {
+      auto fake_runtime = std::make_unique<FakeRuntime>(folder() + "/world", observer);
+      runtime = fake_runtime.get();
+      return std::unique_ptr<runtime::Runtime>(std::move(fake_runtime));
+    };
+    LocalOptions options;
+    options.root = root();
+    options.exec_root = folder() + "/run";
+    options.resolv_conf_path = folder() + "/resolv.conf";
+    auto opened = open_local_engine(std::move(options), std::move(parts));
+    ASSERT_TRUE(opened.ok()) << opened.error().text();
+    engine = std::move(*opened);
+  }
+  void close() { engine.reset(); }
+
+  [[nodiscard]] const std::string& folder() const { return given_.empty() ? temp_.path() : given_; }
+  [[nodiscard]] std::string root() const { return folder() + "/root"; }
+  state::Store& store() { return *store_; }
+
+  static ContainerSpec spec(std::vector<std::string> cmd, std::string name = "") {
+    ContainerSpec spec;
+    spec.image = "busybox";
+    spec.cmd = std::move(cmd);
+    spec.name = std::move(name);
+    return spec;
+  }
+  std::string create(ContainerSpec spec) {
+    auto created = engine->create(admin, std::move(spec));
+    EXPECT_TRUE(created.ok()) << created.error().text();
+    return created.ok() ? created->id : "";
+  }
+  std::string run(ContainerSpec spec) {
+    std::string id = create(std::move(spec));
+    auto started = engine->start(admin, id);
+    EXPECT_TRUE(started.ok()) << started.error().text();
+    return id;
+  }
+  State state_of(const std::string& name) {
+    auto info = engine->inspect(admin, name, false);
+    EXPECT_TRUE(info.ok()) << info.error().text();
+    return info.ok() ? info->state : State::dead;
+  }
+  int wait(const std::string& name) {
+    auto waiter = engine->begin_wait(admin, name, WaitCondition::not_running);
+    EXPECT_TRUE(waiter.ok());
+    auto result = (*waiter)->wait({});
+    EXPECT_TRUE(result.ok());
+    return result.ok() ? result->exit_code : -1;
+  }
+  /// Names of entries in a folder below the test's.
+  [[nodiscard]] std::set<std::string> names_in(const std::string& below) const {
+    std::set<std::string> names;
+    auto entries = linux::list_dir(folder() + "/" + below);
+    if (entries.ok())
+      for (const auto& entry : *entries) names.insert(entry.name);
+    return names;
+  }
+
+  const Caller admin{0, 0, 1, "test", Role::admin};
+  FakeImages* images = nullptr;     // borrowed from the engine
+  FakeNetwork* network = nullptr;
+  FakeRuntime* runtime = nullptr;
+  std::unique_ptr<Engine> engine;
+
+ private:
+  std::string given_;
+  TempFolder temp_;
+  state::Store* store_ = nullptr;
+};
+
+}  // namespace caisson::engine::fake
