@@ -14,7 +14,8 @@ def skipped(text):
     for match in re.finditer(r"^[^\n]*: Skipped\n(?P<reason>(?:(?!\[)[^\n]+\n)*)(?:.*\n)*?\[  SKIPPED \] (?P<name>\S+)", text, re.MULTILINE):
         yield match.group("name"), " ".join(match.group("reason").split()) or "no reason given"
     for match in re.finditer(r"^(?P<name>test\w*) \((?P<where>[\w.]+)\).*?\.\.\. skipped ['\"](?P<reason>.*)['\"]$", text, re.MULTILINE):
-        yield f"{match.group('where').split('.')[-1]}.{match.group('name')}", match.group("reason")
+        where = [word for word in match.group("where").split(".") if word not in ("__main__", match.group("name"))]
+        yield ".".join([*where, match.group("name")]), match.group("reason")
     for match in re.finditer(r"^SKIPPED: (?P<name>\S+): (?P<reason>.*)$", text, re.MULTILINE):
         yield match.group("name"), match.group("reason")
 
