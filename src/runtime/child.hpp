@@ -58,6 +58,7 @@ enum class ChildStep : std::uint32_t {
   wait_for_parent,
   program_lookup,
   exec,
+  exec_init,
   stage_oom_score,
   stage_rlimit,      ///< index
   stage_join,        ///< index: join

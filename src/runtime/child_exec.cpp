@@ -263,7 +263,7 @@ void child_become_program(ChildSetup& setup) noexcept {
   if (process.no_new_privileges) load_filter(setup);
   if (with_init) {
     const int result = raw::execveat(setup.init_fd, "", setup.argv.data(), setup.envp.data(), AT_EMPTY_PATH);
-    child_fail(setup, ChildStep::exec, 0, -result);
+    child_fail(setup, ChildStep::exec_init, 0, -result);
   }
   const int result = search(setup, program, [&](const char* path) { return raw::execve(path, setup.argv.data(), setup.envp.data()); });
   fail_exec(setup, program, -result, ChildStep::exec);

@@ -111,6 +111,7 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
         return j.path.empty() ? std::string("given by the caller") : j.path;
       }));
     case ChildStep::stage_clone: return "clone3";
+    case ChildStep::exec_init: return "executing the container's init (is caisson-runtime a static binary?)";
     case ChildStep::none:
     case ChildStep::program_lookup:
     case ChildStep::exec: break;

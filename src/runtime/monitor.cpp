@@ -120,7 +120,7 @@ class Monitor {
     watch_all();
     std::array<linux::EpollEvent, 16> events;
     // What was there before we watched has no edge of its own.
-    count_detached(stdio_.serve(&log_));
+    serve_stdio();
     while (!is_done()) {
       auto count = linux::epoll_wait(epoll_.get(), events, wait_ms());
       if (!count) return 1;
@@ -198,10 +198,16 @@ class Monitor {
   void handle(const linux::EpollEvent& event) {
     if (event.tag == tag_listener) return accept_connection();
     if (event.tag == tag_container) return container_ended();
-    if (event.tag == tag_stdio) return count_detached(stdio_.serve(&log_));
+    if (event.tag == tag_stdio) return serve_stdio();
     if (event.tag == tag_oom) return check_oom();
     if (event.tag >= tag_execs) return handle_exec(event.tag - tag_execs);
     if (event.tag >= tag_connections) return handle_connection(event.tag - tag_connections);
+  }
+
+  void serve_stdio() {
+    const bool had_input = stdio_.input_fd() >= 0;
+    count_detached(stdio_.serve(&log_));
+    if (had_input && stdio_.input_fd() < 0) broadcast(MessageKind::stdin_closed, AnswerBody{});
   }
 
   void count_detached(int count) {
@@ -289,7 +295,7 @@ class Monitor {
     }
     if (exit_) return Error(ErrorKind::conflict, "the container is not running");
     stdio_.attach(std::move(message.fds.front()), std::move(body.client));
-    count_detached(stdio_.serve(&log_));
+    serve_stdio();
     return {};
   }
 

@@ -860,6 +860,11 @@ void OciRuntime::handle_event(const std::shared_ptr<Container>& container, Recei
       return;
     }
     case MessageKind::oom: return observer_.container_oom(container->id);
+    case MessageKind::stdin_closed: {
+      std::lock_guard lock(mutex_);
+      container->input.reset();
+      return;
+    }
     case MessageKind::client_detached: return observer_.client_detached(container->id);
     default: return;  // of a newer monitor; what we do not know we did not ask for
   }

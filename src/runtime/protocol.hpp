@@ -44,6 +44,7 @@ enum class MessageKind : std::uint32_t {
   exec_exited,
   oom,
   client_detached,
+  stdin_closed,     ///< whoever keeps a duplicate of the container's stdin must close it, or the program never sees the end
 };
 
 struct MessageHead {
