@@ -149,19 +149,27 @@ Result<std::uint32_t> default_mtu(linux::NetlinkSocket& socket) {
 }
 
 Result<BridgeState> ensure_bridge(linux::NetlinkSocket& socket, const BridgePlan& plan) {
-  const bool existed = linux::find_link(socket, plan.name).ok();
-  auto bridge = TRY_PLAIN(find_or_make_bridge(socket, plan));
-  auto state = configure_bridge(socket, plan, bridge);
+  const bool existed = TRY_PLAIN(interface_exists(socket, plan.name));
+  auto bridge = find_or_make_bridge(socket, plan);
+  Result<BridgeState> state = bridge ? configure_bridge(socket, plan, *bridge) : Result<BridgeState>(bridge.error());
   if (!state && !existed) ignore(remove_interface_by(socket, plan.name));  // the first error is the one to report
   return state;
+}
+
+Result<bool> interface_exists(linux::NetlinkSocket& socket, const std::string& name) {
+  auto link = linux::find_link(socket, name);
+  if (link) return true;
+  if (link.error().kind() == ErrorKind::not_found) return false;
+  return std::move(link).error();
 }
 
 Status remove_bridge(linux::NetlinkSocket& socket, const std::string& name) { return remove_interface_by(socket, name); }
 
 Status attach_container(const Attachment& attachment) {
   linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
-  TRY_PLAIN(make_veth(host, attachment));
-  Status status = configure_inside(attachment);
+  Status status = make_veth(host, attachment);
+  if (!status && status.error().kind() == ErrorKind::conflict) return status;  // a name is taken: not ours to remove
+  if (status) status = configure_inside(attachment);
   if (status) status = finish_outside(host, attachment);
   if (!status) ignore(remove_interface_by(host, attachment.host_interface));  // the first error is the one to report
   return status;

@@ -35,6 +35,8 @@ struct BridgeState {
 /// published ports) and net.ipv4.ip_forward. Safe to repeat. Errors: conflict when an interface of that name is no bridge or has
 /// another address. On error a bridge made here is removed again.
 Result<BridgeState> ensure_bridge(linux::NetlinkSocket& socket, const BridgePlan& plan);
+/// Whether there is an interface of that name. An error is not "no": what exists is never removed on error paths.
+Result<bool> interface_exists(linux::NetlinkSocket& socket, const std::string& name);
 /// A bridge that is not there is no error.
 Status remove_bridge(linux::NetlinkSocket& socket, const std::string& name);
 

@@ -135,7 +135,7 @@ Status HostNetworkManager::ensure_ready() {
   plan.subnet = firewall_->subnet;
   plan.gateway = gateway_of(plan.subnet);
   plan.mtu = bridge_->mtu;
-  const bool existed = linux::find_link(socket, plan.name).ok();
+  const bool existed = TRY(interface_exists(socket, plan.name), "network bridge");
   // The table first: the bridge must never forward without its default-deny.
   TRY(rebuild_table(), "network bridge");
   auto state = ensure_bridge(socket, plan);
