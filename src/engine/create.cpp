@@ -5,6 +5,7 @@
 
 #include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "engine/copy_up.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
@@ -92,9 +93,10 @@ Status check_platform(const std::string& platform, const std::string& image_name
 }
 }  // namespace
 
-/// Volumes that this create has made and must remove again when it fails.
+/// Volumes that this create has made and must remove again when it fails, and where their first content comes from.
 struct LocalEngine::MadeVolumes {
   std::vector<std::string> names;
+  std::vector<std::string> layers;  ///< of the image, topmost first
 };
 
 Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const {
@@ -145,6 +147,12 @@ Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
   return {};
 }
 
+Status LocalEngine::fill_volume(const MountPoint& point, const std::string& target, const std::vector<std::string>& layers) {
+  auto folder = TRY(linux::open(point.source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), concat("volume ", point.name));
+  TRY(copy_from_layers(layers, target, folder.get()), concat("volume ", point.name));
+  return {};
+}
+
 Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made) {
   if (!mount.subpath.empty())
     return Error(ErrorKind::unsupported, concat("mount ", mount.target, ": a subpath of a volume cannot be mounted by this version"));
@@ -157,6 +165,9 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   auto existing = store_->get("volume/" + point.name);
   if (existing.ok()) {
     transaction.require(existing->key, existing->revision);  // an anonymous one may be on its way out with its container
+    // Made by `volume create` and never used: docker fills it now.
+    bool is_fresh = !mount.no_copy && volume_users()[point.name].empty() && TRY_PLAIN(linux::list_dir(point.source)).empty();
+    if (is_fresh) TRY_PLAIN(fill_volume(point, mount.target, made.layers));
     return point;
   }
   if (existing.error().kind() != ErrorKind::not_found) return std::move(existing).error();
@@ -166,6 +177,9 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   TRY_PLAIN(check_volume_spec(wanted));
   TRY_PLAIN(make_volume_dir(point.name, "_data"));
   made.names.push_back(point.name);
+  // docker's rule: a new volume begins with what the image has at that place.
+  if (!mount.no_copy && std::find(mount.options.begin(), mount.options.end(), "nocopy") == mount.options.end())
+    TRY_PLAIN(fill_volume(point, mount.target, made.layers));
   VolumeInfo volume;
   volume.name = point.name;
   volume.created = now_ns();
@@ -264,11 +278,16 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   }
   Undo give_range_back([&] { ranges_.release(info.first_host_id); });
 
+  // Two creates that make the same volume take turns, so that the second finds what the first has recorded.
+  std::unique_lock volume_turn(volume_creation_mutex_, std::defer_lock);
+  bool has_volumes = std::any_of(info.spec.mounts.begin(), info.spec.mounts.end(), [](const auto& mount) { return mount.type == MountType::volume; });
+  if (has_volumes) volume_turn.lock();
   state::Transaction transaction;
   MadeVolumes made;
   Undo remove_volumes([&] {
     for (const auto& name : made.names) ignore(linux::remove_tree(volume_dir(name)));  // a stray folder is removed at the next start too
   });
+  made.layers = TRY_PLAIN(images_->lowerdirs(image.id));
   TRY(resolve_mounts(record, transaction, made), "create");
   Undo remove_dirs([&] { ignore(linux::remove_tree(container_dir(info.id))); });  // the same
   TRY(make_container_dirs(info.id), "create the container's folders");

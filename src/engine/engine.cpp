@@ -55,8 +55,8 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       repairs_(std::move(parts.repairs)) {}
 
 LocalEngine::~LocalEngine() {
-  worker_.reset();
-  runtime_.reset();
+  worker_.finish();   // its tasks use the runtime
+  runtime_.reset();   // its events use everything
 }
 
 Status LocalEngine::open() {
@@ -79,9 +79,10 @@ Status LocalEngine::open() {
     return std::move(id).error().in("open the engine");
   }
   for (const auto& repair : repairs_) log(LogLevel::warning, "recover", "state", repair);
-  worker_ = std::make_unique<Worker>(background_threads);
   runtime_ = TRY(make_runtime_(*this), "open the engine");
-  return recover();
+  TRY_PLAIN(recover());
+  worker_.start(background_threads);
+  return {};
 }
 
 Result<std::unique_ptr<Engine>> open_local_engine(LocalOptions options, LocalParts parts) {

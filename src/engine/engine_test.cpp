@@ -245,6 +245,27 @@ TEST_F(Verbs, rm_v_takes_anonymous_volumes_only) {
   EXPECT_EQ(left->front().name, "kept");
 }
 
+TEST_F(Verbs, a_new_volume_begins_with_the_images_content_and_keeps_its_own) {
+  const std::string html = h.root() + "/layers/one/fs/srv/html";
+  ASSERT_TRUE(linux::make_dirs(html + "/sub", 0750).ok());
+  ASSERT_TRUE(linux::write_file(html + "/index", "from the image").ok());
+  ASSERT_TRUE(linux::symlinkat("/etc/shadow", AT_FDCWD, html + "/link").ok());
+  auto spec = Harness::spec({"x"});
+  spec.mounts = {{.type = MountType::volume, .source = "site", .target = "/srv/html"}, {.type = MountType::volume, .source = "bare", .target = "/srv/html2"}};
+  h.create(spec);
+  const std::string data = h.root() + "/volumes/site/_data";
+  EXPECT_EQ(linux::read_file(data + "/index").value_or(""), "from the image");
+  EXPECT_EQ(linux::stat(data)->st_mode & 07777U, 0750U);
+  EXPECT_TRUE(S_ISLNK(linux::lstat(data + "/link")->st_mode));
+  EXPECT_TRUE(linux::list_dir(h.root() + "/volumes/bare/_data")->empty());
+  ASSERT_TRUE(linux::write_file(data + "/index", "changed").ok());
+  h.create(spec);
+  EXPECT_EQ(linux::read_file(data + "/index").value_or(""), "changed");
+  spec.mounts = {{.type = MountType::volume, .source = "nocopy", .target = "/srv/html", .no_copy = true}};
+  h.create(spec);
+  EXPECT_TRUE(linux::list_dir(h.root() + "/volumes/nocopy/_data")->empty());
+}
+
 TEST_F(Verbs, exec_keeps_its_code_and_starts_once) {
   auto id = h.run(Harness::spec({"sleep"}));
   ExecSpec spec;

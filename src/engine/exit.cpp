@@ -106,7 +106,7 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
 }
 
 void LocalEngine::schedule_teardown(const Pointer& container) {
-  worker_->post([this, container] {
+  worker_.post([this, container] {
     std::lock_guard lock(container->operation);
     if (!container->teardown_pending || container->removed) return;
     auto status = teardown_locked(*container);
@@ -118,7 +118,7 @@ void LocalEngine::schedule_restart(const Pointer& container) {
   std::int64_t delay = container->restart_delay_ms;
   delay = delay == 0 ? first_delay_ms : std::min(delay * 2, longest_delay_ms);
   container->restart_delay_ms = delay;
-  worker_->post_after(delay, [this, container] { restart_by_policy(container); });
+  worker_.post_after(delay, [this, container] { restart_by_policy(container); });
 }
 
 void LocalEngine::restart_by_policy(const Pointer& container) {
@@ -206,7 +206,7 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
 }
 
 void LocalEngine::collect_later(Garbage garbage) {
-  worker_->post([this, garbage = std::move(garbage)] {
+  worker_.post([this, garbage = std::move(garbage)] {
     auto status = collect_garbage(garbage);
     if (!status.ok()) log_error("clear away", object_of(garbage.id), status.error());
   });

@@ -85,7 +85,7 @@ Result<image::RemovedImage> LocalEngine::remove_image(const Caller& caller, cons
       auto record = container->snapshot();
       if (record->info.image_id != id.text()) continue;
       bool runs = record->info.state == State::running || record->info.state == State::paused || record->info.state == State::restarting;
-      return concat("image is being used by ", runs ? "running" : "stopped", " container ", container->id.substr(0, 12));
+      return concat(runs ? "running" : "stopped", " container ", container->id.substr(0, 12));
     }
     return std::nullopt;
   };

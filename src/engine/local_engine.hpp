@@ -115,6 +115,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   struct MadeVolumes;
   Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
   Result<MountPoint> resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
+  static Status fill_volume(const MountPoint& point, const std::string& target, const std::vector<std::string>& layers);
   Status make_container_dirs(const std::string& id) const;
 
   // -- start.cpp
@@ -201,6 +202,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   IdRanges ranges_;
   /// Held shared while a container takes hold of images and volumes, alone while one of these is removed.
   std::shared_mutex uses_mutex_;
+  std::mutex volume_creation_mutex_;
   std::mutex repairs_mutex_;
   std::vector<std::string> repairs_;
   std::set<std::string> unreadable_;  ///< ids of records that could not be read at start; written by recover() only
@@ -209,8 +211,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::condition_variable releases_changed_;
   std::set<std::string> pending_releases_;  ///< by id
 
+  Worker worker_;                              ///< its tasks use all of the above and the runtime
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
-  std::unique_ptr<Worker> worker_;             ///< its tasks use all of the above
 };
 
 }  // namespace caisson::engine

@@ -7,11 +7,11 @@
 
 namespace caisson::engine {
 
-Worker::Worker(unsigned threads) {
+void Worker::start(unsigned threads) {
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
-Worker::~Worker() {
+void Worker::finish() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -19,20 +19,16 @@ Worker::~Worker() {
   }
   changed_.notify_all();
   for (auto& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void Worker::post_after(std::int64_t delay_ms, std::function<void()> task) {
   {
     std::lock_guard lock(mutex_);
+    if (stopping_) return;
     tasks_.emplace(monotonic_ns() + delay_ms * 1'000'000, std::move(task));
   }
   changed_.notify_one();
-}
-
-void Worker::drain() {
-  std::unique_lock lock(mutex_);
-  std::int64_t now = monotonic_ns();
-  idle_.wait(lock, [&] { return busy_ == 0 && (tasks_.empty() || tasks_.begin()->first > now); });
 }
 
 void Worker::run() {
@@ -51,13 +47,10 @@ void Worker::run() {
     }
     auto task = std::move(first->second);
     tasks_.erase(first);
-    ++busy_;
     lock.unlock();
     task();
-    task = nullptr;  // what it holds goes before it counts as done
+    task = nullptr;  // what it holds must not be destroyed under the lock
     lock.lock();
-    --busy_;
-    idle_.notify_all();
   }
 }
 
