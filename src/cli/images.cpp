@@ -102,15 +102,15 @@ void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation&
 }
 
 // Streams a progress answer to its end.
-Result<std::string> follow_progress(Session& session, wire::Client& client, bool is_quiet) {
-  ProgressPrinter printer(session.out(), session.err(), is_quiet);
+Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style) {
+  ProgressPrinter printer(session.out(), session.err(), style);
   for (;;) {
     std::string piece = TRY(client.read_some(), "read the daemon's progress");
     if (piece.empty()) break;
     TRY_PLAIN(printer.feed(piece));
   }
   TRY_PLAIN(printer.finish());
-  return printer.last_status();
+  return printer;
 }
 
 // Standard input for "-" or "", else the file. `owner` keeps it open.
@@ -236,8 +236,8 @@ Result<int> import_image(Session& session, const Invocation& invocation) {
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.upload(*client, "/images/create" + query.text(), fd));
   // The image's id comes as the last status and is the command's result.
-  std::string id = TRY_PLAIN(follow_progress(session, *client, true));
-  session.out().line(id);
+  auto progress = TRY_PLAIN(follow_progress(session, *client, {.is_quiet = true, .prints_results = true}));
+  session.out().line(progress.last_status());
   return 0;
 }
 
@@ -250,7 +250,7 @@ Result<int> load_images(Session& session, const Invocation& invocation) {
   bool is_quiet = invocation.flag("quiet");
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.upload(*client, concat("/images/load?quiet=", is_quiet ? "1" : "0"), fd));
-  TRY_PLAIN(follow_progress(session, *client, is_quiet));
+  TRY_PLAIN(follow_progress(session, *client, {.is_quiet = is_quiet, .prints_results = true}));
   return 0;
 }
 
@@ -290,11 +290,12 @@ Result<int> bootstrap_image(Session& session, const Invocation& invocation) {
     for (auto package : split(list, ','))
       if (!trim(package).empty()) include.emplace_back(trim(package));
   json::value body(json::object{
-      {"Suite", invocation.word(0)}, {"Include", include}, {"Reference", invocation.text("tag")}, {"Mirror", invocation.text("mirror")}, {"Snapshot", invocation.text("snapshot")}});
+      {"suite", invocation.word(0)}, {"include", include}, {"reference", invocation.text("tag")}, {"mirror", invocation.text("mirror")}, {"snapshot", invocation.text("snapshot")}});
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", "/caisson/v1/images/bootstrap", &body));
-  std::string id = TRY_PLAIN(follow_progress(session, *client, invocation.flag("quiet")));
-  session.out().line(id);
+  auto progress = TRY_PLAIN(follow_progress(session, *client, {.is_quiet = invocation.flag("quiet"), .prints_results = false}));
+  if (progress.result_id().empty()) return Error(ErrorKind::corrupt, "the daemon's progress ended without an image");
+  session.out().line(progress.result_id());
   return 0;
 }
 

@@ -46,9 +46,11 @@ Status ProgressPrinter::take(const json::value& document) {
   TRY_PLAIN(view.read("error", error));
   if (!error.empty()) return Error(ErrorKind::internal, concat("Error response from daemon: ", error));
   TRY_PLAIN(view.read("stream", stream));
-  if (!stream.empty()) {
-    out_.write(stream);
-    return out_.flush();
+  JsonView aux = TRY_PLAIN(view.at("aux"));
+  if (aux.is_set() && aux.raw().is_object()) TRY_PLAIN(aux.read("ID", result_id_));
+  if (!stream.empty() && style_.prints_results) {
+    out_->write(stream);
+    return out_->flush();
   }
   TRY_PLAIN(view.read("id", line.id));
   TRY_PLAIN(view.read("status", line.status));
@@ -57,24 +59,24 @@ Status ProgressPrinter::take(const json::value& document) {
   TRY_PLAIN(detail.read("total", line.total));
   if (line.status.empty()) return {};
   if (line.id.empty()) last_status_ = line.status;
-  if (!is_quiet_) show(line);
-  return err_.flush();
+  if (!style_.is_quiet) show(line);
+  return err_->flush();
 }
 
 void ProgressPrinter::show(const Line& line) {
-  if (err_.has_colour()) return draw(line);
+  if (err_->has_colour()) return draw(line);
   // Not a terminal: only what changed in words, not every number.
   auto known = std::find_if(lines_.begin(), lines_.end(), [&](const Line& other) { return other.id == line.id; });
   if (known != lines_.end() && known->status == line.status && line.total > 0) return;
   if (known == lines_.end()) lines_.push_back(line);
   else *known = line;
-  err_.line(line.id.empty() ? line.status : concat(line.id, ": ", line.status));
+  err_->line(line.id.empty() ? line.status : concat(line.id, ": ", line.status));
 }
 
 // One line per id, redrawn in place by moving the cursor up to it and down again.
 void ProgressPrinter::draw(const Line& line) {
   if (line.id.empty()) {
-    err_.line(line.status);
+    err_->line(line.status);
     lines_.clear();  // what was drawn above has scrolled away
     return;
   }
@@ -82,14 +84,14 @@ void ProgressPrinter::draw(const Line& line) {
   bool is_new = known == lines_.end();
   std::size_t up = is_new ? 0 : static_cast<std::size_t>(lines_.end() - known);
   std::string text = concat(line.id, ": ", line.status);
-  if (line.current > 0) text += concat(" ", progress_bar(line.current, line.total, err_.width() > text_width(text) + 2 ? err_.width() - text_width(text) - 2 : 0));
+  if (line.current > 0) text += concat(" ", progress_bar(line.current, line.total, err_->width() > text_width(text) + 2 ? err_->width() - text_width(text) - 2 : 0));
   if (is_new) {
     lines_.push_back(line);
-    err_.line(text);
+    err_->line(text);
     return;
   }
   *known = line;
-  err_.write(concat("\x1b[", up, "A\r\x1b[K", text, "\x1b[", up, "B\r"));
+  err_->write(concat("\x1b[", up, "A\r\x1b[K", text, "\x1b[", up, "B\r"));
 }
 
 }  // namespace caisson::cli

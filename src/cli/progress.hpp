@@ -13,18 +13,26 @@
 
 namespace caisson::cli {
 
+struct ProgressStyle {
+  bool is_quiet = false;
+  bool prints_results = true;  ///< {"stream"} texts go to standard output; else they are progress like the rest
+};
+
 /// Reads docker's progress stream: JSON documents {"status","id","progressDetail":{"current","total"}}, {"stream"}, {"error"}.
 class ProgressPrinter {
  public:
-  ProgressPrinter(Output& out, Output& err, bool is_quiet) : out_(out), err_(err), is_quiet_(is_quiet) {}
+  /// The outputs are borrowed.
+  ProgressPrinter(Output& out, Output& err, ProgressStyle style) : out_(&out), err_(&err), style_(style) {}
 
   /// Bytes as they come; documents may be cut anywhere. Lines that are results ({"stream"}) go to standard output.
   /// Errors: internal with the text of an {"error"} document; corrupt for something that is no JSON.
   Status feed(std::string_view bytes);
   /// After the last byte. Errors: corrupt when the stream ended inside a document.
   Status finish();
-  /// The last {"status"} without an id: what docker import and bootstrap answer with (the image's id).
+  /// The last {"status"} without an id: what an import answers with (the image's id).
   [[nodiscard]] const std::string& last_status() const { return last_status_; }
+  /// {"aux":{"ID"}}: the image that was made.
+  [[nodiscard]] const std::string& result_id() const { return result_id_; }
 
  private:
   struct Line {
@@ -37,10 +45,11 @@ class ProgressPrinter {
   void show(const Line& line);
   void draw(const Line& line);
 
-  Output& out_;
-  Output& err_;
-  bool is_quiet_;
+  Output* out_;
+  Output* err_;
+  ProgressStyle style_;
   std::string buffer_;
+  std::string result_id_;
   std::string last_status_;
   std::vector<Line> lines_;
 };

@@ -285,6 +285,19 @@ TEST_F(run_flow, an_error_inside_a_progress_stream_is_an_error) {
   EXPECT_EQ(outcome.err, "Error response from daemon: archive is cut off\n");
 }
 
+TEST_F(run_flow, bootstrap_prints_the_new_images_id_only) {
+  daemon_.on("POST /caisson/v1/images/bootstrap", [](wire::Exchange& exchange, const RecordedRequest&) {
+    ignore(exchange.respond(200, {}, "{\"status\":\"Fetching\"}\r\n{\"status\":\"Done\",\"aux\":{\"ID\":\"sha256:1\"},\"stream\":\"web:latest\\n\"}\r\n"));
+  });
+  auto outcome = daemon_.run({"image", "bootstrap", "debian:bookworm", "--include", "nginx-light,curl", "--include", "jq", "--tag", "web"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, "sha256:1\n");
+  EXPECT_EQ(outcome.err, "Fetching\nDone\n");
+  auto requests = daemon_.take_requests();
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].body, R"({"suite":"debian:bookworm","include":["nginx-light","curl","jq"],"reference":"web","mirror":"","snapshot":""})");
+}
+
 TEST_F(run_flow, save_leaves_nothing_behind_when_it_fails) {
   daemon_.on_json("GET /images/get", 404, R"({"message":"No such image: x"})");
   std::string target = daemon_.folder() + "/out.tar";
