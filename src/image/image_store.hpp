@@ -134,7 +134,9 @@ class ImageStore {
   /// Errors: unavailable with a hint when mmdebstrap is missing.
   virtual Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
   virtual Status tag(const std::string& source, const std::string& target_reference) = 0;
-  /// `is_in_use(image id)` tells whether a container needs it (a reason text, or none). Errors: conflict in docker's words.
+  /// `is_in_use(image id)` names a container that needs it ("running container 0123456789ab", "stopped container …"), or none.
+  /// It runs under a lock of the store and may not call back into it. Deleting is never forced while it names one; force
+  /// then only takes the name away. Errors: conflict in docker's words.
   virtual Result<RemovedImage> remove(const std::string& name, bool force,
                                       const std::function<std::optional<std::string>(const Digest&)>& is_in_use) = 0;
 

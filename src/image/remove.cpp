@@ -27,6 +27,13 @@ bool is_single_reference(const std::vector<NameRecord>& names) {
   return tags <= 1 && repositories.size() <= 1;
 }
 
+/// "running container X" → "container X": docker's sentence about a name does not tell the state.
+std::string_view without_state(std::string_view user) {
+  for (std::string_view state : {"running ", "stopped "})
+    if (user.starts_with(state)) return user.substr(state.size());
+  return user;
+}
+
 Error delete_conflict(const Digest& id, bool can_be_forced, std::string_view reason) {
   return {ErrorKind::conflict, concat("conflict: unable to delete ", short_id(id), can_be_forced ? " (must be forced) - " : " (cannot be forced) - ", reason)};
 }
@@ -51,7 +58,7 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
     if (is_by_name) {
       bool is_last = names.size() == 1;
       if (is_last && !force && user)
-        return Error(ErrorKind::conflict, concat("conflict: unable to remove repository reference \"", name, "\" (must force) - ", *user,
+        return Error(ErrorKind::conflict, concat("conflict: unable to remove repository reference \"", name, "\" (must force) - ", without_state(*user),
                                                  " is using its referenced image ", short_id(record.id)));
       dropped.push_back(reference->canonical());
       keeps_image = !is_last || user.has_value();  // forced away from under a container: the image stays, without a name
