@@ -294,7 +294,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   crash_point("create:folders");
 
   transaction.require_absent(container_key(info.id)).require_absent(name_key(info.name));
-  transaction.put(container_key(info.id), to_text(record)).put(name_key(info.name), info.id);
+  transaction.put(container_key(info.id), to_text(record)).put(name_key(info.name), caisson::to_text(json::value(info.id)));
   TRY(store_->commit(transaction), "create the container's record");
   crash_point("create:committed");
   for (Undo* undo : {&remove_dirs, &remove_volumes, &give_range_back, &give_name_back}) undo->release();
@@ -318,7 +318,7 @@ Status LocalEngine::rename(const Caller& caller, const std::string& name, const 
   TRY_PLAIN(registry_.reserve_name(wanted, container->id));
   Undo give_name_back([&] { registry_.release_name(wanted, container->id); });
   state::Transaction transaction;
-  transaction.require_absent(name_key(wanted)).put(name_key(wanted), container->id).erase(name_key(old_name));
+  transaction.require_absent(name_key(wanted)).put(name_key(wanted), caisson::to_text(json::value(container->id))).erase(name_key(old_name));
   TRY(container->change_with(std::move(transaction), [&](Record& record) { record.info.name = record.info.spec.name = wanted; }), "rename");
   give_name_back.release();
   registry_.release_name(old_name, container->id);

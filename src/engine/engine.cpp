@@ -1,4 +1,5 @@
 // Construction, access, events and paths: what all verbs share.
+#include "base/json.hpp"
 #include "base/log.hpp"
 #include "base/ids.hpp"
 #include "base/strings.hpp"
@@ -69,11 +70,12 @@ Status LocalEngine::open() {
   // A store's id tells clients whether they still speak to the same engine; it is made once.
   auto id = store_->get("engine/id");
   if (id.ok()) {
-    engine_id_ = id->value;
+    auto value = TRY(parse_json(id->value, "engine/id"), "open the engine");
+    TRY(JsonView(value, "engine/id").read(engine_id_), "open the engine");
   } else if (id.error().kind() == ErrorKind::not_found) {
     engine_id_ = random_id();
     state::Transaction transaction;
-    transaction.put("engine/id", engine_id_);
+    transaction.put("engine/id", caisson::to_text(json::value(engine_id_)));
     TRY(store_->commit(transaction), "open the engine");
   } else {
     return std::move(id).error().in("open the engine");
