@@ -138,6 +138,11 @@ Result<OciGlobals> read_globals(const OciArguments& arguments) {
 
 }  // namespace
 
+Status OciContext::find_cgroups() {
+  if (!layout) layout = std::make_shared<const linux::CgroupLayout>(TRY_PLAIN(linux::detect_cgroup_layout()));
+  return {};
+}
+
 int run_oci_command(const std::vector<std::string>& args) {
   OciArguments global_arguments;
   OciGlobals globals;
@@ -167,7 +172,7 @@ int run_oci_command(const std::vector<std::string>& args) {
     auto run = [&]() -> Result<int> {
       const std::size_t taken = TRY_PLAIN(parse_flags(rest, command.flags, command.stops_at_word, context.arguments));
       for (auto word : rest.subspan(taken)) context.arguments.words.push_back(word);
-      context.layout = std::make_shared<const linux::CgroupLayout>(TRY_PLAIN(linux::detect_cgroup_layout()));
+      if (command.run != oci_create && command.run != oci_run) TRY_PLAIN(context.find_cgroups());
       return command.run(context);
     };
     auto outcome = run();

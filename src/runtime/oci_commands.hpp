@@ -33,6 +33,8 @@ struct OciContext {
   OciArguments arguments;
   OciStore store;
   std::shared_ptr<const linux::CgroupLayout> layout;
+  /// Fills `layout` once. create and run do it after they have re-executed themselves, everything else before.
+  Status find_cgroups();
 };
 
 /// Each returns the exit code.

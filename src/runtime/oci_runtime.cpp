@@ -82,8 +82,8 @@ class OciRuntime final : public Runtime {
   }
 
   Status setup() {
-    facts_ = TRY_PLAIN(read_host_facts());
     layout_ = std::make_shared<const linux::CgroupLayout>(TRY_PLAIN(linux::detect_cgroup_layout()));
+    facts_ = TRY_PLAIN(read_host_facts(*layout_));
     memory_total_ = TRY_PLAIN(linux::total_memory_bytes());
     auto bytes = TRY(linux::read_file(options_.launcher_path, std::size_t{256} << 20U), "launcher");
     // CVE-2019-5736: a container must never reach a writable file that the host runs.

@@ -126,6 +126,7 @@ Result<Created> create_container(OciContext& context, bool wait_for_start) {
   TRY_PLAIN(OciStore::check_id(id));
   auto bundle = TRY_PLAIN(load_bundle(arguments));
   if (bundle.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
+  TRY_PLAIN(context.find_cgroups());
   const std::string console_socket = arguments.value("console-socket");
   const bool detached = wait_for_start || arguments.has("detach");
   const bool terminal = bundle.spec.process.terminal;
@@ -140,7 +141,7 @@ Result<Created> create_container(OciContext& context, bool wait_for_start) {
   options.check_program_early = wait_for_start;
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
-  auto facts = TRY_PLAIN(read_host_facts());
+  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
   if (bundle.spec.cgroups_path.empty()) bundle.spec.cgroups_path = concat("/", id);
   auto plan = TRY_PLAIN(compute_plan(bundle.spec, facts, options));
   if (!plan.warnings.empty() && context.globals.debug)
@@ -204,12 +205,11 @@ Result<Created> create_container(OciContext& context, bool wait_for_start) {
 }  // namespace
 
 Result<int> oci_create(OciContext& context) {
-  auto created = TRY_PLAIN(create_container(context, true));
+  (void)TRY_PLAIN(create_container(context, true));
   return 0;
 }
 
 Result<int> oci_run(OciContext& context) {
-  TRY_PLAIN(linux::set_child_subreaper(true));
   auto created = TRY_PLAIN(create_container(context, false));
   // The program runs by now; startContainer hooks belong before it, so with such hooks run is create and start.
   TRY_PLAIN(run_hooks(created.spec.hooks.poststart, "poststart", created.state, OciStatus::running, HookPlace::runtime_namespaces));
@@ -293,7 +293,7 @@ Result<int> oci_exec(OciContext& context) {
   if (detached && process.terminal && console_socket.empty())
     return Error(ErrorKind::invalid, "cannot allocate tty if runc will detach without setting console socket");
 
-  auto facts = TRY_PLAIN(read_host_facts());
+  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
   std::vector<std::string> warnings;
   auto plan = TRY_PLAIN(compute_process_plan(process, spec.seccomp, facts, {}, warnings));
   auto pidfd = TRY(linux::pidfd_open(state.pid), "exec");

@@ -29,6 +29,8 @@ struct HostFacts {
   bool has_selinux = false;
 };
 Result<HostFacts> read_host_facts();
+/// The same where the cgroup mounts are known already.
+Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout);
 
 struct PlanOptions {
   bool clamp_rlimits = false;     ///< warn and clamp instead of failing where the kernel would refuse
