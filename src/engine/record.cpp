@@ -237,6 +237,8 @@ std::string to_text(const Record& record) { return json::serialize(to_record_val
 std::string to_text(const Garbage& garbage) { return json::serialize(to_record_value(garbage)); }
 std::string to_text(const VolumeInfo& volume) { return json::serialize(to_record_value(volume)); }
 
+std::string quoted(const std::string& text) { return json::serialize(json::string(text)); }
+
 Result<Record> parse_record(std::string_view text) {
   auto record = TRY_PLAIN(parse_as<Record>(text, "container record"));
   if (record.info.id.size() != 64) return Error(ErrorKind::corrupt, "container record: id: want 64 hex digits");

@@ -35,6 +35,9 @@ Result<Record> parse_record(std::string_view text);
 std::string to_text(const Garbage& garbage);
 Result<Garbage> parse_garbage(std::string_view text);
 
+/// A text as a JSON value: what the store takes.
+std::string quoted(const std::string& text);
+
 std::string to_text(const VolumeInfo& volume);
 Result<VolumeInfo> parse_volume(std::string_view text);
 

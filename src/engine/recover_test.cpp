@@ -73,7 +73,9 @@ TEST(Recover, after_a_reboot_everything_is_exited_and_policies_start_again) {
   auto spec = Harness::spec({"sleep"}, "always");
   spec.restart.condition = RestartCondition::always;
   h.run(spec);
-  for (const auto& entry : *h.store().list("container/")) {
+  auto entries = h.store().list("container/");
+  ASSERT_TRUE(entries.ok());
+  for (const auto& entry : *entries) {
     std::string text = entry.value;
     auto at = text.find("\"boot_id\":\"");
     ASSERT_NE(at, std::string::npos);
@@ -102,7 +104,7 @@ TEST(Recover, strays_and_unreadable_records_are_said_and_the_rest_works) {
   auto kept = h.create(Harness::spec({"x"}, "kept"));
   std::string broken(64, 'f');
   state::Transaction transaction;
-  transaction.put("container/" + broken, "{not json");
+  transaction.put("container/" + broken, "{\"id\":5}");
   ASSERT_TRUE(h.store().commit(transaction).ok());
   h.close();
   for (const auto& dir : {"/root/containers/" + broken, "/root/containers/" + std::string(64, 'e'), "/run/containers/" + std::string(64, 'd'), std::string("/root/volumes/stray")})
@@ -144,8 +146,9 @@ TEST_P(CrashPoint, leaves_what_the_next_start_repairs) {
     spec.auto_remove = point.starts_with("remove:") || point == "exit:reported";
     spec.mounts = {{.type = MountType::volume, .target = "/data"}};
     auto id = h.run(spec);
+    auto waiter = h.engine->begin_wait(h.admin, id, WaitCondition::not_running);
     h.runtime->end(id, 3);
-    h.wait(id);
+    ASSERT_TRUE((*waiter)->wait({}).ok());
     h.close();  // runs what is left for the background
   });
   ASSERT_TRUE(reached) << point;

@@ -226,6 +226,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
 
   container.begin_start();
   context.was_launched = true;
+  TimestampNs started_at = now_ns();  // before the program runs: it may end before this thread goes on
   auto started = runtime_->start(std::move(request));
   if (!started.ok()) {
     container.finish_start();
@@ -240,7 +241,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
     next.info.state = State::running;
     next.info.pid = started->pid;
     next.start_time = started->start_time;
-    next.info.started_at = now_ns();
+    next.info.started_at = started_at;
     next.info.finished_at = 0;
     next.info.exit_code = 0;
     next.info.exit_status_lost = false;
