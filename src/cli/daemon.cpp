@@ -172,6 +172,10 @@ Status start_daemon(const Endpoint& endpoint, const Invocation& global, Output& 
   std::string binary = TRY_PLAIN(find_daemon_binary());
   std::string folder = exec_root(endpoint, global);
   TRY(make_folders(folder), concat("make the daemon's folder ", folder));
+  // Several callers at once start one daemon: the others wait here and find it answering.
+  UniqueFd lock = TRY(linux::open(concat(folder, "/caissond.start.lock"), O_RDWR | O_CREAT, 0600), "open the daemon's start lock");
+  TRY(linux::flock(lock.get(), LOCK_EX), "wait for another start of the daemon");
+  if (answers(endpoint)) return {};
   std::string log_path = concat(folder, "/caissond.log");
   UniqueFd log = TRY(linux::open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0640), "open the daemon's log");
 

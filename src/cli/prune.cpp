@@ -37,8 +37,9 @@ Result<std::uint64_t> report(Session& session, std::string_view collection, cons
   TRY_PLAIN(view.read("SpaceReclaimed", freed));
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> names = {
       {{"containers", "Containers"}, {"images", "Images"}, {"volumes", "Volumes"}, {"networks", "Networks"}}};
-  for (const auto& [key, title] : names) {
-    if (key != collection) continue;
+  for (const auto& name : names) {
+    if (name.first != collection) continue;
+    std::string_view title = name.second;
     JsonView list = TRY_PLAIN(view.at(concat(title, "Deleted")));
     bool is_first = true;
     TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {

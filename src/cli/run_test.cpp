@@ -12,8 +12,8 @@ const std::string id(64, 'c');
 // Plays one container: attach writes when started, wait answers when the play is over.
 class Play {
  public:
-  explicit Play(FakeDaemon& daemon) : daemon_(daemon) {
-    daemon.on("POST /containers/create", [this](wire::Exchange& exchange, const RecordedRequest&) {
+  explicit Play(FakeDaemon& daemon) {
+    daemon.on("POST /containers/create", [](wire::Exchange& exchange, const RecordedRequest&) {
       ignore(exchange.respond(201, {{"Content-Type", "application/json"}}, concat(R"({"Id":")", id, R"(","Warnings":["careful"]})")));
     });
     daemon.on(concat("POST /containers/", id, "/attach"), [this](wire::Exchange& exchange, const RecordedRequest&) { attach(exchange); });
@@ -78,7 +78,6 @@ class Play {
     changed_.wait_for(lock, std::chrono::seconds(20), [&] { return flag; });
   }
 
-  FakeDaemon& daemon_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool started_ = false;

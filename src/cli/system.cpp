@@ -304,10 +304,10 @@ Result<int> show_version(Session& session, const Invocation& invocation) {
   if (!format.empty()) {
     TRY_PLAIN(print_document(session.out(), json::value(both), format));
   } else {
-    TRY_PLAIN(print_version_part(session.out(), "Client: Caisson", both["Client"]));
+    TRY_PLAIN(print_version_part(session.out(), "Client", both["Client"]));
     if (server.ok()) {
       session.out().line("");
-      TRY_PLAIN(print_version_part(session.out(), "Server: Caisson Engine", both["Server"]));
+      TRY_PLAIN(print_version_part(session.out(), "Server", both["Server"]));
     }
   }
   TRY_PLAIN(session.out().flush());
