@@ -68,7 +68,7 @@ constexpr std::array routes{
     Route{"DELETE", "/images/{name}", remove_image},
     Route{"GET", "/distribution/{name}/json", not_yet},
     Route{"POST", "/build", not_yet},
-    Route{"POST", "/build/prune", not_yet},
+    Route{"POST", "/build/prune", prune_build_cache},
 
     Route{"GET", "/volumes", list_volumes},
     Route{"POST", "/volumes/create", create_volume},

@@ -13,6 +13,7 @@ Status stream_events(Request& request);
 Status show_disk_usage(Request& request);
 Status refuse_auth(Request& request);
 Status list_plugins(Request& request);
+Status prune_build_cache(Request& request);
 Status refuse_swarm(Request& request);
 Status no_buildkit(Request& request);
 Status not_yet(Request& request);

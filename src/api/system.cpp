@@ -237,6 +237,11 @@ Status refuse_auth(Request& request) {
 
 Status list_plugins(Request& request) { return request.reply_json(200, json::array{}); }
 
+/// There is no build cache, so there is nothing to remove; `docker system prune` asks for it at its end.
+Status prune_build_cache(Request& request) {
+  return request.reply_json(200, json::object{{"CachesDeleted", nullptr}, {"SpaceReclaimed", 0}});
+}
+
 Status refuse_swarm(Request& request) {
   return request.reply_error(503,
                              "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "

@@ -56,6 +56,18 @@ class Terminal:
         before, self.seen = self.seen[:at], self.seen[at:]
         return before
 
+    def ask_size_until(self, size, timeout_s=20):
+        """The client tells the daemon about a resize in its own time, so the question is repeated."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.type(b"size\n")
+            self.read_until(b"size\r\n")
+            answer = self.read_until(b"\n").strip()
+            if answer == size:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the size stayed {answer!r}")
+
     def wait(self):
         """The rest of the output, and the exit code."""
         with contextlib.suppress(OSError):
@@ -74,7 +86,8 @@ class DockerTest(caisson.EngineTest):
         return self.engine.docker(*arguments, check=check, **options)
 
     def out(self, *arguments, **options):
-        return self.docker(*arguments, **options).stdout.rstrip("\n")
+        out = self.docker(*arguments, **options).stdout
+        return (out if isinstance(out, str) else out.decode()).rstrip("\n")
 
     def detached(self, *arguments, command=("sleep", "1000")):
         name = self.name()
@@ -115,13 +128,12 @@ class Run(DockerTest):
             self.assertEqual(run.stdout, f"{number}\n")
 
     def test_terminal_with_size_and_resize(self):
-        terminal = self.terminal("run", "--rm", "-it", "busybox", "sh", "-c", "trap 'stty size' WINCH; echo ready; read x; stty size; read y; exit 5")
+        terminal = self.terminal("run", "--rm", "-it", "busybox", "sh", "-c",
+                                 "echo ready; while read word; do case $word in size) stty size;; end) exit 5;; esac; done")
         terminal.read_until(b"ready")
-        wait = b"33 99"
-        terminal.type(b"go\n")
-        terminal.read_until(wait)
+        terminal.ask_size_until(b"33 99")
         terminal.resize(20, 50)
-        terminal.read_until(b"20 50")
+        terminal.ask_size_until(b"20 50")
         terminal.type(b"end\n")
         _, code = terminal.wait()
         self.assertEqual(code, 5)
@@ -200,7 +212,7 @@ class Life(DockerTest):
         self.assertEqual(self.out("inspect", "-f", "{{.HostConfig.Memory}}", name), str(32 << 20))
         self.assertIn("sleep 1000", self.out("top", name))
         stats = self.out("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", name)
-        self.assertRegex(stats, rf"^{name} .*MiB / 32MiB \d+$")
+        self.assertRegex(stats, rf"^{name} .*iB / 32MiB \d+$")
         self.assertIn(name, self.out("stats", "--no-stream"))
 
     def test_wait_tells_the_code_of_a_container_that_is_removed_by_itself(self):
@@ -282,15 +294,15 @@ class Objects(DockerTest):
         archive = self.docker("save", "busybox", text=False).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             self.assertIn("manifest.json", tar.getnames())
-        self.assertIn("Loaded image: busybox:latest", self.out("load", stdin=archive, text=False).decode())
-        image = self.out("import", "-c", 'CMD ["echo","imported"]', "-c", "ENV PATH=/bin", "-", "imported:1", stdin=caisson.busybox_rootfs(), text=False).decode()
+        self.assertIn("Loaded image: busybox:latest", self.out("load", stdin=archive, text=False))
+        image = self.out("import", "-c", 'CMD ["echo","imported"]', "-c", "ENV PATH=/bin", "-", "imported:1", stdin=caisson.busybox_rootfs(), text=False)
         self.assertRegex(image, "^sha256:[0-9a-f]{64}$")
         self.assertEqual(self.out("run", "--rm", "imported:1"), "imported")
         self.docker("rmi", "imported:1")
         self.assertIn("rror", self.docker("load", stdin=b"no tar at all" * 1000, text=False, check=1).stderr.decode())
 
     def test_volumes(self):
-        self.docker("volume", "create", "-l", "a=b", "data")
+        self.docker("volume", "create", "--label", "a=b", "data")
         self.assertEqual(self.out("volume", "ls", "-q", "--filter", "label=a=b"), "data")
         self.docker("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/f")
         self.assertEqual(self.out("run", "--rm", "-v", "data:/d:ro", "busybox", "cat", "/d/f"), "kept")
@@ -333,8 +345,9 @@ class Objects(DockerTest):
         self.assertIn("not supported", self.docker("commit", self.detached(), check=1).stderr)
 
     def test_inspect_gives_back_what_was_asked(self):
-        name = self.detached("-v", "/tmp:/host:ro", "--restart", "on-failure:3", "-e", "A=b", "--shm-size", "32m", "--ulimit", "nofile=10:20",
-                             "--security-opt", "no-new-privileges", "--label", "k=v", "--stop-signal", "INT", "--init", "--dns", "9.9.9.9")
+        name = self.name()
+        self.docker("create", "--name", name, "-v", "/tmp:/host:ro", "--restart", "on-failure:3", "-e", "A=b", "--shm-size", "32m", "--ulimit", "nofile=10:20",
+                    "--security-opt", "no-new-privileges", "--label", "k=v", "--stop-signal", "INT", "--init", "--dns", "9.9.9.9", "busybox")
         shown = json.loads(self.out("inspect", name))[0]
         host = shown["HostConfig"]
         self.assertEqual(host["Binds"], ["/tmp:/host:ro"])
