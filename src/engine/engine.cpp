@@ -57,6 +57,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
 
 LocalEngine::~LocalEngine() {
   worker_.finish();   // its tasks use the runtime
+  if (is_open_) leave_host();
   runtime_.reset();   // its events use everything
 }
 
@@ -81,8 +82,10 @@ Status LocalEngine::open() {
     return std::move(id).error().in("open the engine");
   }
   for (const auto& repair : repairs_) log(LogLevel::warning, "recover", "state", repair);
+  TRY(remember_cgroup_parent(), "open the engine");
   runtime_ = TRY(make_runtime_(*this), "open the engine");
   TRY_PLAIN(recover());
+  is_open_ = true;
   worker_.start(background_threads);
   return {};
 }

@@ -163,6 +163,12 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
 
   // -- recover.cpp
   Status recover();
+
+  // -- close.cpp
+  /// Notes that the cgroup parent did not exist before us, so that the orderly end may remove it.
+  Status remember_cgroup_parent();
+  /// With nothing running: takes down the bridge, its rules and our cgroup parent. Failures are logged: there is nobody to tell.
+  void leave_host();
   Status load_records();
   void recover_container(const Pointer& container);
   void recover_running(const Pointer& container, const runtime::Recovered& found);
@@ -191,6 +197,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::unique_ptr<state::Store> store_;
   std::unique_ptr<image::ImageStore> images_;
   std::unique_ptr<network::NetworkManager> network_;
+  bool is_open_ = false;  ///< recover() has told what lives here
   std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime_;
   HostLimits host_;
   std::string boot_id_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "engine/fake_parts.hpp"
 
@@ -149,6 +150,8 @@ TEST_P(CrashPoint, leaves_what_the_next_start_repairs) {
     auto waiter = h.engine->begin_wait(h.admin, id, WaitCondition::not_running);
     h.runtime->end(id, 3);
     ASSERT_TRUE((*waiter)->wait({}).ok());
+    auto deadline = monotonic_ns() + 5'000'000'000;
+    while (spec.auto_remove && !h.names_in("root/containers").empty() && monotonic_ns() < deadline) std::this_thread::yield();
     h.close();  // runs what is left for the background
   });
   ASSERT_TRUE(reached) << point;

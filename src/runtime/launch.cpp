@@ -240,7 +240,7 @@ class Preparation {
       const auto& mount = plan_.mounts[i];
       if (mount.kind == MountKind::bind) {
         PlanMount with_source = mount;
-        if (mount.type == "cgroup" && mount.source.empty()) with_source.source = concat("/sys/fs/cgroup", cgroup_ ? cgroup_->path() : "/");
+        if (mount.type == "cgroup" && mount.source.empty()) with_source.source = own_v2_directory();
         keep(setup.mount_fds[i], TRY_PLAIN(detail::clone_bind(with_source, i, userns_)));
       } else if (mount.kind == MountKind::device_folder) {
         keep(setup.mount_fds[i], TRY(detail::make_device_folder(mount, plan_, setup.device_done), concat("mounts[", i, "]: /dev")));
@@ -252,14 +252,22 @@ class Preparation {
     return {};
   }
 
+  [[nodiscard]] std::string own_v2_directory() const {
+    if (cgroup_)
+      for (std::size_t h = 0; h < cgroup_->layout().hierarchies.size(); ++h)
+        if (cgroup_->layout().hierarchies[h].is_v2) return cgroup_->directory(h);
+    return "/sys/fs/cgroup";
+  }
+
   Status clone_cgroups(ChildSetup& setup, std::size_t index) {
     const auto& names = plan_.mounts[index].folders;
     setup.cgroup_binds[index].assign(names.size(), -1);
     if (!cgroup_) return {};
     for (std::size_t i = 0; i < names.size(); ++i) {
-      for (const auto& hierarchy : cgroup_->layout().hierarchies) {
-        if (hierarchy.is_v2 || split_last(hierarchy.mount_point, '/').after != names[i]) continue;
-        const std::string path = concat(hierarchy.mount_point, cgroup_->path());
+      const auto& hierarchies = cgroup_->layout().hierarchies;
+      for (std::size_t h = 0; h < hierarchies.size(); ++h) {
+        if (hierarchies[h].is_v2 || split_last(hierarchies[h].mount_point, '/').after != names[i]) continue;
+        const std::string path = cgroup_->directory(h);  // a relative cgroups path lies elsewhere in every hierarchy
         auto tree = TRY(linux::open_tree(AT_FDCWD, path, OPEN_TREE_CLONE), concat("cgroup ", path));
         keep(setup.cgroup_binds[index][i], std::move(tree));
         break;
