@@ -89,6 +89,16 @@ void enter_root(const ChildSetup& setup) noexcept {
   }
 }
 
+/// Over "/", where no path is looked up any more. With hooks over its own folder instead: who joins the namespace before
+/// pivot_root must still find the host's paths (runtime-spec: createContainer hooks resolve in the runtime's namespace).
+void attach_root(const ChildSetup& setup) noexcept {
+  const LaunchPlan& plan = *setup.launch;
+  if (setup.wait_after_mounts && !plan.overlay &&
+      raw::move_mount(setup.root_fd, "", AT_FDCWD, plan.root_path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0)
+    return;
+  child_check(setup, raw::move_mount(setup.root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), ChildStep::attach_root);
+}
+
 /// A procfs of our own, attached nowhere: what is mounted on the container's /proc cannot lead these writes astray
 /// (CVE-2019-16884, CVE-2025-52881).
 int own_proc() noexcept {
@@ -143,7 +153,7 @@ void run_container_child(ChildSetup& setup) noexcept {
   // Modes in the plan are exact.
   (void)raw::umask(0);
   child_check(setup, raw::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, 0, 0, MS_SLAVE, -1), ChildStep::isolate_mounts);
-  child_check(setup, raw::move_mount(setup.root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), ChildStep::attach_root);
+  attach_root(setup);
   detail::child_mount_all(setup);
   detail::child_make_devices(setup);
   if (plan.process.terminal) {

@@ -646,6 +646,22 @@ TEST_F(OciRuntimeTest, the_runtime_cannot_be_overwritten_from_inside) {
   EXPECT_TRUE(must(linux::read_file(launcher_, std::size_t{256} << 20U)) == bytes);
 }
 
+TEST_F(OciRuntimeTest, an_idle_monitor_is_small) {
+  if (!launcher_is_static()) GTEST_SKIP() << "needs a static caisson-runtime (release build)";
+  std::vector<std::string> ids;
+  for (int i = 0; i < 8; ++i) {
+    auto wanted = request({"sleep", "1000"});
+    ids.push_back(wanted.id);
+    start(std::move(wanted));
+  }
+  const std::string rollup = must(linux::read_file(concat("/proc/", monitor_pid(ids.back()), "/smaps_rollup")));
+  const auto at = rollup.find("Pss:");
+  ASSERT_NE(at, std::string::npos);
+  const int kilobytes = must(parse_integer<int>(split_once(trim(std::string_view(rollup).substr(at + 4)), ' ').before));
+  RecordProperty("pss_kb", kilobytes);
+  EXPECT_LE(kilobytes, 300) << rollup;
+}
+
 class PlainOverlayTest : public OciRuntimeTest {
  protected:
   void SetUp() override {

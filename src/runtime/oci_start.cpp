@@ -119,7 +119,9 @@ struct Created {
   Spec spec;
 };
 
-Result<Created> create_container(OciContext& context, bool wait_for_start) {
+enum class CreateFor : std::uint8_t { create, run };
+
+Result<Created> create_container(OciContext& context, CreateFor purpose) {
   const auto& arguments = context.arguments;
   if (arguments.words.size() != 1) return Error(ErrorKind::invalid, "exactly one argument is needed: the container's ID");
   const std::string& id = arguments.words[0];
@@ -128,7 +130,9 @@ Result<Created> create_container(OciContext& context, bool wait_for_start) {
   if (bundle.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
   TRY_PLAIN(context.find_cgroups());
   const std::string console_socket = arguments.value("console-socket");
-  const bool detached = wait_for_start || arguments.has("detach");
+  // startContainer hooks come between everything else and the program, so run with such hooks is create and start.
+  const bool wait_for_start = purpose == CreateFor::create || !bundle.spec.hooks.start_container.empty();
+  const bool detached = purpose == CreateFor::create || arguments.has("detach");
   const bool terminal = bundle.spec.process.terminal;
   if (detached && terminal && console_socket.empty())
     return Error(ErrorKind::invalid, "cannot allocate tty if runc will detach without setting console socket");
@@ -202,17 +206,35 @@ Result<Created> create_container(OciContext& context, bool wait_for_start) {
   return created;
 }
 
+/// Runs the startContainer hooks and lets the waiting process go on.
+Status release(const OciContext& context, const OciState& state, const Spec& spec) {
+  TRY_PLAIN(run_hooks(spec.hooks.start_container, "startContainer", state, OciStatus::created, HookPlace::container_namespaces));
+  // Fails with ENXIO when nobody holds the other side: the process died meanwhile.
+  auto fifo = linux::open(context.store.fifo(state.id), O_WRONLY | O_NONBLOCK);
+  if (!fifo) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
+  TRY(linux::write_all(fifo->get(), "s"), "exec fifo");
+  TRY(linux::unlinkat(AT_FDCWD, context.store.fifo(state.id), 0), "exec fifo");
+  return {};
+}
+
 }  // namespace
 
 Result<int> oci_create(OciContext& context) {
-  (void)TRY_PLAIN(create_container(context, true));
+  (void)TRY_PLAIN(create_container(context, CreateFor::create));
   return 0;
 }
 
 Result<int> oci_run(OciContext& context) {
-  auto created = TRY_PLAIN(create_container(context, false));
-  // The program runs by now; startContainer hooks belong before it, so with such hooks run is create and start.
-  TRY_PLAIN(run_hooks(created.spec.hooks.poststart, "poststart", created.state, OciStatus::running, HookPlace::runtime_namespaces));
+  auto created = TRY_PLAIN(create_container(context, CreateFor::run));
+  auto begin = [&]() -> Status {
+    if (!created.spec.hooks.start_container.empty()) TRY_PLAIN(release(context, created.state, created.spec));
+    return run_hooks(created.spec.hooks.poststart, "poststart", created.state, OciStatus::running, HookPlace::runtime_namespaces);
+  };
+  if (auto begun = begin(); !begun) {
+    linux::kill_and_reap(created.launching.pidfd.get());
+    ignore(oci_destroy(context, created.state));  // the hook's failure is the one to report
+    return std::move(begun).error();
+  }
   if (context.arguments.has("detach")) return 0;
   const int code = TRY_PLAIN(serve_foreground(created.launching.pidfd, created.launching.terminal));
   if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state));
@@ -226,12 +248,7 @@ Result<int> oci_start(OciContext& context) {
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
   if (status != OciStatus::created) return Error(ErrorKind::conflict, "cannot start an already running container");
   auto spec = TRY_PLAIN(context.store.load_spec(state.id));
-  TRY_PLAIN(run_hooks(spec.hooks.start_container, "startContainer", state, OciStatus::created, HookPlace::container_namespaces));
-  // Fails with ENXIO when nobody holds the other side: the process died meanwhile.
-  auto fifo = linux::open(context.store.fifo(state.id), O_WRONLY | O_NONBLOCK);
-  if (!fifo) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
-  TRY(linux::write_all(fifo->get(), "s"), "exec fifo");
-  TRY(linux::unlinkat(AT_FDCWD, context.store.fifo(state.id), 0), "exec fifo");
+  TRY_PLAIN(release(context, state, spec));
   TRY_PLAIN(run_hooks(spec.hooks.poststart, "poststart", state, OciStatus::running, HookPlace::runtime_namespaces));
   return 0;
 }
