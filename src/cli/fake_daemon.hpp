@@ -46,9 +46,14 @@ class FakeDaemon {
     thread_ = std::thread([this] { EXPECT_TRUE(server_->run().ok()); });
   }
   ~FakeDaemon() {
-    server_->stop(2000);
-    thread_.join();
+    stop();
     ignore(linux::remove_tree(folder_));
+  }
+  /// Returns when no answer runs any more; what the answers refer to may go then.
+  void stop() {
+    if (!thread_.joinable()) return;
+    server_->stop(30'000);
+    thread_.join();
   }
   FakeDaemon(const FakeDaemon&) = delete;
   FakeDaemon& operator=(const FakeDaemon&) = delete;

@@ -12,7 +12,7 @@ const std::string id(64, 'c');
 // Plays one container: attach writes when started, wait answers when the play is over.
 class Play {
  public:
-  explicit Play(FakeDaemon& daemon) {
+  explicit Play(FakeDaemon& daemon) : daemon_(daemon) {
     daemon.on("POST /containers/create", [](wire::Exchange& exchange, const RecordedRequest&) {
       ignore(exchange.respond(201, {{"Content-Type", "application/json"}}, concat(R"({"Id":")", id, R"(","Warnings":["careful"]})")));
     });
@@ -41,6 +41,10 @@ class Play {
       set(killed_);
     });
   }
+
+  ~Play() { daemon_.stop(); }  // an answer may still be on its way out of a member
+  Play(const Play&) = delete;
+  Play& operator=(const Play&) = delete;
 
   std::string output = frame(1, "out\n") + frame(2, "err\n");
   std::string start_error;
@@ -78,6 +82,7 @@ class Play {
     changed_.wait_for(lock, std::chrono::seconds(20), [&] { return flag; });
   }
 
+  FakeDaemon& daemon_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool started_ = false;
