@@ -169,11 +169,11 @@ class SocketClient final : public Client {
 Result<std::vector<std::string>> addresses_of(std::string_view host) {
   if (linux::parse_ip_endpoint(concat("[", host, "]:0")).ok()) return std::vector<std::string>{std::string(host)};
   std::vector<std::string> found;
-  const std::string hosts = linux::read_file("/etc/hosts").value_or("");
+  const std::string hosts = replace_all(linux::read_file("/etc/hosts").value_or(""), "\t", " ");  // owns what the views below see
   for (auto line : split(hosts, '\n')) {
     line = line.substr(0, line.find('#'));
     std::string address;
-    for (auto word : split(replace_all(line, "\t", " "), ' ')) {
+    for (auto word : split(line, ' ')) {
       if (word.empty()) continue;
       if (address.empty())
         address = word;
