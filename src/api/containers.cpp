@@ -154,7 +154,7 @@ Status create_container(Request& request) {
   auto document = TRY_PLAIN(request.read_json());
   auto spec = TRY_PLAIN(read_create_body(document));
   spec.name = request.query.text("name");
-  if (spec.name.starts_with('/')) spec.name.erase(0, 1);
+  if (spec.name.size() > 1 && spec.name.starts_with('/')) spec.name.erase(0, 1);  // "/" alone is a bad name, not no name
   spec.platform = request.query.text("platform");
   auto created = TRY_PLAIN(request.engine.create(request.caller, std::move(spec)));
   return request.reply_json(201, json::object{{"Id", created.id}, {"Warnings", warnings_json(created.warnings)}});

@@ -45,6 +45,8 @@ Status check_mount(const MountSpec& mount) {
   if (mount.target.find('\0') != std::string::npos || mount.source.find('\0') != std::string::npos) return refuse("a path holds a zero byte");
   if (!is_one_of(mount.propagation, propagations)) return refuse(concat("invalid propagation mode: ", mount.propagation));
   if (mount.type != MountType::bind && !mount.propagation.empty()) return refuse("propagation is for bind mounts only");
+  if (mount.type == MountType::bind && mount.source.empty()) return refuse("field Source must not be empty: a bind needs a source path");
+  if (mount.type == MountType::bind && mount.source.empty()) return refuse("field Source must not be empty");
   if (mount.type == MountType::bind && !mount.source.starts_with('/'))
     return refuse(concat("invalid mount path: '", mount.source, "' mount path must be absolute"));
   if (mount.type == MountType::volume && !mount.source.empty()) TRY_PLAIN(check_name("volume", mount.source));
