@@ -236,8 +236,10 @@ Status LocalEngine::make_container_dirs(const std::string& id) const {
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
   TRY_PLAIN(authorize(caller, Access::administer, "create", spec.name));
   TRY_PLAIN(check_spec(spec, host_));
-  if (!spec.name.empty() && spec.name[0] == '/') spec.name.erase(0, 1);
-  if (!spec.name.empty()) TRY_PLAIN(check_name("container", spec.name));
+  if (!spec.name.empty()) {
+    if (spec.name[0] == '/') spec.name.erase(0, 1);
+    TRY_PLAIN(check_name("container", spec.name));
+  }
 
   std::shared_lock uses(uses_mutex_);  // image and volumes must not be removed between here and the record
   image::Image image = TRY_PLAIN(images_->find(spec.image));

@@ -53,7 +53,8 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       images_(std::move(parts.images)),
       network_(std::move(parts.network)),
       make_runtime_(std::move(parts.make_runtime)),
-      repairs_(std::move(parts.repairs)) {}
+      repairs_(parts.repairs),
+      state_damage_(std::move(parts.repairs)) {}
 
 LocalEngine::~LocalEngine() {
   worker_.finish();   // its tasks use the runtime

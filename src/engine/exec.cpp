@@ -138,13 +138,13 @@ Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id,
     }
     return runtime_->exec(container->id, std::move(request));
   };
+  publish(*record, concat("exec_start: ", command_text(exec.spec)), {{"execID", exec_id}});  // before it can end, so that events keep their order
   auto pid = launch();
   if (!pid.ok()) {
     execs_.finished(exec_id, pid.error().kind() == ErrorKind::not_found ? exit_not_found : exit_not_executable);
     return std::move(pid).error().in(concat("exec in container ", container->id.substr(0, 12)));
   }
   execs_.started(exec_id, *pid);
-  publish(*record, concat("exec_start: ", command_text(exec.spec)), {{"execID", exec_id}});
   return {};
 }
 

@@ -358,6 +358,7 @@ class Harness {
     ASSERT_TRUE(store.ok()) << store.error().text();
     store_ = store->store.get();
     parts.store = std::move(store->store);
+    parts.repairs = std::move(store->repairs);
     auto fake_images = std::make_unique<FakeImages>(root());
     images = fake_images.get();
     parts.images = std::move(fake_images);

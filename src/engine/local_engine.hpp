@@ -170,13 +170,18 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   /// With nothing running: takes down the bridge, its rules and our cgroup parent. Failures are logged: there is nobody to tell.
   void leave_host();
   Status load_records();
+  void recover_containers();
   void recover_container(const Pointer& container);
   void recover_running(const Pointer& container, const runtime::Recovered& found);
   /// The end of a container that nobody was there to see. `why`: "" when the status is known.
   void recover_exit(const Pointer& container, const runtime::ExitStatus& status, const std::string& why);
   void recover_garbage();
   void recover_networks();
+  /// Folders without a record: of creates that a crash cut short, or of records that were damaged.
   void remove_strays();
+  void remove_stray_run(const std::string& id);
+  void remove_stray_folder(const std::string& id);
+  void repair_volumes();
   /// Kills what still runs under an id that has no record.
   Status end_stray(const std::string& id, const std::string& cgroups_path);
 
@@ -212,6 +217,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::mutex volume_creation_mutex_;
   std::mutex repairs_mutex_;
   std::vector<std::string> repairs_;
+  std::vector<std::string> state_damage_;  ///< what opening the store had to put aside
   std::set<std::string> unreadable_;  ///< ids of records that could not be read at start; written by recover() only
   /// Ended containers whose ports are still to be withdrawn.
   std::mutex releases_mutex_;

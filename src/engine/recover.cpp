@@ -1,6 +1,8 @@
 // recover: what an earlier daemon left is found again, finished or cleared away, and said. Nothing is served before it has ended.
 #include <algorithm>
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "base/log.hpp"
 #include "base/strings.hpp"
@@ -221,39 +223,69 @@ Status LocalEngine::end_stray(const std::string& id, const std::string& cgroups_
   return {};
 }
 
-void LocalEngine::remove_strays() {
-  auto is_known = [&](const std::string& id) { return registry_.find_id(id) != nullptr || unreadable_.contains(id); };
-  for (const auto& id : names_in(options_.exec_root + "/containers")) {
-    if (is_known(id)) continue;
-    std::string cgroups_path = concat(options_.cgroup_parent, "/", id);
-    auto status = end_stray(id, cgroups_path);
-    if (status.ok()) status = runtime_->remove(id, run_dir(id), cgroups_path);
-    if (status.ok()) status = linux::remove_tree(run_dir(id));
-    note_repair(status.ok() ? concat("run folder ", id.substr(0, 12), " belonged to no container and was removed")
-                            : concat("run folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
-  }
-  for (const auto& id : names_in(options_.root + "/containers")) {
-    if (is_known(id)) continue;
+void LocalEngine::remove_stray_run(const std::string& id) {
+  // Of a container whose record was damaged: it may still run, and nobody may end it but the user.
+  const std::string mark = run_dir(id) + "/kept";
+  if (!state_damage_.empty()) ignore(linux::write_file(mark, "its record was damaged\n", 0600));  // without it the next start ends the container
+  if (!state_damage_.empty() || linux::exists(mark).value_or(false))
+    return note_repair(concat("run folder ", id.substr(0, 12), " has no record any more and was left alone; what runs there must be ended by hand"));
+  std::string cgroups_path = concat(options_.cgroup_parent, "/", id);
+  auto status = end_stray(id, cgroups_path);
+  if (status.ok()) status = runtime_->remove(id, run_dir(id), cgroups_path);
+  if (status.ok()) status = linux::remove_tree(run_dir(id));
+  note_repair(status.ok() ? concat("run folder ", id.substr(0, 12), " belonged to no container and was removed")
+                          : concat("run folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
+}
+
+void LocalEngine::remove_stray_folder(const std::string& id) {
+  if (state_damage_.empty()) {
     auto status = linux::remove_tree(container_dir(id));
-    note_repair(status.ok() ? concat("folder ", id.substr(0, 12), " of a container that was not created to its end was removed")
-                            : concat("folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
+    return note_repair(status.ok() ? concat("folder ", id.substr(0, 12), " of a container that was not created to its end was removed")
+                                   : concat("folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
   }
-  auto volumes = store_->list("volume/");
-  if (!volumes.ok()) return note_repair(concat("the list of volumes cannot be read: ", volumes.error().text()));
+  // Its record was among the damaged ones: files that a user may want back are never thrown away.
+  auto status = linux::make_dirs(options_.root + "/lost", 0700);
+  if (status.ok()) status = linux::rename(container_dir(id), options_.root + "/lost/" + id);
+  note_repair(status.ok() ? concat("the files of container ", id.substr(0, 12), ", whose record was damaged, are now in ", options_.root, "/lost/", id)
+                          : concat("folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
+}
+
+void LocalEngine::repair_volumes() {
+  auto entries = store_->list("volume/");
+  if (!entries.ok()) return note_repair(concat("the list of volumes cannot be read: ", entries.error().text()));
   std::set<std::string> known;
-  for (const auto& entry : *volumes) known.insert(entry.key.substr(std::string_view("volume/").size()));
+  for (const auto& entry : *entries) known.insert(entry.key.substr(std::string_view("volume/").size()));
   auto folders = names_in(options_.root + "/volumes");
   for (const auto& name : folders) {
     if (known.contains(name)) continue;
-    auto status = linux::remove_tree(volume_dir(name));
-    note_repair(status.ok() ? concat("folder of volume ", name, " had no record and was removed")
-                            : concat("folder of volume ", name, " has no record: ", status.error().text()));
+    if (state_damage_.empty()) {
+      auto status = linux::remove_tree(volume_dir(name));
+      note_repair(status.ok() ? concat("folder of volume ", name, " had no record and was removed")
+                              : concat("folder of volume ", name, " has no record: ", status.error().text()));
+      continue;
+    }
+    VolumeInfo volume;
+    volume.name = name;
+    volume.created = now_ns();
+    state::Transaction transaction;
+    transaction.require_absent("volume/" + name).put("volume/" + name, to_text(volume));
+    auto adopted = store_->commit(transaction);
+    note_repair(concat("the record of volume ", name, " was damaged; ", adopted.ok() ? "it has a new one, without labels" : adopted.error().text()));
   }
   for (const auto& name : known) {
     if (folders.contains(name)) continue;
     auto made = make_volume_dir(name, "_data");
     note_repair(concat("volume ", name, ": its folder was missing; ", made.ok() ? "an empty one was made" : made.error().text()));
   }
+}
+
+void LocalEngine::remove_strays() {
+  auto is_known = [&](const std::string& id) { return registry_.find_id(id) != nullptr || unreadable_.contains(id); };
+  for (const auto& id : names_in(options_.exec_root + "/containers"))
+    if (!is_known(id)) remove_stray_run(id);
+  for (const auto& id : names_in(options_.root + "/containers"))
+    if (!is_known(id)) remove_stray_folder(id);
+  repair_volumes();
 }
 
 void LocalEngine::recover_networks() {
@@ -270,15 +302,29 @@ void LocalEngine::recover_networks() {
       container->change_in_memory([&endpoint = endpoint](Record& record) { record.info.endpoint = endpoint; });
 }
 
+void LocalEngine::recover_containers() {
+  // Most of the time goes into waiting for monitors to answer, so several are asked at once.
+  constexpr std::size_t most_threads = 8;
+  auto containers = registry_.all();
+  std::atomic<std::size_t> next{0};
+  auto work = [&] {
+    for (std::size_t i = next++; i < containers.size(); i = next++) {
+      std::lock_guard lock(containers[i]->operation);
+      recover_container(containers[i]);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < std::min(most_threads, containers.size()); ++i) threads.emplace_back(work);
+  work();
+  for (auto& thread : threads) thread.join();
+}
+
 Status LocalEngine::recover() {
   std::int64_t began = monotonic_ns();
   auto image_repairs = TRY(images_->recover(), "recover the images");
   for (auto& repair : image_repairs) note_repair(std::move(repair));
   TRY_PLAIN(load_records());
-  for (const auto& container : registry_.all()) {
-    std::lock_guard lock(container->operation);
-    recover_container(container);
-  }
+  recover_containers();
   recover_garbage();
   remove_strays();
   recover_networks();

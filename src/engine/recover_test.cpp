@@ -119,6 +119,26 @@ TEST(Recover, strays_and_unreadable_records_are_said_and_the_rest_works) {
   for (const char* words : {"ffffffffffff", "eeeeeeeeeeee", "dddddddddddd", "stray"}) EXPECT_THAT(repairs, HasSubstr(words));
 }
 
+TEST(Recover, a_damaged_state_file_costs_no_data) {
+  Harness h;
+  auto spec = Harness::spec({"sleep"});
+  spec.mounts = {{.type = MountType::volume, .source = "precious", .target = "/data"}};
+  auto id = h.run(spec);
+  ASSERT_TRUE(linux::write_file(h.root() + "/volumes/precious/_data/file", "data").ok());
+  h.close();
+  for (const char* suffix : {"-wal", "-shm"}) ignore(linux::unlink(h.root() + "/state.db" + suffix));
+  ASSERT_TRUE(linux::write_file(h.root() + "/state.db", std::string(8192, 'x')).ok());
+  for (int turn = 0; turn < 2; ++turn) {
+    h.open();
+    EXPECT_TRUE(h.engine->inspect_volume(h.admin, "precious").ok());
+    EXPECT_EQ(linux::read_file(h.root() + "/volumes/precious/_data/file").value_or(""), "data");
+    EXPECT_TRUE(h.names_in("root/lost").contains(id));
+    EXPECT_EQ(linux::read_file(h.folder() + "/world/" + id).value_or(""), "running");
+    h.close();
+  }
+  EXPECT_THAT(h.names_in("run/containers"), testing::Contains(id));
+}
+
 /// Runs `work` in a process of its own that dies at the named point as by kill -9. True when it got there.
 bool crash_at(const std::string& point, const std::function<void()>& work) {
   auto child = linux::fork_with_pidfd(0);
