@@ -396,7 +396,8 @@ class HostReboots(OwnEngine):
         self.assertEqual((plain["Status"], plain["Pid"]), ("exited", 0))
         self.assertNotEqual(plain["ExitCode"], 0)
         self.assertEqual(self.engine.inspect("unborn")["State"]["Status"], "created")
-        wait_until(lambda: self.engine.inspect("always")["State"]["Status"] == "running", "the restart policy applies")
+        wait_until(lambda: self.engine.inspect("always")["State"]["Status"] == "running",
+                   lambda: f"the restart policy applies: {self.engine.inspect('always')['State']}\n{self.engine.log_text()[-3000:]}")
         self.engine.ok("start", "plain")
         self.assertEqual(self.engine.ok("exec", "plain", "echo", "back"), "back")
         self.finish_clean()

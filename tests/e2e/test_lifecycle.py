@@ -463,7 +463,7 @@ class Network(caisson.EngineTest):
         # Debian's busybox knows raw sockets only; iputils and Alpine ping without any capability, by ping_group_range.
         self.assertEqual(self.engine.ok("run", "--rm", "busybox", "cat", "/proc/sys/net/ipv4/ping_group_range"), "0\t65535")
         self.engine.ok("run", "--rm", "--cap-add", "NET_RAW", "busybox", "ping", "-c", "1", "127.0.0.1")
-        self.engine.cli("run", "--rm", "busybox", "timeout", "0.3", "nc", "-l", "-p", "80", check=143)
+        self.engine.cli("run", "--rm", "--init", "busybox", "timeout", "0.3", "nc", "-l", "-p", "80", check=143)
 
 
 class Images(caisson.EngineTest):
