@@ -12,10 +12,8 @@ import select
 import shutil
 import socket
 import struct
-import subprocess
 import tarfile
 import termios
-import threading
 import time
 import unittest
 
@@ -215,12 +213,6 @@ class Life(DockerTest):
         self.assertRegex(stats, rf"^{name} .*iB / 32MiB \d+$")
         self.assertIn(name, self.out("stats", "--no-stream"))
 
-    def test_wait_tells_the_code_of_a_container_that_is_removed_by_itself(self):
-        name = self.detached("--rm", command=("sh", "-c", "read x < /dev/zero & wait; exit 6"))
-        waiter = subprocess.Popen(["docker", "wait", name], stdout=subprocess.PIPE, text=True, env=self.engine.environment())
-        self.docker("kill", "-s", "KILL", name)
-        self.assertEqual(waiter.communicate(timeout=20)[0].strip(), "137")
-
     def test_prune(self):
         name = self.name()
         self.docker("create", "--name", name, "-l", "prune=me", "busybox")
@@ -367,6 +359,7 @@ class Wire(DockerTest):
 
     def raw(self, request):
         connection = socket.socket(socket.AF_UNIX)
+        self.addCleanup(connection.close)
         connection.settimeout(20)
         connection.connect(self.engine.socket)
         connection.sendall(request)
@@ -381,6 +374,17 @@ class Wire(DockerTest):
         while b"0\r\n\r\n" not in rest:
             rest += connection.recv(4096)
         self.assertIn(b'{"StatusCode":137}', rest)
+
+    def test_wait_tells_the_code_of_a_container_that_removes_itself(self):
+        name = self.detached("--rm")
+        connection = self.raw(f"POST /containers/{name}/wait?condition=removed HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        text = connection.recv(4096)
+        self.assertIn(b"200 OK", text)
+        self.docker("kill", name)
+        while b"0\r\n\r\n" not in text:
+            text += connection.recv(4096)
+        self.assertIn(b'{"StatusCode":137}', text)
+        self.assertEqual(self.out("ps", "-aq", "--filter", f"name={name}"), "")
 
     def test_attach_without_upgrade_is_a_200_and_raw_frames(self):
         name = self.detached(command=("sh", "-c", "while :; do echo tick; sleep 0.05; done"))
