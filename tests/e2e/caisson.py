@@ -42,14 +42,14 @@ def why_not():
 
 
 def wait_until(condition, what, timeout_s=20.0):
-    """Polls `condition` until it is true and returns its value; for states that have no event to wait for."""
+    """Polls `condition` until it is true and returns its value; for states that have no event to wait for. `what`: a text, or makes one."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"timed out after {timeout_s:.0f} s: {what}")
+            raise AssertionError(f"timed out after {timeout_s:.0f} s: {what() if callable(what) else what}")
         time.sleep(0.01)
 
 

@@ -116,15 +116,12 @@ class Confinement(caisson.EngineTest):
             run = self.engine.cli("exec", "-w", f"/proc/self/fd/{number}", name, "ls", "../../..")
             self.assertNotIn("caisson-test", run.stdout)
 
-    def test_host_paths_do_not_show_in_mountinfo(self):
-        self.assertNotIn("caisson-test", self.engine.ok("run", "--rm", "-v", "/data", "busybox", "cat", "/proc/self/mountinfo").replace("/_data", ""))
-
     def test_the_entering_program_is_out_of_reach(self):
         # CVE-2019-5736: a command that is its own interpreter runs a sealed copy of ours at most, and cannot write it.
         self.engine.cli("run", "--rm", "busybox", "/proc/self/exe", "--version")
         name = self.run_detached(command=("sh", "-c", "sleep 1000"))
         monitor = self.engine.monitor_of(name)
-        with self.assertRaises(PermissionError):
+        with self.assertRaises(OSError):  # ETXTBSY while it runs, EPERM for ever: the copy is a sealed memfd
             with open(f"/proc/{monitor}/exe", "r+b", buffering=0) as program:
                 program.write(b"x")
         paths = [os.path.join(caisson.BIN, name) for name in caisson.BINARIES]
