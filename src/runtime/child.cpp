@@ -183,6 +183,8 @@ void run_container_child(ChildSetup& setup) noexcept {
 
 void run_exec_child(ChildSetup& setup) noexcept {
   enter(setup);
+  if (setup.cgroup_namespace_pidfd >= 0)
+    child_check(setup, raw::setns(setup.cgroup_namespace_pidfd, CLONE_NEWCGROUP), ChildStep::cgroup_namespace);
   (void)raw::umask(0);
   if (setup.process->terminal) {
     // The container may have put anything at /dev/pts: only devpts itself is accepted (child_open_console asks fstatfs).

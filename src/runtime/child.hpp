@@ -85,6 +85,7 @@ struct ChildSetup {
   int sync_fd = -1;                        ///< our end of a SEQPACKET pair; closed by exec, which tells success
   // cgroup
   std::vector<int> cgroup_procs_fds;       ///< v1
+  int cgroup_namespace_pidfd = -1;         ///< exec: whose cgroup namespace the child joins once it is in the cgroup
   bool in_user_namespace = false;
   // root
   int root_fd = -1;

@@ -380,7 +380,11 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   Stage stage;
   stage.setup = &setup;
   stage.is_exec = true;
-  stage.joins.push_back({target.pidfd, static_cast<int>(target.namespaces), 0, false});
+  // The cgroup namespace comes last, by the child: on a v2 mounted with nsdelegate (systemd does) nobody is moved across a
+  // namespace's root, and clone3 into the container's cgroup from inside its namespace is ENOENT (cgroups(7), found in a guest).
+  const auto before_cgroup = target.namespaces & ~static_cast<std::uint64_t>(CLONE_NEWCGROUP);
+  if (before_cgroup != target.namespaces) setup.cgroup_namespace_pidfd = target.pidfd;
+  stage.joins.push_back({target.pidfd, static_cast<int>(before_cgroup), 0, false});
   linux::CgroupHandle handle;
   if (target.cgroup != nullptr) {
     handle = TRY(target.cgroup->handle(), "exec");

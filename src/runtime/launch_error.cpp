@@ -60,7 +60,7 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::become_root: return "becoming the container's root";
     case ChildStep::parent_death_signal: return "setting the parent death signal";
     case ChildStep::new_session: return "starting a session";
-    case ChildStep::cgroup_namespace: return "making the cgroup namespace";
+    case ChildStep::cgroup_namespace: return "the cgroup namespace";
     case ChildStep::session_keyring: return "making a session keyring";
     case ChildStep::isolate_mounts: return "isolating the mount namespace";
     case ChildStep::attach_root: return "attaching the root file system";
