@@ -382,6 +382,8 @@ class Monitor {
         continue;
       }
       ExitBody body = std::move(*exec.exit);
+      // Its clients' streams end with it, and whoever sees that asks for the exit code: the daemon must be told first.
+      const std::unique_ptr<Exec> ending = std::move(*it);
       it = execs_.erase(it);
       finished_.push_back(body);
       if (finished_.size() > finished_exec_limit) finished_.erase(finished_.begin());
@@ -439,14 +441,29 @@ class Monitor {
 
   void check_deadlines() {
     if (status_wanted_) look_for_status();
+    end_old_parts();
     if (exit_ && !announced_ && (stdio_.is_drained() || monotonic_ns() >= drain_until_ns_)) announce_exit();
     if (exit_ && stdio_.is_drained()) stdio_.close_clients();
     finish_execs();
   }
 
+  /// A part of a line may wait this long for its rest before it is logged as it is.
+  void end_old_parts() {
+    constexpr std::int64_t part_wait_ns = 20'000'000;
+    if (!stdio_.holds_part()) {
+      part_until_ns_ = 0;
+    } else if (part_until_ns_ == 0) {
+      part_until_ns_ = monotonic_ns() + part_wait_ns;
+    } else if (monotonic_ns() >= part_until_ns_) {
+      stdio_.end_parts(&log_);
+      part_until_ns_ = 0;
+    }
+  }
+
   [[nodiscard]] int wait_ms() const {
     if (status_wanted_) return 10;
     std::int64_t until = exit_ && !announced_ ? drain_until_ns_ : 0;
+    if (part_until_ns_ != 0 && (until == 0 || part_until_ns_ < until)) until = part_until_ns_;
     for (const auto& exec : execs_)
       if (exec->exit && (until == 0 || exec->drain_until_ns < until)) until = exec->drain_until_ns;
     if (until == 0) return -1;
@@ -539,6 +556,7 @@ class Monitor {
   bool status_wanted_ = false;
   std::int64_t status_until_ns_ = 0;
   std::int64_t drain_until_ns_ = 0;
+  std::int64_t part_until_ns_ = 0;   ///< when a part of a line has waited long enough
   bool announced_ = false;
   bool kept_ = false;
   bool recorded_ = false;

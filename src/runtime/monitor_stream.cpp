@@ -228,7 +228,7 @@ void Channel::write_log(std::string_view bytes, LogWriter& log, bool all) {
   }
 }
 
-bool Channel::pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log) {
+bool Channel::pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log, bool end_parts) {
   std::string_view bytes;
   const Peeked peeked = peek(bytes);
   if (peeked == Peeked::nothing) return false;
@@ -246,7 +246,7 @@ bool Channel::pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter
   shown_ = bytes.size();
   if (log != nullptr && log->is_on()) {
     const std::size_t logged_before = logged_;
-    write_log(bytes, *log, false);
+    write_log(bytes, *log, end_parts);
     // More waits behind a part that fills what one peek can see: the part must go, else nobody reads on.
     if (logged_ == logged_before && !terminal_ && seen_before == shown_) {
       auto waiting = linux::bytes_available(fd_.get());
@@ -267,7 +267,7 @@ bool Channel::pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter
 }
 
 void Channel::pump(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log) {
-  while (is_open() && pump_once(clients, log)) {
+  while (is_open() && pump_once(clients, log, false)) {
   }
   if (!is_open()) return;
   // The writers are gone, but a last part without newline is still there: peek tells "nothing new" for it, not the end.
@@ -288,6 +288,11 @@ void Channel::pump(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log
     consume(rest.size());
   }
   fd_.reset();
+}
+
+void Channel::end_part(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log) {
+  (void)pump_once(clients, log, true);
+  pump(clients, log);
 }
 
 // --- Stdio ---------------------------------------------------------------------------------------------------------
@@ -372,6 +377,15 @@ int Stdio::serve(LogWriter* log) {
     for (auto& channel : channels_) channel.pump(clients_, log);
   }
   return detached;
+}
+
+bool Stdio::holds_part() const {
+  return std::any_of(channels_.begin(), channels_.end(), [](const Channel& channel) { return channel.holds_part(); });
+}
+
+void Stdio::end_parts(LogWriter* log) {
+  for (auto& channel : channels_)
+    if (channel.holds_part()) channel.end_part(clients_, log);
 }
 
 bool Stdio::is_drained() const {

@@ -71,6 +71,11 @@ class Channel {
   [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
   /// Moves bytes until nothing is there, a client is full, or the end. `log` may be null.
   void pump(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log);
+  /// A part of a line waits in the pipe for its rest. It must not wait for ever: a write that fills a pipe which holds
+  /// something already and blocks there raises no edge in epoll (measured on 6.18), so its bytes would never be seen.
+  [[nodiscard]] bool holds_part() const { return is_open() && !terminal_ && logged_ < shown_; }
+  /// Logs the part as a record of its own (readers join it with its rest), and goes on.
+  void end_part(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log);
   /// A client that joins sees what comes from now on.
   [[nodiscard]] std::size_t shown() const { return shown_; }
   void close() { fd_.reset(); }
@@ -79,7 +84,7 @@ class Channel {
   enum class Peeked : std::uint8_t { bytes, nothing, end };
   Peeked peek(std::string_view& bytes);
   void consume(std::size_t count);
-  bool pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log);
+  bool pump_once(std::vector<std::unique_ptr<Client>>& clients, LogWriter* log, bool end_parts);
   void write_log(std::string_view bytes, LogWriter& log, bool all);
 
   UniqueFd fd_;
@@ -106,6 +111,8 @@ class Stdio {
   void attach(UniqueFd socket, ClientBody body);
   /// Something happened on any of our descriptors: move what can be moved. Returns how many clients detached by keys.
   int serve(LogWriter* log);
+  [[nodiscard]] bool holds_part() const;
+  void end_parts(LogWriter* log);
   /// Everything the process wrote has been delivered, and nothing more can come.
   [[nodiscard]] bool is_drained() const;
   /// Stops reading (the process is gone, and strangers hold its pipes open).
