@@ -150,7 +150,7 @@ Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id,
 
 Result<ExecInfo> LocalEngine::inspect_exec(const Caller& caller, const std::string& exec_id) {
   TRY_PLAIN(authorize(caller, Access::read, "exec inspect", exec_id));
-  return execs_.find(exec_id);
+  return execs_.find_settled(exec_id);
 }
 
 Status LocalEngine::resize_exec(const Caller& caller, const std::string& exec_id, runtime::ConsoleSize size) {

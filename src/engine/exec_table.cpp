@@ -1,7 +1,10 @@
 // Execs by id.
 #include "engine/exec_table.hpp"
 
+#include <chrono>
+
 #include "base/strings.hpp"
+#include "linux/process.hpp"
 
 namespace caisson::engine {
 
@@ -25,11 +28,32 @@ Result<ExecInfo> ExecTable::claim(const std::string& id) {
   if (found->second.started) return Error(ErrorKind::conflict, concat("Error: Exec command ", id, " is already running"));
   found->second.started = true;
   found->second.running = true;
+  launching_.insert(id);
+  return found->second;
+}
+
+Result<ExecInfo> ExecTable::find_settled(const std::string& id) {
+  constexpr std::chrono::seconds longest(2);
+  auto exec = TRY_PLAIN(find(id));
+  bool has_ended = exec.running && exec.pid != 0 && !linux::process_start_time(exec.pid).ok();
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, longest, [&] {
+    auto found = execs_.find(id);
+    if (found == execs_.end() || found->second.exit_code) return true;
+    if (launching_.contains(id)) return false;
+    // The pid became known while we waited: it may have ended already.
+    pid_t pid = found->second.pid;
+    return !has_ended && (pid == 0 || linux::process_start_time(pid).ok());
+  });
+  auto found = execs_.find(id);
+  if (found == execs_.end()) return Error(ErrorKind::not_found, concat("No such exec instance: ", id));
   return found->second;
 }
 
 void ExecTable::started(const std::string& id, pid_t pid) {
   std::lock_guard lock(mutex_);
+  launching_.erase(id);
+  changed_.notify_all();
   auto found = execs_.find(id);
   if (found == execs_.end() || found->second.exit_code) return;
   found->second.pid = pid;
@@ -37,6 +61,8 @@ void ExecTable::started(const std::string& id, pid_t pid) {
 
 void ExecTable::finished(const std::string& id, int exit_code) {
   std::lock_guard lock(mutex_);
+  launching_.erase(id);
+  changed_.notify_all();
   auto found = execs_.find(id);
   if (found == execs_.end() || found->second.exit_code) return;
   found->second.exit_code = exit_code;

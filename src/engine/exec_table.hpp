@@ -1,11 +1,13 @@
 // ExecTable: the execs of all containers. In memory only: what still runs after a restart of the daemon is found again.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,9 @@ class ExecTable {
   void add(ExecInfo exec);
   /// Errors: not_found ("No such exec instance: X").
   Result<ExecInfo> find(const std::string& id);
+  /// The same, after waiting (two seconds at most) for the news of an exec whose start or end is just being told: its client may
+  /// have seen the end of the stream a moment before we hear of the exit.
+  Result<ExecInfo> find_settled(const std::string& id);
   /// Marks it as being started. Errors: not_found, conflict when that happened before.
   Result<ExecInfo> claim(const std::string& id);
   void started(const std::string& id, pid_t pid);
@@ -32,7 +37,9 @@ class ExecTable {
 
  private:
   std::mutex mutex_;
+  std::condition_variable changed_;
   std::map<std::string, ExecInfo, std::less<>> execs_;
+  std::set<std::string> launching_;  ///< claimed, and not yet started() or finished()
   std::deque<std::string> finished_;
 };
 
