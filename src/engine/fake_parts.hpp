@@ -348,7 +348,7 @@ class FakeNetwork final : public network::NetworkManager {
 /// An engine over fakes and a real store; close() and open() again is a restart of the daemon.
 class Harness {
  public:
-  Harness() { open(); }
+  Harness() : temp_(std::make_unique<TempFolder>()) { open(); }
   explicit Harness(std::string folder) : given_(std::move(folder)) { open(); }
 
   void open() {
@@ -380,7 +380,7 @@ class Harness {
   }
   void close() { engine.reset(); }
 
-  [[nodiscard]] const std::string& folder() const { return given_.empty() ? temp_.path() : given_; }
+  [[nodiscard]] const std::string& folder() const { return temp_ ? temp_->path() : given_; }
   [[nodiscard]] std::string root() const { return folder() + "/root"; }
   state::Store& store() { return *store_; }
 
@@ -431,7 +431,7 @@ class Harness {
 
  private:
   std::string given_;
-  TempFolder temp_;
+  std::unique_ptr<TempFolder> temp_;
   state::Store* store_ = nullptr;
 };
 
