@@ -126,6 +126,7 @@ void LogWriter::append(std::string_view text, int stream, TimestampNs time) {
     put("\"}\n");
     ++pending_records_;
     text.remove_prefix(piece.size());
+    if (max_size_ > 0 && size_ + used >= static_cast<std::uint64_t>(max_size_)) flush();  // a file exceeds its size by one record at most
   }
 }
 
