@@ -34,11 +34,13 @@ def main():
         for name, path in runtimes.items():
             identifier = f"bench-{os.getpid()}-{name}"
             base = [path, "--root", os.path.join(work, "state-" + name)]
-            with open(os.devnull, "r+b") as null:
-                made = subprocess.run([*base, "run", "--detach", "--bundle", folder, identifier], stdin=null, stdout=null, stderr=subprocess.PIPE, check=False)
-            if made.returncode != 0:
-                print(f"{name} left out: {made.stderr.decode(errors='replace').strip()[-200:]}")
-                continue
+            # The container keeps its standard error: a file, because the end of a pipe would not come before the container's.
+            with open(os.devnull, "r+b") as null, open(os.path.join(work, "errors"), "w+b") as errors:
+                made = subprocess.run([*base, "run", "--detach", "--bundle", folder, identifier], stdin=null, stdout=null, stderr=errors, check=False)
+                errors.seek(0)
+                if made.returncode != 0:
+                    print(f"{name} left out: {errors.read().decode(errors='replace').strip()[-200:]}")
+                    continue
             started[identifier] = base
             if name == "caisson-runtime":
                 pid = json.loads(subprocess.run([*base, "state", identifier], capture_output=True, check=True).stdout)["pid"]

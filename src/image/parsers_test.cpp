@@ -267,7 +267,7 @@ Result<std::string> inflate_all(std::string_view bytes, std::size_t piece_bytes)
 
 TEST(inflate, members_frames_and_padding_are_decoded_in_any_pieces) {
   std::string text;
-  for (int i = 0; i < 200000; ++i) text += static_cast<char>('a' + i * i % 23);
+  for (unsigned int i = 0; i < 200000; ++i) text += static_cast<char>('a' + i * i % 23);
   std::string skippable("\x51\x2a\x4d\x18\x03\x00\x00\x00zzz", 11);
   for (std::size_t piece : {1U, 100U, 1U << 18U}) {
     EXPECT_EQ(*inflate_all(text, piece), text);
