@@ -53,7 +53,10 @@ Status ContentStore::settle_implied_dirs(const Digest& diff_id, const std::vecto
       break;
     }
   }
-  return linux::unlink(file);
+  auto removed = linux::unlink(file);
+  // Another load of the same layer may have settled it in the same moment, with the same result.
+  if (!removed.ok() && removed.error().kind() == ErrorKind::not_found) return {};
+  return removed;
 }
 
 }  // namespace caisson::image
