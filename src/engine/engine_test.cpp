@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "base/time.hpp"
 #include "engine/fake_parts.hpp"
 
 namespace caisson::engine {
@@ -115,6 +116,9 @@ TEST_F(Verbs, rm_on_exit_frees_record_and_name_before_the_waiter_hears_of_it) {
     EXPECT_FALSE(engine().inspect(h.admin, id, false).ok());
     EXPECT_TRUE(engine().list_volumes(h.admin, false)->empty());
   }
+  // The files go behind the answer, and their removal is queued after the waiter has heard.
+  const auto deadline = monotonic_ns() + 5'000'000'000;
+  while (!h.names_in("root/containers").empty() && monotonic_ns() < deadline) std::this_thread::yield();
   h.close();
   EXPECT_THAT(h.names_in("root/containers"), IsEmpty());
   EXPECT_THAT(h.names_in("root/volumes"), IsEmpty());
