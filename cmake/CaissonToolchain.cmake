@@ -1,8 +1,10 @@
 # Compiler flags, libraries and the optional ccache, for every target.
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  # Relative to the clone, so that another clone (CI's, a worktree's) finds what this one compiled.
+  set(shared_ccache ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${shared_ccache})
+  set(CMAKE_C_COMPILER_LAUNCHER ${shared_ccache})
 endif()
 
 find_package(Threads REQUIRED)

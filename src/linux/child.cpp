@@ -301,6 +301,11 @@ int reset_signals() noexcept {
   return icall("sigmask", SYS_rt_sigprocmask, SIG_SETMASK, &empty, static_cast<void*>(nullptr), mask_size);
 }
 
+int block_signals() noexcept {
+  const std::uint64_t all = ~std::uint64_t{0};
+  return icall("sigmask", SYS_rt_sigprocmask, SIG_BLOCK, &all, static_cast<void*>(nullptr), sizeof all);
+}
+
 int execve(const char* path, const char* const* argv, const char* const* envp) noexcept {
   return icall("execve", SYS_execve, path, argv, envp);
 }

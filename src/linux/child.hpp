@@ -107,6 +107,8 @@ int send_message(int fd, const void* buffer, std::size_t size, const int* fds, s
 int kill(int pid, int signal) noexcept;
 /// Default actions for all signals and an empty mask: what a program expects at its start.
 int reset_signals() noexcept;
+/// Blocks every signal; what comes is kept until somebody takes it, also for a pid 1 without handlers.
+int block_signals() noexcept;
 int execve(const char* path, const char* const* argv, const char* const* envp) noexcept;
 int execveat(int fd, const char* path, const char* const* argv, const char* const* envp, int flags) noexcept;
 [[noreturn]] void exit(int code) noexcept;

@@ -260,6 +260,9 @@ void child_become_program(ChildSetup& setup) noexcept {
     if (found < 0) fail_exec(setup, program, -found, ChildStep::program_lookup);
   }
   if (setup.exec_fifo >= 0) wait_for_start(setup);
+  // The kernel drops what a pid 1 has no handler for, unless it is blocked (pid_namespaces(7)): a SIGTERM that comes before the
+  // init has begun would be lost.
+  if (with_init) child_check(setup, raw::block_signals(), ChildStep::exec_init);
   if (process.no_new_privileges) load_filter(setup);
   if (with_init) {
     const int result = raw::execveat(setup.init_fd, "", setup.argv.data(), setup.envp.data(), AT_EMPTY_PATH);
