@@ -41,6 +41,27 @@ struct ConsoleSize {
   std::uint16_t width = 0;
 };
 
+struct Scheduler {
+  std::string policy;  ///< "SCHED_FIFO"
+  std::int32_t nice = 0;
+  std::int32_t priority = 0;
+  std::vector<std::string> flags;  ///< "SCHED_FLAG_RESET_ON_FORK"
+  std::uint64_t runtime_ns = 0;
+  std::uint64_t deadline_ns = 0;
+  std::uint64_t period_ns = 0;
+};
+
+struct IoPriority {
+  std::string io_class;  ///< "IOPRIO_CLASS_BE"
+  std::int32_t priority = 0;
+};
+
+/// Lists of CPUs, "0-3,7"; empty: not asked for.
+struct CpuAffinity {
+  std::string initial;  ///< before the cgroup is joined
+  std::string final;    ///< once it is
+};
+
 struct Process {
   bool terminal = false;
   std::optional<ConsoleSize> console_size;
@@ -54,6 +75,9 @@ struct Process {
   std::string apparmor_profile;
   std::string selinux_label;
   std::optional<std::int32_t> oom_score_adj;
+  std::optional<Scheduler> scheduler;
+  std::optional<IoPriority> io_priority;
+  std::optional<CpuAffinity> exec_cpu_affinity;
 };
 
 struct Root {
@@ -98,8 +122,12 @@ struct MemoryLimits {
   std::optional<std::int64_t> limit_bytes;        ///< -1: unlimited
   std::optional<std::int64_t> reservation_bytes;
   std::optional<std::int64_t> swap_bytes;         ///< memory plus swap
+  std::optional<std::int64_t> kernel_bytes;           ///< gone from the kernel since 5.16
+  std::optional<std::int64_t> kernel_tcp_bytes;
   std::optional<std::uint64_t> swappiness;
   std::optional<bool> disable_oom_killer;
+  std::optional<bool> use_hierarchy;
+  std::optional<bool> check_before_update;
 };
 
 struct CpuLimits {
@@ -138,6 +166,20 @@ struct HugepageLimit {
   std::uint64_t limit_bytes = 0;
 };
 
+struct NetworkPriority {
+  std::string interface;
+  std::uint32_t priority = 0;
+};
+struct NetworkLimits {
+  std::optional<std::uint32_t> class_id;
+  std::vector<NetworkPriority> priorities;
+};
+
+struct RdmaLimit {
+  std::optional<std::uint32_t> handles;
+  std::optional<std::uint32_t> objects;
+};
+
 struct Resources {
   std::vector<DeviceRule> devices;
   MemoryLimits memory;
@@ -145,6 +187,8 @@ struct Resources {
   BlockIoLimits block_io;
   std::optional<std::int64_t> pids_limit;  ///< ≤ 0 or -1: unlimited
   std::vector<HugepageLimit> hugepages;
+  NetworkLimits network;
+  std::map<std::string, RdmaLimit> rdma;  ///< by device
   std::map<std::string, std::string> unified;
 };
 
@@ -186,6 +230,37 @@ struct Hooks {
   std::vector<Hook> poststop;
 };
 
+/// What the clock of a time namespace is ahead of the host's.
+struct TimeOffset {
+  std::int64_t seconds = 0;
+  std::uint32_t nanoseconds = 0;
+};
+
+struct Personality {
+  std::string domain;  ///< "LINUX", "LINUX32"
+  std::vector<std::string> flags;
+};
+
+struct MemoryPolicy {
+  std::string mode;   ///< "MPOL_INTERLEAVE"
+  std::string nodes;  ///< "0-1,3"
+  std::vector<std::string> flags;
+};
+
+struct IntelRdt {
+  std::string clos_id;  ///< empty: the container's id
+  std::string l3_cache_schema;
+  std::string memory_bandwidth_schema;
+  std::vector<std::string> schemata;
+  bool enable_monitoring = false;
+};
+
+/// A network device of the host that moves into the container.
+struct NetDevice {
+  std::string host_name;
+  std::string name;  ///< inside; empty: the same
+};
+
 /// The whole configuration. Fields that later issues need are added here, beside their parser in spec_json.cpp.
 struct Spec {
   std::string oci_version = "1.3.0";
@@ -208,6 +283,11 @@ struct Spec {
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
   std::string mount_label;
+  std::map<std::string, TimeOffset> time_offsets;  ///< "monotonic", "boottime"
+  std::optional<Personality> personality;
+  std::optional<MemoryPolicy> memory_policy;
+  std::optional<IntelRdt> intel_rdt;
+  std::vector<NetDevice> net_devices;
 
   [[nodiscard]] const Namespace* find_namespace(NamespaceType type) const;
 };

@@ -8,23 +8,6 @@ namespace caisson::runtime {
 
 namespace {
 
-Error unsupported(const JsonView& view, std::string_view what) {
-  return {ErrorKind::unsupported, concat(view.path(), ": ", what)};
-}
-
-/// Properties that change how a container is confined but that this build does not implement: refused, not ignored.
-Status refuse_unimplemented(const JsonView& view, std::initializer_list<std::string_view> keys) {
-  for (auto key : keys) {
-    auto member = TRY_PLAIN(view.at(key));
-    if (!member.is_set()) continue;
-    const auto* object = member.raw().if_object();
-    const auto* array = member.raw().if_array();
-    if ((object != nullptr && object->empty()) || (array != nullptr && array->empty())) continue;
-    return unsupported(member, "not supported by this runtime yet");
-  }
-  return {};
-}
-
 Status read_mappings(const JsonView& view, std::vector<linux::IdMapping>& out) {
   return view.for_each_element([&](const JsonView& element) -> Status {
     linux::IdMapping mapping;
@@ -82,6 +65,26 @@ static Status from_json(const JsonView& view, Rlimit& out) {
   return view.read("hard", out.hard);
 }
 
+static Status from_json(const JsonView& view, Scheduler& out) {
+  TRY_PLAIN(view.read("policy", out.policy));
+  TRY_PLAIN(view.read("nice", out.nice));
+  TRY_PLAIN(view.read("priority", out.priority));
+  TRY_PLAIN(view.read("flags", out.flags));
+  TRY_PLAIN(view.read("runtime", out.runtime_ns));
+  TRY_PLAIN(view.read("deadline", out.deadline_ns));
+  return view.read("period", out.period_ns);
+}
+
+static Status from_json(const JsonView& view, IoPriority& out) {
+  TRY_PLAIN(view.read("class", out.io_class));
+  return view.read("priority", out.priority);
+}
+
+static Status from_json(const JsonView& view, CpuAffinity& out) {
+  TRY_PLAIN(view.read("initial", out.initial));
+  return view.read("final", out.final);
+}
+
 static Status from_json(const JsonView& view, Process& out) {
   TRY_PLAIN(view.read("terminal", out.terminal));
   TRY_PLAIN(view.read("consoleSize", out.console_size));
@@ -95,7 +98,9 @@ static Status from_json(const JsonView& view, Process& out) {
   TRY_PLAIN(view.read("apparmorProfile", out.apparmor_profile));
   TRY_PLAIN(view.read("selinuxLabel", out.selinux_label));
   TRY_PLAIN(view.read("oomScoreAdj", out.oom_score_adj));
-  return refuse_unimplemented(view, {"scheduler", "ioPriority", "execCPUAffinity"});
+  TRY_PLAIN(view.read("scheduler", out.scheduler));
+  TRY_PLAIN(view.read("ioPriority", out.io_priority));
+  return view.read("execCPUAffinity", out.exec_cpu_affinity);
 }
 
 static Status from_json(const JsonView& view, Root& out) {
@@ -144,7 +149,9 @@ static Status from_json(const JsonView& view, Namespace& out) {
 
 static Status from_json(const JsonView& view, Device& out) {
   TRY_PLAIN(view.read("path", out.path));
+  out.type = '\0';
   TRY_PLAIN(read_character(view, "type", "cbup", out.type));
+  if (out.type == '\0') return view.error("type: missing");
   TRY_PLAIN(view.read("major", out.major));
   TRY_PLAIN(view.read("minor", out.minor));
   TRY_PLAIN(view.read("fileMode", out.file_mode));
@@ -170,8 +177,10 @@ static Status from_json(const JsonView& view, MemoryLimits& out) {
   TRY_PLAIN(view.read("swap", out.swap_bytes));
   TRY_PLAIN(view.read("swappiness", out.swappiness));
   TRY_PLAIN(view.read("disableOOMKiller", out.disable_oom_killer));
-  // kernel and kernelTCP are gone from the kernel (5.16); both peers accept and ignore them, and so do we.
-  return {};
+  TRY_PLAIN(view.read("kernel", out.kernel_bytes));
+  TRY_PLAIN(view.read("kernelTCP", out.kernel_tcp_bytes));
+  TRY_PLAIN(view.read("useHierarchy", out.use_hierarchy));
+  return view.read("checkBeforeUpdate", out.check_before_update);
 }
 
 static Status from_json(const JsonView& view, CpuLimits& out) {
@@ -212,6 +221,21 @@ static Status from_json(const JsonView& view, HugepageLimit& out) {
   return view.read("limit", out.limit_bytes);
 }
 
+static Status from_json(const JsonView& view, NetworkPriority& out) {
+  TRY_PLAIN(view.read("name", out.interface));
+  return view.read("priority", out.priority);
+}
+
+static Status from_json(const JsonView& view, NetworkLimits& out) {
+  TRY_PLAIN(view.read("classID", out.class_id));
+  return view.read("priorities", out.priorities);
+}
+
+static Status from_json(const JsonView& view, RdmaLimit& out) {
+  TRY_PLAIN(view.read("hcaHandles", out.handles));
+  return view.read("hcaObjects", out.objects);
+}
+
 static Status from_json(const JsonView& view, Resources& out) {
   TRY_PLAIN(view.read("devices", out.devices));
   TRY_PLAIN(view.read("memory", out.memory));
@@ -220,8 +244,12 @@ static Status from_json(const JsonView& view, Resources& out) {
   auto pids = TRY_PLAIN(view.at("pids"));
   TRY_PLAIN(pids.read("limit", out.pids_limit));
   TRY_PLAIN(view.read("hugepageLimits", out.hugepages));
-  TRY_PLAIN(view.read("unified", out.unified));
-  return refuse_unimplemented(view, {"network", "rdma"});
+  TRY_PLAIN(view.read("network", out.network));
+  auto rdma = TRY_PLAIN(view.at("rdma"));
+  TRY_PLAIN(rdma.for_each_member([&](std::string_view device, const JsonView& limit) -> Status {
+    return limit.read(out.rdma[std::string(device)]);
+  }));
+  return view.read("unified", out.unified);
 }
 
 static Status from_json(const JsonView& view, SeccompArg& out) {
@@ -272,6 +300,37 @@ static Status from_json(const JsonView& view, Hooks& out) {
   return view.read("poststop", out.poststop);
 }
 
+static Status from_json(const JsonView& view, TimeOffset& out) {
+  TRY_PLAIN(view.read("secs", out.seconds));
+  return view.read("nanosecs", out.nanoseconds);
+}
+
+static Status from_json(const JsonView& view, Personality& out) {
+  TRY_PLAIN(view.read("domain", out.domain));
+  return view.read("flags", out.flags);
+}
+
+static Status from_json(const JsonView& view, MemoryPolicy& out) {
+  TRY_PLAIN(view.read("mode", out.mode));
+  TRY_PLAIN(view.read("nodes", out.nodes));
+  return view.read("flags", out.flags);
+}
+
+static Status from_json(const JsonView& view, IntelRdt& out) {
+  TRY_PLAIN(view.read("closID", out.clos_id));
+  TRY_PLAIN(view.read("l3CacheSchema", out.l3_cache_schema));
+  TRY_PLAIN(view.read("memBwSchema", out.memory_bandwidth_schema));
+  TRY_PLAIN(view.read("schemata", out.schemata));
+  TRY_PLAIN(view.read("enableMonitoring", out.enable_monitoring));
+  // enableCMT and enableMBM were the words for it up to 1.2.
+  bool cache = false;
+  bool bandwidth = false;
+  TRY_PLAIN(view.read("enableCMT", cache));
+  TRY_PLAIN(view.read("enableMBM", bandwidth));
+  out.enable_monitoring = out.enable_monitoring || cache || bandwidth;
+  return {};
+}
+
 static Status read_linux(const JsonView& view, Spec& out) {
   TRY_PLAIN(view.read("namespaces", out.namespaces));
   TRY_PLAIN(read_id_map(view, out.id_map));
@@ -284,7 +343,21 @@ static Status read_linux(const JsonView& view, Spec& out) {
   TRY_PLAIN(view.read("maskedPaths", out.masked_paths));
   TRY_PLAIN(view.read("readonlyPaths", out.readonly_paths));
   TRY_PLAIN(view.read("mountLabel", out.mount_label));
-  return refuse_unimplemented(view, {"intelRdt", "netDevices", "memoryPolicy", "timeOffsets", "personality"});
+  TRY_PLAIN(view.read("personality", out.personality));
+  TRY_PLAIN(view.read("memoryPolicy", out.memory_policy));
+  TRY_PLAIN(view.read("intelRdt", out.intel_rdt));
+  auto offsets = TRY_PLAIN(view.at("timeOffsets"));
+  TRY_PLAIN(offsets.for_each_member([&](std::string_view clock, const JsonView& offset) -> Status {
+    return offset.read(out.time_offsets[std::string(clock)]);
+  }));
+  auto devices = TRY_PLAIN(view.at("netDevices"));
+  return devices.for_each_member([&](std::string_view host_name, const JsonView& device) -> Status {
+    NetDevice item;
+    item.host_name = host_name;
+    TRY_PLAIN(device.read("name", item.name));
+    out.net_devices.push_back(std::move(item));
+    return {};
+  });
 }
 
 Result<Spec> parse_spec(std::string_view text) {

@@ -108,8 +108,12 @@ json::object resources_json(const Resources& resources) {
   put(memory, "limit", resources.memory.limit_bytes);
   put(memory, "reservation", resources.memory.reservation_bytes);
   put(memory, "swap", resources.memory.swap_bytes);
+  put(memory, "kernel", resources.memory.kernel_bytes);
+  put(memory, "kernelTCP", resources.memory.kernel_tcp_bytes);
   put(memory, "swappiness", resources.memory.swappiness);
   put(memory, "disableOOMKiller", resources.memory.disable_oom_killer);
+  put(memory, "useHierarchy", resources.memory.use_hierarchy);
+  put(memory, "checkBeforeUpdate", resources.memory.check_before_update);
   put(out, "memory", std::move(memory));
   json::object cpu;
   put(cpu, "shares", resources.cpu.shares);
@@ -128,6 +132,21 @@ json::object resources_json(const Resources& resources) {
   for (const auto& item : resources.hugepages)
     hugepages.push_back(json::object{{"pageSize", item.page_size}, {"limit", item.limit_bytes}});
   put(out, "hugepageLimits", std::move(hugepages));
+  json::object network;
+  put(network, "classID", resources.network.class_id);
+  json::array priorities;
+  for (const auto& item : resources.network.priorities)
+    priorities.push_back(json::object{{"name", item.interface}, {"priority", item.priority}});
+  put(network, "priorities", std::move(priorities));
+  put(out, "network", std::move(network));
+  json::object rdma;
+  for (const auto& [device, limit] : resources.rdma) {
+    json::object item;
+    put(item, "hcaHandles", limit.handles);
+    put(item, "hcaObjects", limit.objects);
+    rdma[device] = std::move(item);
+  }
+  put(out, "rdma", std::move(rdma));
   put(out, "unified", text_map(resources.unified));
   return out;
 }
@@ -153,6 +172,43 @@ json::object seccomp_json(const SeccompProfile& profile) {
   return out;
 }
 
+json::object intel_rdt_json(const IntelRdt& rdt) {
+  json::object out;
+  put(out, "closID", rdt.clos_id);
+  put(out, "l3CacheSchema", rdt.l3_cache_schema);
+  put(out, "memBwSchema", rdt.memory_bandwidth_schema);
+  put(out, "schemata", strings(rdt.schemata));
+  if (rdt.enable_monitoring) out["enableMonitoring"] = true;
+  return out;
+}
+
+/// The fields that few configurations have.
+void put_rare_fields(json::object& out, const Spec& spec) {
+  if (spec.personality) {
+    json::object item{{"domain", spec.personality->domain}};
+    put(item, "flags", strings(spec.personality->flags));
+    out["personality"] = std::move(item);
+  }
+  if (spec.memory_policy) {
+    json::object item{{"mode", spec.memory_policy->mode}};
+    put(item, "nodes", spec.memory_policy->nodes);
+    put(item, "flags", strings(spec.memory_policy->flags));
+    out["memoryPolicy"] = std::move(item);
+  }
+  if (spec.intel_rdt) out["intelRdt"] = intel_rdt_json(*spec.intel_rdt);
+  json::object offsets;
+  for (const auto& [clock, offset] : spec.time_offsets)
+    offsets[clock] = json::object{{"secs", offset.seconds}, {"nanosecs", offset.nanoseconds}};
+  put(out, "timeOffsets", std::move(offsets));
+  json::object devices;
+  for (const auto& device : spec.net_devices) {
+    json::object item;
+    put(item, "name", device.name);
+    devices[device.host_name] = std::move(item);
+  }
+  put(out, "netDevices", std::move(devices));
+}
+
 json::object linux_json(const Spec& spec) {
   json::object out;
   json::array namespaces;
@@ -175,7 +231,29 @@ json::object linux_json(const Spec& spec) {
   put(out, "maskedPaths", strings(spec.masked_paths));
   put(out, "readonlyPaths", strings(spec.readonly_paths));
   put(out, "mountLabel", spec.mount_label);
+  put_rare_fields(out, spec);
   return out;
+}
+
+void put_scheduling(json::object& out, const Process& process) {
+  if (process.scheduler) {
+    const Scheduler& scheduler = *process.scheduler;
+    json::object item{{"policy", scheduler.policy}};
+    if (scheduler.nice != 0) item["nice"] = scheduler.nice;
+    if (scheduler.priority != 0) item["priority"] = scheduler.priority;
+    put(item, "flags", strings(scheduler.flags));
+    if (scheduler.runtime_ns != 0) item["runtime"] = scheduler.runtime_ns;
+    if (scheduler.deadline_ns != 0) item["deadline"] = scheduler.deadline_ns;
+    if (scheduler.period_ns != 0) item["period"] = scheduler.period_ns;
+    out["scheduler"] = std::move(item);
+  }
+  if (process.io_priority) out["ioPriority"] = json::object{{"class", process.io_priority->io_class}, {"priority", process.io_priority->priority}};
+  if (process.exec_cpu_affinity) {
+    json::object item;
+    put(item, "initial", process.exec_cpu_affinity->initial);
+    put(item, "final", process.exec_cpu_affinity->final);
+    out["execCPUAffinity"] = std::move(item);
+  }
 }
 
 }  // namespace
@@ -210,6 +288,7 @@ json::value to_json(const Process& process) {
   put(out, "apparmorProfile", process.apparmor_profile);
   put(out, "selinuxLabel", process.selinux_label);
   put(out, "oomScoreAdj", process.oom_score_adj);
+  put_scheduling(out, process);
   return out;
 }
 
