@@ -120,6 +120,13 @@ int unlinkat(int dir_fd, const char* path, int flags) noexcept {
 long readlinkat(int dir_fd, const char* path, char* buffer, std::size_t size) noexcept {
   return call("readlinkat", SYS_readlinkat, dir_fd, path, buffer, size);
 }
+long getdents64(int fd, void* buffer, std::size_t size) noexcept { return call("getdents64", SYS_getdents64, fd, buffer, size); }
+long sendfile(int out_fd, int in_fd, std::size_t count) noexcept {
+  return call("sendfile", SYS_sendfile, out_fd, in_fd, static_cast<void*>(nullptr), count);
+}
+int utimensat(int dir_fd, const char* path, const struct ::timespec times[2], int flags) noexcept {
+  return icall("utimensat", SYS_utimensat, dir_fd, path, times, flags);
+}
 int fstat(int fd, struct ::stat* out) noexcept {
   if (const int injected = fault::check("fstat"); injected != 0) return -injected;
   return ::fstat(fd, out) == 0 ? 0 : -errno;  // libc knows the layout of struct stat
@@ -154,6 +161,7 @@ int fsconfig(int fd, unsigned int command, const char* key, const void* value, i
 int fsmount(int fd, std::uint64_t attributes) noexcept {
   return icall("fsmount", SYS_fsmount, fd, 1U /* FSMOUNT_CLOEXEC */, static_cast<unsigned int>(attributes));
 }
+int fspick(int fd) noexcept { return icall("fspick", SYS_fspick, fd, "", 0x1U | 0x8U /* FSPICK_CLOEXEC, FSPICK_EMPTY_PATH */); }
 int open_tree(int dir_fd, const char* path, unsigned int flags) noexcept {
   return icall("open_tree", SYS_open_tree, dir_fd, path, flags | static_cast<unsigned int>(O_CLOEXEC));
 }
@@ -242,6 +250,10 @@ int ioprio_set(int pid, int io_class, int level) noexcept {
   return icall("ioprio_set", SYS_ioprio_set, abi::ioprio_who_process, pid, (io_class << abi::ioprio_class_shift) | level);
 }
 int personality(unsigned long persona) noexcept { return icall("personality", SYS_personality, persona); }
+int set_mempolicy(int mode, const std::uint64_t* nodes, std::size_t words) noexcept {
+  // The kernel counts one bit more than it reads (set_mempolicy(2), BUGS).
+  return icall("set_mempolicy", SYS_set_mempolicy, mode, words == 0 ? nullptr : nodes, words == 0 ? 0UL : words * 64 + 1);
+}
 int join_new_session_keyring() noexcept {
   return icall("keyctl", SYS_keyctl, abi::keyctl_join_session_keyring, static_cast<const char*>(nullptr));
 }

@@ -45,6 +45,10 @@ int mknodat(int dir_fd, const char* path, mode_t mode, dev_t device) noexcept;
 int symlinkat(const char* target, int dir_fd, const char* path) noexcept;
 int unlinkat(int dir_fd, const char* path, int flags) noexcept;
 long readlinkat(int dir_fd, const char* path, char* buffer, std::size_t size) noexcept;
+/// Records of struct linux_dirent64; the number of bytes, 0 at the end.
+long getdents64(int fd, void* buffer, std::size_t size) noexcept;
+long sendfile(int out_fd, int in_fd, std::size_t count) noexcept;
+int utimensat(int dir_fd, const char* path, const struct ::timespec times[2], int flags) noexcept;
 int fstat(int fd, struct ::stat* out) noexcept;
 int fstatat(int dir_fd, const char* path, struct ::stat* out, int flags) noexcept;
 /// The f_type of statfs, or -errno.
@@ -63,6 +67,8 @@ mode_t umask(mode_t mask) noexcept;
 int fsopen(const char* type) noexcept;
 int fsconfig(int fd, unsigned int command, const char* key, const void* value, int aux) noexcept;
 int fsmount(int fd, std::uint64_t attributes) noexcept;
+/// The superblock of the mount `fd` lies on, to be reconfigured.
+int fspick(int fd) noexcept;
 int open_tree(int dir_fd, const char* path, unsigned int flags) noexcept;
 int move_mount(int from_fd, const char* from, int to_fd, const char* to, unsigned int flags) noexcept;
 int attach_mount(int mount_fd, int target_fd) noexcept;
@@ -97,6 +103,8 @@ int sched_setattr(int pid, const abi::SchedAttr& attr) noexcept;
 int sched_setaffinity(int pid, const void* mask, std::size_t size) noexcept;
 int ioprio_set(int pid, int io_class, int level) noexcept;
 int personality(unsigned long persona) noexcept;
+/// `nodes`: a bit mask of `words` 64-bit words.
+int set_mempolicy(int mode, const std::uint64_t* nodes, std::size_t words) noexcept;
 int join_new_session_keyring() noexcept;
 /// seccomp(SECCOMP_SET_MODE_FILTER); the listener's descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER.
 int seccomp_filter(const struct ::sock_filter* program, std::uint16_t length, unsigned int flags) noexcept;

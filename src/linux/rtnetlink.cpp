@@ -221,6 +221,13 @@ void add_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway) {
   batch.attribute_u32(RTA_OIF, index);
 }
 
+void move_link(NetlinkBatch& batch, std::uint32_t index, int netns_fd, std::string_view name) {
+  batch.begin(RTM_NEWLINK, 0, concat("moving interface ", index, " as ", name));
+  batch.header(link_header(index));
+  batch.attribute_u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(netns_fd));
+  batch.attribute(IFLA_IFNAME, name);
+}
+
 void delete_link(NetlinkBatch& batch, std::uint32_t index) {
   batch.begin(RTM_DELLINK, 0, concat("removing interface ", index));
   batch.header(link_header(index));
@@ -278,6 +285,48 @@ Result<std::vector<AddressInfo>> list_ipv4_addresses(NetlinkSocket& socket) {
     addresses.push_back(address);
   }
   return addresses;
+}
+
+Result<std::vector<LinkAddress>> list_global_addresses(NetlinkSocket& socket, std::uint32_t index) {
+  NetlinkBatch batch;
+  batch.begin(RTM_GETADDR, NLM_F_DUMP, "listing addresses", NetlinkBatch::Ack::none);
+  batch.header(ifaddrmsg{});
+  auto messages = TRY_PLAIN(socket.request(batch));
+  std::vector<LinkAddress> out;
+  for (const auto& message : messages) {
+    const auto header = header_of<ifaddrmsg>(message);
+    const auto attributes = attributes_of<ifaddrmsg>(message);
+    LinkAddress address;
+    address.flags = attribute_number(attributes, IFA_FLAGS, header.ifa_flags);
+    if (header.ifa_index != index || header.ifa_scope != RT_SCOPE_UNIVERSE || (address.flags & IFA_F_PERMANENT) == 0) continue;
+    address.family = header.ifa_family;
+    address.prefix_length = header.ifa_prefixlen;
+    for (const auto& attribute : attributes) {
+      if (attribute.type == IFA_LOCAL) address.local = attribute.value;
+      if (attribute.type == IFA_ADDRESS) address.address = attribute.value;
+      if (attribute.type == IFA_BROADCAST) address.broadcast = attribute.value;
+    }
+    if (address.local.empty()) address.local = address.address;
+    out.push_back(std::move(address));
+  }
+  return out;
+}
+
+void add_address(NetlinkBatch& batch, std::uint32_t index, const LinkAddress& address) {
+  auto bytes = [](const std::string& text) { return std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()); };
+  // The rest are states of the kernel's own (IFA_F_PERMANENT, IFA_F_TENTATIVE …), which it sets anew.
+  constexpr std::uint32_t kept = IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN;
+  batch.begin(RTM_NEWADDR, create_exclusively, concat("adding an address to interface ", index));
+  ifaddrmsg header{};
+  header.ifa_family = address.family;
+  header.ifa_prefixlen = address.prefix_length;
+  header.ifa_scope = RT_SCOPE_UNIVERSE;
+  header.ifa_index = index;
+  batch.header(header);
+  batch.attribute(IFA_LOCAL, bytes(address.local));
+  batch.attribute(IFA_ADDRESS, bytes(address.address));
+  if (!address.broadcast.empty()) batch.attribute(IFA_BROADCAST, bytes(address.broadcast));
+  batch.attribute_u32(IFA_FLAGS, address.flags & kept);
 }
 
 Result<std::vector<RouteInfo>> list_ipv4_routes(NetlinkSocket& socket) {

@@ -73,6 +73,9 @@ void disable_ipv6_autoconf(NetlinkBatch& batch, std::uint32_t index);
 void set_hairpin(NetlinkBatch& batch, std::uint32_t index);
 void add_ipv4_address(NetlinkBatch& batch, std::uint32_t index, Ipv4 address, std::uint8_t prefix_length);
 void add_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway);
+/// Moves a link into the network namespace `netns_fd` (borrowed) and names it there: conflict (EEXIST) when the name is taken, unless
+/// it holds %d, for which the kernel takes a free number. The kernel brings the link down and drops its addresses.
+void move_link(NetlinkBatch& batch, std::uint32_t index, int netns_fd, std::string_view name);
 /// Removes a link; for a veth both ends. Takes 15–50 ms (measured): for undoing and shutting down only.
 void delete_link(NetlinkBatch& batch, std::uint32_t index);
 
@@ -104,6 +107,18 @@ Result<LinkInfo> find_link(NetlinkSocket& socket, std::string_view name);
 Status settle_carrier(NetlinkSocket& socket, std::uint32_t index);
 Result<std::vector<LinkInfo>> list_links(NetlinkSocket& socket);
 Result<std::vector<AddressInfo>> list_ipv4_addresses(NetlinkSocket& socket);
+/// An address of any family as the kernel gives it; what add_address needs to make it again elsewhere.
+struct LinkAddress {
+  std::uint8_t family = 0;
+  std::uint8_t prefix_length = 0;
+  std::uint32_t flags = 0;  ///< IFA_F_*
+  std::string local;        ///< bytes in network order; of IFA_LOCAL, else IFA_ADDRESS
+  std::string address;      ///< the peer's where it has one
+  std::string broadcast;    ///< empty: none
+};
+/// Permanent addresses of global scope of one link.
+Result<std::vector<LinkAddress>> list_global_addresses(NetlinkSocket& socket, std::uint32_t index);
+void add_address(NetlinkBatch& batch, std::uint32_t index, const LinkAddress& address);
 /// Unicast routes of all tables but `local`.
 Result<std::vector<RouteInfo>> list_ipv4_routes(NetlinkSocket& socket);
 

@@ -37,14 +37,35 @@ using detail::child_fail;
 
 constexpr int signal_kill = 9;
 
-/// Born as the host's root inside the container's namespaces: first into the cgroup (by descriptors opened outside), then
-/// into the skin of the container's root, for only that one owns files the container may touch.
-void enter(const ChildSetup& setup) noexcept {
+/// Tells the parent how far we are and stands still until it has done its part.
+void ask_parent(const ChildSetup& setup, ChildMessageKind kind) noexcept {
+  ChildMessage message;
+  message.kind = kind;
+  child_check(setup, raw::send_message(setup.sync_fd, &message, sizeof message, nullptr, 0), ChildStep::wait_for_parent);
+  char answer = 0;
+  if (raw::read(setup.sync_fd, &answer, 1) != 1) raw::exit(1);  // the parent gave up; it knows why
+}
+
+/// The cgroup first, by descriptors opened outside: nothing may be charged to others, and a scheduling class counts there.
+void enter_cgroup(const ChildSetup& setup) noexcept {
   for (std::size_t i = 0; i < setup.cgroup_procs_fds.size(); ++i)
     child_check(setup, raw::write_all(setup.cgroup_procs_fds[i], "0", 1), ChildStep::join_cgroup, static_cast<std::uint32_t>(i));
+  const ProcessPolicy& policy = setup.process->policy;
+  // At once: whoever is realtime in this cgroup already could starve us.
+  if (policy.needs_host()) ask_parent(setup, ChildMessageKind::joined);
+  if (!policy.final_cpus.empty() && setup.launch == nullptr)
+    child_check(setup, raw::sched_setaffinity(0, policy.final_cpus.data(), policy.final_cpus.size() * sizeof(std::uint64_t)),
+                ChildStep::final_affinity);
+}
+
+/// Born as the host's root inside the container's namespaces: first into the cgroup, then into the skin of the container's root,
+/// for only that one owns files the container may touch.
+void enter(const ChildSetup& setup) noexcept {
+  if (setup.time_namespace_fd >= 0) child_check(setup, raw::setns(setup.time_namespace_fd, CLONE_NEWTIME), ChildStep::time_namespace);
+  enter_cgroup(setup);
   if (setup.in_user_namespace) {
     // Host groups must not be carried in. EPERM where the namespace denies setgroups: there the groups are our own anyway.
-    const int groups = raw::setgroups(nullptr, 0);
+    const int groups = setup.process->policy.keep_groups ? 0 : raw::setgroups(nullptr, 0);
     if (groups < 0 && groups != -EPERM) child_fail(setup, ChildStep::become_root, 0, -groups);
     child_check(setup, raw::setresgid(0, 0, 0), ChildStep::become_root);
     child_check(setup, raw::setresuid(0, 0, 0), ChildStep::become_root);
@@ -59,14 +80,6 @@ void enter(const ChildSetup& setup) noexcept {
     if (keyring < 0 && keyring != -ENOSYS && keyring != -EDQUOT && keyring != -EPERM && keyring != -EACCES)
       child_fail(setup, ChildStep::session_keyring, 0, -keyring);
   }
-}
-
-void exchange_with_parent(const ChildSetup& setup) noexcept {
-  ChildMessage message;
-  message.kind = ChildMessageKind::mounted;
-  child_check(setup, raw::send_message(setup.sync_fd, &message, sizeof message, nullptr, 0), ChildStep::wait_for_parent);
-  char answer = 0;
-  if (raw::read(setup.sync_fd, &answer, 1) != 1) raw::exit(1);  // the parent gave up; it knows why
 }
 
 void enter_root(const ChildSetup& setup) noexcept {
@@ -141,6 +154,11 @@ void write_labels(const ChildSetup& setup, int proc) noexcept {
     write_label(setup, proc, "thread-self/attr/exec", "", setup.process->selinux_label, ChildStep::selinux);
 }
 
+void join_cgroup_namespace(const ChildSetup& setup) noexcept {
+  if (setup.cgroup_namespace_fd >= 0)
+    child_check(setup, raw::setns(setup.cgroup_namespace_fd, CLONE_NEWCGROUP), ChildStep::cgroup_namespace);
+}
+
 bool has_labels(const ProcessPlan& process) { return !process.apparmor_profile.empty() || !process.selinux_label.empty(); }
 
 }  // namespace
@@ -150,6 +168,8 @@ void run_container_child(ChildSetup& setup) noexcept {
   enter(setup);
   // After the cgroup was joined: a cgroup namespace's root is where its maker stands.
   if (plan.new_cgroup_namespace) child_check(setup, raw::unshare(CLONE_NEWCGROUP), ChildStep::cgroup_namespace);
+  join_cgroup_namespace(setup);
+  if (setup.delegated_procs_fd >= 0) child_check(setup, raw::write_all(setup.delegated_procs_fd, "0", 1), ChildStep::delegate_cgroup);
   // Modes in the plan are exact.
   (void)raw::umask(0);
   child_check(setup, raw::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, 0, 0, MS_SLAVE, -1), ChildStep::isolate_mounts);
@@ -166,7 +186,7 @@ void run_container_child(ChildSetup& setup) noexcept {
     child_check(setup, target, ChildStep::console);
     child_check(setup, raw::attach_mount(clone, target), ChildStep::console);
   }
-  if (setup.wait_after_mounts) exchange_with_parent(setup);
+  if (setup.wait_after_mounts) ask_parent(setup, ChildMessageKind::mounted);
   detail::child_cover_paths(setup);
   if (!plan.sysctls.empty() || has_labels(plan.process)) {
     const int proc = own_proc();
@@ -183,8 +203,7 @@ void run_container_child(ChildSetup& setup) noexcept {
 
 void run_exec_child(ChildSetup& setup) noexcept {
   enter(setup);
-  if (setup.cgroup_namespace_pidfd >= 0)
-    child_check(setup, raw::setns(setup.cgroup_namespace_pidfd, CLONE_NEWCGROUP), ChildStep::cgroup_namespace);
+  join_cgroup_namespace(setup);
   (void)raw::umask(0);
   if (setup.process->terminal) {
     // The container may have put anything at /dev/pts: only devpts itself is accepted (child_open_console asks fstatfs).

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "runtime/plan.hpp"
@@ -13,7 +14,10 @@ namespace caisson::runtime {
 /// between processes of one build.
 enum class ChildStep : std::uint32_t {
   none,
+  time_namespace,
   join_cgroup,
+  final_affinity,
+  delegate_cgroup,
   become_root,
   parent_death_signal,
   new_session,
@@ -26,6 +30,9 @@ enum class ChildStep : std::uint32_t {
   mount_option,      ///< index: mount
   mount_attach,      ///< index: mount
   mount_attributes,  ///< index: mount
+  mount_id_map,      ///< index: mount
+  mount_copy_up,     ///< index: mount
+  mount_link,        ///< index: mount
   cgroup_mount,      ///< index: mount
   device,            ///< index: device
   device_link,
@@ -42,6 +49,8 @@ enum class ChildStep : std::uint32_t {
   apparmor,
   selinux,
   no_new_privileges,
+  personality,
+  memory_policy,
   bounding_set,
   keep_capabilities,
   groups,
@@ -53,6 +62,7 @@ enum class ChildStep : std::uint32_t {
   standard_streams,
   rlimit,            ///< index
   seccomp,
+  seccomp_listener,
   close_descriptors,
   wait_for_start,
   wait_for_parent,
@@ -61,14 +71,18 @@ enum class ChildStep : std::uint32_t {
   exec_init,
   stage_oom_score,
   stage_rlimit,      ///< index
+  stage_affinity,
   stage_join,        ///< index: join
+  stage_time_offsets,
   stage_clone,
 };
 
 enum class ChildMessageKind : std::uint32_t {
   failed,    ///< step, index, error_number
+  joined,    ///< in its cgroup: the parent sets scheduler and I/O priority and answers one byte
   mounted,   ///< everything is mounted, nothing pivoted: the parent runs hooks and answers one byte
   console,   ///< carries the pty's master
+  listener,  ///< carries the seccomp filter's listener
   ready,     ///< created: only the exec fifo is left
 };
 struct ChildMessage {
@@ -85,11 +99,15 @@ struct ChildSetup {
   int sync_fd = -1;                        ///< our end of a SEQPACKET pair; closed by exec, which tells success
   // cgroup
   std::vector<int> cgroup_procs_fds;       ///< v1
-  int cgroup_namespace_pidfd = -1;         ///< exec: whose cgroup namespace the child joins once it is in the cgroup
+  int cgroup_namespace_fd = -1;            ///< the namespace (or a pidfd) that the child joins once it is in the cgroup
+  int delegated_procs_fd = -1;             ///< v2: cgroup.procs of the delegated group, entered after the namespace was made
+  int time_namespace_fd = -1;              ///< or a pidfd; only where the parent may not enter it for the child
   bool in_user_namespace = false;
   // root
   int root_fd = -1;
   std::vector<int> mount_fds;              ///< by index of launch->mounts
+  std::vector<int> mount_userns_fds;       ///< by index of launch->mounts: the id map of a mount made by the child
+  std::vector<std::string> mount_links;    ///< by index of launch->mounts: made instead of mounting
   std::vector<std::vector<int>> cgroup_binds;  ///< by index of launch->mounts, then by folder
   std::vector<bool> device_done;           ///< by index of launch->devices: made in the device folder already
   bool has_device_folder = false;
@@ -117,6 +135,8 @@ void child_make_devices(const ChildSetup& setup) noexcept;
 /// Allocates the terminal in the devpts that is `devpts_fd`, puts its slave on 0–2 and sends the master to the parent.
 /// Returns the slave.
 int child_open_console(const ChildSetup& setup, int devpts_fd) noexcept;
+/// Copies what lies in the folder `source_fd` into the folder `target_fd`, following no symbolic link. 0 or -errno.
+int child_copy_folder(int source_fd, int target_fd) noexcept;
 void child_cover_paths(const ChildSetup& setup) noexcept;
 /// Rights, working directory, streams, seccomp, exec.
 [[noreturn]] void child_become_program(ChildSetup& setup) noexcept;

@@ -38,11 +38,27 @@ void set_limits(const ChildSetup& setup) noexcept {
   }
 }
 
+bool has_listener(const ProcessPlan& process) noexcept { return !process.policy.listener_path.empty(); }
+
 void load_filter(const ChildSetup& setup) noexcept {
   const auto& filter = setup.process->seccomp;
   if (filter.empty()) return;
-  child_check(setup, raw::seccomp_filter(filter.data(), static_cast<std::uint16_t>(filter.size()), setup.process->seccomp_flags),
-              ChildStep::seccomp);
+  const int listener = raw::seccomp_filter(filter.data(), static_cast<std::uint16_t>(filter.size()), setup.process->seccomp_flags);
+  child_check(setup, listener, ChildStep::seccomp);
+  if (!has_listener(*setup.process)) return;
+  // The plan has made sure that the filter lets this call through. The kernel's descriptor closes with exec.
+  ChildMessage message;
+  message.kind = ChildMessageKind::listener;
+  child_check(setup, raw::send_message(setup.sync_fd, &message, sizeof message, &listener, 1), ChildStep::seccomp_listener);
+}
+
+/// What stays with a process over exec.
+void take_policy(const ChildSetup& setup) noexcept {
+  const ProcessPolicy& policy = setup.process->policy;
+  if (policy.personality) child_check(setup, raw::personality(*policy.personality), ChildStep::personality);
+  if (policy.memory_policy)
+    child_check(setup, raw::set_mempolicy(policy.memory_policy->mode, policy.memory_policy->nodes.data(), policy.memory_policy->nodes.size()),
+                ChildStep::memory_policy);
 }
 
 /// 0 when we stand in the working directory now. Never through a magic link: /proc/self/fd/N could be a folder of the host
@@ -238,6 +254,7 @@ void child_become_program(ChildSetup& setup) noexcept {
   set_streams(setup);
   set_limits(setup);
   if (process.no_new_privileges) child_check(setup, raw::prctl(PR_SET_NO_NEW_PRIVS, 1), ChildStep::no_new_privileges);
+  take_policy(setup);
   // Tried with root's rights and, for a home that root may not enter (root_squash), again as the user.
   const bool has_cwd = process.cwd != "/";
   int entered = has_cwd ? try_working_directory(setup, !is_exec) : 0;
@@ -259,11 +276,14 @@ void child_become_program(ChildSetup& setup) noexcept {
     const int found = search(setup, program, check_program);
     if (found < 0) fail_exec(setup, program, -found, ChildStep::program_lookup);
   }
+  // A listener must reach its receiver while create still runs; without one the filter comes as late as it can.
+  const bool filter_late = process.no_new_privileges && !has_listener(process);
+  if (process.no_new_privileges && !filter_late) load_filter(setup);
   if (setup.exec_fifo >= 0) wait_for_start(setup);
   // The kernel drops what a pid 1 has no handler for, unless it is blocked (pid_namespaces(7)): a SIGTERM that comes before the
   // init has begun would be lost.
   if (with_init) child_check(setup, raw::block_signals(), ChildStep::exec_init);
-  if (process.no_new_privileges) load_filter(setup);
+  if (filter_late) load_filter(setup);
   if (with_init) {
     const int result = raw::execveat(setup.init_fd, "", setup.argv.data(), setup.envp.data(), AT_EMPTY_PATH);
     child_fail(setup, ChildStep::exec_init, 0, -result);

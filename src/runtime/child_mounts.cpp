@@ -50,21 +50,78 @@ void check(const ChildSetup& setup, int result, ChildStep step, std::size_t inde
   child_check(setup, result, step, static_cast<std::uint32_t>(index));
 }
 
+void set_options(const ChildSetup& setup, const PlanMount& mount, int context, std::size_t index) noexcept {
+  for (const auto& option : mount.options) {
+    const int set = option.is_flag ? raw::fsconfig(context, FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0)
+                                   : raw::fsconfig(context, FSCONFIG_SET_STRING, option.key.c_str(), option.value.c_str(), 0);
+    check(setup, set, ChildStep::mount_option, index);
+  }
+}
+
 /// A new superblock, made here because it belongs to the namespaces of whoever makes it.
 int make_filesystem(const ChildSetup& setup, const PlanMount& mount, std::size_t index) noexcept {
   const int context = raw::fsopen(mount.type.c_str());
   check(setup, context, ChildStep::mount_create, index);
   if (!mount.source.empty() && mount.source != "none")
     check(setup, raw::fsconfig(context, FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0), ChildStep::mount_option, index);
-  for (const auto& option : mount.options) {
-    const int set = option.is_flag ? raw::fsconfig(context, FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0)
-                                   : raw::fsconfig(context, FSCONFIG_SET_STRING, option.key.c_str(), option.value.c_str(), 0);
-    check(setup, set, ChildStep::mount_option, index);
-  }
+  set_options(setup, mount, context, index);
   check(setup, raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), ChildStep::mount_create, index);
-  const int tree = raw::fsmount(context, mount.attr_set);
+  // What is copied up later must be written first.
+  const std::uint64_t attributes = mount.copy_up ? mount.attr_set & ~std::uint64_t{MOUNT_ATTR_RDONLY} : mount.attr_set;
+  const int tree = raw::fsmount(context, attributes);
   check(setup, tree, ChildStep::mount_create, index);
+  if (setup.mount_userns_fds[index] >= 0)
+    check(setup, raw::mount_setattr(tree, "", AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, 0, 0, setup.mount_userns_fds[index]), ChildStep::mount_id_map, index);
   return tree;
+}
+
+void copy_up(const ChildSetup& setup, const PlanMount& mount, int tree, int target, std::size_t index) noexcept {
+  const int source = raw::openat2(target, ".", O_RDONLY | O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, 0);
+  check(setup, source, ChildStep::mount_copy_up, index);
+  check(setup, child_copy_folder(source, tree), ChildStep::mount_copy_up, index);
+  (void)raw::close(source);
+  if ((mount.attr_set & MOUNT_ATTR_RDONLY) != 0)
+    check(setup, raw::mount_setattr(tree, "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, 0, 0, -1), ChildStep::mount_attributes, index);
+}
+
+/// Attributes, propagation and the file system's own options of what is mounted already.
+void remount(const ChildSetup& setup, const PlanMount& mount, int target, std::size_t index) noexcept {
+  if (!mount.options.empty()) {
+    const int context = raw::fspick(target);
+    check(setup, context, ChildStep::mount_option, index);
+    set_options(setup, mount, context, index);
+    check(setup, raw::fsconfig(context, FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0), ChildStep::mount_option, index);
+  }
+  const unsigned int flags = AT_EMPTY_PATH | (mount.propagation_recursive ? AT_RECURSIVE : 0U);
+  check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH, mount.attr_set, mount.attr_clear, 0, -1), ChildStep::mount_attributes, index);
+  if (mount.propagation != 0)
+    check(setup, raw::mount_setattr(target, "", flags, 0, 0, mount.propagation, -1), ChildStep::mount_attributes, index);
+  if (mount.recursive_attr_set != 0 || mount.recursive_attr_clear != 0)
+    check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH | AT_RECURSIVE, mount.recursive_attr_set, mount.recursive_attr_clear, 0, -1),
+          ChildStep::mount_attributes, index);
+}
+
+/// A symbolic link in the place of a mount: made anew, or there already with the same text.
+void make_link(const ChildSetup& setup, const PlanMount& mount, std::size_t index) noexcept {
+  char buffer[path_limit];
+  const std::size_t size = mount.destination.size();
+  const std::size_t slash = mount.destination.rfind('/');
+  if (size >= sizeof buffer) child_fail(setup, ChildStep::mount_link, static_cast<std::uint32_t>(index), ENAMETOOLONG);
+  std::memcpy(buffer, mount.destination.c_str(), slash + 1);
+  buffer[slash + 1] = '\0';
+  const char* name = mount.destination.c_str() + slash + 1;
+  const std::string& text = setup.mount_links[index];
+  const int parent = child_open_target(setup.root_fd, buffer, true, 0);
+  check(setup, parent, ChildStep::mount_target, index);
+  const int made = raw::symlinkat(text.c_str(), parent, name);
+  if (made == -EEXIST) {
+    const long there = raw::readlinkat(parent, name, buffer, sizeof buffer);
+    const bool same = there == static_cast<long>(text.size()) && std::memcmp(buffer, text.data(), text.size()) == 0;
+    if (!same) child_fail(setup, ChildStep::mount_link, static_cast<std::uint32_t>(index), EEXIST);
+  } else {
+    check(setup, made, ChildStep::mount_link, index);
+  }
+  (void)raw::close(parent);
 }
 
 /// v1: a tmpfs with one folder per hierarchy and the container's own part of it bound there.
@@ -97,20 +154,20 @@ bool is_folder(int fd) noexcept {
 }
 
 void mount_one(const ChildSetup& setup, const PlanMount& mount, std::size_t index) noexcept {
+  if (!setup.mount_links[index].empty()) return make_link(setup, mount, index);
   const std::uint64_t resolve = mount.no_symlink_target ? RESOLVE_NO_SYMLINKS : 0;
+  const int flags = O_PATH | (mount.destination_nofollow ? O_NOFOLLOW : 0);
+  int target = raw::openat2(setup.root_fd, mount.destination.c_str(), flags, in_root | resolve, 0);
   if (mount.kind == MountKind::remount) {
-    const int target = raw::openat2(setup.root_fd, mount.destination.c_str(), O_PATH, in_root | resolve, 0);
     check(setup, target, ChildStep::mount_target, index);
-    check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH, mount.attr_set, mount.attr_clear, mount.propagation, -1),
-          ChildStep::mount_attributes, index);
-    return;
+    return remount(setup, mount, target, index);
   }
   int tree = setup.mount_fds[index];
   if (mount.kind == MountKind::filesystem) tree = make_filesystem(setup, mount, index);
   if (mount.kind == MountKind::cgroup_v1) tree = make_cgroup_folder(setup, index);
-  int target = raw::openat2(setup.root_fd, mount.destination.c_str(), O_PATH, in_root | resolve, 0);
-  if (target == -ENOENT) target = child_open_target(setup.root_fd, mount.destination.c_str(), mount.kind != MountKind::bind || is_folder(tree), resolve);
+  if (target == -ENOENT) target = make_missing(setup.root_fd, mount.destination.c_str(), mount.kind != MountKind::bind || is_folder(tree), resolve);
   check(setup, target, ChildStep::mount_target, index);
+  if (mount.copy_up) copy_up(setup, mount, tree, target, index);
   check(setup, raw::attach_mount(tree, target), ChildStep::mount_attach, index);
   if (mount.kind == MountKind::cgroup_v1) fill_cgroup_folder(setup, mount, tree, index);
   const bool made_here = mount.kind != MountKind::bind;

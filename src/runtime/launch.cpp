@@ -4,98 +4,20 @@
 #include <cerrno>
 #include <cstring>
 
-#include "linux/child.hpp"
-#include "linux/child_clone.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
+#include "linux/resctrl.hpp"
 #include "linux/socket.hpp"
+#include "runtime/launch_stage.hpp"
 
 namespace caisson::runtime {
 
 namespace {
 
-namespace raw = linux::raw;
-
-struct StageJoin {
-  int fd = -1;
-  int flags = 0;
-  std::uint32_t index = 0;
-  bool done = false;
-};
-
-/// Shared with the stage, which runs in our memory.
-struct Stage {
-  ChildSetup* setup = nullptr;
-  std::vector<StageJoin> joins;  ///< the user namespace last
-  std::uint64_t clone_flags = 0;
-  int cgroup_fd = -1;
-  bool is_exec = false;
-  // result
-  int pid = -1;
-  int pidfd = -1;
-  ChildMessage failure;
-};
-
-int fail_stage(Stage& stage, ChildStep step, std::uint32_t index, int error_number) {
-  stage.failure = {ChildMessageKind::failed, step, index, error_number};
-  return 1;
-}
-
-/// What must be done with the host's rights and is inherited by the child.
-int set_inherited(Stage& stage) {
-  const ProcessPlan& process = *stage.setup->process;
-  if (process.set_oom_score) {
-    const std::string text = concat(process.oom_score_adj);
-    const int written = raw::write_kernel_file(AT_FDCWD, "/proc/self/oom_score_adj", text.data(), text.size());
-    if (written < 0) return fail_stage(stage, ChildStep::stage_oom_score, 0, -written);
-  }
-  for (std::size_t i = 0; i < process.rlimits.size(); ++i) {
-    if (!process.rlimits[i].raises_hard) continue;
-    struct ::rlimit value {};
-    value.rlim_cur = process.rlimits[i].hard;
-    value.rlim_max = process.rlimits[i].hard;
-    const int set = raw::prlimit(0, static_cast<int>(process.rlimits[i].resource), &value);
-    if (set < 0) return fail_stage(stage, ChildStep::stage_rlimit, static_cast<std::uint32_t>(i), -set);
-  }
-  return 0;
-}
-
-/// Everything but the user namespace first, with the host's rights: a namespace of another owner could not be joined from
-/// inside. What the host's rights do not reach (we are unprivileged) is tried again from inside.
-int join_namespaces(Stage& stage) {
-  for (int round = 0; round < 2; ++round) {
-    for (auto& join : stage.joins) {
-      if (join.done) continue;
-      const int joined = raw::setns(join.fd, join.flags);
-      const bool is_user = (join.flags & CLONE_NEWUSER) != 0;
-      if (joined < 0 && (round == 1 || is_user || joined != -EPERM)) return fail_stage(stage, ChildStep::stage_join, join.index, -joined);
-      join.done = joined == 0;
-    }
-  }
-  return 0;
-}
-
-int run_launch_stage(void* argument) {
-  auto& stage = *static_cast<Stage*>(argument);
-  if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
-  struct ::clone_args args {};
-  args.flags = stage.clone_flags | CLONE_PARENT | CLONE_PIDFD;
-  args.pidfd = reinterpret_cast<std::uintptr_t>(&stage.pidfd);
-  if (stage.cgroup_fd >= 0) {
-    args.flags |= CLONE_INTO_CGROUP;
-    args.cgroup = static_cast<unsigned int>(stage.cgroup_fd);
-  }
-  const int pid = raw::clone3(&args, sizeof args);
-  if (pid == 0) {
-    if (stage.is_exec) run_exec_child(*stage.setup);
-    run_container_child(*stage.setup);
-  }
-  if (pid < 0) return fail_stage(stage, ChildStep::stage_clone, 0, -pid);
-  stage.pid = pid;
-  return 0;
-}
+using detail::Stage;
+using detail::StageJoin;
 
 void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchInputs& inputs) {
   if (process.use_init) {
@@ -114,46 +36,6 @@ void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchI
   setup.preserve_fds = inputs.preserve_fds;
 }
 
-Result<Launching> run_stage(Stage& stage, const LaunchPlan* plan) {
-  auto pair = TRY(linux::socketpair(linux::UnixType::seqpacket), "start");
-  stage.setup->sync_fd = pair.second.get();
-  const int pid = raw::run_stage(run_launch_stage, &stage, 0);
-  if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
-  (void)raw::reap(pid);
-  Launching launching;
-  launching.pid = stage.pid;
-  launching.pidfd.reset(stage.pidfd);
-  launching.sync = std::move(pair.first);
-  if (stage.pid < 0) return describe_failure(stage.failure, *stage.setup->process, plan);
-  return launching;
-}
-
-/// uid_map and gid_map of a namespace that is known by its descriptor only: read by a stage that has entered it.
-struct MapReader {
-  int userns = -1;
-  std::optional<Result<std::string>> uids;
-  std::optional<Result<std::string>> gids;
-};
-int run_map_reader(void* argument) {
-  auto& reader = *static_cast<MapReader*>(argument);
-  if (raw::setns(reader.userns, CLONE_NEWUSER) < 0) return 1;
-  reader.uids = linux::read_file("/proc/self/uid_map");
-  reader.gids = linux::read_file("/proc/self/gid_map");
-  return 0;
-}
-Result<linux::IdMap> read_id_map(int userns) {
-  MapReader reader;
-  reader.userns = userns;
-  const int pid = raw::run_stage(run_map_reader, &reader, 0);
-  if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
-  (void)raw::reap(pid);
-  if (!reader.uids || !reader.uids->ok() || !reader.gids || !reader.gids->ok())
-    return Error(ErrorKind::denied, "the user namespace cannot be entered");
-  linux::IdMap map;
-  map.uids = TRY(linux::parse_id_map(reader.uids->value()), "uid_map");
-  map.gids = TRY(linux::parse_id_map(reader.gids->value()), "gid_map");
-  return map;
-}
 
 /// Everything made for a container before its process exists; descriptors close when the launch is under way.
 class Preparation {
@@ -167,7 +49,7 @@ class Preparation {
   Preparation& operator=(const Preparation&) = delete;
 
   Status prepare(ChildSetup& setup, Stage& stage) {
-    TRY_PLAIN(open_namespaces(stage));
+    TRY_PLAIN(open_namespaces(setup, stage));
     TRY_PLAIN(make_cgroup(setup, stage));
     TRY_PLAIN(make_root(setup));
     return make_mounts(setup);
@@ -175,8 +57,9 @@ class Preparation {
   std::optional<linux::Cgroup> take_cgroup() { return std::exchange(cgroup_, std::nullopt); }
 
  private:
-  Status open_namespaces(Stage& stage) {
+  Status open_namespaces(ChildSetup& setup, Stage& stage) {
     StageJoin user;
+    StageJoin cgroup_namespace;
     for (std::size_t i = 0; i < plan_.joins.size(); ++i) {
       const auto& join = plan_.joins[i];
       StageJoin entry;
@@ -186,20 +69,25 @@ class Preparation {
         entry.fd = join.flag == CLONE_NEWUSER ? inputs_.user_namespace : inputs_.network_namespace;
         if (entry.fd < 0) return Error(ErrorKind::internal, "the plan wants a namespace descriptor that was not given");
       } else {
-        auto fd = TRY(linux::open(join.path, O_RDONLY), concat("namespace ", join.path));
-        auto type = TRY(linux::namespace_type(fd.get()), concat("namespace ", join.path));
-        if (static_cast<std::uint64_t>(type) != join.flag)
-          return Error(ErrorKind::invalid, concat("namespace ", join.path, ": is of another type"));
+        auto fd = TRY(linux::open(join.path, O_RDONLY), concat("linux.namespaces[", join.index, "].path"));
+        TRY_PLAIN(detail::check_join(plan_, join, fd.get()));
         entry.fd = fd.get();
         owned_.push_back(std::move(fd));
       }
       if (join.flag == CLONE_NEWUSER) user = entry;
+      else if (join.flag == CLONE_NEWTIME) stage.time_namespace = entry.fd;
+      else if (join.flag == CLONE_NEWCGROUP) cgroup_namespace = entry;
       else stage.joins.push_back(entry);
     }
     if (plan_.new_user_namespace) {
       owned_.push_back(TRY(linux::create_user_namespace(plan_.id_map), "user namespace"));
       user.fd = owned_.back().get();
       user.flags = CLONE_NEWUSER;
+    }
+    // By the child, once it is in its cgroup (begin_exec says why); by the stage where the child would lack the right.
+    if (cgroup_namespace.fd >= 0) {
+      if (user.fd < 0 || detail::is_owned_by(cgroup_namespace.fd, user.fd)) setup.cgroup_namespace_fd = cgroup_namespace.fd;
+      else stage.joins.push_back(cgroup_namespace);
     }
     if (user.fd >= 0) stage.joins.push_back(user);
     userns_ = user.fd;
@@ -213,6 +101,16 @@ class Preparation {
     handle_ = TRY(cgroup_->handle(), "cgroup");
     stage.cgroup_fd = handle_.v2_dir.get();
     for (const auto& fd : handle_.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+    return plan_.delegated_cgroup.empty() ? Status{} : make_delegated_cgroup(setup);
+  }
+
+  /// The program lives one level deeper, in a group of its own that it manages; the limits are those of the group above.
+  Status make_delegated_cgroup(ChildSetup& setup) {
+    const std::string& name = plan_.delegated_cgroup;
+    auto made = linux::mkdirat(handle_.v2_dir.get(), name, 0755);
+    if (!made && made.error().kind() != ErrorKind::conflict) return std::move(made).error().in("delegated cgroup");
+    auto procs = TRY(linux::open_beneath(handle_.v2_dir.get(), concat(name, "/cgroup.procs"), O_WRONLY), "delegated cgroup");
+    keep(setup.delegated_procs_fd, std::move(procs));
     return {};
   }
 
@@ -225,7 +123,8 @@ class Preparation {
         return Error(ErrorKind::not_found, concat("root.path: ", plan_.root_path, " does not exist"), ENOENT);
       root_ = TRY(std::move(tree), concat("root.path ", plan_.root_path));
       linux::MountAttributes attributes;
-      attributes.propagation = MS_PRIVATE;
+      // A clone of a shared mount is its peer. As a slave it gets the host's later mounts, and none of ours goes out.
+      attributes.propagation = plan_.root_propagation == MS_SLAVE ? std::uint64_t{MS_SLAVE} : std::uint64_t{MS_PRIVATE};
       TRY(linux::mount_setattr(root_.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, attributes), concat("root.path ", plan_.root_path));
     }
     setup.root_fd = root_.get();
@@ -234,21 +133,39 @@ class Preparation {
 
   Status make_mounts(ChildSetup& setup) {
     setup.mount_fds.assign(plan_.mounts.size(), -1);
+    setup.mount_userns_fds.assign(plan_.mounts.size(), -1);
+    setup.mount_links.resize(plan_.mounts.size());
     setup.cgroup_binds.resize(plan_.mounts.size());
     setup.device_done.assign(plan_.devices.size(), false);
     for (std::size_t i = 0; i < plan_.mounts.size(); ++i) {
       const auto& mount = plan_.mounts[i];
+      if (mount.copy_symlink) {
+        if (auto text = linux::readlinkat(AT_FDCWD, mount.source)) {
+          setup.mount_links[i] = std::move(text).value();
+          continue;
+        }
+      }
+      if (mount.id_mapped && mount.kind != MountKind::bind) TRY_PLAIN(open_id_map(setup, i));
       if (mount.kind == MountKind::bind) {
         PlanMount with_source = mount;
         if (mount.type == "cgroup" && mount.source.empty()) with_source.source = own_v2_directory();
         keep(setup.mount_fds[i], TRY_PLAIN(detail::clone_bind(with_source, i, userns_)));
       } else if (mount.kind == MountKind::device_folder) {
         keep(setup.mount_fds[i], TRY(detail::make_device_folder(mount, plan_, setup.device_done), concat("mounts[", i, "]: /dev")));
+        if (setup.mount_userns_fds[i] >= 0) TRY(linux::idmap_mount(setup.mount_fds[i], setup.mount_userns_fds[i]), concat("mounts[", i, "]: /dev"));
         setup.has_device_folder = true;
       } else if (mount.kind == MountKind::cgroup_v1) {
         TRY_PLAIN(clone_cgroups(setup, i));
       }
     }
+    return {};
+  }
+
+  /// For a mount the child makes: a user namespace with its map.
+  Status open_id_map(ChildSetup& setup, std::size_t index) {
+    const auto& map = plan_.mounts[index].id_map;
+    if (map.empty()) setup.mount_userns_fds[index] = userns_;
+    else keep(setup.mount_userns_fds[index], TRY(linux::create_user_namespace(map), concat("mounts[", index, "]")));
     return {};
   }
 
@@ -299,6 +216,31 @@ void abandon(Launching& launching) {
     ignore(launching.cgroup->remove());
     launching.cgroup.reset();
   }
+  ignore(linux::ResctrlGroup::remove(std::exchange(launching.resctrl_folders, {})));
+}
+
+/// What the process itself may not do once it is in a user namespace.
+Status set_scheduling(pid_t pid, const ProcessPolicy& policy) {
+  if (policy.scheduler) {
+    linux::abi::SchedAttr attributes{};
+    attributes.sched_policy = policy.scheduler->policy;
+    attributes.sched_flags = policy.scheduler->flags;
+    attributes.sched_nice = policy.scheduler->nice;
+    attributes.sched_priority = policy.scheduler->priority;
+    attributes.sched_runtime = policy.scheduler->runtime_ns;
+    attributes.sched_deadline = policy.scheduler->deadline_ns;
+    attributes.sched_period = policy.scheduler->period_ns;
+    auto set = linux::sched_setattr(pid, attributes);
+    if (!set && set.error().error_number() == EPERM)
+      return Error(ErrorKind::denied, "process.scheduler: the kernel does not permit it (EPERM)", EPERM)
+          .with_hint("in a cgroup v1 a realtime policy needs linux.resources.cpu.realtimeRuntime, in the groups above too; else CAP_SYS_NICE is missing");
+    if (!set) return Error(set.error().kind(), concat("process.scheduler: the kernel refused it: ", set.error().text()), set.error().error_number());
+  }
+  if (policy.io_priority) {
+    auto set = linux::ioprio_set(pid, policy.io_priority->io_class, policy.io_priority->level);
+    if (!set) return Error(set.error().kind(), concat("process.ioPriority: the kernel refused it (errno ", set.error().error_number(), ")"), set.error().error_number());
+  }
+  return {};
 }
 
 Status listen(Launching& launching, const ProcessPlan& process, const LaunchPlan* plan, const LaunchInputs& inputs) {
@@ -318,13 +260,36 @@ Status listen(Launching& launching, const ProcessPlan& process, const LaunchPlan
         if (received.fds.empty()) return Error(ErrorKind::internal, "start: the terminal is missing");
         launching.terminal = std::move(received.fds.front());
         break;
+      case ChildMessageKind::listener:
+        if (received.fds.empty()) return Error(ErrorKind::internal, "start: the seccomp listener is missing");
+        if (!inputs.on_listener) return Error(ErrorKind::unsupported, "linux.seccomp.listenerPath: only caisson-runtime itself serves listeners");
+        TRY_PLAIN(inputs.on_listener(launching.pid, received.fds.front().get()));
+        break;
+      case ChildMessageKind::joined:
+        TRY_PLAIN(set_scheduling(launching.pid, process.policy));
+        TRY(linux::send_message(launching.sync.get(), "g"), "start");
+        break;
       case ChildMessageKind::mounted:
+        if (plan != nullptr) TRY_PLAIN(detail::move_net_devices(plan->net_devices, launching.pid));
         if (inputs.on_mounted) TRY_PLAIN(inputs.on_mounted(launching.pid));
         TRY(linux::send_message(launching.sync.get(), "g"), "start");
         break;
       case ChildMessageKind::ready: return {};
     }
   }
+}
+
+/// The process is alone and has not become the program: from its first instruction on that one has its share of the caches.
+Status join_resctrl(Launching& launching, const PlanIntelRdt& rdt, const LaunchInputs& inputs) {
+  linux::ResctrlRequest request;
+  request.root = inputs.resctrl_root.empty() ? TRY(linux::find_resctrl(), "linux.intelRdt") : inputs.resctrl_root;
+  request.group = rdt.group;
+  request.schemata = rdt.schemata;
+  request.monitor = rdt.monitor;
+  auto group = TRY(linux::ResctrlGroup::create(request), "linux.intelRdt");
+  launching.resctrl_folders = group.made();
+  TRY(group.add(launching.pid), "linux.intelRdt");
+  return {};
 }
 
 }  // namespace
@@ -340,29 +305,40 @@ std::uint64_t exec_namespaces(const LaunchPlan& plan) {
 Result<Launching> begin_launch(const LaunchPlan& given, const LaunchInputs& inputs) {
   LaunchPlan with_map;  // filled only when the maps have to be read from a namespace
   const LaunchPlan* plan = &given;
-  if (given.in_user_namespace && given.id_map.empty()) {
+  for (const auto& join : given.joins) {
+    if (join.flag != CLONE_NEWUSER || (join.path.empty() && !given.id_map.empty())) continue;
+    UniqueFd opened;
+    if (!join.path.empty()) opened = TRY(linux::open(join.path, O_RDONLY), concat("linux.namespaces[", join.index, "].path"));
+    auto map = TRY(detail::read_id_map(opened ? opened.get() : inputs.user_namespace), "user namespace");
+    if (!given.id_map.empty() && (map.uids != given.id_map.uids || map.gids != given.id_map.gids))
+      return Error(ErrorKind::invalid, concat("linux.uidMappings: differ from those of the user namespace ", join.path));
+    if (!given.id_map.empty()) continue;
     with_map = given;
-    for (const auto& join : given.joins) {
-      if (join.flag != CLONE_NEWUSER) continue;
-      UniqueFd opened;
-      if (!join.path.empty()) opened = TRY(linux::open(join.path, O_RDONLY), concat("namespace ", join.path));
-      with_map.id_map = TRY(read_id_map(opened ? opened.get() : inputs.user_namespace), "user namespace");
-    }
+    with_map.id_map = std::move(map);
     plan = &with_map;
   }
   ChildSetup setup;
   setup.process = &plan->process;
   setup.launch = plan;
   setup.in_user_namespace = plan->in_user_namespace;
-  setup.wait_after_mounts = static_cast<bool>(inputs.on_mounted);
+  setup.wait_after_mounts = inputs.on_mounted || !plan->net_devices.empty();
   fill_arguments(setup, plan->process, inputs);
   Stage stage;
   stage.setup = &setup;
   stage.clone_flags = plan->clone_flags;
+  if (!plan->time_offsets.empty()) {
+    stage.clone_flags &= ~std::uint64_t{CLONE_NEWTIME};
+    stage.time_offsets = detail::offsets_text(plan->time_offsets);
+  }
   Preparation preparation(*plan, inputs);
   TRY_PLAIN(preparation.prepare(setup, stage));
-  auto launching = TRY_PLAIN(run_stage(stage, plan));
+  auto launching = TRY_PLAIN(detail::run_stage(stage, plan));
   launching.cgroup = preparation.take_cgroup();
+  if (plan->intel_rdt)
+    if (auto joined = join_resctrl(launching, *plan->intel_rdt, inputs); !joined) {
+      abandon(launching);
+      return std::move(joined).error();
+    }
   return launching;
 }
 
@@ -382,16 +358,24 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   stage.is_exec = true;
   // The cgroup namespace comes last, by the child: on a v2 mounted with nsdelegate (systemd does) nobody is moved across a
   // namespace's root, and clone3 into the container's cgroup from inside its namespace is ENOENT (cgroups(7), found in a guest).
-  const auto before_cgroup = target.namespaces & ~static_cast<std::uint64_t>(CLONE_NEWCGROUP);
-  if (before_cgroup != target.namespaces) setup.cgroup_namespace_pidfd = target.pidfd;
+  const auto before_cgroup = target.namespaces & ~static_cast<std::uint64_t>(CLONE_NEWCGROUP | CLONE_NEWTIME);
+  if ((target.namespaces & CLONE_NEWCGROUP) != 0) setup.cgroup_namespace_fd = target.pidfd;
+  if ((target.namespaces & CLONE_NEWTIME) != 0) stage.time_namespace = target.pidfd;
   stage.joins.push_back({target.pidfd, static_cast<int>(before_cgroup), 0, false});
   linux::CgroupHandle handle;
+  UniqueFd v2_procs;
   if (target.cgroup != nullptr) {
     handle = TRY(target.cgroup->handle(), "exec");
     stage.cgroup_fd = handle.v2_dir.get();
     for (const auto& fd : handle.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+    // Who is born in the cgroup has never run on the initial CPUs: then it moves there by itself.
+    if (!process.policy.initial_cpus.empty() && stage.cgroup_fd >= 0) {
+      v2_procs = TRY(linux::openat(stage.cgroup_fd, "cgroup.procs", O_WRONLY), "exec");
+      setup.cgroup_procs_fds.push_back(v2_procs.get());
+      stage.cgroup_fd = -1;
+    }
   }
-  return run_stage(stage, nullptr);
+  return detail::run_stage(stage, nullptr);
 }
 
 Status finish_exec(Launching& launching, const ProcessPlan& process, const LaunchInputs& inputs) {

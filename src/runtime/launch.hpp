@@ -26,6 +26,9 @@ struct LaunchInputs {
   std::shared_ptr<const linux::CgroupLayout> layout;
   /// Called when everything is mounted and nothing pivoted (hooks); its error ends the launch.
   std::function<Status(pid_t)> on_mounted;
+  /// Takes the listener of the process's seccomp filter (borrowed); its error ends the launch.
+  std::function<Status(pid_t, int)> on_listener;
+  std::string resctrl_root;            ///< empty: where it is mounted
 };
 
 /// How an overlay is put together. Probed once per process; CAISSON_OVERLAY=plain in the environment forces the plain way.
@@ -43,6 +46,7 @@ struct Launching {
   UniqueFd sync;                         ///< our end; the child's messages arrive here, its end is closed by exec
   UniqueFd terminal;                     ///< master of its pty, once it has sent it
   std::optional<linux::Cgroup> cgroup;   ///< made for it (container only)
+  std::vector<std::string> resctrl_folders;  ///< made for it; ResctrlGroup::remove takes them away
 };
 
 /// First half: prepares mounts, devices and cgroup with the host's rights and makes the process. After it returns the caller
@@ -80,6 +84,8 @@ RootIds outside_user(const LaunchPlan& plan, std::uint32_t uid, std::uint32_t gi
 Error describe_failure(const ChildMessage& message, const ProcessPlan& process, const LaunchPlan* launch);
 
 namespace detail {
+/// Moves the plan's network devices from our network namespace into that of `pid`.
+Status move_net_devices(const std::vector<PlanNetDevice>& devices, pid_t pid);
 /// Detached mount of the container's root. `userns` -1: no id mapping. Errors name the layer.
 Result<UniqueFd> mount_overlay(const linux::Overlay& overlay, int userns, OverlayWay way, RootIds ids);
 /// The plan's /dev: a detached tmpfs with nodes, links and folders, owned by the container's root.

@@ -56,7 +56,10 @@ std::string mount_name(const LaunchPlan* launch, std::uint32_t index) {
 std::string step_text(const ChildMessage& message, const ProcessPlan& process, const LaunchPlan* launch) {
   const std::uint32_t index = message.index;
   switch (message.step) {
+    case ChildStep::time_namespace: return "joining the time namespace";
     case ChildStep::join_cgroup: return "joining the cgroup";
+    case ChildStep::final_affinity: return "process.execCPUAffinity.final";
+    case ChildStep::delegate_cgroup: return "entering the delegated cgroup";
     case ChildStep::become_root: return "becoming the container's root";
     case ChildStep::parent_death_signal: return "setting the parent death signal";
     case ChildStep::new_session: return "starting a session";
@@ -69,6 +72,9 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::mount_option: return concat(mount_name(launch, index), ": setting options");
     case ChildStep::mount_attach: return concat(mount_name(launch, index), ": attaching");
     case ChildStep::mount_attributes: return concat(mount_name(launch, index), ": setting attributes");
+    case ChildStep::mount_id_map: return concat(mount_name(launch, index), ": mapping its ids (can this file system be idmapped?)");
+    case ChildStep::mount_copy_up: return concat(mount_name(launch, index), ": copying what lies at the destination");
+    case ChildStep::mount_link: return concat(mount_name(launch, index), ": making the symbolic link");
     case ChildStep::cgroup_mount: return concat(mount_name(launch, index), ": showing the cgroup");
     case ChildStep::device:
       return concat("device ", launch == nullptr ? "?" : item_name(launch->devices, index, [](const auto& d) { return d.path; }));
@@ -89,6 +95,8 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::apparmor: return concat("AppArmor profile ", process.apparmor_profile);
     case ChildStep::selinux: return concat("SELinux label ", process.selinux_label);
     case ChildStep::no_new_privileges: return "setting no_new_privs";
+    case ChildStep::personality: return "linux.personality";
+    case ChildStep::memory_policy: return "linux.memoryPolicy";
     case ChildStep::bounding_set: return "limiting the bounding set";
     case ChildStep::keep_capabilities: return "keeping capabilities";
     case ChildStep::groups: return "setting the groups";
@@ -102,10 +110,13 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::stage_rlimit:
       return concat("rlimit ", item_name(process.rlimits, index, [](const auto& r) { return concat(r.resource, " to ", r.soft, ":", r.hard); }));
     case ChildStep::seccomp: return "loading the seccomp filter";
+    case ChildStep::seccomp_listener: return "handing over the seccomp listener";
     case ChildStep::close_descriptors: return "closing descriptors";
     case ChildStep::wait_for_start: return "waiting for start";
     case ChildStep::wait_for_parent: return "waiting for the hooks";
     case ChildStep::stage_oom_score: return concat("oom_score_adj ", process.oom_score_adj);
+    case ChildStep::stage_affinity: return "process.execCPUAffinity.initial";
+    case ChildStep::stage_time_offsets: return "linux.timeOffsets";
     case ChildStep::stage_join:
       return concat("joining namespace ", launch == nullptr ? "of the container" : item_name(launch->joins, index, [](const auto& j) {
         return j.path.empty() ? std::string("given by the caller") : j.path;

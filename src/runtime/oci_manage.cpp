@@ -5,6 +5,7 @@
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/resctrl.hpp"
 #include "runtime/oci_commands.hpp"
 
 namespace caisson::runtime {
@@ -46,6 +47,7 @@ Status oci_destroy(OciContext& context, const OciState& state) {
     if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");
     TRY(cgroup.remove(), "delete");
   }
+  TRY(linux::ResctrlGroup::remove(state.resctrl_folders), "delete");
   context.store.forget(state.id);
   // The container is gone whatever these say (runtime-spec: a failure is only worth a warning).
   if (spec)

@@ -45,7 +45,7 @@ struct Container {
   pid_t pid = 0;
   std::uint64_t start_time = 0;
   std::string cgroup_path;
-  std::optional<SeccompProfile> seccomp;
+  SharedSettings shared;  ///< for its execs
   bool terminal = false;
   bool stdin_once = false;
   std::uint64_t exec_namespaces = 0;
@@ -333,7 +333,7 @@ ClientBody to_body(const AttachRequest& request) {
 }
 
 void remember(Container& container, const LaunchPlan& plan, const Spec& spec) {
-  container.seccomp = spec.seccomp;
+  container.shared = SharedSettings::of(spec);
   container.exec_namespaces = exec_namespaces(plan);
   container.in_user_namespace = plan.in_user_namespace;
   container.own_pid_namespace = (plan.clone_flags & CLONE_NEWPID) != 0;
@@ -620,20 +620,21 @@ Result<std::vector<pid_t>> OciRuntime::processes(const std::string& id) {
 
 Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
   const std::string where = concat("container ", id);
-  std::optional<SeccompProfile> seccomp;
+  SharedSettings shared;
   {
     std::lock_guard lock(mutex_);
     auto container = TRY_PLAIN(find(id));
     if (!container->running) return not_running(id);
     if (container->execs.contains(request.exec_id)) return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
-    if (!request.privileged) seccomp = container->seccomp;
+    shared = container->shared;
+    if (request.privileged) shared.seccomp.reset();
   }
   PlanOptions options;
   options.clamp_rlimits = true;
   std::vector<std::string> warnings;
   ExecBody body;
   body.exec_id = request.exec_id;
-  body.process = TRY_PLAIN(compute_process_plan(request.process, seccomp, facts_, options, warnings));
+  body.process = TRY_PLAIN(compute_process_plan(request.process, shared, facts_, options, warnings));
   if (request.privileged) {
     const std::uint64_t all = facts_.our_bounding_set & ((2ULL << facts_.last_capability) - 1);
     body.process.capabilities.bounding = all;

@@ -6,6 +6,7 @@
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
+#include "linux/resctrl.hpp"
 #include "linux/socket.hpp"
 #include "linux/terminal.hpp"
 #include "runtime/launch.hpp"
@@ -142,6 +143,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
 
   PlanOptions options;
   options.bundle = bundle.path;
+  options.container_id = id;
   options.check_program_early = wait_for_start;
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
@@ -180,11 +182,13 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
         TRY_PLAIN(run_hooks(hooks.create_runtime, "createRuntime", created.state, OciStatus::creating, HookPlace::runtime_namespaces));
         return run_hooks(hooks.create_container, "createContainer", created.state, OciStatus::creating, HookPlace::container_namespaces);
       };
+    inputs.on_listener = [&](pid_t pid, int listener) { return send_listener(plan.process.policy, created.state, OciStatus::creating, pid, listener); };
     created.launching = TRY_PLAIN(begin_launch(plan, inputs));
     TRY_PLAIN(finish_launch(created.launching, plan, inputs));
     created.state.pid = created.launching.pid;
     created.state.start_time = linux::process_start_time(created.launching.pid).value_or(0);
     if (created.launching.cgroup) created.state.cgroup_path = created.launching.cgroup->path();
+    created.state.resctrl_folders = created.launching.resctrl_folders;
     auto publish = [&]() -> Status {
       if (terminal && !console_socket.empty()) TRY_PLAIN(send_terminal(console_socket, created.launching.terminal));
       TRY_PLAIN(context.store.save(created.state, bundle.config));
@@ -194,6 +198,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
     if (!published) {
       linux::kill_and_reap(created.launching.pidfd.get());
       if (created.launching.cgroup) ignore(created.launching.cgroup->remove());
+      ignore(linux::ResctrlGroup::remove(created.launching.resctrl_folders));
     }
     return published;
   };
@@ -206,15 +211,39 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   return created;
 }
 
-/// Runs the startContainer hooks and lets the waiting process go on.
-Status release(const OciContext& context, const OciState& state, const Spec& spec) {
-  TRY_PLAIN(run_hooks(spec.hooks.start_container, "startContainer", state, OciStatus::created, HookPlace::container_namespaces));
+/// Lets the waiting process go on, and returns when it has become the program (or died trying): what comes after start comes after
+/// exec, poststart hooks above all.
+Status release(const OciContext& context, const OciState& state) {
   // Fails with ENXIO when nobody holds the other side: the process died meanwhile.
   auto fifo = linux::open(context.store.fifo(state.id), O_WRONLY | O_NONBLOCK);
   if (!fifo) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
   TRY(linux::write_all(fifo->get(), "s"), "exec fifo");
   TRY(linux::unlinkat(AT_FDCWD, context.store.fifo(state.id), 0), "exec fifo");
+  std::array<linux::PollEntry, 1> entry{};
+  entry[0].fd = fifo->get();  // no events asked for: POLLERR comes when its last reader is gone, and exec closes that one
+  (void)TRY(linux::poll(entry, -1), "exec fifo");
   return {};
+}
+
+/// The lifecycle from start on (runtime-spec, runtime.md): startContainer hooks, the program, poststart hooks. A hook that fails
+/// ends the container.
+Status begin_program(OciContext& context, const OciState& state, const Spec& spec, bool waits) {
+  auto begin = [&]() -> Status {
+    std::vector<Hook> hooks = spec.hooks.start_container;
+    for (auto& hook : hooks)
+      if (hook.env.empty()) hook.env = spec.process.env;  // runc's habit
+    TRY_PLAIN(run_hooks(hooks, "startContainer", state, OciStatus::created, HookPlace::container_namespaces));
+    if (waits) TRY_PLAIN(release(context, state));
+    return run_hooks(spec.hooks.poststart, "poststart", state, OciStatus::running, HookPlace::runtime_namespaces);
+  };
+  auto begun = begin();
+  if (begun || begun.error().kind() == ErrorKind::conflict) return begun;
+  if (auto pidfd = linux::pidfd_open(state.pid); pidfd && linux::process_start_time(state.pid).value_or(0) == state.start_time) {
+    ignore(linux::pidfd_send_signal(pidfd->get(), SIGKILL));  // it may have ended by itself
+    ignore(linux::wait_readable(pidfd->get(), -1));
+  }
+  ignore(oci_destroy(context, state));  // the hook's failure is the one to report
+  return begun;
 }
 
 }  // namespace
@@ -226,13 +255,8 @@ Result<int> oci_create(OciContext& context) {
 
 Result<int> oci_run(OciContext& context) {
   auto created = TRY_PLAIN(create_container(context, CreateFor::run));
-  auto begin = [&]() -> Status {
-    if (!created.spec.hooks.start_container.empty()) TRY_PLAIN(release(context, created.state, created.spec));
-    return run_hooks(created.spec.hooks.poststart, "poststart", created.state, OciStatus::running, HookPlace::runtime_namespaces);
-  };
-  if (auto begun = begin(); !begun) {
+  if (auto begun = begin_program(context, created.state, created.spec, !created.spec.hooks.start_container.empty()); !begun) {
     linux::kill_and_reap(created.launching.pidfd.get());
-    ignore(oci_destroy(context, created.state));  // the hook's failure is the one to report
     return std::move(begun).error();
   }
   if (context.arguments.has("detach")) return 0;
@@ -248,8 +272,7 @@ Result<int> oci_start(OciContext& context) {
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
   if (status != OciStatus::created) return Error(ErrorKind::conflict, "cannot start an already running container");
   auto spec = TRY_PLAIN(context.store.load_spec(state.id));
-  TRY_PLAIN(release(context, state, spec));
-  TRY_PLAIN(run_hooks(spec.hooks.poststart, "poststart", state, OciStatus::running, HookPlace::runtime_namespaces));
+  TRY_PLAIN(begin_program(context, state, spec, true));
   return 0;
 }
 
@@ -312,7 +335,7 @@ Result<int> oci_exec(OciContext& context) {
 
   auto facts = TRY_PLAIN(read_host_facts(*context.layout));
   std::vector<std::string> warnings;
-  auto plan = TRY_PLAIN(compute_process_plan(process, spec.seccomp, facts, {}, warnings));
+  auto plan = TRY_PLAIN(compute_process_plan(process, SharedSettings::of(spec), facts, {}, warnings));
   auto pidfd = TRY(linux::pidfd_open(state.pid), "exec");
   // Between the look and the open the pid may have been given to another process.
   if (linux::process_start_time(state.pid).value_or(0) != state.start_time) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
@@ -325,6 +348,7 @@ Result<int> oci_exec(OciContext& context) {
   target.cgroup = cgroup ? &*cgroup : nullptr;
   LaunchInputs inputs;
   inputs.preserve_fds = TRY(parse_integer<unsigned int>(arguments.value("preserve-fds", "0")), "--preserve-fds");
+  inputs.on_listener = [&](pid_t pid, int listener) { return send_listener(plan.policy, state, status, pid, listener); };
   TRY_PLAIN(linux::set_child_subreaper(true));
   auto launching = TRY_PLAIN(begin_exec(plan, target, inputs));
   TRY_PLAIN(finish_exec(launching, plan, inputs));

@@ -1,10 +1,13 @@
 // State files, status and hooks.
 #include "runtime/oci_state.hpp"
 
+#include <array>
+
 #include "linux/child.hpp"
 #include "linux/child_clone.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 #include "linux/tree.hpp"
 
@@ -50,6 +53,11 @@ Status OciStore::save(const OciState& state, const std::string& config) const {
                    {"created", state.created},
                    {"owner", state.owner},
                    {"annotations", std::move(annotations)}};
+  if (!state.resctrl_folders.empty()) {
+    json::array folders;
+    for (const auto& folder : state.resctrl_folders) folders.emplace_back(folder);
+    out["resctrl"] = std::move(folders);
+  }
   // A container that a power cut ended needs no state; so no fsync.
   TRY_PLAIN(linux::write_file_atomic(concat(folder(state.id), "/config.json"), config, 0600, linux::Durability::none));
   return linux::write_file_atomic(concat(folder(state.id), "/state.json"), to_text(out), 0600, linux::Durability::none);
@@ -73,6 +81,7 @@ Result<OciState> OciStore::load(const std::string& id) const {
   TRY_PLAIN(view.read("created", out.created));
   TRY_PLAIN(view.read("owner", out.owner));
   TRY_PLAIN(view.read("annotations", out.annotations));
+  TRY_PLAIN(view.read("resctrl", out.resctrl_folders));
   return out;
 }
 
@@ -118,9 +127,37 @@ json::object state_json(const OciState& state, OciStatus status) {
   return out;
 }
 
+Status send_listener(const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener) {
+  OciState of_process = state;
+  if (of_process.pid == 0) of_process.pid = pid;
+  json::object message{{"ociVersion", "1.3.0"},
+                       {"fds", json::array{"seccompFd"}},
+                       {"pid", pid},
+                       {"metadata", policy.listener_metadata},
+                       {"state", state_json(of_process, status)}};
+  auto send = [&]() -> Status {
+    auto socket = TRY_PLAIN(linux::unix_connect(policy.listener_path, linux::UnixType::stream));
+    const std::array fds{listener};
+    return linux::send_message(socket.get(), to_text(message), fds);
+  };
+  auto sent = send();
+  if (sent) return {};
+  // Not the kernel's words: "no such file" is read as a missing program.
+  return Error(ErrorKind::unavailable, concat("linux.seccomp.listenerPath: nobody takes the listener at ", policy.listener_path, " (errno ",
+                                              sent.error().error_number(), ")"), sent.error().error_number());
+}
+
 namespace {
 
-Status run_hook(const Hook& hook, const std::string& state_text) {
+/// Where hooks print to; crun's annotations.
+Status append_to(const OciState& state, std::string_view stream, std::string_view text) {
+  auto found = state.annotations.find(concat("run.oci.hooks.", stream));
+  if (found == state.annotations.end() || text.empty()) return {};
+  auto file = TRY(linux::open(found->second, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY, 0700), concat("run.oci.hooks.", stream));
+  return linux::write_all(file.get(), text);
+}
+
+Result<linux::ProgramOutput> run_hook(const Hook& hook, const std::string& state_text) {
   std::vector<std::string> argv{hook.path};
   // args carry their own argv[0]; the path alone decides what is executed.
   for (std::size_t i = 1; i < hook.args.size(); ++i) argv.push_back(hook.args[i]);
@@ -128,7 +165,13 @@ Status run_hook(const Hook& hook, const std::string& state_text) {
   options.standard_input = state_text;
   options.env = hook.env;
   if (hook.timeout_seconds) options.timeout_ms = static_cast<int>(std::min<std::int64_t>(*hook.timeout_seconds, 1'000'000) * 1000);
-  auto output = TRY_PLAIN(linux::run_program(argv, options));
+  return linux::run_program(argv, options);
+}
+
+Status judge_hook(Result<linux::ProgramOutput> ran, const OciState& state) {
+  auto output = TRY_PLAIN(std::move(ran));
+  TRY_PLAIN(append_to(state, "stdout", output.standard_output));
+  TRY_PLAIN(append_to(state, "stderr", output.standard_error));
   if (output.status.exit_code() == 0) return {};
   std::string_view said = trim(output.standard_error);
   if (said.size() > 500) said.remove_prefix(said.size() - 500);
@@ -140,13 +183,13 @@ struct HookJob {
   int flags = 0;
   const Hook* hook = nullptr;
   const std::string* state = nullptr;
-  Status outcome;
+  std::optional<Result<linux::ProgramOutput>> outcome;
 };
 int run_hook_job(void* argument) {
   auto& job = *static_cast<HookJob*>(argument);
   const int joined = linux::raw::setns(job.pidfd, job.flags);
-  if (joined < 0) job.outcome = Error::from_errno(-joined, "joining the container's namespaces");
-  else job.outcome = run_hook(*job.hook, *job.state);
+  if (joined < 0) job.outcome.emplace(Error::from_errno(-joined, "joining the container's namespaces"));
+  else job.outcome.emplace(run_hook(*job.hook, *job.state));
   return 0;
 }
 
@@ -158,19 +201,21 @@ Status run_hooks(const std::vector<Hook>& hooks, std::string_view name, const Oc
   for (std::size_t i = 0; i < hooks.size(); ++i) {
     const std::string at = concat("hooks.", name, "[", i, "] ", hooks[i].path);
     if (place == HookPlace::runtime_namespaces) {
-      TRY(run_hook(hooks[i], text), at);
+      TRY(judge_hook(run_hook(hooks[i], text), state), at);
       continue;
     }
     auto pidfd = TRY(linux::pidfd_open(state.pid), at);
     HookJob job;
     job.pidfd = pidfd.get();
-    job.flags = static_cast<int>(state.exec_namespaces & ~std::uint64_t{CLONE_NEWUSER});
+    // The time namespace cannot be entered by who shares memory, and no hook's work depends on it.
+    job.flags = static_cast<int>(state.exec_namespaces & ~std::uint64_t{CLONE_NEWUSER | CLONE_NEWTIME});
     job.hook = &hooks[i];
     job.state = &text;
     const int stage = linux::raw::run_stage(run_hook_job, &job, 0);
     if (stage < 0) return Error::from_errno(-stage, at);
     (void)linux::raw::reap(stage);
-    TRY(std::move(job.outcome), at);
+    if (!job.outcome) return Error(ErrorKind::internal, concat(at, ": the process that runs it died"));
+    TRY(judge_hook(std::move(*job.outcome), state), at);
   }
   return {};
 }

@@ -28,6 +28,7 @@ struct OciState {
   TimestampNs created = 0;
   std::uint32_t owner = 0;
   std::map<std::string, std::string> annotations;
+  std::vector<std::string> resctrl_folders;  ///< to be removed with the container
 };
 
 enum class OciStatus : std::uint8_t { creating, created, running, paused, stopped };
@@ -61,8 +62,13 @@ OciStatus status_of(const OciState& state, const OciStore& store, const std::sha
 /// The state object of the runtime specification.
 json::object state_json(const OciState& state, OciStatus status);
 
+/// Sends a seccomp listener (borrowed) of `pid`, a process of the container, to its receiver: one message, the container process
+/// state of the runtime specification with the descriptor beside it. Errors: by errno of the socket, naming listenerPath.
+Status send_listener(const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener);
+
 enum class HookPlace : std::uint8_t { runtime_namespaces, container_namespaces };
-/// Runs hooks in order with the state on their stdin. Errors: the first that fails, with its output's end.
+/// Runs hooks in order with the state on their stdin. What they print is appended to the files that the annotations
+/// run.oci.hooks.stdout and run.oci.hooks.stderr name, if they do. Errors: the first that fails, with its output's end.
 Status run_hooks(const std::vector<Hook>& hooks, std::string_view name, const OciState& state, OciStatus status, HookPlace place);
 
 }  // namespace caisson::runtime

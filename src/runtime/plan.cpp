@@ -26,17 +26,17 @@ std::uint64_t clone_flag(NamespaceType type) {
 }
 
 Status plan_namespaces(LaunchPlan& plan, const Spec& spec, const PlanOptions& options) {
-  const auto* mount = spec.find_namespace(NamespaceType::mount);
   // Without one of its own, building the root would rearrange the host's mounts.
-  if (mount == nullptr || !mount->path.empty())
+  if (spec.find_namespace(NamespaceType::mount) == nullptr)
     return Error(ErrorKind::unsupported, "linux.namespaces: a new mount namespace is required");
-  for (const auto& entry : spec.namespaces) {
+  for (std::size_t i = 0; i < spec.namespaces.size(); ++i) {
+    const auto& entry = spec.namespaces[i];
     const std::uint64_t flag = clone_flag(entry.type);
     const bool given = (entry.type == NamespaceType::user && options.has_user_namespace) ||
                        (entry.type == NamespaceType::network && options.has_network_namespace);
     if (given) continue;
     if (!entry.path.empty()) {
-      plan.joins.push_back({flag, entry.path});
+      plan.joins.push_back({flag, entry.path, static_cast<std::uint32_t>(i)});
       if (entry.type == NamespaceType::user) plan.in_user_namespace = true;
       continue;
     }
@@ -50,12 +50,68 @@ Status plan_namespaces(LaunchPlan& plan, const Spec& spec, const PlanOptions& op
       plan.clone_flags |= flag;
     }
   }
-  if (options.has_network_namespace) plan.joins.push_back({CLONE_NEWNET, ""});
+  if (options.has_network_namespace) plan.joins.push_back({CLONE_NEWNET, "", 0});
   if (options.has_user_namespace) {
-    plan.joins.push_back({CLONE_NEWUSER, ""});
+    plan.joins.push_back({CLONE_NEWUSER, "", 0});
     plan.in_user_namespace = true;
   }
   plan.id_map = spec.id_map;
+  for (const auto& [clock, offset] : spec.time_offsets) plan.time_offsets.push_back({clock, offset.seconds, offset.nanoseconds});
+  return {};
+}
+
+Status plan_net_devices(LaunchPlan& plan, const Spec& spec, const HostFacts& facts) {
+  if (spec.net_devices.empty()) return {};
+  if (!facts.is_privileged) return Error(ErrorKind::unsupported, "linux.netDevices: moving a device of the host needs its root");
+  for (const auto& device : spec.net_devices)
+    plan.net_devices.push_back({device.host_name, device.name.empty() ? device.host_name : device.name});
+  return {};
+}
+
+/// Lines in the order the specification asks for: L3, then MB, then schemata as they are.
+Status plan_intel_rdt(LaunchPlan& plan, const Spec& spec, const PlanOptions& options) {
+  if (!spec.intel_rdt) return {};
+  const IntelRdt& rdt = *spec.intel_rdt;
+  PlanIntelRdt out;
+  out.group = rdt.clos_id.empty() ? options.container_id : rdt.clos_id;
+  if (out.group.empty()) return Error(ErrorKind::invalid, "linux.intelRdt.closID: missing, and the container has no id");
+  for (const auto* text : {&rdt.l3_cache_schema, &rdt.memory_bandwidth_schema})
+    for (std::string_view line : split(*text, '\n'))
+      if (!trim(line).empty()) out.schemata.emplace_back(trim(line));
+  for (const auto& line : rdt.schemata) out.schemata.emplace_back(trim(line));
+  if (rdt.enable_monitoring) out.monitor = options.container_id.empty() ? "container" : options.container_id;
+  plan.intel_rdt = std::move(out);
+  return {};
+}
+
+/// SELinux's label for new file systems. proc and sysfs cannot have one (their files are labelled by the policy), mqueue only since
+/// its superblock took the option; all others take it as a mount option.
+Status plan_mount_label(LaunchPlan& plan, const Spec& spec, const HostFacts& facts) {
+  if (spec.mount_label.empty()) return {};
+  if (!facts.has_selinux) return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
+  std::string key = "context";
+  if (auto found = spec.annotations.find("run.oci.mount_context_type"); found != spec.annotations.end()) {
+    key = found->second;
+    if (key != "context" && key != "fscontext" && key != "defcontext" && key != "rootcontext")
+      return Error(ErrorKind::invalid, concat("annotations[\"run.oci.mount_context_type\"]: \"", key, "\" is not a kind of context"));
+  }
+  for (auto& mount : plan.mounts) {
+    const bool is_new = mount.kind == MountKind::filesystem || mount.kind == MountKind::device_folder;
+    const bool unlabelled = mount.type == "proc" || mount.type == "sysfs" || mount.type == "cgroup2" || mount.type == "mqueue";
+    if (is_new && !unlabelled) mount.options.push_back({key, spec.mount_label, false});
+  }
+  return {};
+}
+
+Status plan_delegation(LaunchPlan& plan, const Spec& spec, const HostFacts& facts) {
+  auto found = spec.annotations.find("run.oci.delegate-cgroup");
+  if (found == spec.annotations.end()) return {};
+  const std::string at = "annotations[\"run.oci.delegate-cgroup\"]";
+  // A name, not a path: ".." would lead out of the container's group (found in crun before 1.29).
+  if (found->second.empty() || found->second[0] == '.' || found->second.find('/') != std::string::npos)
+    return Error(ErrorKind::invalid, concat(at, ": \"", found->second, "\" is not the name of a group"));
+  if (!facts.cgroup_unified) return Error(ErrorKind::unsupported, concat(at, ": delegation is safe on cgroup v2 only"));
+  plan.delegated_cgroup = found->second;
   return {};
 }
 
@@ -205,20 +261,24 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   TRY_PLAIN(check_spec(spec));
   LaunchPlan plan;
   TRY_PLAIN(plan_namespaces(plan, spec, options));
+  TRY_PLAIN(plan_net_devices(plan, spec, facts));
+  TRY_PLAIN(plan_intel_rdt(plan, spec, options));
+  TRY_PLAIN(plan_delegation(plan, spec, facts));
   plan_root(plan, spec, options);
   for (std::size_t i = 0; i < spec.mounts.size(); ++i)
     plan.mounts.push_back(TRY_PLAIN(plan_mount(spec.mounts[i], i, plan, facts, options)));
   plan_devices(plan, spec);
   plan_device_folders(plan);
-  plan.process = TRY_PLAIN(compute_process_plan(spec.process, spec.seccomp, facts, options, plan.warnings));
+  plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), facts, options, plan.warnings));
   plan.masked_paths = spec.masked_paths;
   plan.readonly_paths = spec.readonly_paths;
   for (const auto& [key, value] : spec.sysctl) plan.sysctls.push_back({sysctl_path(key), value});
   plan.hostname = spec.hostname;
   plan.domainname = spec.domainname;
   plan.cgroups_path = spec.cgroups_path;
-  if (!spec.mount_label.empty() && !facts.has_selinux)
-    return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
+  TRY_PLAIN(plan_mount_label(plan, spec, facts));
+  if (spec.resources.memory.kernel_bytes || spec.resources.memory.kernel_tcp_bytes)
+    plan.warnings.emplace_back("linux.resources.memory.kernel and kernelTCP have no counterpart in the kernel any more and were left out");
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
   plan.limits.devices = plan_device_rules(spec.resources.devices);
   return plan;

@@ -39,6 +39,7 @@ struct PlanOptions {
   bool new_session_keyring = true;
   bool no_pivot = false;          ///< MS_MOVE and chroot, for roots on a ramfs
   std::string bundle;             ///< relative mount sources and root.path start here
+  std::string container_id;       ///< names what the configuration leaves nameless (intelRdt's group)
   std::optional<linux::Overlay> rootfs;  ///< instead of root.path
   bool has_user_namespace = false;     ///< a descriptor will be given, whatever the spec says
   bool has_network_namespace = false;
@@ -82,6 +83,10 @@ struct PlanMount {
   linux::IdMap id_map;                   ///< empty with id_mapped: the container's own map
   std::vector<PlanOption> options;       ///< for fsconfig(2)
   std::vector<std::string> folders;      ///< device_folder: made inside it for later mounts; cgroup_v1: the hierarchies
+  bool copy_up = false;                  ///< tmpcopyup: starts with what the root has at the destination
+  bool copy_symlink = false;             ///< a source that is a symbolic link is made anew at the destination
+  bool source_nofollow = false;
+  bool destination_nofollow = false;
 };
 template <class C>
 void visit(C& c, PlanMount& m) {
@@ -102,6 +107,10 @@ void visit(C& c, PlanMount& m) {
   c(m.id_map);
   c(m.options);
   c(m.folders);
+  c(m.copy_up);
+  c(m.copy_symlink);
+  c(m.source_nofollow);
+  c(m.destination_nofollow);
 }
 
 struct PlanDevice {
@@ -150,11 +159,13 @@ void visit(C& c, PlanSysctl& s) {
 struct PlanJoin {
   std::uint64_t flag = 0;  ///< CLONE_NEWNET and the like
   std::string path;
+  std::uint32_t index = 0;  ///< in linux.namespaces, for error texts
 };
 template <class C>
 void visit(C& c, PlanJoin& j) {
   c(j.flag);
   c(j.path);
+  c(j.index);
 }
 
 struct PlanCapabilities {
@@ -171,6 +182,76 @@ void visit(C& c, PlanCapabilities& p) {
   c(p.permitted);
   c(p.inheritable);
   c(p.ambient);
+}
+
+/// sched_setattr(2).
+struct PlanScheduler {
+  std::uint32_t policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime_ns = 0;
+  std::uint64_t deadline_ns = 0;
+  std::uint64_t period_ns = 0;
+};
+template <class C>
+void visit(C& c, PlanScheduler& s) {
+  c(s.policy);
+  c(s.flags);
+  c(s.nice);
+  c(s.priority);
+  c(s.runtime_ns);
+  c(s.deadline_ns);
+  c(s.period_ns);
+}
+
+struct PlanIoPriority {
+  std::int32_t io_class = 0;  ///< 1 RT, 2 BE, 3 IDLE
+  std::int32_t level = 0;
+};
+template <class C>
+void visit(C& c, PlanIoPriority& p) {
+  c(p.io_class);
+  c(p.level);
+}
+
+/// set_mempolicy(2).
+struct PlanMemoryPolicy {
+  std::int32_t mode = 0;             ///< with its flags
+  std::vector<std::uint64_t> nodes;  ///< bit mask
+};
+template <class C>
+void visit(C& c, PlanMemoryPolicy& p) {
+  c(p.mode);
+  c(p.nodes);
+}
+
+/// How a process is scheduled, and the few settings that are rare. A part of its own because exec's message to a monitor, which
+/// may be of an older build, only grows at its end.
+struct ProcessPolicy {
+  std::optional<PlanScheduler> scheduler;
+  std::optional<PlanIoPriority> io_priority;
+  std::optional<std::uint64_t> personality;
+  std::optional<PlanMemoryPolicy> memory_policy;
+  std::vector<std::uint64_t> initial_cpus;  ///< exec only; bit masks, empty: as it comes
+  std::vector<std::uint64_t> final_cpus;
+  bool keep_groups = false;         ///< run.oci.keep_original_groups
+  std::string listener_path;        ///< who gets the seccomp filter's listener; empty: it has none
+  std::string listener_metadata;
+  /// Set where it cannot be done by the process itself once it is in a user namespace.
+  [[nodiscard]] bool needs_host() const { return scheduler.has_value() || io_priority.has_value(); }
+};
+template <class C>
+void visit(C& c, ProcessPolicy& p) {
+  c(p.scheduler);
+  c(p.io_priority);
+  c(p.personality);
+  c(p.memory_policy);
+  c(p.initial_cpus);
+  c(p.final_cpus);
+  c(p.keep_groups);
+  c(p.listener_path);
+  c(p.listener_metadata);
 }
 
 /// What a process needs, whether it is the container's first or one of exec's.
@@ -199,6 +280,7 @@ struct ProcessPlan {
   bool check_program_early = false;
   bool find_home = false;       ///< HOME is unset: the child takes it from the container's /etc/passwd
   bool new_session_keyring = true;
+  ProcessPolicy policy;         ///< travels beside, not inside: see its comment
 };
 template <class C>
 void visit(C& c, ProcessPlan& p) {
@@ -228,6 +310,41 @@ void visit(C& c, ProcessPlan& p) {
   c(p.new_session_keyring);
 }
 
+struct PlanTimeOffset {
+  std::string clock;  ///< "monotonic", "boottime"
+  std::int64_t seconds = 0;
+  std::uint32_t nanoseconds = 0;
+};
+template <class C>
+void visit(C& c, PlanTimeOffset& o) {
+  c(o.clock);
+  c(o.seconds);
+  c(o.nanoseconds);
+}
+
+struct PlanNetDevice {
+  std::string host_name;
+  std::string name;
+};
+template <class C>
+void visit(C& c, PlanNetDevice& d) {
+  c(d.host_name);
+  c(d.name);
+}
+
+/// A group of the resctrl file system (linux/resctrl.hpp carries it out).
+struct PlanIntelRdt {
+  std::string group;                  ///< "/" is the default group
+  std::vector<std::string> schemata;  ///< lines to write, in order; empty: leave alone
+  std::string monitor;                ///< name of the monitoring group, empty: none
+};
+template <class C>
+void visit(C& c, PlanIntelRdt& r) {
+  c(r.group);
+  c(r.schemata);
+  c(r.monitor);
+}
+
 struct LaunchPlan {
   ProcessPlan process;
   // root
@@ -244,6 +361,8 @@ struct LaunchPlan {
   bool in_user_namespace = false;     ///< of its own, new or joined
   linux::IdMap id_map;
   std::vector<PlanJoin> joins;
+  std::vector<PlanTimeOffset> time_offsets;  ///< of the new time namespace
+  std::vector<PlanNetDevice> net_devices;
   // content
   std::vector<PlanMount> mounts;
   std::vector<PlanDevice> devices;
@@ -255,6 +374,8 @@ struct LaunchPlan {
   // cgroup
   std::string cgroups_path;        ///< empty: none of its own
   linux::CgroupLimits limits;
+  std::string delegated_cgroup;    ///< v2: a group inside it that the program lives in (run.oci.delegate-cgroup)
+  std::optional<PlanIntelRdt> intel_rdt;
   std::vector<std::string> warnings;
 };
 template <class C>
@@ -272,6 +393,8 @@ void visit(C& c, LaunchPlan& p) {
   c(p.in_user_namespace);
   c(p.id_map);
   c(p.joins);
+  c(p.time_offsets);
+  c(p.net_devices);
   c(p.mounts);
   c(p.devices);
   c(p.masked_paths);
@@ -281,20 +404,37 @@ void visit(C& c, LaunchPlan& p) {
   c(p.domainname);
   c(p.cgroups_path);
   c(p.limits);
+  c(p.delegated_cgroup);
+  c(p.intel_rdt);
   c(p.warnings);
+  c(p.process.policy);
 }
 
 /// Turns a configuration into a plan. Pure: asks the machine nothing but what `facts` says.
 /// Errors: invalid or unsupported, with the JSON path.
 Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const PlanOptions& options);
 
-/// The same for one more process in a running container. `container` gives seccomp and what exec inherits.
-/// Errors: as compute_plan.
-Result<ProcessPlan> compute_process_plan(const Process& process, const std::optional<SeccompProfile>& seccomp,
-                                         const HostFacts& facts, const PlanOptions& options, std::vector<std::string>& warnings);
+/// What every process of a container takes over from the container's configuration.
+struct SharedSettings {
+  std::optional<SeccompProfile> seccomp;
+  std::optional<Personality> personality;
+  std::optional<MemoryPolicy> memory_policy;
+  std::map<std::string, std::string> annotations;
+  static SharedSettings of(const Spec& spec);
+};
+
+/// The same for one more process in a running container. Errors: as compute_plan.
+Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSettings& shared, const HostFacts& facts,
+                                         const PlanOptions& options, std::vector<std::string>& warnings);
+
+/// The part of it that is words of the configuration and numbers of the kernel. Errors: invalid, with the JSON path.
+Result<ProcessPolicy> plan_policy(const Process& process, const SharedSettings& shared);
 
 /// One mount of the configuration; `index` is only for error texts. Exposed for tests. Errors: as compute_plan.
 Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const LaunchPlan& plan, const HostFacts& facts, const PlanOptions& options);
+
+/// The words that mounts[].options may hold beside those of a file system, sorted; for `features`.
+std::vector<std::string_view> mount_option_words();
 
 /// linux.resources as the cgroup code wants them. Errors: invalid.
 Result<linux::CgroupLimits> plan_limits(const Resources& resources);

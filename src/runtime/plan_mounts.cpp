@@ -1,6 +1,8 @@
 // A mount of the configuration as the operations that carry it out: fs_context options, attributes, propagation, kind.
+#include <algorithm>
 #include <array>
 
+#include "linux/idmap.hpp"
 #include "linux/mount_api.hpp"
 #include "runtime/plan.hpp"
 
@@ -93,8 +95,67 @@ void apply_attribute(std::uint64_t& set, std::uint64_t& clear, const Word& word)
   clear = (clear & ~word.set) | word.clear;
 }
 
-/// "idmap" alone uses the mount's own maps or the container's; crun's "idmap=uids=…;gids=…" spelling is refused, not ignored.
-Status take_option(PlanMount& plan, std::string_view option, std::size_t index, bool is_bind) {
+Error bad_option(std::size_t index, std::string_view option, std::string_view text) {
+  return {ErrorKind::invalid, concat("mounts[", index, "].options: \"", option, "\" ", text)};
+}
+
+/// "0-100000-65536#…" of crun's idmap option: first id in the file system, first id on the host, count. With "@" the second is an id
+/// inside the container, and what the container's own map makes of it is meant.
+Result<std::vector<linux::IdMapping>> read_id_ranges(std::string_view text, const std::vector<linux::IdMapping>& container) {
+  const bool relative = text.starts_with("@");
+  if (relative) text.remove_prefix(1);
+  std::vector<linux::IdMapping> out;
+  for (std::string_view range : split(text, '#')) {
+    const auto numbers = split(range, '-');
+    if (numbers.size() != 3) return Error(ErrorKind::invalid, concat("\"", range, "\" is not FIRST-HOST-COUNT"));
+    linux::IdMapping mapping;
+    mapping.inside = TRY_PLAIN(parse_integer<std::uint32_t>(numbers[0]));
+    mapping.outside = TRY_PLAIN(parse_integer<std::uint32_t>(numbers[1]));
+    mapping.count = TRY_PLAIN(parse_integer<std::uint32_t>(numbers[2]));
+    if (mapping.count == 0) return Error(ErrorKind::invalid, concat("\"", range, "\" maps nothing"));
+    if (relative) {
+      const std::uint64_t last = std::uint64_t{mapping.outside} + mapping.count - 1;
+      const auto first_outside = linux::map_to_outside(container, mapping.outside);
+      const auto last_outside = last > UINT32_MAX ? std::nullopt : linux::map_to_outside(container, static_cast<std::uint32_t>(last));
+      if (!first_outside || !last_outside || *last_outside - *first_outside != mapping.count - 1)
+        return Error(ErrorKind::invalid, concat("\"", range, "\" is not within one range of the container's user namespace"));
+      mapping.outside = *first_outside;
+    }
+    out.push_back(mapping);
+  }
+  return out;
+}
+
+Status take_id_map(PlanMount& plan, std::string_view option, std::size_t index, const linux::IdMap& container) {
+  const auto halves = split_once(option, '=');
+  plan.id_mapped = true;
+  plan.id_mapped_recursive = halves.before == "ridmap";
+  if (!halves.found) return {};
+  for (std::string_view part : split(halves.after, ';')) {
+    const auto names = split_once(part, '=');
+    const bool uids = names.before == "uids";
+    if (!uids && names.before != "gids") return bad_option(index, option, "may hold uids=… and gids=… only");
+    auto ranges = read_id_ranges(names.after, uids ? container.uids : container.gids);
+    if (!ranges) return bad_option(index, option, concat("is wrong: ", ranges.error().text()));
+    (uids ? plan.id_map.uids : plan.id_map.gids) = std::move(ranges).value();
+  }
+  if (plan.id_map.uids.empty() || plan.id_map.gids.empty()) return bad_option(index, option, "needs both uids=… and gids=…");
+  for (const auto* ids : {&plan.id_map.uids, &plan.id_map.gids})
+    if (auto text = linux::id_map_text(*ids); !text) return bad_option(index, option, concat("is wrong: ", text.error().text()));
+  return {};
+}
+
+/// crun's words for how a mount is prepared.
+bool take_extension(PlanMount& plan, std::string_view option) {
+  if (option == "tmpcopyup") plan.copy_up = true;
+  else if (option == "copy-symlink") plan.copy_symlink = true;
+  else if (option == "src-nofollow") plan.source_nofollow = true;
+  else if (option == "dest-nofollow") plan.destination_nofollow = true;
+  else return false;
+  return true;
+}
+
+Status take_option(PlanMount& plan, std::string_view option, std::size_t index, bool is_bind, const linux::IdMap& container) {
   if (const auto* word = find_word(option)) {
     switch (word->kind) {
       case WordKind::attribute: apply_attribute(plan.attr_set, plan.attr_clear, *word); break;
@@ -108,15 +169,9 @@ Status take_option(PlanMount& plan, std::string_view option, std::size_t index, 
     }
     return {};
   }
-  if (option == "bind" || option == "rbind" || option == "remount") return {};
-  if (option == "idmap" || option == "ridmap") {
-    plan.id_mapped = true;
-    plan.id_mapped_recursive = option[0] == 'r';
-    return {};
-  }
-  if (option.starts_with("idmap=") || option.starts_with("ridmap=") || option == "tmpcopyup" || option == "copy-symlink" ||
-      option == "src-nofollow" || option == "dest-nofollow")
-    return Error(ErrorKind::unsupported, concat("mounts[", index, "].options: \"", option, "\" is not supported"));
+  if (option == "bind" || option == "rbind" || option == "remount" || take_extension(plan, option)) return {};
+  if (option == "idmap" || option == "ridmap" || option.starts_with("idmap=") || option.starts_with("ridmap="))
+    return take_id_map(plan, option, index, container);
   if (is_bind) {
     if (option.starts_with("x-") || option.starts_with("X-")) return {};  // mount(8)'s words for user space
     return bad(index, concat("\"", option, "\" is no option of a bind mount"));
@@ -174,7 +229,8 @@ void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& fac
     plan.type = "cgroup";
     return;
   }
-  if (plan.type == "tmpfs" && plan.destination == "/dev" && facts.is_privileged) {
+  // With tmpcopyup it must come after what is mounted before it, so the child makes it.
+  if (plan.type == "tmpfs" && plan.destination == "/dev" && facts.is_privileged && !plan.copy_up) {
     plan.kind = MountKind::device_folder;
     return;
   }
@@ -186,6 +242,36 @@ void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& fac
 
 }  // namespace
 
+namespace {
+
+/// What only some kinds of mounts can have.
+Status check_extensions(const PlanMount& plan, std::size_t index, bool is_bind, const LaunchPlan& launch) {
+  const bool remount = plan.kind == MountKind::remount;
+  if (plan.copy_up && (plan.type != "tmpfs" || is_bind || remount)) return bad_option(index, "tmpcopyup", "is for a new tmpfs only");
+  if ((plan.copy_symlink || plan.source_nofollow) && (!is_bind || remount))
+    return bad_option(index, plan.copy_symlink ? "copy-symlink" : "src-nofollow", "is for bind mounts only");
+  if (!plan.id_mapped) return {};
+  if (remount || plan.type == "cgroup" || plan.type == "cgroup2") return bad(index, "idmap: this mount cannot have it");
+  if (plan.id_map.empty() && !launch.in_user_namespace) return bad(index, "idmap without mappings needs a user namespace");
+  return {};
+}
+
+/// A new superblock has no mounts below it: recursive words mean the mount itself.
+void fold_recursive_attributes(PlanMount& plan) {
+  plan.attr_set = (plan.attr_set & ~plan.recursive_attr_clear) | plan.recursive_attr_set;
+  plan.recursive_attr_set = 0;
+  plan.recursive_attr_clear = 0;
+}
+
+}  // namespace
+
+std::vector<std::string_view> mount_option_words() {
+  std::vector<std::string_view> out{"bind", "copy-symlink", "dest-nofollow", "idmap", "rbind", "remount", "ridmap", "src-nofollow", "tmpcopyup"};
+  for (const auto& word : words) out.push_back(word.name);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const LaunchPlan& launch, const HostFacts& facts,
                              const PlanOptions& options) {
   PlanMount plan;
@@ -194,29 +280,29 @@ Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const Launch
   if (plan.destination == "/") return bad(index, "the destination / is the root itself");
   plan.no_symlink_target = plan.destination == "/proc" || plan.destination == "/sys" || plan.destination == "/dev";
   const bool is_bind = mount.type == "bind" || has_option(mount, "bind") || has_option(mount, "rbind");
-  for (const auto& option : mount.options) TRY_PLAIN(take_option(plan, option, index, is_bind));
-  if (has_option(mount, "remount") && !is_bind) {
-    plan.kind = MountKind::remount;
-    return plan;
-  }
+  for (const auto& option : mount.options) TRY_PLAIN(take_option(plan, option, index, is_bind, launch.id_map));
   if (!mount.id_map.empty()) {
     plan.id_mapped = true;
     plan.id_map = mount.id_map;
   }
+  if (has_option(mount, "remount") && !is_bind) {
+    plan.kind = MountKind::remount;
+    TRY_PLAIN(check_extensions(plan, index, is_bind, launch));
+    return plan;
+  }
+  TRY_PLAIN(check_extensions(plan, index, is_bind, launch));
   if (is_bind) {
     if (mount.source.empty()) return bad(index, "source: missing for a bind mount");
-    if (plan.id_mapped && plan.id_map.empty() && !launch.in_user_namespace)
-      return bad(index, "idmap without mappings needs a user namespace");
     plan.kind = MountKind::bind;
     plan.source = mount.source[0] == '/' || options.bundle.empty() ? mount.source : concat(options.bundle, "/", mount.source);
     plan.recursive = has_option(mount, "rbind");
     plan.options.clear();
     return plan;
   }
-  if (plan.id_mapped) return Error(ErrorKind::unsupported, concat("mounts[", index, "]: idmap is supported on bind mounts only"));
   if (mount.type.empty()) return bad(index, "type: missing");
   choose_kind(plan, launch, facts, options);
   if (plan.kind == MountKind::filesystem && !mount.source.empty()) plan.source = mount.source;
+  if (plan.kind == MountKind::filesystem || plan.kind == MountKind::device_folder) fold_recursive_attributes(plan);
   return plan;
 }
 

@@ -1,11 +1,13 @@
 // The part of a plan that describes one process: ids, capabilities, limits, seccomp.
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 
 #include "base/digest.hpp"
 #include "linux/capabilities.hpp"
 #include "linux/process.hpp"
+#include "linux/seccomp_evaluate.hpp"
 #include "runtime/plan.hpp"
 
 namespace caisson::runtime {
@@ -158,13 +160,80 @@ Result<linux::SeccompProgram> compile_profile(const SeccompProfile& profile) {
   if (auto known = profile_cache().find(key)) return std::move(*known);
   auto spec = TRY_PLAIN(filter_spec(profile));
   auto program = TRY(linux::compile_seccomp(spec), "linux.seccomp");
-  if (program.needs_listener)
-    return Error(ErrorKind::unsupported, "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this runtime yet");
   profile_cache().put(key, program);
   return program;
 }
 
-Result<ProcessPlan> compute_process_plan(const Process& process, const std::optional<SeccompProfile>& seccomp, const HostFacts& facts,
+namespace {
+
+const std::string* annotation(const SharedSettings& shared, std::string_view name) {
+  auto found = shared.annotations.find(concat("run.oci.", name));
+  return found == shared.annotations.end() ? nullptr : &found->second;
+}
+
+/// crun's way to bring a program of one's own: base64 of struct sock_filter's eight bytes each.
+Result<std::vector<sock_filter>> given_program(std::string_view text) {
+  const std::string at = "annotations[\"run.oci.seccomp_bpf_data\"]";
+  const std::string bytes = TRY(base64_decode(text), at);
+  constexpr std::size_t instruction_limit = 4096;  // BPF_MAXINSNS, linux/bpf_common.h
+  if (bytes.empty() || bytes.size() % sizeof(sock_filter) != 0 || bytes.size() / sizeof(sock_filter) > instruction_limit)
+    return Error(ErrorKind::invalid, concat(at, ": ", bytes.size(), " bytes are no BPF program"));
+  std::vector<sock_filter> out(bytes.size() / sizeof(sock_filter));
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+Status refuse_unknown_calls(const SeccompProfile& profile) {
+  for (std::size_t i = 0; i < profile.syscalls.size(); ++i)
+    for (const auto& name : profile.syscalls[i].names)
+      if (!linux::is_known_syscall(name))
+        return Error(ErrorKind::invalid, concat("linux.seccomp.syscalls[", i, "].names: \"", name,
+                                                "\" is unknown, and run.oci.seccomp_fail_unknown_syscall is set"));
+  return {};
+}
+
+/// The filter is on when the process hands its listener over, with the one call that can carry a descriptor.
+Status check_listener_leaves(const std::vector<sock_filter>& filter) {
+  const auto arch = linux::native_architecture();
+  const auto number = linux::syscall_number(arch, "sendmsg");
+  if (!number) return Error(ErrorKind::internal, "the number of sendmsg is unknown");
+  const auto action = linux::evaluate_seccomp(filter, arch, *number).action;
+  if (action == linux::SeccompAction::allow || action == linux::SeccompAction::log) return {};
+  return Error(ErrorKind::unsupported, "linux.seccomp: a profile with SCMP_ACT_NOTIFY must allow sendmsg, by which the listener leaves the process");
+}
+
+Status plan_listener(const SeccompProfile& profile, const SharedSettings& shared, ProcessPlan& out) {
+  out.policy.listener_path = profile.listener_path;
+  if (const auto* receiver = annotation(shared, "seccomp.receiver"); receiver != nullptr && profile.listener_path.empty())
+    out.policy.listener_path = *receiver;
+  if (out.policy.listener_path.empty())
+    return Error(ErrorKind::invalid, "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs a socket that takes the listener");
+  if (out.policy.listener_path[0] != '/') return Error(ErrorKind::invalid, "linux.seccomp.listenerPath: is not an absolute path");
+  out.policy.listener_metadata = profile.listener_metadata;
+  return check_listener_leaves(out.seccomp);
+}
+
+Status plan_seccomp(const SharedSettings& shared, ProcessPlan& out, std::vector<std::string>& warnings) {
+  if (const auto* data = annotation(shared, "seccomp_bpf_data")) {
+    out.seccomp = TRY_PLAIN(given_program(*data));
+    return {};
+  }
+  if (!shared.seccomp) return {};
+  const SeccompProfile& profile = *shared.seccomp;
+  if (profile.listener_path.empty() && !profile.listener_metadata.empty())
+    return Error(ErrorKind::invalid, "linux.seccomp.listenerMetadata: is for a listener, but listenerPath is missing");
+  if (annotation(shared, "seccomp_fail_unknown_syscall") != nullptr) TRY_PLAIN(refuse_unknown_calls(profile));
+  auto program = TRY_PLAIN(compile_profile(profile));
+  out.seccomp = std::move(program.filter);
+  out.seccomp_flags = program.flags;
+  // A name that no architecture knows is worth a word; one that only another architecture has is the rule in shared profiles.
+  warnings.insert(warnings.end(), program.warnings.begin(), program.warnings.end());
+  return program.needs_listener ? plan_listener(profile, shared, out) : Status{};
+}
+
+}  // namespace
+
+Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSettings& shared, const HostFacts& facts,
                                          const PlanOptions& options, std::vector<std::string>& warnings) {
   TRY_PLAIN(check_process(process, "process"));
   ProcessPlan out;
@@ -191,13 +260,9 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const std::opti
     return Error(ErrorKind::unsupported, concat("process.selinuxLabel: \"", process.selinux_label, "\" is wanted, but SELinux is off"));
   out.apparmor_profile = process.apparmor_profile;
   out.selinux_label = process.selinux_label;
-  if (seccomp) {
-    auto program = TRY_PLAIN(compile_profile(*seccomp));
-    out.seccomp = std::move(program.filter);
-    out.seccomp_flags = program.flags;
-    // A name that no architecture knows is worth a word; one that only another architecture has is the rule in shared profiles.
-    warnings.insert(warnings.end(), program.warnings.begin(), program.warnings.end());
-  }
+  out.policy = TRY_PLAIN(plan_policy(process, shared));
+  if (out.policy.keep_groups) out.set_groups = false;
+  TRY_PLAIN(plan_seccomp(shared, out, warnings));
   out.use_init = options.use_init;
   out.check_program_early = options.check_program_early;
   out.find_home = !has_variable(process.env, "HOME");

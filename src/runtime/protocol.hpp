@@ -219,6 +219,7 @@ void visit(C& c, ExecBody& b) {
   c(b.with_stdin);
   c(b.has_client);
   c(b.client);
+  c(b.process.policy);
 }
 
 struct ResizeBody {

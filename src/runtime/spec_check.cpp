@@ -58,6 +58,70 @@ Status check_namespaces(const Spec& spec) {
   return {};
 }
 
+Status check_time_offsets(const Spec& spec) {
+  if (spec.time_offsets.empty()) return {};
+  const auto* time = spec.find_namespace(NamespaceType::time);
+  if (time == nullptr) return bad("linux.timeOffsets", "needs a namespace of type time");
+  if (!time->path.empty()) return bad("linux.timeOffsets", "a time namespace that is joined keeps its offsets");
+  for (const auto& [clock, offset] : spec.time_offsets) {
+    const std::string at = concat("linux.timeOffsets.", clock);
+    if (clock != "monotonic" && clock != "boottime") return bad(at, "only monotonic and boottime have offsets");
+    if (offset.nanoseconds > 999'999'999) return bad(concat(at, ".nanosecs"), "must be below 1000000000");
+  }
+  return {};
+}
+
+/// dev_valid_name() of the kernel, 15 bytes at most.
+bool is_interface_name(std::string_view name) {
+  constexpr std::size_t longest = 15;
+  return !name.empty() && name.size() <= longest && name != "." && name != ".." && name.find_first_of("/: \t\n\v\f\r") == std::string_view::npos &&
+         !has_nul(name);
+}
+
+Status check_net_devices(const Spec& spec) {
+  if (spec.net_devices.empty()) return {};
+  if (spec.find_namespace(NamespaceType::network) == nullptr) return bad("linux.netDevices", "needs a namespace of type network");
+  std::set<std::string_view> names;
+  for (const auto& device : spec.net_devices) {
+    const std::string at = concat("linux.netDevices[\"", device.host_name, "\"]");
+    if (!is_interface_name(device.host_name)) return bad(at, "is not the name of an interface");
+    if (!device.name.empty() && !is_interface_name(device.name)) return bad(concat(at, ".name"), concat("\"", device.name, "\" is not the name of an interface"));
+    const std::string_view inside = device.name.empty() ? device.host_name : device.name;
+    const bool is_template = inside.find("%d") != std::string_view::npos;
+    if (!is_template && inside.find('%') != std::string_view::npos) return bad(concat(at, ".name"), "may hold % only as %d");
+    if (!is_template && !names.insert(inside).second) return bad(concat(at, ".name"), concat("two devices are to be called \"", inside, "\""));
+  }
+  return {};
+}
+
+Status check_intel_rdt(const Spec& spec) {
+  if (!spec.intel_rdt) return {};
+  const std::string& group = spec.intel_rdt->clos_id;
+  const bool is_name = group != "." && group != ".." && group.find('/') == std::string::npos && group.find('\n') == std::string::npos && !has_nul(group);
+  if (group != "/" && !is_name) return bad("linux.intelRdt.closID", concat("\"", group, "\" is not a name"));
+  if (group == "info" || group == "mon_groups" || group == "mon_data") return bad("linux.intelRdt.closID", concat("\"", group, "\" is a name of the kernel's"));
+  for (std::size_t i = 0; i < spec.intel_rdt->schemata.size(); ++i)
+    if (trim(spec.intel_rdt->schemata[i]).empty() || spec.intel_rdt->schemata[i].find('\n') != std::string::npos)
+      return bad(concat("linux.intelRdt.schemata[", i, "]"), "is not one line");
+  return {};
+}
+
+Status check_resources(const Resources& resources) {
+  for (std::size_t i = 0; i < resources.network.priorities.size(); ++i)
+    if (!is_interface_name(resources.network.priorities[i].interface))
+      return bad(concat("linux.resources.network.priorities[", i, "].name"), "is not the name of an interface");
+  for (const auto& [device, limit] : resources.rdma) {
+    const std::string at = concat("linux.resources.rdma[\"", device, "\"]");
+    if (device.empty() || device.find_first_of(" \n/") != std::string::npos || has_nul(device)) return bad(at, "is not the name of a device");
+    if (!limit.handles && !limit.objects) return bad(at, "hcaHandles or hcaObjects is needed");
+  }
+  if (resources.memory.swappiness && *resources.memory.swappiness > 200)
+    return bad("linux.resources.memory.swappiness", "must be at most 200");
+  if (resources.memory.use_hierarchy == false)
+    return bad("linux.resources.memory.useHierarchy", "the kernel always accounts hierarchically (since 5.11)");
+  return {};
+}
+
 /// A sysctl may be set only where a namespace of the container owns it; anything else would change the host.
 Status check_sysctl(const Spec& spec) {
   for (const auto& [written, value] : spec.sysctl) {
@@ -150,6 +214,10 @@ Status check_spec(const Spec& spec) {
   TRY_PLAIN(check_mounts(spec));
   TRY_PLAIN(check_devices(spec));
   TRY_PLAIN(check_sysctl(spec));
+  TRY_PLAIN(check_time_offsets(spec));
+  TRY_PLAIN(check_net_devices(spec));
+  TRY_PLAIN(check_intel_rdt(spec));
+  TRY_PLAIN(check_resources(spec.resources));
   if (!known_propagation(spec.rootfs_propagation))
     return bad("linux.rootfsPropagation", concat("\"", spec.rootfs_propagation, "\" is not a propagation"));
   if (spec.hostname.size() > 64) return bad("hostname", "longer than 64 bytes");

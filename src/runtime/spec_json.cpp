@@ -8,6 +8,10 @@ namespace caisson::runtime {
 
 namespace {
 
+Error bad_member(const JsonView& view, std::string_view key, std::string_view text) {
+  return {ErrorKind::invalid, concat(view.path(), view.path().empty() ? "" : ".", key, ": ", text)};
+}
+
 Status read_mappings(const JsonView& view, std::vector<linux::IdMapping>& out) {
   return view.for_each_element([&](const JsonView& element) -> Status {
     linux::IdMapping mapping;
@@ -151,7 +155,7 @@ static Status from_json(const JsonView& view, Device& out) {
   TRY_PLAIN(view.read("path", out.path));
   out.type = '\0';
   TRY_PLAIN(read_character(view, "type", "cbup", out.type));
-  if (out.type == '\0') return view.error("type: missing");
+  if (out.type == '\0') return bad_member(view, "type", "missing");
   TRY_PLAIN(view.read("major", out.major));
   TRY_PLAIN(view.read("minor", out.minor));
   TRY_PLAIN(view.read("fileMode", out.file_mode));
@@ -264,8 +268,8 @@ static Status from_json(const JsonView& view, SeccompRule& out) {
   TRY_PLAIN(view.read("action", out.action));
   TRY_PLAIN(view.read("errnoRet", out.errno_ret));
   TRY_PLAIN(view.read("args", out.args));
-  if (out.names.empty()) return view.error("names: at least one system call is needed");
-  if (out.action.empty()) return view.error("action: missing");
+  if (out.names.empty()) return bad_member(view, "names", "at least one system call is needed");
+  if (out.action.empty()) return bad_member(view, "action", "missing");
   return {};
 }
 
@@ -277,7 +281,7 @@ static Status from_json(const JsonView& view, SeccompProfile& out) {
   TRY_PLAIN(view.read("listenerPath", out.listener_path));
   TRY_PLAIN(view.read("listenerMetadata", out.listener_metadata));
   TRY_PLAIN(view.read("syscalls", out.syscalls));
-  if (out.default_action.empty()) return view.error("defaultAction: missing");
+  if (out.default_action.empty()) return bad_member(view, "defaultAction", "missing");
   return {};
 }
 
@@ -286,8 +290,8 @@ static Status from_json(const JsonView& view, Hook& out) {
   TRY_PLAIN(view.read("args", out.args));
   TRY_PLAIN(view.read("env", out.env));
   TRY_PLAIN(view.read("timeout", out.timeout_seconds));
-  if (out.path.empty() || out.path[0] != '/') return view.error("path: must be absolute");
-  if (out.timeout_seconds && *out.timeout_seconds <= 0) return view.error("timeout: must be more than 0 seconds");
+  if (out.path.empty() || out.path[0] != '/') return bad_member(view, "path", "must be absolute");
+  if (out.timeout_seconds && *out.timeout_seconds <= 0) return bad_member(view, "timeout", "must be more than 0 seconds");
   return {};
 }
 
