@@ -114,9 +114,7 @@ int mknodat(int dir_fd, const char* path, mode_t mode, dev_t device) noexcept {
 int symlinkat(const char* target, int dir_fd, const char* path) noexcept {
   return icall("symlinkat", SYS_symlinkat, target, dir_fd, path);
 }
-int unlinkat(int dir_fd, const char* path, int flags) noexcept {
-  return icall("unlinkat", SYS_unlinkat, dir_fd, path, flags);
-}
+int unlinkat(int dir_fd, const char* path, int flags) noexcept { return icall("unlinkat", SYS_unlinkat, dir_fd, path, flags); }
 long readlinkat(int dir_fd, const char* path, char* buffer, std::size_t size) noexcept {
   return call("readlinkat", SYS_readlinkat, dir_fd, path, buffer, size);
 }
@@ -145,9 +143,7 @@ int fchownat(int dir_fd, const char* path, uid_t uid, gid_t gid, int flags) noex
   return icall("fchownat", SYS_fchownat, dir_fd, path, uid, gid, flags);
 }
 int fchmod(int fd, mode_t mode) noexcept { return icall("fchmod", SYS_fchmod, fd, mode); }
-int fchmodat(int dir_fd, const char* path, mode_t mode) noexcept {
-  return icall("fchmodat", SYS_fchmodat, dir_fd, path, mode);
-}
+int fchmodat(int dir_fd, const char* path, mode_t mode) noexcept { return icall("fchmodat", SYS_fchmodat, dir_fd, path, mode); }
 int chdir(const char* path) noexcept { return icall("chdir", SYS_chdir, path); }
 int fchdir(int fd) noexcept { return icall("fchdir", SYS_fchdir, fd); }
 int chroot(const char* path) noexcept { return icall("chroot", SYS_chroot, path); }
@@ -171,8 +167,8 @@ int move_mount(int from_fd, const char* from, int to_fd, const char* to, unsigne
 int attach_mount(int mount_fd, int target_fd) noexcept {
   return move_mount(mount_fd, "", target_fd, "", 0x4U | 0x40U /* MOVE_MOUNT_{F,T}_EMPTY_PATH */);
 }
-int mount_setattr(int dir_fd, const char* path, unsigned int flags, std::uint64_t set, std::uint64_t clear,
-                  std::uint64_t propagation, int userns_fd) noexcept {
+int mount_setattr(int dir_fd, const char* path, unsigned int flags, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation,
+                  int userns_fd) noexcept {
   struct ::mount_attr attr {};
   attr.attr_set = set;
   attr.attr_clr = clear;
@@ -184,16 +180,12 @@ int mount(const char* source, const char* target, const char* type, unsigned lon
   return icall("mount", SYS_mount, source, target, type, flags, data);
 }
 int umount2(const char* path, int flags) noexcept { return icall("umount2", SYS_umount2, path, flags); }
-int pivot_root(const char* new_root, const char* put_old) noexcept {
-  return icall("pivot_root", SYS_pivot_root, new_root, put_old);
-}
+int pivot_root(const char* new_root, const char* put_old) noexcept { return icall("pivot_root", SYS_pivot_root, new_root, put_old); }
 
 int setns(int fd, int flags) noexcept { return icall("setns", SYS_setns, fd, flags); }
 int unshare(int flags) noexcept { return icall("unshare", SYS_unshare, flags); }
 int sethostname(const char* name, std::size_t size) noexcept { return icall("sethostname", SYS_sethostname, name, size); }
-int setdomainname(const char* name, std::size_t size) noexcept {
-  return icall("setdomainname", SYS_setdomainname, name, size);
-}
+int setdomainname(const char* name, std::size_t size) noexcept { return icall("setdomainname", SYS_setdomainname, name, size); }
 int setsid() noexcept { return icall("setsid", SYS_setsid); }
 int setpgid(int pid, int group) noexcept { return icall("setpgid", SYS_setpgid, pid, group); }
 int getpid() noexcept { return static_cast<int>(::syscall(SYS_getpid)); }
@@ -204,9 +196,7 @@ int setresuid(std::uint32_t real, std::uint32_t effective, std::uint32_t saved) 
 int setresgid(std::uint32_t real, std::uint32_t effective, std::uint32_t saved) noexcept {
   return icall("setresgid", SYS_setresgid, real, effective, saved);
 }
-int setgroups(const std::uint32_t* groups, std::size_t count) noexcept {
-  return icall("setgroups", SYS_setgroups, count, groups);
-}
+int setgroups(const std::uint32_t* groups, std::size_t count) noexcept { return icall("setgroups", SYS_setgroups, count, groups); }
 std::uint32_t setfsuid(std::uint32_t uid) noexcept { return static_cast<std::uint32_t>(::syscall(SYS_setfsuid, uid)); }
 std::uint32_t setfsgid(std::uint32_t gid) noexcept { return static_cast<std::uint32_t>(::syscall(SYS_setfsgid, gid)); }
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) noexcept {
@@ -266,9 +256,7 @@ int seccomp_filter(const struct ::sock_filter* program, std::uint16_t length, un
 int landlock_restrict_self(int ruleset_fd) noexcept {
   return icall("landlock_restrict_self", SYS_landlock_restrict_self, ruleset_fd, 0U);
 }
-int ioctl(int fd, unsigned long request, unsigned long argument) noexcept {
-  return icall("ioctl", SYS_ioctl, fd, request, argument);
-}
+int ioctl(int fd, unsigned long request, unsigned long argument) noexcept { return icall("ioctl", SYS_ioctl, fd, request, argument); }
 int send_message(int fd, const void* buffer, std::size_t size, const int* fds, std::size_t fd_count) noexcept {
   constexpr std::size_t max_fds = 16;
   if (fd_count > max_fds) return -EINVAL;

@@ -72,8 +72,8 @@ int fspick(int fd) noexcept;
 int open_tree(int dir_fd, const char* path, unsigned int flags) noexcept;
 int move_mount(int from_fd, const char* from, int to_fd, const char* to, unsigned int flags) noexcept;
 int attach_mount(int mount_fd, int target_fd) noexcept;
-int mount_setattr(int dir_fd, const char* path, unsigned int flags, std::uint64_t set, std::uint64_t clear,
-                  std::uint64_t propagation, int userns_fd) noexcept;
+int mount_setattr(int dir_fd, const char* path, unsigned int flags, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation,
+                  int userns_fd) noexcept;
 int mount(const char* source, const char* target, const char* type, unsigned long flags, const void* data) noexcept;
 int umount2(const char* path, int flags) noexcept;
 int pivot_root(const char* new_root, const char* put_old) noexcept;

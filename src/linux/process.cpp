@@ -1,6 +1,8 @@
 // Processes: clone3, pidfds, waiting, what /proc tells of a pid, namespaces.
 #include "linux/process.hpp"
 
+#include <algorithm>
+
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -48,10 +50,12 @@ Result<ChildProcess> fork_with_pidfd(std::uint64_t flags, int cgroup_fd) {
 }
 
 Result<UniqueFd> pidfd_open(int pid, unsigned int flags) {
-  return descriptor("pidfd_open", [&] { return static_cast<int>(::syscall(SYS_pidfd_open, pid, flags)); }, "process ", pid);
+  return descriptor(
+      "pidfd_open", [&] { return static_cast<int>(::syscall(SYS_pidfd_open, pid, flags)); }, "process ", pid);
 }
 Status pidfd_send_signal(int pidfd, int signal) {
-  return status("pidfd_send_signal", [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0); }, "signal ", signal);
+  return status(
+      "pidfd_send_signal", [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0); }, "signal ", signal);
 }
 Result<UniqueFd> pidfd_getfd(int pidfd, int target_fd) {
   return descriptor("pidfd_getfd", [&] { return static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, target_fd, 0)); });
@@ -82,9 +86,7 @@ Result<siginfo_t> waitid(idtype_t id_type, id_t id, int options) {
   TRY_PLAIN(status("waitid", [&] { return ::waitid(id_type, id, &info, options); }));
   return info;
 }
-Result<ExitStatus> wait_pidfd(int pidfd) {
-  return exit_status_of(TRY_PLAIN(waitid(by_pidfd, static_cast<id_t>(pidfd), WEXITED)));
-}
+Result<ExitStatus> wait_pidfd(int pidfd) { return exit_status_of(TRY_PLAIN(waitid(by_pidfd, static_cast<id_t>(pidfd), WEXITED))); }
 Result<std::optional<ExitStatus>> try_wait_pidfd(int pidfd) {
   const siginfo_t info = TRY_PLAIN(waitid(by_pidfd, static_cast<id_t>(pidfd), WEXITED | WNOHANG));
   if (info.si_pid == 0) return std::optional<ExitStatus>();
@@ -95,14 +97,13 @@ Result<std::optional<ExitStatus>> try_wait_any() {
   if (info.si_pid == 0) return std::optional<ExitStatus>();
   return std::optional(exit_status_of(info));
 }
-Result<ExitStatus> wait_pid(int pid) {
-  return exit_status_of(TRY_PLAIN(waitid(P_PID, static_cast<id_t>(pid), WEXITED)));
-}
+Result<ExitStatus> wait_pid(int pid) { return exit_status_of(TRY_PLAIN(waitid(P_PID, static_cast<id_t>(pid), WEXITED))); }
 
 Result<std::optional<ExitStatus>> pidfd_exit_status(int pidfd) {
   abi::PidfdInfo info{};
   info.mask = abi::pidfd_info_exit | abi::pidfd_info_pid;
-  auto got = status("ioctl", [&] { return ::ioctl(pidfd, abi::pidfd_get_info, &info); }, "PIDFD_GET_INFO");
+  auto got = status(
+      "ioctl", [&] { return ::ioctl(pidfd, abi::pidfd_get_info, &info); }, "PIDFD_GET_INFO");
   if (!got) {
     const int reason = got.error().error_number();
     if (reason == ENOTTY || reason == EINVAL || reason == EOPNOTSUPP) return std::move(got).error().with_kind(ErrorKind::unsupported);
@@ -127,13 +128,13 @@ Result<int> pidfd_pid(int pidfd) {
 Result<bool> pidfd_has_ended(int pidfd) { return wait_readable(pidfd, 0); }
 
 Status kill(int pid, int signal) {
-  return status("kill", [&] { return ::kill(pid, signal); }, "process ", pid);
+  return status(
+      "kill", [&] { return ::kill(pid, signal); }, "process ", pid);
 }
 void kill_and_reap(int pidfd) noexcept {
   ::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
   siginfo_t info{};
-  while (::waitid(by_pidfd, static_cast<id_t>(pidfd), &info, WEXITED) < 0 && errno == EINTR) {
-  }
+  while (::waitid(by_pidfd, static_cast<id_t>(pidfd), &info, WEXITED) < 0 && errno == EINTR) {}
 }
 
 namespace {
@@ -185,13 +186,14 @@ constexpr unsigned long ns_get_userns = _IO(0xb7, 0x1);
 constexpr unsigned long ns_get_nstype = _IO(0xb7, 0x3);
 }  // namespace
 Result<int> namespace_type(int fd) {
-  auto type = value<int>("ioctl", [&] { return ::ioctl(fd, ns_get_nstype); }, "NS_GET_NSTYPE");
-  if (!type && type.error().error_number() == ENOTTY)
-    return Error(ErrorKind::invalid, "the file is no namespace", ENOTTY);
+  auto type = value<int>(
+      "ioctl", [&] { return ::ioctl(fd, ns_get_nstype); }, "NS_GET_NSTYPE");
+  if (!type && type.error().error_number() == ENOTTY) return Error(ErrorKind::invalid, "the file is no namespace", ENOTTY);
   return type;
 }
 Result<UniqueFd> namespace_owner(int fd) {
-  return descriptor("ioctl", [&] { return ::ioctl(fd, ns_get_userns); }, "NS_GET_USERNS");
+  return descriptor(
+      "ioctl", [&] { return ::ioctl(fd, ns_get_userns); }, "NS_GET_USERNS");
 }
 
 Error execve(PathArg path, std::span<const std::string> argv, std::span<const std::string> envp) {
@@ -211,6 +213,18 @@ Error execveat(int fd, PathArg path, std::span<const std::string> argv, std::spa
 }
 Status close_range(unsigned int first, unsigned int last, unsigned int flags) {
   return status("close_range", [&] { return ::syscall(SYS_close_range, first, last, flags); });
+}
+void close_all(std::vector<UniqueFd> fds) noexcept {
+  std::sort(fds.begin(), fds.end(), [](const UniqueFd& a, const UniqueFd& b) { return a.get() < b.get(); });
+  for (std::size_t i = 0; i < fds.size();) {
+    std::size_t end = i + 1;
+    while (end < fds.size() && fds[end].get() == fds[end - 1].get() + 1) ++end;
+    // A single one, none at all (-1), or what an old kernel or a fault leaves open is closed by its owner.
+    if (fds[i].get() >= 0 && end - i > 1 &&
+        close_range(static_cast<unsigned int>(fds[i].get()), static_cast<unsigned int>(fds[end - 1].get())))
+      for (std::size_t k = i; k < end; ++k) (void)fds[k].release();
+    i = end;
+  }
 }
 void exit_now(int code) { ::_exit(code); }
 

@@ -167,6 +167,8 @@ Error execve(PathArg path, std::span<const std::string> argv, std::span<const st
 Error execveat(int fd, PathArg path, std::span<const std::string> argv, std::span<const std::string> envp, int flags);
 /// Closes, or with CLOSE_RANGE_CLOEXEC marks, all descriptors from first to last (5.9; 5.11).
 Status close_range(unsigned int first, unsigned int last, unsigned int flags = 0);
+/// Closes all of them, with one call for each run of neighbouring numbers.
+void close_all(std::vector<UniqueFd> fds) noexcept;
 /// Ends the process at once, without destructors.
 [[noreturn]] void exit_now(int code);
 

@@ -48,8 +48,10 @@ Status write_schemata(const ResctrlRequest& request, const std::string& folder) 
     auto written = write_kernel_file(concat(folder, "/schemata"), concat(line, "\n"));
     if (written) continue;
     const std::string said = last_status(request.root);
-    return Error(ErrorKind::invalid, concat("resctrl ", folder, ": \"", line, "\" was refused", said.empty() || said == "ok" ? "" : ": ", said == "ok" ? "" : said),
-                 written.error().error_number());
+    return Error(
+        ErrorKind::invalid,
+        concat("resctrl ", folder, ": \"", line, "\" was refused", said.empty() || said == "ok" ? "" : ": ", said == "ok" ? "" : said),
+        written.error().error_number());
   }
   return {};
 }
@@ -59,7 +61,8 @@ Status compare_schemata(const ResctrlRequest& request, const std::string& folder
   const std::string present = TRY(read_file(concat(folder, "/schemata")), "resctrl");
   for (const auto& line : request.schemata)
     if (!TRY(schemata_match(present, line), "resctrl"))
-      return Error(ErrorKind::conflict, concat("resctrl: the group ", folder, " exists with other schemata than \"", line, "\""), EEXIST);
+      return Error(ErrorKind::conflict, concat("resctrl: the group ", folder, " exists with other schemata than \"", line, "\""),
+                   EEXIST);
   return {};
 }
 

@@ -53,12 +53,12 @@ Result<NetlinkSocket> open_rtnetlink_in(int netns_fd, const std::map<std::string
 // --- messages; all are pure and take effect when the batch is executed ---------------------------------------------
 
 struct VethPair {
-  std::string name;             ///< at most 15 bytes
-  std::uint32_t master = 0;     ///< index of the bridge, 0: none
+  std::string name;          ///< at most 15 bytes
+  std::uint32_t master = 0;  ///< index of the bridge, 0: none
   std::string peer_name;
-  int peer_netns_fd = -1;       ///< where the peer is born
+  int peer_netns_fd = -1;  ///< where the peer is born
   std::optional<MacAddress> peer_mac;
-  std::uint32_t mtu = 1500;     ///< of both ends
+  std::uint32_t mtu = 1500;  ///< of both ends
 };
 /// One message: both ends exist afterwards, ours is up and in its bridge, the peer is down. Errors: conflict (EEXIST: a name).
 void add_veth(NetlinkBatch& batch, const VethPair& pair);

@@ -128,15 +128,16 @@ void write_sysctls(const ChildSetup& setup, int proc) noexcept {
     const auto index = static_cast<std::uint32_t>(i);
     const int folder = raw::openat2(proc, "sys", O_PATH | O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, 0);
     child_check(setup, folder, ChildStep::sysctl, index);
-    const int file = raw::openat2(folder, sysctls[i].path.c_str(), O_WRONLY,
-                                  RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS, 0);
+    const int file =
+        raw::openat2(folder, sysctls[i].path.c_str(), O_WRONLY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS, 0);
     child_check(setup, file, ChildStep::sysctl, index);
     child_check(setup, raw::write_all(file, sysctls[i].value.data(), sysctls[i].value.size()), ChildStep::sysctl, index);
   }
 }
 
 /// Labels take effect at the next exec.
-void write_label(const ChildSetup& setup, int proc, const char* path, const char* prefix, const std::string& label, ChildStep step) noexcept {
+void write_label(const ChildSetup& setup, int proc, const char* path, const char* prefix, const std::string& label,
+                 ChildStep step) noexcept {
   char text[1024];
   const std::size_t prefix_size = std::strlen(prefix);
   if (prefix_size + label.size() >= sizeof text) child_fail(setup, step, 0, ENAMETOOLONG);
@@ -177,7 +178,8 @@ void run_container_child(ChildSetup& setup) noexcept {
   detail::child_mount_all(setup);
   detail::child_make_devices(setup);
   if (plan.process.terminal) {
-    const int devpts = raw::openat2(setup.root_fd, "dev/pts", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS, 0);
+    const int devpts =
+        raw::openat2(setup.root_fd, "dev/pts", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS, 0);
     child_check(setup, devpts, ChildStep::console);
     const int slave = detail::child_open_console(setup, devpts);
     const int clone = raw::open_tree(slave, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);

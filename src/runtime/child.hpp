@@ -38,14 +38,14 @@ enum class ChildStep : std::uint32_t {
   device_link,
   console,
   console_send,
-  masked_path,       ///< index
-  readonly_path,     ///< index
+  masked_path,    ///< index
+  readonly_path,  ///< index
   readonly_root,
   pivot,
   root_propagation,
   hostname,
   domainname,
-  sysctl,            ///< index
+  sysctl,  ///< index
   apparmor,
   selinux,
   no_new_privileges,
@@ -60,7 +60,7 @@ enum class ChildStep : std::uint32_t {
   working_directory,
   working_directory_outside,
   standard_streams,
-  rlimit,            ///< index
+  rlimit,  ///< index
   seccomp,
   seccomp_listener,
   close_descriptors,
@@ -70,9 +70,9 @@ enum class ChildStep : std::uint32_t {
   exec,
   exec_init,
   stage_oom_score,
-  stage_rlimit,      ///< index
+  stage_rlimit,  ///< index
   stage_affinity,
-  stage_join,        ///< index: join
+  stage_join,  ///< index: join
   stage_time_offsets,
   stage_clone,
 };
@@ -95,30 +95,30 @@ struct ChildMessage {
 /// What the parent prepared. Descriptors are borrowed; -1 where there is none.
 struct ChildSetup {
   const ProcessPlan* process = nullptr;
-  const LaunchPlan* launch = nullptr;      ///< null for exec
-  int sync_fd = -1;                        ///< our end of a SEQPACKET pair; closed by exec, which tells success
+  const LaunchPlan* launch = nullptr;  ///< null for exec
+  int sync_fd = -1;                    ///< our end of a SEQPACKET pair; closed by exec, which tells success
   // cgroup
-  std::vector<int> cgroup_procs_fds;       ///< v1
-  int cgroup_namespace_fd = -1;            ///< the namespace (or a pidfd) that the child joins once it is in the cgroup
-  int delegated_procs_fd = -1;             ///< v2: cgroup.procs of the delegated group, entered after the namespace was made
-  int time_namespace_fd = -1;              ///< or a pidfd; only where the parent may not enter it for the child
+  std::vector<int> cgroup_procs_fds;  ///< v1
+  int cgroup_namespace_fd = -1;       ///< the namespace (or a pidfd) that the child joins once it is in the cgroup
+  int delegated_procs_fd = -1;        ///< v2: cgroup.procs of the delegated group, entered after the namespace was made
+  int time_namespace_fd = -1;         ///< or a pidfd; only where the parent may not enter it for the child
   bool in_user_namespace = false;
   // root
   int root_fd = -1;
-  std::vector<int> mount_fds;              ///< by index of launch->mounts
-  std::vector<int> mount_userns_fds;       ///< by index of launch->mounts: the id map of a mount made by the child
-  std::vector<std::string> mount_links;    ///< by index of launch->mounts: made instead of mounting
+  std::vector<int> mount_fds;                  ///< by index of launch->mounts
+  std::vector<int> mount_userns_fds;           ///< by index of launch->mounts: the id map of a mount made by the child
+  std::vector<std::string> mount_links;        ///< by index of launch->mounts: made instead of mounting
   std::vector<std::vector<int>> cgroup_binds;  ///< by index of launch->mounts, then by folder
-  std::vector<bool> device_done;           ///< by index of launch->devices: made in the device folder already
+  std::vector<bool> device_done;               ///< by index of launch->devices: made in the device folder already
   bool has_device_folder = false;
-  bool wait_after_mounts = false;          ///< hooks
+  bool wait_after_mounts = false;  ///< hooks
   // process
-  int standard_fds[3] = {-1, -1, -1};      ///< without terminal; -1 keeps what is inherited
+  int standard_fds[3] = {-1, -1, -1};  ///< without terminal; -1 keeps what is inherited
   int exec_fifo = -1;
-  int init_fd = -1;                        ///< our own binary, for --init
-  unsigned int preserve_fds = 0;           ///< descriptors 3 … 3+N-1 stay open
-  std::vector<const char*> argv;           ///< null-terminated; with init_fd the program's own begins at index 2
-  std::vector<const char*> envp;           ///< null-terminated; with find_home one slot is free before the end
+  int init_fd = -1;               ///< our own binary, for --init
+  unsigned int preserve_fds = 0;  ///< descriptors 3 … 3+N-1 stay open
+  std::vector<const char*> argv;  ///< null-terminated; with init_fd the program's own begins at index 2
+  std::vector<const char*> envp;  ///< null-terminated; with find_home one slot is free before the end
   std::size_t home_slot = 0;
 };
 

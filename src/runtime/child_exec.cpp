@@ -34,7 +34,8 @@ void set_limits(const ChildSetup& setup) noexcept {
     struct ::rlimit value {};
     value.rlim_cur = limits[i].soft;
     value.rlim_max = limits[i].hard;
-    child_check(setup, raw::prlimit(0, static_cast<int>(limits[i].resource), &value), ChildStep::rlimit, static_cast<std::uint32_t>(i));
+    child_check(setup, raw::prlimit(0, static_cast<int>(limits[i].resource), &value), ChildStep::rlimit,
+                static_cast<std::uint32_t>(i));
   }
 }
 
@@ -57,7 +58,8 @@ void take_policy(const ChildSetup& setup) noexcept {
   const ProcessPolicy& policy = setup.process->policy;
   if (policy.personality) child_check(setup, raw::personality(*policy.personality), ChildStep::personality);
   if (policy.memory_policy)
-    child_check(setup, raw::set_mempolicy(policy.memory_policy->mode, policy.memory_policy->nodes.data(), policy.memory_policy->nodes.size()),
+    child_check(setup,
+                raw::set_mempolicy(policy.memory_policy->mode, policy.memory_policy->nodes.data(), policy.memory_policy->nodes.size()),
                 ChildStep::memory_policy);
 }
 

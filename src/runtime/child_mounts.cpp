@@ -22,7 +22,7 @@ int make_missing(int root_fd, const char* path, bool want_folder, std::uint64_t 
   const std::size_t size = std::strlen(path);
   if (size >= sizeof buffer) return -ENAMETOOLONG;
   std::size_t begin = 0;
-  int parent = raw::openat2(root_fd, "/", O_PATH | O_DIRECTORY, in_root, 0);
+  int parent = root_fd;
   while (parent >= 0) {
     while (begin < size && path[begin] == '/') ++begin;
     std::size_t end = begin;
@@ -39,11 +39,12 @@ int make_missing(int root_fd, const char* path, bool want_folder, std::uint64_t 
       if (made < 0) return made == -EEXIST ? -ELOOP : made;  // it exists but resolves to nothing: a dangling link
       next = raw::openat2(root_fd, buffer, flags, in_root | resolve, 0);
     }
-    (void)raw::close(parent);
+    if (parent != root_fd) (void)raw::close(parent);
     parent = next;
     begin = end;
   }
-  return parent;
+  // "/" alone: the caller owns what it gets.
+  return parent == root_fd ? raw::openat2(root_fd, "/", O_PATH | O_DIRECTORY, in_root, 0) : parent;
 }
 
 void check(const ChildSetup& setup, int result, ChildStep step, std::size_t index) noexcept {
@@ -71,7 +72,8 @@ int make_filesystem(const ChildSetup& setup, const PlanMount& mount, std::size_t
   const int tree = raw::fsmount(context, attributes);
   check(setup, tree, ChildStep::mount_create, index);
   if (setup.mount_userns_fds[index] >= 0)
-    check(setup, raw::mount_setattr(tree, "", AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, 0, 0, setup.mount_userns_fds[index]), ChildStep::mount_id_map, index);
+    check(setup, raw::mount_setattr(tree, "", AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, 0, 0, setup.mount_userns_fds[index]),
+          ChildStep::mount_id_map, index);
   return tree;
 }
 
@@ -93,11 +95,13 @@ void remount(const ChildSetup& setup, const PlanMount& mount, int target, std::s
     check(setup, raw::fsconfig(context, FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0), ChildStep::mount_option, index);
   }
   const unsigned int flags = AT_EMPTY_PATH | (mount.propagation_recursive ? AT_RECURSIVE : 0U);
-  check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH, mount.attr_set, mount.attr_clear, 0, -1), ChildStep::mount_attributes, index);
+  check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH, mount.attr_set, mount.attr_clear, 0, -1), ChildStep::mount_attributes,
+        index);
   if (mount.propagation != 0)
     check(setup, raw::mount_setattr(target, "", flags, 0, 0, mount.propagation, -1), ChildStep::mount_attributes, index);
   if (mount.recursive_attr_set != 0 || mount.recursive_attr_clear != 0)
-    check(setup, raw::mount_setattr(target, "", AT_EMPTY_PATH | AT_RECURSIVE, mount.recursive_attr_set, mount.recursive_attr_clear, 0, -1),
+    check(setup,
+          raw::mount_setattr(target, "", AT_EMPTY_PATH | AT_RECURSIVE, mount.recursive_attr_set, mount.recursive_attr_clear, 0, -1),
           ChildStep::mount_attributes, index);
 }
 
@@ -165,14 +169,16 @@ void mount_one(const ChildSetup& setup, const PlanMount& mount, std::size_t inde
   int tree = setup.mount_fds[index];
   if (mount.kind == MountKind::filesystem) tree = make_filesystem(setup, mount, index);
   if (mount.kind == MountKind::cgroup_v1) tree = make_cgroup_folder(setup, index);
-  if (target == -ENOENT) target = make_missing(setup.root_fd, mount.destination.c_str(), mount.kind != MountKind::bind || is_folder(tree), resolve);
+  if (target == -ENOENT)
+    target = make_missing(setup.root_fd, mount.destination.c_str(), mount.kind != MountKind::bind || is_folder(tree), resolve);
   check(setup, target, ChildStep::mount_target, index);
   if (mount.copy_up) copy_up(setup, mount, tree, target, index);
   check(setup, raw::attach_mount(tree, target), ChildStep::mount_attach, index);
   if (mount.kind == MountKind::cgroup_v1) fill_cgroup_folder(setup, mount, tree, index);
   const bool made_here = mount.kind != MountKind::bind;
   if (made_here && mount.propagation != 0 && mount.propagation != MS_PRIVATE)
-    check(setup, raw::mount_setattr(tree, "", AT_EMPTY_PATH | (mount.propagation_recursive ? AT_RECURSIVE : 0U), 0, 0, mount.propagation, -1),
+    check(setup,
+          raw::mount_setattr(tree, "", AT_EMPTY_PATH | (mount.propagation_recursive ? AT_RECURSIVE : 0U), 0, 0, mount.propagation, -1),
           ChildStep::mount_attributes, index);
 }
 

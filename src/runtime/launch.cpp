@@ -36,7 +36,6 @@ void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchI
   setup.preserve_fds = inputs.preserve_fds;
 }
 
-
 /// Everything made for a container before its process exists; descriptors close when the launch is under way.
 class Preparation {
  public:
@@ -44,6 +43,10 @@ class Preparation {
   ~Preparation() {
     // Only reached with a cgroup when the launch failed. What cannot be removed is found by the next create of that path.
     if (cgroup_) ignore(cgroup_->remove());
+    owned_.push_back(std::move(root_));
+    owned_.push_back(std::move(handle_.v2_dir));
+    for (auto& fd : handle_.v1_procs_fds) owned_.push_back(std::move(fd));
+    linux::close_all(std::move(owned_));  // some twenty in a row
   }
   Preparation(const Preparation&) = delete;
   Preparation& operator=(const Preparation&) = delete;
@@ -152,7 +155,8 @@ class Preparation {
         keep(setup.mount_fds[i], TRY_PLAIN(detail::clone_bind(with_source, i, userns_)));
       } else if (mount.kind == MountKind::device_folder) {
         keep(setup.mount_fds[i], TRY(detail::make_device_folder(mount, plan_, setup.device_done), concat("mounts[", i, "]: /dev")));
-        if (setup.mount_userns_fds[i] >= 0) TRY(linux::idmap_mount(setup.mount_fds[i], setup.mount_userns_fds[i]), concat("mounts[", i, "]: /dev"));
+        if (setup.mount_userns_fds[i] >= 0)
+          TRY(linux::idmap_mount(setup.mount_fds[i], setup.mount_userns_fds[i]), concat("mounts[", i, "]: /dev"));
         setup.has_device_folder = true;
       } else if (mount.kind == MountKind::cgroup_v1) {
         TRY_PLAIN(clone_cgroups(setup, i));
@@ -233,12 +237,18 @@ Status set_scheduling(pid_t pid, const ProcessPolicy& policy) {
     auto set = linux::sched_setattr(pid, attributes);
     if (!set && set.error().error_number() == EPERM)
       return Error(ErrorKind::denied, "process.scheduler: the kernel does not permit it (EPERM)", EPERM)
-          .with_hint("in a cgroup v1 a realtime policy needs linux.resources.cpu.realtimeRuntime, in the groups above too; else CAP_SYS_NICE is missing");
-    if (!set) return Error(set.error().kind(), concat("process.scheduler: the kernel refused it: ", set.error().text()), set.error().error_number());
+          .with_hint(
+              "in a cgroup v1 a realtime policy needs linux.resources.cpu.realtimeRuntime, in the groups above too; else CAP_SYS_NICE "
+              "is missing");
+    if (!set)
+      return Error(set.error().kind(), concat("process.scheduler: the kernel refused it: ", set.error().text()),
+                   set.error().error_number());
   }
   if (policy.io_priority) {
     auto set = linux::ioprio_set(pid, policy.io_priority->io_class, policy.io_priority->level);
-    if (!set) return Error(set.error().kind(), concat("process.ioPriority: the kernel refused it (errno ", set.error().error_number(), ")"), set.error().error_number());
+    if (!set)
+      return Error(set.error().kind(), concat("process.ioPriority: the kernel refused it (errno ", set.error().error_number(), ")"),
+                   set.error().error_number());
   }
   return {};
 }
@@ -262,7 +272,8 @@ Status listen(Launching& launching, const ProcessPlan& process, const LaunchPlan
         break;
       case ChildMessageKind::listener:
         if (received.fds.empty()) return Error(ErrorKind::internal, "start: the seccomp listener is missing");
-        if (!inputs.on_listener) return Error(ErrorKind::unsupported, "linux.seccomp.listenerPath: only caisson-runtime itself serves listeners");
+        if (!inputs.on_listener)
+          return Error(ErrorKind::unsupported, "linux.seccomp.listenerPath: only caisson-runtime itself serves listeners");
         TRY_PLAIN(inputs.on_listener(launching.pid, received.fds.front().get()));
         break;
       case ChildMessageKind::joined:

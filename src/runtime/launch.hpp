@@ -28,7 +28,7 @@ struct LaunchInputs {
   std::function<Status(pid_t)> on_mounted;
   /// Takes the listener of the process's seccomp filter (borrowed); its error ends the launch.
   std::function<Status(pid_t, int)> on_listener;
-  std::string resctrl_root;            ///< empty: where it is mounted
+  std::string resctrl_root;  ///< empty: where it is mounted
 };
 
 /// How an overlay is put together. Probed once per process; CAISSON_OVERLAY=plain in the environment forces the plain way.
@@ -43,9 +43,9 @@ OverlayWay overlay_way();
 struct Launching {
   pid_t pid = 0;
   UniqueFd pidfd;
-  UniqueFd sync;                         ///< our end; the child's messages arrive here, its end is closed by exec
-  UniqueFd terminal;                     ///< master of its pty, once it has sent it
-  std::optional<linux::Cgroup> cgroup;   ///< made for it (container only)
+  UniqueFd sync;                             ///< our end; the child's messages arrive here, its end is closed by exec
+  UniqueFd terminal;                         ///< master of its pty, once it has sent it
+  std::optional<linux::Cgroup> cgroup;       ///< made for it (container only)
   std::vector<std::string> resctrl_folders;  ///< made for it; ResctrlGroup::remove takes them away
 };
 
@@ -60,7 +60,7 @@ Status finish_launch(Launching& launching, const LaunchPlan& plan, const LaunchI
 
 /// One more process in a running container.
 struct ExecTarget {
-  int pidfd = -1;              ///< of the container's init (borrowed)
+  int pidfd = -1;                ///< of the container's init (borrowed)
   std::uint64_t namespaces = 0;  ///< CLONE_NEW* that differ from ours
   bool in_user_namespace = false;
   const linux::Cgroup* cgroup = nullptr;  ///< borrowed; null: ours

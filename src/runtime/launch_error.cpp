@@ -84,7 +84,8 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::masked_path:
       return concat("masking ", launch == nullptr ? "?" : item_name(launch->masked_paths, index, [](const auto& p) { return p; }));
     case ChildStep::readonly_path:
-      return concat("making read-only: ", launch == nullptr ? "?" : item_name(launch->readonly_paths, index, [](const auto& p) { return p; }));
+      return concat("making read-only: ",
+                    launch == nullptr ? "?" : item_name(launch->readonly_paths, index, [](const auto& p) { return p; }));
     case ChildStep::readonly_root: return "making the root read-only";
     case ChildStep::pivot: return "entering the root (pivot_root)";
     case ChildStep::root_propagation: return "setting the root's propagation";
@@ -104,11 +105,13 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::capabilities: return "setting capabilities";
     case ChildStep::ambient: return "setting ambient capabilities";
     case ChildStep::working_directory: return concat("changing to the working directory ", process.cwd);
-    case ChildStep::working_directory_outside: return concat("the working directory ", process.cwd, " is outside the container's root");
+    case ChildStep::working_directory_outside:
+      return concat("the working directory ", process.cwd, " is outside the container's root");
     case ChildStep::standard_streams: return "connecting the standard streams";
     case ChildStep::rlimit:
     case ChildStep::stage_rlimit:
-      return concat("rlimit ", item_name(process.rlimits, index, [](const auto& r) { return concat(r.resource, " to ", r.soft, ":", r.hard); }));
+      return concat("rlimit ",
+                    item_name(process.rlimits, index, [](const auto& r) { return concat(r.resource, " to ", r.soft, ":", r.hard); }));
     case ChildStep::seccomp: return "loading the seccomp filter";
     case ChildStep::seccomp_listener: return "handing over the seccomp listener";
     case ChildStep::close_descriptors: return "closing descriptors";
@@ -119,8 +122,8 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
     case ChildStep::stage_time_offsets: return "linux.timeOffsets";
     case ChildStep::stage_join:
       return concat("joining namespace ", launch == nullptr ? "of the container" : item_name(launch->joins, index, [](const auto& j) {
-        return j.path.empty() ? std::string("given by the caller") : j.path;
-      }));
+                      return j.path.empty() ? std::string("given by the caller") : j.path;
+                    }));
     case ChildStep::stage_clone: return "clone3";
     case ChildStep::exec_init: return "executing the container's init (is caisson-runtime a static binary?)";
     case ChildStep::none:
@@ -135,9 +138,10 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
 Error describe_failure(const ChildMessage& message, const ProcessPlan& process, const LaunchPlan* launch) {
   if (message.step == ChildStep::exec || message.step == ChildStep::program_lookup)
     return program_error(message, process.args.empty() ? std::string() : process.args.front());
-  Error error(kind_of_errno(message.error_number),
-              concat(step_text(message, process, launch), ": ", reason(message.error_number)), message.error_number);
-  const bool limit = message.step == ChildStep::rlimit || message.step == ChildStep::stage_rlimit || message.step == ChildStep::stage_oom_score;
+  Error error(kind_of_errno(message.error_number), concat(step_text(message, process, launch), ": ", reason(message.error_number)),
+              message.error_number);
+  const bool limit =
+      message.step == ChildStep::rlimit || message.step == ChildStep::stage_rlimit || message.step == ChildStep::stage_oom_score;
   if (limit && message.error_number == EPERM) return std::move(error).with_hint("raising it needs CAP_SYS_RESOURCE on the host");
   if (message.step == ChildStep::stage_clone && message.error_number == ENOSPC)
     return std::move(error).with_hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces");

@@ -82,11 +82,13 @@ Result<UniqueFd> make_device_folder(const PlanMount& mount, const LaunchPlan& pl
 
 Result<UniqueFd> clone_bind(const PlanMount& mount, std::size_t index, int container_userns) {
   const std::string at = concat("mounts[", index, "]: bind of ", mount.source, " on ", mount.destination);
-  const unsigned int flags = (mount.recursive ? unsigned{AT_RECURSIVE} : 0U) | (mount.source_nofollow ? unsigned{AT_SYMLINK_NOFOLLOW} : 0U);
+  const unsigned int flags =
+      (mount.recursive ? unsigned{AT_RECURSIVE} : 0U) | (mount.source_nofollow ? unsigned{AT_SYMLINK_NOFOLLOW} : 0U);
   auto opened = linux::open_tree(AT_FDCWD, mount.source, OPEN_TREE_CLONE | flags);
   if (!opened) {
     // Not the kernel's words: callers take "no such file or directory" for a missing program (exit code 127).
-    if (opened.error().error_number() == 2 /* ENOENT */) return Error(ErrorKind::not_found, concat(at, ": the source does not exist"), 2);
+    if (opened.error().error_number() == 2 /* ENOENT */)
+      return Error(ErrorKind::not_found, concat(at, ": the source does not exist"), 2);
     return std::move(opened).error().in(at);
   }
   UniqueFd tree = std::move(opened).value();

@@ -61,7 +61,8 @@ int join_namespaces(Stage& stage) {
       if (join.done) continue;
       const int joined = raw::setns(join.fd, join.flags);
       const bool is_user = (join.flags & CLONE_NEWUSER) != 0;
-      if (joined < 0 && (round == 1 || is_user || joined != -EPERM)) return fail_stage(stage, ChildStep::stage_join, join.index, -joined);
+      if (joined < 0 && (round == 1 || is_user || joined != -EPERM))
+        return fail_stage(stage, ChildStep::stage_join, join.index, -joined);
       join.done = joined == 0;
     }
   }

@@ -21,8 +21,8 @@ struct Stage {
   ChildSetup* setup = nullptr;
   std::vector<StageJoin> joins;  ///< the user namespace last
   std::uint64_t clone_flags = 0;
-  std::string time_offsets;      ///< for timens_offsets
-  int time_namespace = -1;       ///< to be joined (a namespace file or a pidfd)
+  std::string time_offsets;  ///< for timens_offsets
+  int time_namespace = -1;   ///< to be joined (a namespace file or a pidfd)
   int cgroup_fd = -1;
   bool is_exec = false;
   // result

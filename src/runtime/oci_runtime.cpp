@@ -40,8 +40,8 @@ struct Container {
   std::string id;
   std::string run_dir;
   LogPolicy log;
-  UniqueFd control;              ///< to the monitor; empty when there is none
-  std::uint64_t tag = 0;         ///< of the control connection in epoll
+  UniqueFd control;       ///< to the monitor; empty when there is none
+  std::uint64_t tag = 0;  ///< of the control connection in epoll
   pid_t pid = 0;
   std::uint64_t start_time = 0;
   std::string cgroup_path;
@@ -186,12 +186,12 @@ class OciRuntime final : public Runtime {
   linux::ChildProcess launcher_;
   std::uint64_t next_request_ = 1;
   std::uint64_t next_tag_ = first_tag;
-  std::map<std::uint64_t, Pending> pending_;                     ///< by request
-  std::map<std::uint64_t, std::uint64_t> pending_owner_;         ///< request → tag of the connection that must answer
+  std::map<std::uint64_t, Pending> pending_;              ///< by request
+  std::map<std::uint64_t, std::uint64_t> pending_owner_;  ///< request → tag of the connection that must answer
   std::map<std::string, std::shared_ptr<Container>> containers_;
   std::map<std::uint64_t, std::weak_ptr<Container>> by_tag_;
-  std::map<std::uint64_t, std::string> starting_;                ///< launcher request → container that waits for it
-  std::map<pid_t, int> reaped_;                                  ///< orphans' exit codes that nobody has claimed yet
+  std::map<std::uint64_t, std::string> starting_;  ///< launcher request → container that waits for it
+  std::map<pid_t, int> reaped_;                    ///< orphans' exit codes that nobody has claimed yet
 };
 
 // --- launcher ------------------------------------------------------------------------------------------------------
@@ -625,7 +625,8 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
     std::lock_guard lock(mutex_);
     auto container = TRY_PLAIN(find(id));
     if (!container->running) return not_running(id);
-    if (container->execs.contains(request.exec_id)) return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
+    if (container->execs.contains(request.exec_id))
+      return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
     shared = container->shared;
     if (request.privileged) shared.seccomp.reset();
   }

@@ -147,7 +147,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   options.check_program_early = wait_for_start;
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
-  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
+  auto facts = TRY_PLAIN(read_host_facts(*context.layout, FactsNeeded::of(bundle.spec)));
   if (bundle.spec.cgroups_path.empty()) bundle.spec.cgroups_path = concat("/", id);
   auto plan = TRY_PLAIN(compute_plan(bundle.spec, facts, options));
   if (!plan.warnings.empty() && context.globals.debug)
@@ -180,9 +180,13 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
         created.state.pid = pid;
         TRY_PLAIN(run_hooks(hooks.prestart, "prestart", created.state, OciStatus::creating, HookPlace::runtime_namespaces));
         TRY_PLAIN(run_hooks(hooks.create_runtime, "createRuntime", created.state, OciStatus::creating, HookPlace::runtime_namespaces));
-        return run_hooks(hooks.create_container, "createContainer", created.state, OciStatus::creating, HookPlace::container_namespaces);
+        return run_hooks(hooks.create_container, "createContainer", created.state, OciStatus::creating,
+                         HookPlace::container_namespaces);
       };
-    inputs.on_listener = [&](pid_t pid, int listener) { return send_listener(plan.process.policy, created.state, OciStatus::creating, pid, listener); };
+    const auto receiver = TRY_PLAIN(connect_listener(plan.process.policy));
+    inputs.on_listener = [&](pid_t pid, int listener) {
+      return send_listener(receiver.get(), plan.process.policy, created.state, OciStatus::creating, pid, listener);
+    };
     created.launching = TRY_PLAIN(begin_launch(plan, inputs));
     TRY_PLAIN(finish_launch(created.launching, plan, inputs));
     created.state.pid = created.launching.pid;
@@ -304,12 +308,14 @@ Result<Process> exec_process(const OciContext& context, const Spec& spec) {
   TRY_PLAIN(take_user(arguments.value("user"), process.user));
   if (arguments.has("no-new-privs")) process.no_new_privileges = true;
   if (auto found = arguments.values.find("additional-gids"); found != arguments.values.end())
-    for (const auto& text : found->second) process.user.additional_gids.push_back(TRY(parse_integer<std::uint32_t>(text), "--additional-gids"));
+    for (const auto& text : found->second)
+      process.user.additional_gids.push_back(TRY(parse_integer<std::uint32_t>(text), "--additional-gids"));
   if (auto found = arguments.values.find("cap"); found != arguments.values.end()) {
     if (!process.capabilities) process.capabilities.emplace();
     for (const auto& name : found->second)
       // Never inheritable or ambient (CVE-2022-29162).
-      for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective, &process.capabilities->permitted}) set->push_back(name);
+      for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective, &process.capabilities->permitted})
+        set->push_back(name);
   }
   return process;
 }
@@ -333,12 +339,13 @@ Result<int> oci_exec(OciContext& context) {
   if (detached && process.terminal && console_socket.empty())
     return Error(ErrorKind::invalid, "cannot allocate tty if runc will detach without setting console socket");
 
-  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
+  auto facts = TRY_PLAIN(read_host_facts(*context.layout, FactsNeeded::of(process)));
   std::vector<std::string> warnings;
   auto plan = TRY_PLAIN(compute_process_plan(process, SharedSettings::of(spec), facts, {}, warnings));
   auto pidfd = TRY(linux::pidfd_open(state.pid), "exec");
   // Between the look and the open the pid may have been given to another process.
-  if (linux::process_start_time(state.pid).value_or(0) != state.start_time) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
+  if (linux::process_start_time(state.pid).value_or(0) != state.start_time)
+    return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   std::optional<linux::Cgroup> cgroup;
   if (!state.cgroup_path.empty()) cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
   ExecTarget target;
@@ -348,7 +355,10 @@ Result<int> oci_exec(OciContext& context) {
   target.cgroup = cgroup ? &*cgroup : nullptr;
   LaunchInputs inputs;
   inputs.preserve_fds = TRY(parse_integer<unsigned int>(arguments.value("preserve-fds", "0")), "--preserve-fds");
-  inputs.on_listener = [&](pid_t pid, int listener) { return send_listener(plan.policy, state, status, pid, listener); };
+  const auto receiver = TRY_PLAIN(connect_listener(plan.policy));
+  inputs.on_listener = [&](pid_t pid, int listener) {
+    return send_listener(receiver.get(), plan.policy, state, status, pid, listener);
+  };
   TRY_PLAIN(linux::set_child_subreaper(true));
   auto launching = TRY_PLAIN(begin_exec(plan, target, inputs));
   TRY_PLAIN(finish_exec(launching, plan, inputs));

@@ -25,16 +25,22 @@ std::string_view to_string(OciStatus status) {
 }
 
 Status OciStore::check_id(std::string_view id) {
-  auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-'; };
+  auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-';
+  };
   bool good = !id.empty() && id.size() <= 1024 && plain(id[0]);
   for (char c : id) good = good && (plain(c) || c == '.');
-  if (!good) return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
+  if (!good)
+    return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
   return {};
 }
 
 Status OciStore::reserve(const std::string& id) const {
-  TRY(linux::make_dirs(root_, 0700), "state folder");
   auto made = linux::mkdirat(AT_FDCWD, folder(id), 0711);
+  if (!made && made.error().kind() == ErrorKind::not_found) {
+    TRY(linux::make_dirs(root_, 0700), "state folder");
+    made = linux::mkdirat(AT_FDCWD, folder(id), 0711);
+  }
   if (!made && made.error().kind() == ErrorKind::conflict) return Error(ErrorKind::conflict, "container with given ID already exists");
   return made;
 }
@@ -59,7 +65,8 @@ Status OciStore::save(const OciState& state, const std::string& config) const {
     out["resctrl"] = std::move(folders);
   }
   // A container that a power cut ended needs no state; so no fsync.
-  TRY_PLAIN(linux::write_file_atomic(concat(folder(state.id), "/config.json"), config, 0600, linux::Durability::none));
+  // Only state.json makes it a container, so only that one must come whole.
+  TRY_PLAIN(linux::write_file(concat(folder(state.id), "/config.json"), config, 0600));
   return linux::write_file_atomic(concat(folder(state.id), "/state.json"), to_text(out), 0600, linux::Durability::none);
 }
 
@@ -90,7 +97,11 @@ Result<Spec> OciStore::load_spec(const std::string& id) const {
   return parse_spec(text);
 }
 
-void OciStore::forget(const std::string& id) const { ignore(linux::remove_tree(folder(id))); }  // delete again shows what is left
+void OciStore::forget(const std::string& id) const {
+  // By their names first: in almost every case that is all there is.
+  for (const char* name : {"/state.json", "/config.json", "/exec.fifo"}) ignore(linux::unlink(concat(folder(id), name)));
+  if (!linux::rmdir(folder(id))) ignore(linux::remove_tree(folder(id)));  // delete again shows what is left
+}
 
 Result<std::vector<std::string>> OciStore::ids() const {
   std::vector<std::string> out;
@@ -104,7 +115,8 @@ Result<std::vector<std::string>> OciStore::ids() const {
 OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {
   auto started = linux::process_start_time(state.pid);
   auto letter = linux::process_state(state.pid);
-  if (state.pid <= 0 || !started || *started != state.start_time || !letter || *letter == 'Z' || *letter == 'X') return OciStatus::stopped;
+  if (state.pid <= 0 || !started || *started != state.start_time || !letter || *letter == 'Z' || *letter == 'X')
+    return OciStatus::stopped;
   if (linux::exists(store.fifo(state.id)).value_or(false)) return OciStatus::created;
   if (!state.cgroup_path.empty())
     if (auto cgroup = linux::Cgroup::open(layout, state.cgroup_path))
@@ -127,7 +139,18 @@ json::object state_json(const OciState& state, OciStatus status) {
   return out;
 }
 
-Status send_listener(const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener) {
+Result<UniqueFd> connect_listener(const ProcessPolicy& policy) {
+  if (policy.listener_path.empty()) return UniqueFd();
+  auto socket = linux::unix_connect(policy.listener_path, linux::UnixType::stream);
+  if (socket) return socket;
+  // Not the kernel's words: "no such file" is read as a missing program.
+  return Error(ErrorKind::unavailable,
+               concat("linux.seccomp.listenerPath: nobody takes the listener at ", policy.listener_path, " (errno ",
+                      socket.error().error_number(), ")"),
+               socket.error().error_number());
+}
+
+Status send_listener(int socket, const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener) {
   OciState of_process = state;
   if (of_process.pid == 0) of_process.pid = pid;
   json::object message{{"ociVersion", "1.3.0"},
@@ -135,16 +158,9 @@ Status send_listener(const ProcessPolicy& policy, const OciState& state, OciStat
                        {"pid", pid},
                        {"metadata", policy.listener_metadata},
                        {"state", state_json(of_process, status)}};
-  auto send = [&]() -> Status {
-    auto socket = TRY_PLAIN(linux::unix_connect(policy.listener_path, linux::UnixType::stream));
-    const std::array fds{listener};
-    return linux::send_message(socket.get(), to_text(message), fds);
-  };
-  auto sent = send();
-  if (sent) return {};
-  // Not the kernel's words: "no such file" is read as a missing program.
-  return Error(ErrorKind::unavailable, concat("linux.seccomp.listenerPath: nobody takes the listener at ", policy.listener_path, " (errno ",
-                                              sent.error().error_number(), ")"), sent.error().error_number());
+  const std::array fds{listener};
+  TRY(linux::send_message(socket, to_text(message), fds), "linux.seccomp.listenerPath");
+  return {};
 }
 
 namespace {
@@ -153,7 +169,8 @@ namespace {
 Status append_to(const OciState& state, std::string_view stream, std::string_view text) {
   auto found = state.annotations.find(concat("run.oci.hooks.", stream));
   if (found == state.annotations.end() || text.empty()) return {};
-  auto file = TRY(linux::open(found->second, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY, 0700), concat("run.oci.hooks.", stream));
+  auto file =
+      TRY(linux::open(found->second, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY, 0700), concat("run.oci.hooks.", stream));
   return linux::write_all(file.get(), text);
 }
 

@@ -62,9 +62,12 @@ OciStatus status_of(const OciState& state, const OciStore& store, const std::sha
 /// The state object of the runtime specification.
 json::object state_json(const OciState& state, OciStatus status);
 
-/// Sends a seccomp listener (borrowed) of `pid`, a process of the container, to its receiver: one message, the container process
-/// state of the runtime specification with the descriptor beside it. Errors: by errno of the socket, naming listenerPath.
-Status send_listener(const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener);
+/// Connects to who takes the listener of a seccomp filter; nothing when the process has none. Before the process exists: without a
+/// receiver it must not run. Errors: unavailable, naming listenerPath.
+Result<UniqueFd> connect_listener(const ProcessPolicy& policy);
+/// Sends the listener (borrowed) of `pid`, a process of the container: one message, the container process state of the runtime
+/// specification with the descriptor beside it.
+Status send_listener(int socket, const ProcessPolicy& policy, const OciState& state, OciStatus status, pid_t pid, int listener);
 
 enum class HookPlace : std::uint8_t { runtime_namespaces, container_namespaces };
 /// Runs hooks in order with the state on their stdin. What they print is appended to the files that the annotations

@@ -125,7 +125,8 @@ std::uint64_t propagation_of(std::string_view word) {
 void plan_root(LaunchPlan& plan, const Spec& spec, const PlanOptions& options) {
   plan.overlay = options.rootfs;
   if (!plan.overlay)
-    plan.root_path = spec.root.path.starts_with("/") || options.bundle.empty() ? spec.root.path : concat(options.bundle, "/", spec.root.path);
+    plan.root_path =
+        spec.root.path.starts_with("/") || options.bundle.empty() ? spec.root.path : concat(options.bundle, "/", spec.root.path);
   plan.root_readonly = spec.root.readonly;
   plan.root_propagation = propagation_of(spec.rootfs_propagation);
   plan.root_propagation_recursive = spec.rootfs_propagation.empty() || spec.rootfs_propagation[0] == 'r';
@@ -148,7 +149,8 @@ void plan_devices(LaunchPlan& plan, const Spec& spec) {
     return mount.destination == "/dev" && mount.kind == MountKind::bind;
   });
   auto add = [&](PlanDevice device) {
-    auto same = std::find_if(plan.devices.begin(), plan.devices.end(), [&](const PlanDevice& other) { return other.path == device.path; });
+    auto same =
+        std::find_if(plan.devices.begin(), plan.devices.end(), [&](const PlanDevice& other) { return other.path == device.path; });
     if (same == plan.devices.end()) plan.devices.push_back(std::move(device));
     else *same = std::move(device);
   };
@@ -159,7 +161,8 @@ void plan_devices(LaunchPlan& plan, const Spec& spec) {
   for (const auto& device : spec.devices) {
     const std::uint32_t type = device.type == 'b' ? block : device.type == 'p' ? fifo : character;
     const std::uint32_t mode = device.file_mode.value_or(0666) & 07777;
-    add({device.path, type | mode, static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor), device.uid, device.gid});
+    add({device.path, type | mode, static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor), device.uid,
+         device.gid});
   }
 }
 
@@ -278,7 +281,8 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan.cgroups_path = spec.cgroups_path;
   TRY_PLAIN(plan_mount_label(plan, spec, facts));
   if (spec.resources.memory.kernel_bytes || spec.resources.memory.kernel_tcp_bytes)
-    plan.warnings.emplace_back("linux.resources.memory.kernel and kernelTCP have no counterpart in the kernel any more and were left out");
+    plan.warnings.emplace_back(
+        "linux.resources.memory.kernel and kernelTCP have no counterpart in the kernel any more and were left out");
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
   plan.limits.devices = plan_device_rules(spec.resources.devices);
   return plan;
@@ -298,12 +302,41 @@ Result<std::uint64_t> read_bounding_set() {
 
 }  // namespace
 
+FactsNeeded FactsNeeded::of(const Process& process) {
+  FactsNeeded out;
+  out.rlimits = process.rlimits;
+  out.labels = !process.apparmor_profile.empty() || !process.selinux_label.empty();
+  out.capabilities = process.capabilities.has_value();
+  return out;
+}
+
+FactsNeeded FactsNeeded::of(const Spec& spec) {
+  FactsNeeded out = of(spec.process);
+  out.labels = out.labels || !spec.mount_label.empty();
+  return out;
+}
+
+namespace {
+
+/// Our hard limits by resource number; those nobody asks for count as unlimited.
+Result<std::vector<std::uint64_t>> read_hard_limits(const FactsNeeded& needed) {
+  std::vector<std::uint64_t> out(RLIM_NLIMITS, RLIM_INFINITY);
+  for (int resource = 0; resource < RLIM_NLIMITS; ++resource) {
+    auto names = [&](const Rlimit& limit) { return linux::limit_by_name(limit.type).value_or(-1) == resource; };
+    if (needed.rlimits && std::none_of(needed.rlimits->begin(), needed.rlimits->end(), names)) continue;
+    out[static_cast<std::size_t>(resource)] = TRY(linux::get_limit(0, resource), "reading our resource limits").hard;
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<HostFacts> read_host_facts() {
   auto layout = TRY(linux::detect_cgroup_layout(), "reading the cgroup mounts");
   return read_host_facts(layout);
 }
 
-Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout) {
+Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout, const FactsNeeded& needed) {
   HostFacts facts;
   auto state = TRY(linux::capget(), "reading our capabilities");
   constexpr int cap_mknod = 27;
@@ -314,13 +347,15 @@ Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout) {
   const bool initial = uid_map.ok() && uid_map->find("4294967295") != std::string::npos;
   facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
   facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
-  for (int resource = 0; resource < RLIM_NLIMITS; ++resource)
-    facts.hard_rlimits.push_back(TRY(linux::get_limit(0, resource), "reading our resource limits").hard);
-  facts.last_capability = static_cast<std::uint32_t>(TRY(linux::last_capability(), "reading the kernel's capabilities"));
-  facts.our_bounding_set = TRY(read_bounding_set(), "reading our bounding set");
+  facts.hard_rlimits = TRY_PLAIN(read_hard_limits(needed));
+  if (needed.capabilities) {
+    facts.last_capability = static_cast<std::uint32_t>(TRY(linux::last_capability(), "reading the kernel's capabilities"));
+    facts.our_bounding_set = TRY(read_bounding_set(), "reading our bounding set");
+  }
   facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
   for (const auto& hierarchy : layout.hierarchies)
     if (!hierarchy.is_v2) facts.cgroup_v1_mounts.push_back(std::string(split_last(hierarchy.mount_point, '/').after));
+  if (!needed.labels) return facts;
   facts.has_apparmor = linux::exists("/sys/kernel/security/apparmor").value_or(false);
   facts.has_selinux = linux::exists("/sys/fs/selinux/enforce").value_or(false);
   return facts;

@@ -18,39 +18,47 @@ namespace caisson::runtime {
 
 /// What a plan may assume about the machine. Read once by read_host_facts(); tests write their own.
 struct HostFacts {
-  bool is_privileged = true;           ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
-  bool may_raise_rlimits = true;       ///< CAP_SYS_RESOURCE there
+  bool is_privileged = true;                ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
+  bool may_raise_rlimits = true;            ///< CAP_SYS_RESOURCE there
   std::vector<std::uint64_t> hard_rlimits;  ///< ours, by resource number; empty: not known, nothing is clamped
   std::uint32_t last_capability = 40;
   std::uint64_t our_bounding_set = ~0ULL;
-  bool cgroup_unified = false;         ///< pure cgroup v2
+  bool cgroup_unified = false;                ///< pure cgroup v2
   std::vector<std::string> cgroup_v1_mounts;  ///< names below /sys/fs/cgroup, "cpu", "systemd"; empty on pure v2
   bool has_apparmor = false;
   bool has_selinux = false;
 };
 Result<HostFacts> read_host_facts();
+/// Which of the facts a plan will look at: a command that starts one container need not ask for the rest.
+struct FactsNeeded {
+  std::optional<std::vector<Rlimit>> rlimits;  ///< absent: all
+  bool labels = true;
+  bool capabilities = true;
+  static FactsNeeded of(const Process& process);
+  static FactsNeeded of(const Spec& spec);
+};
 /// The same where the cgroup mounts are known already.
-Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout);
+Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout, const FactsNeeded& needed = {});
 
 struct PlanOptions {
-  bool clamp_rlimits = false;     ///< warn and clamp instead of failing where the kernel would refuse
-  bool use_init = false;          ///< our init as pid 1, the program as its child (--init)
+  bool clamp_rlimits = false;        ///< warn and clamp instead of failing where the kernel would refuse
+  bool use_init = false;             ///< our init as pid 1, the program as its child (--init)
   bool check_program_early = false;  ///< look the program up before the exec fifo (create), not at exec
   bool new_session_keyring = true;
-  bool no_pivot = false;          ///< MS_MOVE and chroot, for roots on a ramfs
-  std::string bundle;             ///< relative mount sources and root.path start here
-  std::string container_id;       ///< names what the configuration leaves nameless (intelRdt's group)
+  bool no_pivot = false;                 ///< MS_MOVE and chroot, for roots on a ramfs
+  std::string bundle;                    ///< relative mount sources and root.path start here
+  std::string container_id;              ///< names what the configuration leaves nameless (intelRdt's group)
   std::optional<linux::Overlay> rootfs;  ///< instead of root.path
-  bool has_user_namespace = false;     ///< a descriptor will be given, whatever the spec says
+  bool has_user_namespace = false;       ///< a descriptor will be given, whatever the spec says
   bool has_network_namespace = false;
 };
 
 enum class MountKind : std::uint8_t {
-  bind,          ///< a clone of a host tree, made before the child exists
-  filesystem,    ///< a new superblock, made by the child inside its namespaces
-  device_folder, ///< our own tmpfs with device nodes, made by the host side
-  cgroup_v1,     ///< a tmpfs with one bind per hierarchy
-  remount,       ///< new attributes for what is mounted there already
+  bind,           ///< a clone of a host tree, made before the child exists
+  filesystem,     ///< a new superblock, made by the child inside its namespaces
+  device_folder,  ///< our own tmpfs with device nodes, made by the host side
+  cgroup_v1,      ///< a tmpfs with one bind per hierarchy
+  remount,        ///< new attributes for what is mounted there already
 };
 
 struct PlanOption {
@@ -68,23 +76,23 @@ void visit(C& c, PlanOption& o) {
 struct PlanMount {
   MountKind kind = MountKind::bind;
   std::string type;
-  std::string source;       ///< bind of type "cgroup": empty, the launcher fills in the container's own cgroup
-  std::string destination;  ///< absolute, inside the root
-  bool recursive = false;   ///< of a bind
-  std::uint64_t attr_set = 0;   ///< MOUNT_ATTR_*
+  std::string source;          ///< bind of type "cgroup": empty, the launcher fills in the container's own cgroup
+  std::string destination;     ///< absolute, inside the root
+  bool recursive = false;      ///< of a bind
+  std::uint64_t attr_set = 0;  ///< MOUNT_ATTR_*
   std::uint64_t attr_clear = 0;
   std::uint64_t recursive_attr_set = 0;  ///< with AT_RECURSIVE (rro and the like)
   std::uint64_t recursive_attr_clear = 0;
-  std::uint64_t propagation = 0;         ///< MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: as it comes
+  std::uint64_t propagation = 0;  ///< MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: as it comes
   bool propagation_recursive = false;
-  bool no_symlink_target = false;        ///< /proc, /sys and /dev must not be symbolic links (CVE-2019-19921, CVE-2026-41579)
+  bool no_symlink_target = false;  ///< /proc, /sys and /dev must not be symbolic links (CVE-2019-19921, CVE-2026-41579)
   bool id_mapped = false;
   bool id_mapped_recursive = false;
-  linux::IdMap id_map;                   ///< empty with id_mapped: the container's own map
-  std::vector<PlanOption> options;       ///< for fsconfig(2)
-  std::vector<std::string> folders;      ///< device_folder: made inside it for later mounts; cgroup_v1: the hierarchies
-  bool copy_up = false;                  ///< tmpcopyup: starts with what the root has at the destination
-  bool copy_symlink = false;             ///< a source that is a symbolic link is made anew at the destination
+  linux::IdMap id_map;               ///< empty with id_mapped: the container's own map
+  std::vector<PlanOption> options;   ///< for fsconfig(2)
+  std::vector<std::string> folders;  ///< device_folder: made inside it for later mounts; cgroup_v1: the hierarchies
+  bool copy_up = false;              ///< tmpcopyup: starts with what the root has at the destination
+  bool copy_symlink = false;         ///< a source that is a symbolic link is made anew at the destination
   bool source_nofollow = false;
   bool destination_nofollow = false;
 };
@@ -118,7 +126,7 @@ struct PlanDevice {
   std::uint32_t mode = 0;  ///< with S_IFCHR, S_IFBLK or S_IFIFO
   std::uint32_t major = 0;
   std::uint32_t minor = 0;
-  std::uint32_t uid = 0;   ///< inside
+  std::uint32_t uid = 0;  ///< inside
   std::uint32_t gid = 0;
 };
 template <class C>
@@ -235,8 +243,8 @@ struct ProcessPolicy {
   std::optional<PlanMemoryPolicy> memory_policy;
   std::vector<std::uint64_t> initial_cpus;  ///< exec only; bit masks, empty: as it comes
   std::vector<std::uint64_t> final_cpus;
-  bool keep_groups = false;         ///< run.oci.keep_original_groups
-  std::string listener_path;        ///< who gets the seccomp filter's listener; empty: it has none
+  bool keep_groups = false;   ///< run.oci.keep_original_groups
+  std::string listener_path;  ///< who gets the seccomp filter's listener; empty: it has none
   std::string listener_metadata;
   /// Set where it cannot be done by the process itself once it is in a user namespace.
   [[nodiscard]] bool needs_host() const { return scheduler.has_value() || io_priority.has_value(); }
@@ -265,7 +273,7 @@ struct ProcessPlan {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
-  bool set_groups = true;       ///< false where the user namespace denies setgroups
+  bool set_groups = true;  ///< false where the user namespace denies setgroups
   std::uint32_t umask = 0022;
   PlanCapabilities capabilities;
   std::vector<PlanRlimit> rlimits;
@@ -278,9 +286,9 @@ struct ProcessPlan {
   std::uint32_t seccomp_flags = 0;
   bool use_init = false;
   bool check_program_early = false;
-  bool find_home = false;       ///< HOME is unset: the child takes it from the container's /etc/passwd
+  bool find_home = false;  ///< HOME is unset: the child takes it from the container's /etc/passwd
   bool new_session_keyring = true;
-  ProcessPolicy policy;         ///< travels beside, not inside: see its comment
+  ProcessPolicy policy;  ///< travels beside, not inside: see its comment
 };
 template <class C>
 void visit(C& c, ProcessPlan& p) {
@@ -349,13 +357,13 @@ struct LaunchPlan {
   ProcessPlan process;
   // root
   std::optional<linux::Overlay> overlay;
-  std::string root_path;           ///< without overlay
+  std::string root_path;  ///< without overlay
   bool root_readonly = false;
-  std::uint64_t root_propagation = 0;   ///< MS_*; 0: private
+  std::uint64_t root_propagation = 0;  ///< MS_*; 0: private
   bool root_propagation_recursive = true;
   bool no_pivot = false;
   // namespaces
-  std::uint64_t clone_flags = 0;   ///< new ones; CLONE_NEWUSER is never among them, it is made before
+  std::uint64_t clone_flags = 0;      ///< new ones; CLONE_NEWUSER is never among them, it is made before
   bool new_cgroup_namespace = false;  ///< unshared by the child, once it is in its cgroup
   bool new_user_namespace = false;    ///< from id_map, when no descriptor is given
   bool in_user_namespace = false;     ///< of its own, new or joined
@@ -372,9 +380,9 @@ struct LaunchPlan {
   std::string hostname;
   std::string domainname;
   // cgroup
-  std::string cgroups_path;        ///< empty: none of its own
+  std::string cgroups_path;  ///< empty: none of its own
   linux::CgroupLimits limits;
-  std::string delegated_cgroup;    ///< v2: a group inside it that the program lives in (run.oci.delegate-cgroup)
+  std::string delegated_cgroup;  ///< v2: a group inside it that the program lives in (run.oci.delegate-cgroup)
   std::optional<PlanIntelRdt> intel_rdt;
   std::vector<std::string> warnings;
 };
@@ -431,7 +439,8 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
 Result<ProcessPolicy> plan_policy(const Process& process, const SharedSettings& shared);
 
 /// One mount of the configuration; `index` is only for error texts. Exposed for tests. Errors: as compute_plan.
-Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const LaunchPlan& plan, const HostFacts& facts, const PlanOptions& options);
+Result<PlanMount> plan_mount(const Mount& mount, std::size_t index, const LaunchPlan& plan, const HostFacts& facts,
+                             const PlanOptions& options);
 
 /// The words that mounts[].options may hold beside those of a file system, sorted; for `features`.
 std::vector<std::string_view> mount_option_words();

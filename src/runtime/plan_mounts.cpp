@@ -266,7 +266,8 @@ void fold_recursive_attributes(PlanMount& plan) {
 }  // namespace
 
 std::vector<std::string_view> mount_option_words() {
-  std::vector<std::string_view> out{"bind", "copy-symlink", "dest-nofollow", "idmap", "rbind", "remount", "ridmap", "src-nofollow", "tmpcopyup"};
+  std::vector<std::string_view> out{"bind",    "copy-symlink", "dest-nofollow", "idmap",    "rbind",
+                                    "remount", "ridmap",       "src-nofollow",  "tmpcopyup"};
   for (const auto& word : words) out.push_back(word.name);
   std::sort(out.begin(), out.end());
   return out;

@@ -18,8 +18,12 @@ constexpr std::uint32_t sched_other = 0;
 constexpr std::uint32_t sched_fifo = 1;
 constexpr std::uint32_t sched_rr = 2;
 constexpr std::uint32_t sched_deadline = 6;
-constexpr std::array scheduler_policies{Number{"SCHED_OTHER", sched_other}, Number{"SCHED_FIFO", sched_fifo}, Number{"SCHED_RR", sched_rr},
-                                        Number{"SCHED_BATCH", 3},           Number{"SCHED_ISO", 4},           Number{"SCHED_IDLE", 5},
+constexpr std::array scheduler_policies{Number{"SCHED_OTHER", sched_other},
+                                        Number{"SCHED_FIFO", sched_fifo},
+                                        Number{"SCHED_RR", sched_rr},
+                                        Number{"SCHED_BATCH", 3},
+                                        Number{"SCHED_ISO", 4},
+                                        Number{"SCHED_IDLE", 5},
                                         Number{"SCHED_DEADLINE", sched_deadline}};
 constexpr std::array scheduler_flags{Number{"SCHED_FLAG_RESET_ON_FORK", 0x01}, Number{"SCHED_FLAG_RECLAIM", 0x02},
                                      Number{"SCHED_FLAG_DL_OVERRUN", 0x04},    Number{"SCHED_FLAG_KEEP_POLICY", 0x08},
@@ -32,9 +36,10 @@ constexpr std::array personalities{Number{"LINUX", 0}, Number{"LINUX32", 8}};
 constexpr std::uint64_t mpol_default = 0;
 constexpr std::uint64_t mpol_preferred = 1;
 constexpr std::uint64_t mpol_local = 4;
-constexpr std::array memory_modes{Number{"MPOL_DEFAULT", mpol_default},   Number{"MPOL_PREFERRED", mpol_preferred}, Number{"MPOL_BIND", 2},
-                                  Number{"MPOL_INTERLEAVE", 3},           Number{"MPOL_LOCAL", mpol_local},         Number{"MPOL_PREFERRED_MANY", 5},
-                                  Number{"MPOL_WEIGHTED_INTERLEAVE", 6}};
+constexpr std::array memory_modes{
+    Number{"MPOL_DEFAULT", mpol_default}, Number{"MPOL_PREFERRED", mpol_preferred}, Number{"MPOL_BIND", 2},
+    Number{"MPOL_INTERLEAVE", 3},         Number{"MPOL_LOCAL", mpol_local},         Number{"MPOL_PREFERRED_MANY", 5},
+    Number{"MPOL_WEIGHTED_INTERLEAVE", 6}};
 constexpr std::uint64_t static_nodes = 1U << 15U;
 constexpr std::uint64_t relative_nodes = 1U << 14U;
 constexpr std::array memory_flags{Number{"MPOL_F_STATIC_NODES", static_nodes}, Number{"MPOL_F_RELATIVE_NODES", relative_nodes},
@@ -113,7 +118,8 @@ Result<PlanMemoryPolicy> plan_memory_policy(const MemoryPolicy& wanted) {
   out.nodes = TRY_PLAIN(mask_of(wanted.nodes, concat(path, ".nodes")));
   const bool takes_none = mode == mpol_default || mode == mpol_local;
   if (takes_none && !out.nodes.empty()) return bad(concat(path, ".nodes"), concat(wanted.mode, " takes no nodes"));
-  if (!takes_none && mode != mpol_preferred && out.nodes.empty()) return bad(concat(path, ".nodes"), concat(wanted.mode, " needs nodes"));
+  if (!takes_none && mode != mpol_preferred && out.nodes.empty())
+    return bad(concat(path, ".nodes"), concat(wanted.mode, " needs nodes"));
   if ((flags & static_nodes) != 0 && (flags & relative_nodes) != 0)
     return bad(concat(path, ".flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
   return out;

@@ -34,7 +34,8 @@ std::uint64_t capability_mask(const std::vector<std::string>& names, const HostF
   return mask;
 }
 
-PlanCapabilities plan_capabilities(const std::optional<CapabilitySets>& sets, const HostFacts& facts, std::vector<std::string>& warnings) {
+PlanCapabilities plan_capabilities(const std::optional<CapabilitySets>& sets, const HostFacts& facts,
+                                   std::vector<std::string>& warnings) {
   PlanCapabilities out;
   if (!sets) return out;  // an absent object means none at all
   out.bounding = capability_mask(sets->bounding, facts, "bounding", warnings);
@@ -199,7 +200,8 @@ Status check_listener_leaves(const std::vector<sock_filter>& filter) {
   if (!number) return Error(ErrorKind::internal, "the number of sendmsg is unknown");
   const auto action = linux::evaluate_seccomp(filter, arch, *number).action;
   if (action == linux::SeccompAction::allow || action == linux::SeccompAction::log) return {};
-  return Error(ErrorKind::unsupported, "linux.seccomp: a profile with SCMP_ACT_NOTIFY must allow sendmsg, by which the listener leaves the process");
+  return Error(ErrorKind::unsupported,
+               "linux.seccomp: a profile with SCMP_ACT_NOTIFY must allow sendmsg, by which the listener leaves the process");
 }
 
 Status plan_listener(const SeccompProfile& profile, const SharedSettings& shared, ProcessPlan& out) {
@@ -255,9 +257,11 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
   out.set_oom_score = process.oom_score_adj.has_value();
   out.oom_score_adj = process.oom_score_adj.value_or(0);
   if (!process.apparmor_profile.empty() && !facts.has_apparmor)
-    return Error(ErrorKind::unsupported, concat("process.apparmorProfile: \"", process.apparmor_profile, "\" is wanted, but AppArmor is off"));
+    return Error(ErrorKind::unsupported,
+                 concat("process.apparmorProfile: \"", process.apparmor_profile, "\" is wanted, but AppArmor is off"));
   if (!process.selinux_label.empty() && !facts.has_selinux)
-    return Error(ErrorKind::unsupported, concat("process.selinuxLabel: \"", process.selinux_label, "\" is wanted, but SELinux is off"));
+    return Error(ErrorKind::unsupported,
+                 concat("process.selinuxLabel: \"", process.selinux_label, "\" is wanted, but SELinux is off"));
   out.apparmor_profile = process.apparmor_profile;
   out.selinux_label = process.selinux_label;
   out.policy = TRY_PLAIN(plan_policy(process, shared));

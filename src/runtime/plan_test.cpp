@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/launch.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
+#include "runtime/launch.hpp"
 
 namespace caisson::runtime {
 namespace {
@@ -68,7 +68,8 @@ TEST(Plan, namespaces_become_clone_flags_and_joins) {
   EXPECT_TRUE(plan.new_cgroup_namespace);
   ASSERT_EQ(plan.joins.size(), 1U);
   EXPECT_EQ(plan.joins[0].path, "/run/netns/x");
-  EXPECT_EQ(exec_namespaces(plan), static_cast<std::uint64_t>(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP));
+  EXPECT_EQ(exec_namespaces(plan),
+            static_cast<std::uint64_t>(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP));
   PlanOptions given;
   given.has_user_namespace = true;
   given.has_network_namespace = true;
@@ -116,14 +117,16 @@ TEST(Plan, impossible_mounts_are_refused) {
   EXPECT_EQ(with(mount_of("/x", "bind", "/y", {"size=1"})), "mounts[0]: \"size=1\" is no option of a bind mount");
   EXPECT_EQ(with(mount_of("/x", "bind", "", {})), "mounts[0]: source: missing for a bind mount");
   EXPECT_EQ(with(mount_of("/x", "", "", {})), "mounts[0]: type: missing");
-  EXPECT_EQ(with(mount_of("/x", "tmpfs", "tmpfs", {"tmpcopyup"})), "mounts[0].options: \"tmpcopyup\" is not supported");
+  EXPECT_EQ(with(mount_of("/x", "proc", "proc", {"tmpcopyup"})), "mounts[0].options: \"tmpcopyup\" is for a new tmpfs only");
+  EXPECT_EQ(with(mount_of("/x", "cgroup", "cgroup", {"idmap=uids=0-1-1;gids=0-1-1"})), "mounts[0]: idmap: this mount cannot have it");
   EXPECT_EQ(with(mount_of("/x", "bind", "/y", {"idmap"})), "mounts[0]: idmap without mappings needs a user namespace");
 }
 
 TEST(Plan, special_folders_are_made_the_way_the_container_can_have_them) {
   auto spec = base_spec();
-  spec.mounts = {mount_of("/dev", "tmpfs", "tmpfs", {}), mount_of("/dev/pts", "devpts", "devpts", {}), mount_of("/sys", "sysfs", "sysfs", {"ro"}),
-                 mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"ro"}), mount_of("/proc", "proc", "proc", {})};
+  spec.mounts = {mount_of("/dev", "tmpfs", "tmpfs", {}), mount_of("/dev/pts", "devpts", "devpts", {}),
+                 mount_of("/sys", "sysfs", "sysfs", {"ro"}), mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"ro"}),
+                 mount_of("/proc", "proc", "proc", {})};
   spec.namespaces.push_back({NamespaceType::user, ""});
   spec.id_map = {{{0, 100000, 65536}}, {{0, 100000, 65536}}};
   auto plan = plan_of(spec);
@@ -220,6 +223,124 @@ TEST(Plan, a_profile_is_compiled_once) {
   EXPECT_NE(refusal(spec).find("linux.seccomp.syscalls[0].action"), std::string::npos) << refusal(spec);
 }
 
+TEST(Plan, scheduling_becomes_the_kernels_numbers) {
+  auto spec = base_spec();
+  spec.process.scheduler = Scheduler{"SCHED_DEADLINE", 0, 0, {"SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"}, 10, 20, 30};
+  spec.process.io_priority = IoPriority{"IOPRIO_CLASS_IDLE", 7};
+  spec.process.exec_cpu_affinity = CpuAffinity{"0-1,65", ""};
+  spec.personality = Personality{"LINUX32", {}};
+  spec.memory_policy = MemoryPolicy{"MPOL_INTERLEAVE", "1,3", {"MPOL_F_RELATIVE_NODES"}};
+  const auto policy = plan_of(spec).process.policy;
+  ASSERT_TRUE(policy.scheduler && policy.io_priority && policy.memory_policy);
+  EXPECT_EQ(policy.scheduler->policy, 6U);
+  EXPECT_EQ(policy.scheduler->flags, 6U);
+  EXPECT_EQ(policy.scheduler->deadline_ns, 20U);
+  EXPECT_EQ(policy.io_priority->io_class, 3);
+  EXPECT_EQ(policy.initial_cpus, (std::vector<std::uint64_t>{3, 2}));
+  EXPECT_TRUE(policy.final_cpus.empty());
+  EXPECT_EQ(policy.personality, 8U);
+  EXPECT_EQ(policy.memory_policy->mode, 3 | (1 << 14));
+  EXPECT_EQ(policy.memory_policy->nodes, std::vector<std::uint64_t>{10});
+  EXPECT_TRUE(policy.needs_host());
+  auto bytes = encode(plan_of(spec));
+  auto back = decode<LaunchPlan>(bytes, "plan");
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->process.policy.scheduler->period_ns, 30U) << "the policy travels with the plan";
+}
+
+TEST(Plan, id_maps_in_cruns_words_are_absolute_or_of_the_container) {
+  auto spec = base_spec();
+  spec.namespaces.push_back({NamespaceType::user, ""});
+  spec.id_map = {{{0, 100000, 1}, {1, 200000, 1000}}, {{0, 100000, 65536}}};
+  spec.mounts = {mount_of("/a", "bind", "/srv", {"bind", "ridmap=uids=0-1-10#10-11-10;gids=0-100-10"}),
+                 mount_of("/b", "bind", "/srv", {"bind", "idmap=uids=@1-3-10;gids=@0-0-1"})};
+  auto plan = plan_of(spec);
+  EXPECT_TRUE(plan.mounts.at(0).id_mapped_recursive);
+  EXPECT_EQ(plan.mounts[0].id_map.uids, (std::vector<linux::IdMapping>{{0, 1, 10}, {10, 11, 10}}));
+  EXPECT_FALSE(plan.mounts.at(1).id_mapped_recursive);
+  EXPECT_EQ(plan.mounts[1].id_map.uids, (std::vector<linux::IdMapping>{{1, 200002, 10}}));
+  EXPECT_EQ(plan.mounts[1].id_map.gids, (std::vector<linux::IdMapping>{{0, 100000, 1}}));
+  spec.mounts = {mount_of("/b", "bind", "/srv", {"bind", "idmap=uids=@1-0-10;gids=@0-0-1"})};
+  EXPECT_NE(refusal(spec).find("not within one range"), std::string::npos) << "two ranges of the container are no range outside";
+}
+
+TEST(Plan, recursive_words_of_a_new_file_system_are_its_own) {
+  auto spec = base_spec();
+  spec.mounts = {mount_of("/x", "tmpfs", "tmpfs", {"rro", "rnosuid", "nodev"})};
+  auto plan = plan_of(spec);
+  EXPECT_EQ(plan.mounts.at(0).attr_set, static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+  EXPECT_EQ(plan.mounts[0].recursive_attr_set, 0U);
+}
+
+TEST(Plan, cache_groups_are_named_by_the_container_when_they_have_no_name) {
+  auto spec = base_spec();
+  spec.intel_rdt = IntelRdt{"", "L3:0=f\nL3:1=f", "MB:0=10", {"L2:0=1"}, true};
+  PlanOptions options;
+  options.container_id = "c1";
+  auto plan = plan_of(spec, options);
+  ASSERT_TRUE(plan.intel_rdt);
+  EXPECT_EQ(plan.intel_rdt->group, "c1");
+  EXPECT_EQ(plan.intel_rdt->schemata, (std::vector<std::string>{"L3:0=f", "L3:1=f", "MB:0=10", "L2:0=1"}));
+  EXPECT_EQ(plan.intel_rdt->monitor, "c1");
+  spec.intel_rdt->clos_id = "/";
+  spec.intel_rdt->enable_monitoring = false;
+  plan = plan_of(spec, options);
+  EXPECT_EQ(plan.intel_rdt->group, "/");
+  EXPECT_EQ(plan.intel_rdt->monitor, "");
+}
+
+TEST(Plan, labels_go_to_new_file_systems_in_the_kind_that_was_asked_for) {
+  auto spec = base_spec();
+  spec.mounts = {mount_of("/tmp", "tmpfs", "tmpfs", {}), mount_of("/proc", "proc", "proc", {}),
+                 mount_of("/b", "bind", "/b", {"bind"})};
+  spec.mount_label = "system_u:object_r:container_file_t:s0";
+  auto with = facts();
+  with.has_selinux = true;
+  auto plan = compute_plan(spec, with, {});
+  ASSERT_TRUE(plan);
+  ASSERT_EQ(plan->mounts[0].options.size(), 1U);
+  EXPECT_EQ(plan->mounts[0].options[0].key, "context");
+  EXPECT_EQ(plan->mounts[0].options[0].value, spec.mount_label);
+  EXPECT_TRUE(plan->mounts[1].options.empty());
+  EXPECT_TRUE(plan->mounts[2].options.empty());
+  spec.annotations["run.oci.mount_context_type"] = "rootcontext";
+  plan = compute_plan(spec, with, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->mounts[0].options[0].key, "rootcontext");
+  spec.annotations["run.oci.mount_context_type"] = "other";
+  EXPECT_FALSE(compute_plan(spec, with, {}));
+  EXPECT_EQ(refusal(spec), "linux.mountLabel: SELinux is off");
+}
+
+TEST(Plan, delegation_takes_a_name_on_v2_only) {
+  auto spec = base_spec();
+  spec.annotations["run.oci.delegate-cgroup"] = "inner";
+  EXPECT_NE(refusal(spec).find("cgroup v2 only"), std::string::npos);
+  auto unified = facts();
+  unified.cgroup_unified = true;
+  auto plan = compute_plan(spec, unified, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->delegated_cgroup, "inner");
+  for (const char* name : {"", "..", "a/b", ".hidden"}) {
+    spec.annotations["run.oci.delegate-cgroup"] = name;
+    EXPECT_FALSE(compute_plan(spec, unified, {})) << name;
+  }
+}
+
+TEST(Plan, resources_of_every_controller_arrive_in_the_limits) {
+  Resources resources;
+  resources.network.class_id = 0x100001;
+  resources.network.priorities = {{"eth0", 5}};
+  resources.rdma["mlx5_1"] = {3, std::nullopt};
+  resources.memory.check_before_update = true;
+  auto limits = plan_limits(resources);
+  ASSERT_TRUE(limits);
+  EXPECT_EQ(limits->net_cls_classid, 0x100001U);
+  EXPECT_EQ(limits->net_prio.at(0).priority, 5U);
+  EXPECT_EQ(limits->rdma.at(0).handles, 3U);
+  EXPECT_TRUE(limits->memory_check_before_update);
+}
+
 TEST(LaunchError, words_for_a_missing_program_are_used_for_nothing_else) {
   LaunchPlan plan;
   plan.process.args = {"sh"};
@@ -230,7 +351,8 @@ TEST(LaunchError, words_for_a_missing_program_are_used_for_nothing_else) {
     for (int number : {1, 2, 13, 20, 40}) {
       ChildMessage message{ChildMessageKind::failed, which, 0, number};
       std::string text = lower(describe_failure(message, plan.process, &plan).text());
-      for (const char* word : {"no such file", "permission denied", "operation not permitted", "executable file not found", "not a directory"})
+      for (const char* word :
+           {"no such file", "permission denied", "operation not permitted", "executable file not found", "not a directory"})
         EXPECT_EQ(text.find(word), std::string::npos) << text;
     }
   }

@@ -34,17 +34,17 @@ enum class MessageKind : std::uint32_t {
   attach = 100,
   exec,
   resize,
-  exit_known,       ///< the status of an adopted container, learned elsewhere
-  exit_recorded,    ///< the daemon has stored the container's exit
-  exec_recorded,    ///< … and this exec's
+  exit_known,     ///< the status of an adopted container, learned elsewhere
+  exit_recorded,  ///< the daemon has stored the container's exit
+  exec_recorded,  ///< … and this exec's
   // monitor: events
   started = 200,
-  state,            ///< answer to hello: everything a daemon must know
+  state,  ///< answer to hello: everything a daemon must know
   exited,
   exec_exited,
   oom,
   client_detached,
-  stdin_closed,     ///< whoever keeps a duplicate of the container's stdin must close it, or the program never sees the end
+  stdin_closed,  ///< whoever keeps a duplicate of the container's stdin must close it, or the program never sees the end
 };
 
 struct MessageHead {
@@ -122,7 +122,7 @@ struct MonitorBody {
   bool terminal = false;
   bool open_stdin = false;
   bool stdin_once = false;
-  std::string cgroup_path;          ///< absolute below the mount points; adopt only, start learns it
+  std::string cgroup_path;  ///< absolute below the mount points; adopt only, start learns it
   std::uint64_t exec_namespaces = 0;
   bool in_user_namespace = false;
   bool own_pid_namespace = true;
@@ -131,7 +131,7 @@ struct MonitorBody {
   // adopt
   std::int32_t pid = 0;
   std::uint64_t start_time = 0;
-  bool has_stdin = false;           ///< which descriptors follow the pidfd
+  bool has_stdin = false;  ///< which descriptors follow the pidfd
   bool has_stdout = false;
   bool has_stderr = false;
 };

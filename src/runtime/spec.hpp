@@ -87,7 +87,7 @@ struct Root {
 
 struct Mount {
   std::string destination;
-  std::string type;    ///< "bind", "proc", "tmpfs", …; empty with a bind option means bind
+  std::string type;  ///< "bind", "proc", "tmpfs", …; empty with a bind option means bind
   std::string source;
   std::vector<std::string> options;
   linux::IdMap id_map;  ///< uidMappings, gidMappings of the mount
@@ -119,10 +119,10 @@ struct DeviceRule {
 };
 
 struct MemoryLimits {
-  std::optional<std::int64_t> limit_bytes;        ///< -1: unlimited
+  std::optional<std::int64_t> limit_bytes;  ///< -1: unlimited
   std::optional<std::int64_t> reservation_bytes;
-  std::optional<std::int64_t> swap_bytes;         ///< memory plus swap
-  std::optional<std::int64_t> kernel_bytes;           ///< gone from the kernel since 5.16
+  std::optional<std::int64_t> swap_bytes;    ///< memory plus swap
+  std::optional<std::int64_t> kernel_bytes;  ///< gone from the kernel since 5.16
   std::optional<std::int64_t> kernel_tcp_bytes;
   std::optional<std::uint64_t> swappiness;
   std::optional<bool> disable_oom_killer;

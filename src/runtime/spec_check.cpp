@@ -74,8 +74,8 @@ Status check_time_offsets(const Spec& spec) {
 /// dev_valid_name() of the kernel, 15 bytes at most.
 bool is_interface_name(std::string_view name) {
   constexpr std::size_t longest = 15;
-  return !name.empty() && name.size() <= longest && name != "." && name != ".." && name.find_first_of("/: \t\n\v\f\r") == std::string_view::npos &&
-         !has_nul(name);
+  return !name.empty() && name.size() <= longest && name != "." && name != ".." &&
+         name.find_first_of("/: \t\n\v\f\r") == std::string_view::npos && !has_nul(name);
 }
 
 Status check_net_devices(const Spec& spec) {
@@ -85,11 +85,13 @@ Status check_net_devices(const Spec& spec) {
   for (const auto& device : spec.net_devices) {
     const std::string at = concat("linux.netDevices[\"", device.host_name, "\"]");
     if (!is_interface_name(device.host_name)) return bad(at, "is not the name of an interface");
-    if (!device.name.empty() && !is_interface_name(device.name)) return bad(concat(at, ".name"), concat("\"", device.name, "\" is not the name of an interface"));
+    if (!device.name.empty() && !is_interface_name(device.name))
+      return bad(concat(at, ".name"), concat("\"", device.name, "\" is not the name of an interface"));
     const std::string_view inside = device.name.empty() ? device.host_name : device.name;
     const bool is_template = inside.find("%d") != std::string_view::npos;
     if (!is_template && inside.find('%') != std::string_view::npos) return bad(concat(at, ".name"), "may hold % only as %d");
-    if (!is_template && !names.insert(inside).second) return bad(concat(at, ".name"), concat("two devices are to be called \"", inside, "\""));
+    if (!is_template && !names.insert(inside).second)
+      return bad(concat(at, ".name"), concat("two devices are to be called \"", inside, "\""));
   }
   return {};
 }
@@ -97,9 +99,11 @@ Status check_net_devices(const Spec& spec) {
 Status check_intel_rdt(const Spec& spec) {
   if (!spec.intel_rdt) return {};
   const std::string& group = spec.intel_rdt->clos_id;
-  const bool is_name = group != "." && group != ".." && group.find('/') == std::string::npos && group.find('\n') == std::string::npos && !has_nul(group);
+  const bool is_name = group != "." && group != ".." && group.find('/') == std::string::npos &&
+                       group.find('\n') == std::string::npos && !has_nul(group);
   if (group != "/" && !is_name) return bad("linux.intelRdt.closID", concat("\"", group, "\" is not a name"));
-  if (group == "info" || group == "mon_groups" || group == "mon_data") return bad("linux.intelRdt.closID", concat("\"", group, "\" is a name of the kernel's"));
+  if (group == "info" || group == "mon_groups" || group == "mon_data")
+    return bad("linux.intelRdt.closID", concat("\"", group, "\" is a name of the kernel's"));
   for (std::size_t i = 0; i < spec.intel_rdt->schemata.size(); ++i)
     if (trim(spec.intel_rdt->schemata[i]).empty() || spec.intel_rdt->schemata[i].find('\n') != std::string::npos)
       return bad(concat("linux.intelRdt.schemata[", i, "]"), "is not one line");
@@ -112,7 +116,8 @@ Status check_resources(const Resources& resources) {
       return bad(concat("linux.resources.network.priorities[", i, "].name"), "is not the name of an interface");
   for (const auto& [device, limit] : resources.rdma) {
     const std::string at = concat("linux.resources.rdma[\"", device, "\"]");
-    if (device.empty() || device.find_first_of(" \n/") != std::string::npos || has_nul(device)) return bad(at, "is not the name of a device");
+    if (device.empty() || device.find_first_of(" \n/") != std::string::npos || has_nul(device))
+      return bad(at, "is not the name of a device");
     if (!limit.handles && !limit.objects) return bad(at, "hcaHandles or hcaObjects is needed");
   }
   if (resources.memory.swappiness && *resources.memory.swappiness > 200)
@@ -137,8 +142,7 @@ Status check_sysctl(const Spec& spec) {
     if (starts("net.") && owned(NamespaceType::network)) continue;
     if (starts("user.") && owned(NamespaceType::user)) continue;
     if (key == "kernel.domainname" && owned(NamespaceType::uts) && spec.domainname.empty()) continue;
-    if (key == "kernel.hostname")
-      return bad(at, "set the hostname field instead");
+    if (key == "kernel.hostname") return bad(at, "set the hostname field instead");
     return bad(at, "is not owned by a namespace of this container, so setting it would change the host");
   }
   return {};
@@ -175,7 +179,7 @@ Status check_mounts(const Spec& spec) {
 }
 
 bool known_propagation(std::string_view text) {
-  static constexpr std::string_view names[] = {"",        "shared",  "slave",  "private",    "unbindable",
+  static constexpr std::string_view names[] = {"",        "shared", "slave",    "private",    "unbindable",
                                                "rshared", "rslave", "rprivate", "runbindable"};
   return std::find(std::begin(names), std::end(names), text) != std::end(names);
 }
@@ -230,7 +234,8 @@ Status check_spec(const Spec& spec) {
       return bad("linux.resources.unified", concat("\"", key, "\" is not a file name"));
   auto check_paths = [](const std::vector<std::string>& paths, std::string_view name) -> Status {
     for (std::size_t i = 0; i < paths.size(); ++i)
-      if (paths[i].empty() || paths[i][0] != '/' || has_nul(paths[i])) return bad(concat("linux.", name, "[", i, "]"), "is not an absolute path");
+      if (paths[i].empty() || paths[i][0] != '/' || has_nul(paths[i]))
+        return bad(concat("linux.", name, "[", i, "]"), "is not an absolute path");
     return {};
   };
   TRY_PLAIN(check_paths(spec.masked_paths, "maskedPaths"));

@@ -145,7 +145,8 @@ static Status from_json(const JsonView& view, Namespace& out) {
   auto type = TRY_PLAIN(view.at("type"));
   std::string name;
   TRY_PLAIN(type.read(name));
-  const auto* found = std::find_if(namespace_names.begin(), namespace_names.end(), [&](const auto& entry) { return entry.name == name; });
+  const auto* found =
+      std::find_if(namespace_names.begin(), namespace_names.end(), [&](const auto& entry) { return entry.name == name; });
   if (found == namespace_names.end()) return type.error(concat("\"", name, "\" is not a namespace type"));
   out.type = found->type;
   return view.read("path", out.path);
@@ -250,9 +251,8 @@ static Status from_json(const JsonView& view, Resources& out) {
   TRY_PLAIN(view.read("hugepageLimits", out.hugepages));
   TRY_PLAIN(view.read("network", out.network));
   auto rdma = TRY_PLAIN(view.at("rdma"));
-  TRY_PLAIN(rdma.for_each_member([&](std::string_view device, const JsonView& limit) -> Status {
-    return limit.read(out.rdma[std::string(device)]);
-  }));
+  TRY_PLAIN(rdma.for_each_member(
+      [&](std::string_view device, const JsonView& limit) -> Status { return limit.read(out.rdma[std::string(device)]); }));
   return view.read("unified", out.unified);
 }
 
@@ -351,9 +351,8 @@ static Status read_linux(const JsonView& view, Spec& out) {
   TRY_PLAIN(view.read("memoryPolicy", out.memory_policy));
   TRY_PLAIN(view.read("intelRdt", out.intel_rdt));
   auto offsets = TRY_PLAIN(view.at("timeOffsets"));
-  TRY_PLAIN(offsets.for_each_member([&](std::string_view clock, const JsonView& offset) -> Status {
-    return offset.read(out.time_offsets[std::string(clock)]);
-  }));
+  TRY_PLAIN(offsets.for_each_member(
+      [&](std::string_view clock, const JsonView& offset) -> Status { return offset.read(out.time_offsets[std::string(clock)]); }));
   auto devices = TRY_PLAIN(view.at("netDevices"));
   return devices.for_each_member([&](std::string_view host_name, const JsonView& device) -> Status {
     NetDevice item;

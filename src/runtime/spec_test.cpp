@@ -35,6 +35,36 @@ TEST(Spec, what_is_written_reads_back_the_same) {
   EXPECT_EQ(to_text(to_json(*again)), once);
 }
 
+TEST(Spec, the_rare_fields_are_read_and_written_back) {
+  const std::string text =
+      config(R"("sysctl":)", R"("timeOffsets":{"boottime":{"secs":-3,"nanosecs":7}},"personality":{"domain":"LINUX32"},
+    "memoryPolicy":{"mode":"MPOL_BIND","nodes":"0-1","flags":["MPOL_F_STATIC_NODES"]},
+    "intelRdt":{"closID":"g","l3CacheSchema":"L3:0=f","memBwSchema":"MB:0=10","schemata":["L2:0=1"],"enableMBM":true},
+    "netDevices":{"eth1":{"name":"in0"},"eth2":{}},"sysctl":)");
+  auto both = replace_all(text, R"({"type":"ipc"})", R"({"type":"ipc"},{"type":"time"},{"type":"network"})");
+  both = replace_all(both, R"("resources":{)", R"("resources":{"network":{"classID":7,"priorities":[{"name":"eth0","priority":2}]},
+    "rdma":{"mlx5_1":{"hcaHandles":3}},)");
+  both = replace_all(both, R"("cwd":"/",)",
+                     R"("cwd":"/","scheduler":{"policy":"SCHED_FIFO","priority":4,"flags":["SCHED_FLAG_RESET_ON_FORK"]},
+    "ioPriority":{"class":"IOPRIO_CLASS_BE","priority":3},"execCPUAffinity":{"initial":"0","final":"1-2"},)");
+  auto spec = parse_spec(both);
+  ASSERT_TRUE(spec) << spec.error().text();
+  EXPECT_EQ(spec->time_offsets.at("boottime").seconds, -3);
+  EXPECT_EQ(spec->memory_policy->nodes, "0-1");
+  EXPECT_TRUE(spec->intel_rdt->enable_monitoring) << "the word of 1.2";
+  ASSERT_EQ(spec->net_devices.size(), 2U);
+  EXPECT_EQ(spec->net_devices[0].name, "in0");
+  EXPECT_EQ(spec->process.scheduler->priority, 4);
+  EXPECT_EQ(spec->process.exec_cpu_affinity->final, "1-2");
+  auto limits = spec->resources;
+  EXPECT_EQ(limits.network.class_id, 7U);
+  EXPECT_EQ(limits.rdma.at("mlx5_1").handles, 3U);
+  const std::string once = to_text(to_json(*spec));
+  auto again = parse_spec(once);
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_EQ(to_text(to_json(*again)), once);
+}
+
 TEST(Spec, broken_configurations_are_refused_with_the_path_of_what_is_wrong) {
   struct Case {
     std::string_view from;
@@ -51,7 +81,8 @@ TEST(Spec, broken_configurations_are_refused_with_the_path_of_what_is_wrong) {
       {R"("uid":0)", R"("uid":4294967296)", "process.user.uid: number out of range"},
       {R"("soft":1)", R"("soft":3)", "process.rlimits[0]: soft limit is above"},
       {R"({"type":"RLIMIT_NOFILE","soft":1,"hard":2})",
-       R"({"type":"RLIMIT_NOFILE","soft":1,"hard":2},{"type":"RLIMIT_NOFILE","soft":1,"hard":2})", "process.rlimits[1]: \"RLIMIT_NOFILE\" is listed twice"},
+       R"({"type":"RLIMIT_NOFILE","soft":1,"hard":2},{"type":"RLIMIT_NOFILE","soft":1,"hard":2})",
+       "process.rlimits[1]: \"RLIMIT_NOFILE\" is listed twice"},
       {R"({"type":"ipc"})", R"({"type":"uts"})", "linux.namespaces[2]: namespace type \"uts\" is listed twice"},
       {R"({"type":"ipc"})", R"({"type":"ipcx"})", "linux.namespaces[2].type: \"ipcx\" is not a namespace type"},
       {R"({"type":"ipc"})", R"({"type":"ipc","path":"rel"})", "linux.namespaces[2].path: \"rel\" is not absolute"},
@@ -60,9 +91,10 @@ TEST(Spec, broken_configurations_are_refused_with_the_path_of_what_is_wrong) {
       {R"("kernel.shmmax")", R"("net.ipv4.ip_forward")", "linux.sysctl[\"net.ipv4.ip_forward\"]: is not owned"},
       {R"("/proc/kcore")", R"("proc/kcore")", "linux.maskedPaths[0]: is not an absolute path"},
       {R"("memory":)", R"("intelRdt":{"a":1},"memory":[1],"x":)", "linux.resources.memory: want an object"},
-      {R"("sysctl":)", R"("timeOffsets":{"boottime":{"secs":1}},"sysctl":)", "linux.timeOffsets: not supported"},
+      {R"("sysctl":)", R"("timeOffsets":{"boottime":{"secs":1}},"sysctl":)", "linux.timeOffsets: needs a namespace of type time"},
       {R"("sysctl":)", R"("cgroupsPath":"/a/../b","sysctl":)", "linux.cgroupsPath: may not contain"},
-      {R"("sysctl":)", R"("uidMappings":[{"containerID":0,"hostID":1,"size":1}],"sysctl":)", "linux.uidMappings: mappings need a namespace"},
+      {R"("sysctl":)", R"("uidMappings":[{"containerID":0,"hostID":1,"size":1}],"sysctl":)",
+       "linux.uidMappings: mappings need a namespace"},
       {R"("destination":"/proc",)", "", "mounts[0].destination: missing"},
       {R"("sysctl":)", R"("devices":[{"path":"/dev/x","type":"q"}],"sysctl":)", "linux.devices[0].type"},
   };

@@ -247,7 +247,8 @@ void put_scheduling(json::object& out, const Process& process) {
     if (scheduler.period_ns != 0) item["period"] = scheduler.period_ns;
     out["scheduler"] = std::move(item);
   }
-  if (process.io_priority) out["ioPriority"] = json::object{{"class", process.io_priority->io_class}, {"priority", process.io_priority->priority}};
+  if (process.io_priority)
+    out["ioPriority"] = json::object{{"class", process.io_priority->io_class}, {"priority", process.io_priority->priority}};
   if (process.exec_cpu_affinity) {
     json::object item;
     put(item, "initial", process.exec_cpu_affinity->initial);
@@ -282,7 +283,8 @@ json::value to_json(const Process& process) {
     out["capabilities"] = std::move(sets);
   }
   json::array limits;
-  for (const auto& limit : process.rlimits) limits.push_back(json::object{{"type", limit.type}, {"soft", limit.soft}, {"hard", limit.hard}});
+  for (const auto& limit : process.rlimits)
+    limits.push_back(json::object{{"type", limit.type}, {"soft", limit.soft}, {"hard", limit.hard}});
   put(out, "rlimits", std::move(limits));
   out["noNewPrivileges"] = process.no_new_privileges;
   put(out, "apparmorProfile", process.apparmor_profile);

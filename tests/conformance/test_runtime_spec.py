@@ -204,7 +204,7 @@ class Mounts(BundleTest):
         os.mkfifo(os.path.join(below, "fifo"))
         os.utime(os.path.join(below, "deep", "deeper", "file"), (1000, 2000))
         self.add_mount("/below", "tmpfs", "tmpfs", "tmpcopyup", "ro")
-        out = self.run_inside("cd /below; cat deep/deeper/file; stat -c ' %a %Y' deep/deeper/file; stat -c '%u %g' deep; readlink link; test -p fifo && echo fifo; touch x 2>&1")
+        out = self.run_inside("cd /below; cat deep/deeper/file; stat -c ' %a %Y' deep/deeper/file; stat -c '%u %g' deep; readlink link; test -p fifo && echo fifo; touch x 2>&1; true")
         self.assertEqual(out.splitlines()[:4], ["copied 4751 2000", "33 44", "/etc/passwd", "fifo"])
         self.assertIn("Read-only", out)
         self.config["mounts"].pop()
@@ -221,7 +221,7 @@ class Mounts(BundleTest):
         os.symlink("etc", os.path.join(self.rootfs, "target"))
         os.symlink("elsewhere", os.path.join(self.rootfs, "place"))
         self.add_mount("/place", "bind", os.path.join(self.source, "file"), "bind", "dest-nofollow")
-        out = self.run_inside("cat /followed; readlink /bound; readlink /copied; cat /plain; cat /place; ls /elsewhere 2>&1")
+        out = self.run_inside("cat /followed; readlink /bound; readlink /copied; cat /plain; cat /place; ls /elsewhere 2>&1; true")
         self.assertEqual(out.splitlines()[:5], ["text", "file", "file", "text", "text"])
         self.assertIn("No such file", out)
         self.config["mounts"] = self.config["mounts"][:5]
@@ -392,11 +392,12 @@ class Process(BundleTest):
 
     def test_read_only_root_masks_and_read_only_paths(self):
         self.config["root"]["readonly"] = True
-        self.config["linux"]["maskedPaths"] = ["/proc/kcore", "/etc", "/no/such"]
+        self.config["linux"]["maskedPaths"] = ["/proc/timer_list", "/etc", "/no/such"]
         self.config["linux"]["readonlyPaths"] = ["/proc/sys", "/no/such"]
-        out = self.run_inside("touch /x 2>&1; ls /etc | wc -l; head -c 1 /proc/kcore | wc -c; echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward")
-        self.assertIn("Read-only", out)
+        out = self.run_inside("touch /x 2>&1; ls /etc | wc -l; head -c 1 /proc/timer_list | wc -c; echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward; true")
+        self.assertEqual(out.count("Read-only file system"), 1, out)
         self.assertIn("\n0\n0\n", out)
+        self.assertEqual(self.run_inside("cat /proc/sys/net/ipv4/ip_forward").strip(), "0")
 
 
 class Hooks(BundleTest):
@@ -505,7 +506,7 @@ class Network(BundleTest):
         out = self.run_inside("ip addr show eth7; cat /proc/sys/net/ipv4/conf/eth7/forwarding")
         self.assertIn("inet 198.51.100.7/24", out)
         self.assertIn("inet6 2001:db8::7/64", out)
-        self.assertRegex(out, r"<[A-Z,_]*UP[A-Z,_]*>")
+        self.assertRegex(out, r"[<,]UP[,>]")
         self.assertEqual(out.splitlines()[-1], "1")
 
     def test_devices_that_are_missing_or_whose_name_is_taken_are_refused_and_stay(self):
