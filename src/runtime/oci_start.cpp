@@ -261,6 +261,8 @@ Result<int> oci_run(OciContext& context) {
   auto created = TRY_PLAIN(create_container(context, CreateFor::run));
   if (auto begun = begin_program(context, created.state, created.spec, !created.spec.hooks.start_container.empty()); !begun) {
     linux::kill_and_reap(created.launching.pidfd.get());
+    // One that has stopped by itself stays for `delete` after start; run cleans up behind itself.
+    if (begun.error().kind() == ErrorKind::conflict) ignore(oci_destroy(context, created.state));
     return std::move(begun).error();
   }
   if (context.arguments.has("detach")) return 0;
