@@ -253,6 +253,10 @@ Result<linux::CgroupLimits> plan_limits(const Resources& resources) {
   out.blkio_read_iops = throttles(resources.block_io.read_iops);
   out.blkio_write_iops = throttles(resources.block_io.write_iops);
   for (const auto& item : resources.hugepages) out.hugepages.push_back({item.page_size, item.limit_bytes});
+  out.memory_check_before_update = resources.memory.check_before_update.value_or(false);
+  out.net_cls_classid = resources.network.class_id;
+  for (const auto& item : resources.network.priorities) out.net_prio.push_back({item.interface, item.priority});
+  for (const auto& [device, limit] : resources.rdma) out.rdma.push_back({device, limit.handles, limit.objects});
   out.unified = resources.unified;
   if (resources.memory.swap_bytes && resources.memory.limit_bytes && *resources.memory.swap_bytes >= 0 &&
       *resources.memory.limit_bytes > *resources.memory.swap_bytes)
