@@ -40,9 +40,10 @@ BASE = {
 }
 
 
-def host_mounts():
+def mounts_mentioning(text):
+    """Mounts of the host that are of this test: others mount and unmount meanwhile."""
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return sorted(line.split()[4] for line in file)
+        return sorted(line for line in file if text in line)
 
 
 class BundleTest(unittest.TestCase):
@@ -109,14 +110,14 @@ class BundleTest(unittest.TestCase):
 
     def refused(self, *words):
         """`run` must fail with these words, and leave nothing."""
-        mounts = host_mounts()
+        mounts = mounts_mentioning(self.folder)
         run = self.run_inside("echo it ran", check=None)
         self.assertNotEqual(run.returncode, 0, "it ran")
         for word in words:
             self.assertIn(word, run.stderr)
         self.assertNotIn("it ran", run.stdout)
         self.assertEqual(self.containers_left(), [], "left behind")
-        self.assertEqual(host_mounts(), mounts)
+        self.assertEqual(mounts_mentioning(self.folder), mounts)
         return run.stderr
 
     def start(self, script="sleep 1000"):

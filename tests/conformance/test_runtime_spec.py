@@ -394,10 +394,10 @@ class Process(BundleTest):
         self.config["root"]["readonly"] = True
         self.config["linux"]["maskedPaths"] = ["/proc/timer_list", "/etc", "/no/such"]
         self.config["linux"]["readonlyPaths"] = ["/proc/sys", "/no/such"]
-        out = self.run_inside("touch /x 2>&1; ls /etc | wc -l; head -c 1 /proc/timer_list | wc -c; echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward; true")
-        self.assertEqual(out.count("Read-only file system"), 1, out)
+        out = self.run_inside("touch /x 2>&1; ls /etc | wc -l; head -c 1 /proc/timer_list | wc -c; echo 77 2>&1 >/proc/sys/net/ipv4/ip_default_ttl; grep 77 /proc/sys/net/ipv4/ip_default_ttl; true")
+        self.assertEqual(out.count("Read-only file system"), 2, out)
         self.assertIn("\n0\n0\n", out)
-        self.assertEqual(self.run_inside("cat /proc/sys/net/ipv4/ip_forward").strip(), "0")
+        self.assertNotIn("\n77\n", out)
 
 
 class Hooks(BundleTest):
