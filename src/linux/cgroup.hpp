@@ -191,8 +191,16 @@ class Cgroup {
   /// For a cgroup made before (recover); does not touch the kernel. Errors: invalid (path).
   static Result<Cgroup> open(std::shared_ptr<const CgroupLayout> layout, std::string_view path);
 
+  Cgroup(const Cgroup&) = default;
+  Cgroup& operator=(const Cgroup&) = default;
   Cgroup(Cgroup&&) noexcept = default;
   Cgroup& operator=(Cgroup&&) noexcept = default;
+  ~Cgroup() = default;
+
+  /// The cgroup PATH (relative, without "..") below this one in the hierarchies of these controllers, and this one in the
+  /// others. Without controllers: in every hierarchy where it exists. Errors: invalid (path, a controller that is not
+  /// mounted), unavailable when it exists nowhere.
+  [[nodiscard]] Result<Cgroup> below(std::string_view path, const std::vector<std::string_view>& controllers = {}) const;
 
   /// As it was given to create or open.
   [[nodiscard]] const std::string& path() const { return path_; }
