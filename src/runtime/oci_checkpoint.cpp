@@ -1,6 +1,7 @@
 // checkpoint: a container's processes into files, by CRIU.
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -60,12 +61,37 @@ std::string freezer_folder(const linux::Cgroup& cgroup) {
   return out;
 }
 
-/// The names of 0, 1 and 2 as restore will have to hand them in: "pipe:[123]", "/dev/null".
-Result<json::array> standard_descriptors(int pid) {
-  json::array out;
+std::string hex(std::uint64_t value) {
+  std::array<char, 16> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, 16);
+  return {buffer.data(), end.ptr};
+}
+
+/// The number after "mnt_id:" in fdinfo (proc(5)).
+std::optional<std::uint64_t> mount_of_descriptor(int pid, int fd) {
+  const auto text = linux::read_file(concat("/proc/", pid, "/fdinfo/", fd));
+  if (!text) return std::nullopt;
+  for (auto line : split(*text, '\n'))
+    if (line.starts_with("mnt_id:"))
+      if (auto number = parse_integer<std::uint64_t>(trim(line.substr(7)))) return *number;
+  return std::nullopt;
+}
+
+/// The names of 0, 1 and 2 as restore will have to hand them in: "pipe:[123]", or "file[MOUNT:INODE]" for a file of the host
+/// (criu(8), --external); what belongs to the container has no need of one.
+Result<std::vector<std::string>> standard_descriptors(int pid) {
+  const auto mounts = TRY_PLAIN(linux::read_mountinfo(pid));
+  std::vector<std::string> out(3);
   for (int i = 0; i < 3; ++i) {
-    auto name = linux::readlinkat(AT_FDCWD, concat("/proc/", pid, "/fd/", i));
-    out.emplace_back(name ? *name : std::string());  // a closed one has no name
+    const std::string path = concat("/proc/", pid, "/fd/", i);
+    auto name = linux::readlinkat(AT_FDCWD, path);
+    if (!name) continue;  // closed
+    out[static_cast<std::size_t>(i)] = *name;
+    const auto mount = mount_of_descriptor(pid, i);
+    auto status = linux::stat(path);
+    if (!name->starts_with('/') || !mount || !status) continue;
+    const bool inside = std::any_of(mounts.begin(), mounts.end(), [&](const auto& known) { return static_cast<std::uint64_t>(known.id) == *mount; });
+    if (!inside) out[static_cast<std::size_t>(i)] = concat("file[", hex(*mount), ":", hex(status->st_ino), "]");
   }
   return out;
 }
@@ -121,7 +147,11 @@ Result<int> oci_checkpoint(OciContext& context) {
   auto options = TRY_PLAIN(dump_options(context, state, spec, folders));
   const bool pre_dump = context.arguments.has("pre-dump");
   TRY_PLAIN(check_pre_dump(context, options, pre_dump));
-  const auto descriptors = TRY_PLAIN(standard_descriptors(state.pid));
+  json::array descriptors;
+  for (const auto& name : TRY_PLAIN(standard_descriptors(state.pid))) {
+    descriptors.emplace_back(name);
+    if (name.starts_with("file[")) options.external.push_back(name);
+  }
   auto pidfd = TRY_PLAIN(open_init(state));
   auto client = TRY_PLAIN(CriuClient::start({context.globals.criu, {-1, -1, -1}, {}}));
   auto answer = TRY_PLAIN(client.request(pre_dump ? CriuRequest::pre_dump : CriuRequest::dump, &options, {}));

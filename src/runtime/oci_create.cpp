@@ -110,6 +110,7 @@ class Creation {
     console_socket_ = arguments_.value("console-socket");
     const bool detached = purpose_ == CreateFor::create || arguments_.has("detach");
     TRY_PLAIN(check_console(detached, bundle_.spec.process.terminal, console_socket_));
+    if (!detached) take_terminal_size(bundle_.spec.process);
     if (bundle_.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
     return context_.find_cgroups();
   }

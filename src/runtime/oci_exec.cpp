@@ -118,6 +118,7 @@ Result<int> oci_exec(OciContext& context) {
   const bool detached = arguments.has("detach");
   const std::string console_socket = arguments.value("console-socket");
   TRY_PLAIN(check_console(detached, process.terminal, console_socket));
+  if (!detached) take_terminal_size(process);
   auto facts = TRY_PLAIN(read_host_facts(*context.layout));
   std::vector<std::string> warnings;
   auto plan = TRY_PLAIN(compute_process_plan(process, spec.seccomp, facts, {}, warnings));

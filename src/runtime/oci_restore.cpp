@@ -141,6 +141,8 @@ class Restoration {
     start.program = context_.globals.criu;
     TRY_PLAIN(add_namespaces(start));
     TRY_PLAIN(add_streams(start));
+    // Opened again: CRIU works in this folder, and nothing can be mounted in a mount namespace that it is not in.
+    folders_ = TRY_PLAIN(open_criu_folders(arguments_, CriuImages::use, "restore.log"));
     options_.images_fd = folders_.images.get();
     options_.work_fd = folders_.work.get();
     options_.log_file = "restore.log";
@@ -175,7 +177,7 @@ class Restoration {
     start.inherited.push_back(fd);
   }
 
-  /// Pipes of the old container's caller are ours now.
+  /// Pipes and files of the old container's caller are replaced by our own streams.
   Status add_streams(CriuStart& start) {
     for (int i = 0; i < 3; ++i) start.standard_fds[i] = i;
     auto text = linux::read_file(concat(folders_.images_path, "/descriptors.json"));
@@ -187,7 +189,7 @@ class Restoration {
       const auto& entry = names.as_array()[i];
       const std::string name = entry.is_string() ? std::string(entry.as_string()) : std::string();
       // One pipe may be both stdout and stderr.
-      if (!name.starts_with("pipe:") || std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
+      if (!(name.starts_with("pipe:") || name.starts_with("file[")) || std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
       seen.push_back(name);
       options_.inherited_fds.emplace_back(name, static_cast<int>(i));
     }

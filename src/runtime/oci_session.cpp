@@ -19,6 +19,11 @@ Status check_console(bool detached, bool terminal, const std::string& console_so
   return {};
 }
 
+void take_terminal_size(Process& process) {
+  if (!process.terminal || process.console_size) return;
+  if (auto size = linux::window_size(0)) process.console_size = ConsoleSize{size->rows, size->columns};
+}
+
 Status send_terminal(const std::string& socket_path, const UniqueFd& master) {
   auto socket = TRY(linux::unix_connect(socket_path, linux::UnixType::stream), "console socket");
   const std::array fds{master.get()};

@@ -13,6 +13,8 @@ namespace caisson::runtime {
 
 /// The combinations of --detach, terminal and --console-socket that leave a terminal without anybody. Errors: invalid.
 Status check_console(bool detached, bool terminal, const std::string& console_socket);
+/// The size that our terminal has now, for a program that shares it and may ask before it is told of any change.
+void take_terminal_size(Process& process);
 /// Sends the pty's master over the console socket, with a name as payload (stream sockets carry no descriptor without one).
 Status send_terminal(const std::string& socket_path, const UniqueFd& master);
 /// Sends a pidfd in the same way (--pidfd-socket). An empty path sends nothing.
