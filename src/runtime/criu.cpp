@@ -174,7 +174,12 @@ Result<CriuAnswer> CriuClient::request(CriuRequest type, const CriuOptions* opti
   while (true) {
     constexpr std::size_t limit_bytes = 1U << 20U;
     auto received = TRY(linux::receive_message(socket_.get(), limit_bytes, 1), "criu");
-    if (received.bytes.empty()) return Error(ErrorKind::io, "criu ended without an answer");
+    if (received.bytes.empty()) {  // it gave up before it knew whom to answer; its log says why
+      if (!told) return std::move(told).error();
+      CriuAnswer none;
+      none.message = "criu ended without an answer";
+      return none;
+    }
     auto message = TRY(decode_criu_message(received.bytes), "criu");
     if (!message.is_notification) {
       if (!told) return std::move(told).error();

@@ -100,6 +100,7 @@ Status check_pre_dump(const OciContext& context, const CriuOptions& options, boo
   if (!pre_dump && !options.lazy_pages && options.parent_image.empty()) return {};
   auto client = TRY_PLAIN(CriuClient::start({context.globals.criu, {-1, -1, -1}, {}}));
   auto answer = TRY_PLAIN(client.request(CriuRequest::feature_check, nullptr, {}));
+  if (!answer.message.empty()) return Error(ErrorKind::io, concat("criu's features: ", answer.message));
   if ((pre_dump || !options.parent_image.empty()) && !answer.can_track_memory)
     return Error(ErrorKind::unsupported, "CRIU is missing features: memTrack (this kernel does not track written memory)")
         .with_hint("--pre-dump and --parent-path need a kernel with CONFIG_MEM_SOFT_DIRTY; checkpoint without them");

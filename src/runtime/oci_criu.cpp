@@ -33,13 +33,15 @@ Result<CriuFolders> open_criu_folders(const OciArguments& arguments, CriuImages 
   out.images_path = absolute(arguments.value("image-path", "checkpoint"), cwd);
   const std::string work = absolute(arguments.value("work-path", out.images_path), cwd);
   if (images == CriuImages::make) TRY(linux::make_dirs(out.images_path, 0700), "--image-path");
-  TRY(linux::make_dirs(work, 0700), "--work-path");
   auto folder = linux::open(out.images_path, O_RDONLY | O_DIRECTORY);
   if (!folder && folder.error().kind() == ErrorKind::not_found)
     return Error(ErrorKind::not_found, concat("--image-path ", out.images_path, ": there is no checkpoint"));
   out.images = TRY(std::move(folder), "--image-path");
+  TRY(linux::make_dirs(work, 0700), "--work-path");
   out.work = TRY(linux::open(work, O_RDONLY | O_DIRECTORY), "--work-path");
   out.log_path = concat(work, "/", log_name);
+  // The reason of an earlier failure must not be taken for this one's.
+  if (auto removed = linux::unlink(out.log_path); !removed && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error();
   return out;
 }
 
