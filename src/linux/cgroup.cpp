@@ -17,9 +17,7 @@ using detail::read_cgroup_file;
 namespace {
 
 Status check_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) {
-    return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL);
-  };
+  auto refuse = [&](std::string_view why) { return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL); };
   if (path.empty() || path == "/") return refuse("it must name a cgroup below the root");
   if (path.find('\0') != std::string_view::npos || path.find('\n') != std::string_view::npos)
     return refuse("a NUL or a newline inside");
@@ -53,8 +51,7 @@ Result<std::vector<std::string>> directories_of(const CgroupLayout& layout, std:
   std::map<std::string, std::string> own;
   if (!absolute) own = TRY(cgroup_of_process(0), "cgroup");
   for (const CgroupHierarchy& hierarchy : layout.hierarchies)
-    out.push_back(absolute ? concat(hierarchy.mount_point, path)
-                           : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
+    out.push_back(absolute ? concat(hierarchy.mount_point, path) : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
   return out;
 }
 
@@ -87,7 +84,8 @@ Status inherit_cpuset(const std::string& parent, const std::string& directory) {
 }
 
 bool has_cpuset(const CgroupHierarchy& hierarchy) {
-  return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+  return !hierarchy.is_v2 &&
+         std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
 }
 
 std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
@@ -96,7 +94,9 @@ Error directory_error(Error error, const std::string& directory) {
   const int reason = error.error_number();
   Error out = Error::from_errno(reason, concat("create cgroup ", directory));
   if (reason == EACCES || reason == EPERM || reason == EROFS)
-    return std::move(out).with_kind(ErrorKind::denied).with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
+    return std::move(out)
+        .with_kind(ErrorKind::denied)
+        .with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
   return out;
 }
 
@@ -121,9 +121,8 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
 bool lists_all(const std::optional<std::string>& text, const std::vector<std::string>& names) {
   if (!text) return false;
   const auto words = split(trim(*text), ' ');
-  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::find(words.begin(), words.end(), name) != words.end();
-  });
+  return std::all_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return std::find(words.begin(), words.end(), name) != words.end(); });
 }
 
 /// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one.
@@ -175,8 +174,7 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
     enable_above(hierarchy, directory);
   // Below a threaded domain a new cgroup is unusable until it is threaded itself (cgroups(7), "Creating a threaded subtree").
   const auto type = read_cgroup_file(directory, "cgroup.type");
-  if (type && trim(*type) == "domain invalid")
-    TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
+  if (type && trim(*type) == "domain invalid") TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
   return {};
 }
 
@@ -188,8 +186,7 @@ Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::s
         .with_hint("mount cgroup2 on /sys/fs/cgroup");
   auto directories = TRY_PLAIN(directories_of(*layout, path));
   MadeDirectories made;
-  for (std::size_t i = 0; i < directories.size(); ++i)
-    TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
+  for (std::size_t i = 0; i < directories.size(); ++i) TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
   made.keep();
   return Cgroup(std::move(layout), std::string(path), std::move(directories));
 }
@@ -202,10 +199,11 @@ Result<Cgroup> Cgroup::open(std::shared_ptr<const CgroupLayout> layout, std::str
 Result<Cgroup> Cgroup::below(std::string_view path, const std::vector<std::string_view>& controllers) const {
   TRY_PLAIN(check_path(path));
   if (path.starts_with('/')) return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": it must be relative"), EINVAL);
-  Cgroup out = *this;
+  std::vector<std::string> directories = directories_;
   bool found = false;
   for (std::string_view controller : controllers)
-    if (!layout_->has(controller)) return Error(ErrorKind::invalid, concat("the ", controller, " controller is not available"), EINVAL);
+    if (!layout_->has(controller))
+      return Error(ErrorKind::invalid, concat("the ", controller, " controller is not available"), EINVAL);
   for (std::size_t i = 0; i < directories_.size(); ++i) {
     const auto& own = layout_->hierarchies[i].controllers;
     const bool named = std::any_of(controllers.begin(), controllers.end(),
@@ -216,12 +214,11 @@ Result<Cgroup> Cgroup::below(std::string_view path, const std::vector<std::strin
       if (named) return Error(ErrorKind::unavailable, concat("the container has no cgroup ", path), ESRCH);
       continue;
     }
-    out.directories_[i] = directory;
+    directories[i] = directory;
     found = true;
   }
   if (!found) return Error(ErrorKind::unavailable, concat("the container has no cgroup ", path), ESRCH);
-  out.path_ = concat(path_, '/', path);
-  return out;
+  return Cgroup(layout_, concat(path_, '/', path), std::move(directories));
 }
 
 const std::string* Cgroup::v2_directory() const { return layout_->v2() == nullptr ? nullptr : &directories_.back(); }

@@ -24,20 +24,21 @@ ProtobufWriter pair_message(const CriuPair& pair) {
 }
 
 void write_flags(const CriuOptions& options, ProtobufWriter& out) {
-  const std::pair<std::uint32_t, bool> flags[] = {{3, options.leave_running},    {4, options.external_unix_sockets}, {5, options.tcp_established},
-                                                  {6, options.evasive_devices},  {7, options.shell_job},             {8, options.file_locks},
-                                                  {15, options.track_memory},    {16, options.auto_dedup},           {18, options.link_remap},
-                                                  {26, options.restore_as_sibling}, {46, options.tcp_skip_in_flight}, {48, options.lazy_pages},
-                                                  {50, options.orphan_terminal}, {52, options.tcp_close}};
+  const std::pair<std::uint32_t, bool> flags[] = {{3, options.leave_running},       {4, options.external_unix_sockets},
+                                                  {5, options.tcp_established},     {6, options.evasive_devices},
+                                                  {7, options.shell_job},           {8, options.file_locks},
+                                                  {15, options.track_memory},       {16, options.auto_dedup},
+                                                  {18, options.link_remap},         {26, options.restore_as_sibling},
+                                                  {46, options.tcp_skip_in_flight}, {48, options.lazy_pages},
+                                                  {50, options.orphan_terminal},    {52, options.tcp_close}};
   for (const auto& [field, value] : flags)
     if (value) out.flag(field, true);
 }
 
 void write_texts(const CriuOptions& options, ProtobufWriter& out) {
-  const std::pair<std::uint32_t, const std::string*> texts[] = {{10, &options.log_file},      {13, &options.root},
-                                                                {14, &options.parent_image},  {44, &options.freeze_cgroup},
-                                                                {51, &options.config_file},   {53, &options.lsm_profile},
-                                                                {64, &options.lsm_mount_context}};
+  const std::pair<std::uint32_t, const std::string*> texts[] = {
+      {10, &options.log_file},    {13, &options.root},        {14, &options.parent_image},     {44, &options.freeze_cgroup},
+      {51, &options.config_file}, {53, &options.lsm_profile}, {64, &options.lsm_mount_context}};
   for (const auto& [field, value] : texts)
     if (!value->empty()) out.bytes(field, *value);
 }

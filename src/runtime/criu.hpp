@@ -28,19 +28,19 @@ struct CriuOptions {
   std::string log_file;
   int pid = 0;
   std::string root;
-  std::string parent_image;    ///< relative to the images
+  std::string parent_image;  ///< relative to the images
   std::string freeze_cgroup;
   std::string lsm_profile;
   std::string lsm_mount_context;
   std::string config_file;
-  std::optional<std::int32_t> cgroups_mode;    ///< rpc.proto's criu_cg_mode
-  std::optional<std::int32_t> network_lock;    ///< criu_network_lock_method
+  std::optional<std::int32_t> cgroups_mode;       ///< rpc.proto's criu_cg_mode
+  std::optional<std::int32_t> network_lock;       ///< criu_network_lock_method
   std::optional<std::uint32_t> empty_namespaces;  ///< CLONE_NEW*
   std::optional<int> status_fd;
-  std::optional<CriuPair> page_server;         ///< address, port
-  std::vector<CriuPair> external_mounts;       ///< dump: mount point → name; restore: name → source
+  std::optional<CriuPair> page_server;    ///< address, port
+  std::vector<CriuPair> external_mounts;  ///< dump: mount point → name; restore: name → source
   std::vector<std::string> external;
-  std::vector<CriuPair> cgroup_roots;          ///< controllers (perhaps empty) → path
+  std::vector<CriuPair> cgroup_roots;                      ///< controllers (perhaps empty) → path
   std::vector<std::pair<std::string, int>> inherited_fds;  ///< name → number in CRIU, see CriuStart
   bool leave_running = false;
   bool track_memory = false;
@@ -60,7 +60,7 @@ struct CriuOptions {
 
 struct CriuAnswer {
   bool success = false;
-  int pid = 0;                  ///< restore
+  int pid = 0;  ///< restore
   int error_number = 0;
   std::string message;
   bool can_track_memory = false;  ///< feature_check
@@ -79,9 +79,9 @@ Result<CriuMessage> decode_criu_message(std::string_view bytes);
 
 /// What the program is started with.
 struct CriuStart {
-  std::string program = "criu";     ///< searched in PATH without a slash
+  std::string program = "criu";        ///< searched in PATH without a slash
   int standard_fds[3] = {-1, -1, -1};  ///< -1: /dev/null
-  std::vector<int> inherited;       ///< become 4, 5, …
+  std::vector<int> inherited;          ///< become 4, 5, …
 };
 
 class CriuClient {

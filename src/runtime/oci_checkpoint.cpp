@@ -90,7 +90,8 @@ Result<std::vector<std::string>> standard_descriptors(int pid) {
     const auto mount = mount_of_descriptor(pid, i);
     auto status = linux::stat(path);
     if (!name->starts_with('/') || !mount || !status) continue;
-    const bool inside = std::any_of(mounts.begin(), mounts.end(), [&](const auto& known) { return static_cast<std::uint64_t>(known.id) == *mount; });
+    const bool inside =
+        std::any_of(mounts.begin(), mounts.end(), [&](const auto& known) { return static_cast<std::uint64_t>(known.id) == *mount; });
     if (!inside) out[static_cast<std::size_t>(i)] = concat("file[", hex(*mount), ":", hex(status->st_ino), "]");
   }
   return out;

@@ -20,42 +20,64 @@ struct Flag {
   bool takes_value = false;
 };
 
-constexpr Flag create_flags[] = {{"bundle", 'b', true},      {"config", 'f', true},     {"console-socket", 0, true}, {"no-pivot"},
-                                 {"no-new-keyring"},         {"preserve-fds", 0, true}, {"pid-file", 0, true},       {"no-subreaper"},
-                                 {"pidfd-socket", 0, true}};
-constexpr Flag run_flags[] = {{"bundle", 'b', true}, {"config", 'f', true},     {"console-socket", 0, true}, {"no-pivot"},
-                              {"no-new-keyring"},    {"preserve-fds", 0, true}, {"pid-file", 0, true},       {"no-subreaper"},
-                              {"pidfd-socket", 0, true}, {"detach", 'd'},       {"keep"}};
-constexpr Flag exec_flags[] = {{"process", 'p', true},      {"cwd", 0, true},          {"env", 'e', true},     {"tty", 't'},
-                               {"user", 'u', true},         {"cap", 'c', true},        {"detach", 'd'},        {"pid-file", 0, true},
-                               {"console-socket", 0, true}, {"preserve-fds", 0, true}, {"no-new-privs"},       {"additional-gids", 'g', true},
-                               {"ignore-paused"},           {"process-label", 0, true}, {"apparmor", 0, true}, {"cgroup", 0, true},
-                               {"pidfd-socket", 0, true}};
+constexpr Flag create_flags[] = {{"bundle", 'b', true}, {"config", 'f', true}, {"console-socket", 0, true},
+                                 {"no-pivot"},          {"no-new-keyring"},    {"preserve-fds", 0, true},
+                                 {"pid-file", 0, true}, {"no-subreaper"},      {"pidfd-socket", 0, true}};
+constexpr Flag run_flags[] = {{"bundle", 'b', true},
+                              {"config", 'f', true},
+                              {"console-socket", 0, true},
+                              {"no-pivot"},
+                              {"no-new-keyring"},
+                              {"preserve-fds", 0, true},
+                              {"pid-file", 0, true},
+                              {"no-subreaper"},
+                              {"pidfd-socket", 0, true},
+                              {"detach", 'd'},
+                              {"keep"}};
+constexpr Flag exec_flags[] = {
+    {"process", 'p', true},      {"cwd", 0, true},           {"env", 'e', true},    {"tty", 't'},
+    {"user", 'u', true},         {"cap", 'c', true},         {"detach", 'd'},       {"pid-file", 0, true},
+    {"console-socket", 0, true}, {"preserve-fds", 0, true},  {"no-new-privs"},      {"additional-gids", 'g', true},
+    {"ignore-paused"},           {"process-label", 0, true}, {"apparmor", 0, true}, {"cgroup", 0, true},
+    {"pidfd-socket", 0, true}};
 constexpr Flag kill_flags[] = {{"all", 'a'}, {"regex", 'r'}};
 constexpr Flag delete_flags[] = {{"force", 'f'}, {"regex", 'r'}};
 constexpr Flag list_flags[] = {{"quiet", 'q'}, {"format", 'f', true}};
 constexpr Flag ps_flags[] = {{"format", 'f', true}};
 constexpr Flag spec_flags[] = {{"bundle", 'b', true}, {"file", 'f', true}, {"rootless"}};
 constexpr Flag events_flags[] = {{"stats"}, {"interval", 0, true}};
-constexpr Flag update_flags[] = {{"resources", 'r', true},       {"blkio-weight", 0, true},      {"cpu-period", 0, true},
-                                 {"cpu-quota", 0, true},         {"cpu-share", 0, true},         {"cpu-rt-period", 0, true},
-                                 {"cpu-rt-runtime", 0, true},    {"cpu-burst", 0, true},         {"cpu-idle", 0, true},
-                                 {"cpuset-cpus", 0, true},       {"cpuset-mems", 0, true},       {"memory", 0, true},
-                                 {"memory-reservation", 0, true}, {"memory-swap", 0, true},      {"pids-limit", 0, true},
-                                 {"kernel-memory", 0, true},     {"kernel-memory-tcp", 0, true}, {"l3-cache-schema", 0, true},
-                                 {"mem-bw-schema", 0, true}};
-constexpr Flag checkpoint_flags[] = {{"image-path", 0, true},   {"work-path", 0, true}, {"parent-path", 0, true},  {"leave-running"},
-                                     {"tcp-established"},       {"tcp-skip-in-flight"}, {"link-remap"},            {"ext-unix-sk"},
-                                     {"shell-job"},             {"lazy-pages"},         {"status-fd", 0, true},    {"page-server", 0, true},
-                                     {"file-locks"},            {"pre-dump"},           {"manage-cgroups-mode", 0, true},
-                                     {"empty-ns", 0, true},     {"auto-dedup"},         {"network-lock", 0, true}};
-constexpr Flag restore_flags[] = {{"bundle", 'b', true},         {"config", 'f', true},     {"image-path", 0, true},
-                                  {"work-path", 0, true},        {"detach", 'd'},           {"pid-file", 0, true},
-                                  {"console-socket", 0, true},   {"tcp-established"},       {"tcp-close"},
-                                  {"ext-unix-sk"},               {"shell-job"},             {"file-locks"},
-                                  {"manage-cgroups-mode", 0, true}, {"lsm-profile", 0, true}, {"lsm-mount-context", 0, true},
-                                  {"network-lock", 0, true},     {"no-subreaper"},          {"no-pivot"},
-                                  {"empty-ns", 0, true},         {"auto-dedup"},            {"lazy-pages"}};
+constexpr Flag update_flags[] = {
+    {"resources", 'r', true},        {"blkio-weight", 0, true},    {"cpu-period", 0, true},     {"cpu-quota", 0, true},
+    {"cpu-share", 0, true},          {"cpu-rt-period", 0, true},   {"cpu-rt-runtime", 0, true}, {"cpu-burst", 0, true},
+    {"cpu-idle", 0, true},           {"cpuset-cpus", 0, true},     {"cpuset-mems", 0, true},    {"memory", 0, true},
+    {"memory-reservation", 0, true}, {"memory-swap", 0, true},     {"pids-limit", 0, true},     {"kernel-memory", 0, true},
+    {"kernel-memory-tcp", 0, true},  {"l3-cache-schema", 0, true}, {"mem-bw-schema", 0, true}};
+constexpr Flag checkpoint_flags[] = {
+    {"image-path", 0, true}, {"work-path", 0, true},   {"parent-path", 0, true}, {"leave-running"}, {"tcp-established"},
+    {"tcp-skip-in-flight"},  {"link-remap"},           {"ext-unix-sk"},          {"shell-job"},     {"lazy-pages"},
+    {"status-fd", 0, true},  {"page-server", 0, true}, {"file-locks"},           {"pre-dump"},      {"manage-cgroups-mode", 0, true},
+    {"empty-ns", 0, true},   {"auto-dedup"},           {"network-lock", 0, true}};
+constexpr Flag restore_flags[] = {{"bundle", 'b', true},
+                                  {"config", 'f', true},
+                                  {"image-path", 0, true},
+                                  {"work-path", 0, true},
+                                  {"detach", 'd'},
+                                  {"pid-file", 0, true},
+                                  {"console-socket", 0, true},
+                                  {"tcp-established"},
+                                  {"tcp-close"},
+                                  {"ext-unix-sk"},
+                                  {"shell-job"},
+                                  {"file-locks"},
+                                  {"manage-cgroups-mode", 0, true},
+                                  {"lsm-profile", 0, true},
+                                  {"lsm-mount-context", 0, true},
+                                  {"network-lock", 0, true},
+                                  {"no-subreaper"},
+                                  {"no-pivot"},
+                                  {"empty-ns", 0, true},
+                                  {"auto-dedup"},
+                                  {"lazy-pages"}};
 
 struct Command {
   std::string_view name;
@@ -85,9 +107,18 @@ constexpr std::array commands{Command{"create", oci_create, create_flags, "ID"},
                               Command{"checkpoint", oci_checkpoint, checkpoint_flags, "ID"},
                               Command{"restore", oci_restore, restore_flags, "ID"}};
 
-constexpr Flag global_flags[] = {{"root", 0, true},  {"log", 0, true},  {"log-format", 0, true}, {"log-level", 0, true},
-                                 {"debug"},          {"systemd-cgroup"}, {"cgroup-manager", 0, true}, {"rootless", 0, true},
-                                 {"criu", 0, true},  {"version", 'v'},  {"version", 'V'}, {"help", 'h'}};
+constexpr Flag global_flags[] = {{"root", 0, true},
+                                 {"log", 0, true},
+                                 {"log-format", 0, true},
+                                 {"log-level", 0, true},
+                                 {"debug"},
+                                 {"systemd-cgroup"},
+                                 {"cgroup-manager", 0, true},
+                                 {"rootless", 0, true},
+                                 {"criu", 0, true},
+                                 {"version", 'v'},
+                                 {"version", 'V'},
+                                 {"help", 'h'}};
 
 const Flag* find_flag(std::span<const Flag> flags, std::string_view name, char letter) {
   for (const auto& flag : flags)
@@ -118,7 +149,8 @@ Result<std::size_t> parse_flags(std::span<const std::string> args, std::span<con
       continue;
     }
     // Go's flag package takes one dash for long names too, and callers use it.
-    const Flag* flag = !is_long && halves.before.size() == 1 ? find_flag(flags, "", halves.before[0]) : find_flag(flags, halves.before, 0);
+    const Flag* flag =
+        !is_long && halves.before.size() == 1 ? find_flag(flags, "", halves.before[0]) : find_flag(flags, halves.before, 0);
     if (flag == nullptr) return Error(ErrorKind::invalid, concat("flag provided but not defined: ", arg));
     std::string value;
     if (!flag->takes_value) {
@@ -169,7 +201,8 @@ Status read_globals(const OciArguments& arguments, OciGlobals& out) {
   // The log first: what is wrong with the others belongs into it.
   set_destination(out.log, arguments.value("log"));
   const std::string format = arguments.value("log-format", "text");
-  if (format != "text" && format != "json") return Error(ErrorKind::invalid, concat("invalid log-format \"", format, "\": want text or json"));
+  if (format != "text" && format != "json")
+    return Error(ErrorKind::invalid, concat("invalid log-format \"", format, "\": want text or json"));
   out.log.json = format == "json";
   out.log.level = TRY_PLAIN(parse_log_level(arguments.has("debug") ? "debug" : arguments.value("log-level", "warning")));
   out.root = arguments.value("root", default_root());

@@ -186,7 +186,8 @@ class Creation {
 
   /// The record last: who sees it may use the rest.
   Status publish() {
-    if (bundle_.spec.process.terminal && !console_socket_.empty()) TRY_PLAIN(send_terminal(console_socket_, created_.launching.terminal));
+    if (bundle_.spec.process.terminal && !console_socket_.empty())
+      TRY_PLAIN(send_terminal(console_socket_, created_.launching.terminal));
     TRY_PLAIN(send_pidfd(arguments_.value("pidfd-socket"), created_.launching.pidfd));
     created_.state.creator.reset();
     TRY_PLAIN(context_.store.save(created_.state));

@@ -41,7 +41,8 @@ Result<CriuFolders> open_criu_folders(const OciArguments& arguments, CriuImages 
   out.work = TRY(linux::open(work, O_RDONLY | O_DIRECTORY), "--work-path");
   out.log_path = concat(work, "/", log_name);
   // The reason of an earlier failure must not be taken for this one's.
-  if (auto removed = linux::unlink(out.log_path); !removed && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error();
+  if (auto removed = linux::unlink(out.log_path); !removed && removed.error().kind() != ErrorKind::not_found)
+    return std::move(removed).error();
   return out;
 }
 

@@ -62,7 +62,8 @@ json::object memory_json(const linux::CgroupStats& stats) {
   return out;
 }
 
-json::array io_entries(const linux::CgroupStats& stats, std::uint64_t linux::CgroupIoStat::*read, std::uint64_t linux::CgroupIoStat::*written) {
+json::array io_entries(const linux::CgroupStats& stats, std::uint64_t linux::CgroupIoStat::*read,
+                       std::uint64_t linux::CgroupIoStat::*written) {
   json::array out;
   for (const auto& device : stats.io)
     for (auto [word, value] : {std::pair<const char*, std::uint64_t>{"Read", device.*read}, {"Write", device.*written}})
@@ -123,14 +124,11 @@ json::object cpuset_json(const linux::Cgroup& cgroup) {
   const ControllerFiles files(cgroup, "cpuset");
   json::object out{{"cpus", list_json(files.text(files.is_v2() ? "cpuset.cpus.effective" : "cpuset.cpus"))},
                    {"mems", list_json(files.text(files.is_v2() ? "cpuset.mems.effective" : "cpuset.mems"))}};
-  static constexpr std::pair<const char*, const char*> flags[] = {{"cpu_exclusive", "cpuset.cpu_exclusive"},
-                                                                  {"mem_hardwall", "cpuset.mem_hardwall"},
-                                                                  {"mem_exclusive", "cpuset.mem_exclusive"},
-                                                                  {"memory_migrate", "cpuset.memory_migrate"},
-                                                                  {"memory_spread_page", "cpuset.memory_spread_page"},
-                                                                  {"memory_spread_slab", "cpuset.memory_spread_slab"},
-                                                                  {"memory_pressure", "cpuset.memory_pressure"},
-                                                                  {"sched_load_balance", "cpuset.sched_load_balance"}};
+  static constexpr std::pair<const char*, const char*> flags[] = {
+      {"cpu_exclusive", "cpuset.cpu_exclusive"},           {"mem_hardwall", "cpuset.mem_hardwall"},
+      {"mem_exclusive", "cpuset.mem_exclusive"},           {"memory_migrate", "cpuset.memory_migrate"},
+      {"memory_spread_page", "cpuset.memory_spread_page"}, {"memory_spread_slab", "cpuset.memory_spread_slab"},
+      {"memory_pressure", "cpuset.memory_pressure"},       {"sched_load_balance", "cpuset.sched_load_balance"}};
   for (const auto& [key, file] : flags) out[key] = files.is_v2() ? 0 : files.number(file);
   out["sched_relax_domain_level"] = parse_integer<std::int64_t>(trim(files.text("cpuset.sched_relax_domain_level"))).value_or(0);
   return out;
@@ -144,7 +142,8 @@ json::object hugetlb_json(const linux::Cgroup& cgroup) {
   if (!entries) return out;  // the container has just ended
   const std::string_view suffix = files.is_v2() ? ".current" : ".usage_in_bytes";
   for (const auto& entry : *entries) {
-    if (!entry.name.starts_with("hugetlb.") || !entry.name.ends_with(suffix) || entry.name.find(".rsvd.") != std::string::npos) continue;
+    if (!entry.name.starts_with("hugetlb.") || !entry.name.ends_with(suffix) || entry.name.find(".rsvd.") != std::string::npos)
+      continue;
     const std::string size = entry.name.substr(8, entry.name.size() - 8 - suffix.size());
     const std::string base = concat("hugetlb.", size);
     json::object usage{{"usage", files.number(entry.name)}};
@@ -211,7 +210,7 @@ Status watch(const linux::Cgroup& cgroup, const OciState& state, std::int64_t in
   auto pidfd = TRY_PLAIN(open_init(state));
   auto timer = TRY_PLAIN(linux::timerfd_create());
   TRY_PLAIN(linux::timerfd_settime(timer.get(), 1, interval_ns));  // the first at once
-  auto oom = cgroup.oom_events();  // not without a memory controller: then there is nothing to hear
+  auto oom = cgroup.oom_events();                                  // not without a memory controller: then there is nothing to hear
   std::uint64_t known = 0;
   if (oom) known = TRY_PLAIN((*oom)->count());
   while (true) {

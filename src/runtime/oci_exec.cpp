@@ -52,15 +52,15 @@ Result<Process> exec_process(const OciArguments& arguments, const Spec& spec) {
   return process;
 }
 
-/// "PATH", or "CONTROLLER[,CONTROLLER]:PATH" for some hierarchies of v1.
-Result<linux::Cgroup> below(const linux::Cgroup& cgroup, std::string_view text) {
+/// Goes down to "PATH", or in some hierarchies of v1 to "CONTROLLER[,CONTROLLER]:PATH".
+Status descend(linux::Cgroup& cgroup, std::string_view text) {
   auto halves = split_once(text, ':');
   std::string_view path = halves.found ? halves.after : halves.before;
   while (path.starts_with('/')) path.remove_prefix(1);  // runc's users write "/sub"; it is below the container's all the same
   std::vector<std::string_view> controllers;
   if (halves.found) controllers = split(halves.before, ',');
-  if (path.empty()) return linux::Cgroup(cgroup);
-  return TRY(cgroup.below(path, controllers), concat("--cgroup ", text));
+  if (!path.empty()) cgroup = TRY(cgroup.below(path, controllers), concat("--cgroup ", text));
+  return {};
 }
 
 /// Where the new process goes: the container's cgroup, the asked-for one below it, or where its init has moved to (on v2 an
@@ -68,7 +68,7 @@ Result<linux::Cgroup> below(const linux::Cgroup& cgroup, std::string_view text) 
 Result<linux::Cgroup> exec_cgroup(const OciContext& context, const OciState& state) {
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
   const auto wanted = context.arguments.all("cgroup");
-  for (const auto& text : wanted) cgroup = TRY_PLAIN(below(cgroup, text));
+  for (const auto& text : wanted) TRY_PLAIN(descend(cgroup, text));
   if (!wanted.empty() || context.layout->mode != linux::CgroupMode::unified) return cgroup;
   const auto own = TRY_PLAIN(linux::cgroup_of_process(state.pid));
   const auto found = own.find("");

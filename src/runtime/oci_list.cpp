@@ -32,7 +32,8 @@ std::string table_text(const std::vector<Row>& rows) {
 
 Result<std::string> output_format(const OciContext& context) {
   const std::string format = context.arguments.value("format", "table");
-  if (format != "table" && format != "json") return Error(ErrorKind::invalid, concat("invalid format option \"", format, "\": want table or json"));
+  if (format != "table" && format != "json")
+    return Error(ErrorKind::invalid, concat("invalid format option \"", format, "\": want table or json"));
   return format;
 }
 
@@ -122,7 +123,8 @@ Result<int> oci_ps(OciContext& context) {
   if (words.empty()) return Error(ErrorKind::invalid, "ps: the container's ID is needed");
   const std::string format = TRY_PLAIN(output_format(context));
   auto state = TRY_PLAIN(context.store.load(words[0]));
-  if (status_of(state, context.store, context.layout) == OciStatus::stopped) return Error(ErrorKind::conflict, "container not running");
+  if (status_of(state, context.store, context.layout) == OciStatus::stopped)
+    return Error(ErrorKind::conflict, "container not running");
   std::vector<int> pids{state.pid};
   if (!state.cgroup_path.empty()) {
     auto cgroup = TRY_PLAIN(oci_cgroup(context, state));

@@ -22,7 +22,8 @@ Result<linux::Cgroup> oci_cgroup(const OciContext& context, const OciState& stat
 Result<UniqueFd> open_init(const OciState& state) {
   auto pidfd = linux::pidfd_open(state.pid);
   // Between the look and the open the pid may have been given to another process.
-  if (!pidfd || linux::process_start_time(state.pid).value_or(0) != state.start_time) return Error(ErrorKind::conflict, "container not running");
+  if (!pidfd || linux::process_start_time(state.pid).value_or(0) != state.start_time)
+    return Error(ErrorKind::conflict, "container not running");
   return pidfd;
 }
 
@@ -73,9 +74,10 @@ std::string upper(std::string_view text) {
 }  // namespace
 
 Result<int> parse_signal(std::string_view text) {
-  static constexpr std::array<std::string_view, 32> names{
-      "",     "HUP",  "INT",  "QUIT", "ILL",    "TRAP", "ABRT", "BUS",  "FPE",  "KILL", "USR1",   "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-      "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"};
+  static constexpr std::array<std::string_view, 32> names{"",       "HUP",  "INT",    "QUIT", "ILL",   "TRAP", "ABRT", "BUS",
+                                                          "FPE",    "KILL", "USR1",   "SEGV", "USR2",  "PIPE", "ALRM", "TERM",
+                                                          "STKFLT", "CHLD", "CONT",   "STOP", "TSTP",  "TTIN", "TTOU", "URG",
+                                                          "XCPU",   "XFSZ", "VTALRM", "PROF", "WINCH", "IO",   "PWR",  "SYS"};
   static constexpr std::pair<std::string_view, int> aliases[] = {{"IOT", SIGABRT}, {"CLD", SIGCHLD}, {"POLL", SIGIO}};
   const Error unknown(ErrorKind::invalid, concat("unknown signal \"", text, "\""));
   if (auto number = parse_integer<int>(text)) {
@@ -194,7 +196,7 @@ Status end_process(const OciProcess& process, linux::Cgroup* cgroup) {
   auto pidfd = linux::pidfd_open(process.pid);
   if (!pidfd || !process.lives()) return {};
   ignore(linux::pidfd_send_signal(pidfd->get(), SIGKILL));  // it may end by itself meanwhile
-  if (cgroup != nullptr) ignore(cgroup->thaw());  // only a frozen process needs it; the wait below tells when it failed
+  if (cgroup != nullptr) ignore(cgroup->thaw());            // only a frozen process needs it; the wait below tells when it failed
   constexpr int timeout_ms = 10'000;
   if (TRY(linux::wait_readable(pidfd->get(), timeout_ms), "delete")) return {};
   return Error(ErrorKind::timeout, concat("delete: process ", process.pid, " does not die"));

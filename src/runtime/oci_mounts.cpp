@@ -31,7 +31,7 @@ struct Entry {
   int pidfd = -1;
   int namespaces = 0;
   bool become_root = false;
-  ChildSetup* setup = nullptr;               ///< add
+  ChildSetup* setup = nullptr;  ///< add
   const std::vector<Mount>* remove = nullptr;
   std::size_t failed_index = 0;
   int error_number = 0;
@@ -98,7 +98,8 @@ Status add_mounts(const OciContext& context, const OciState& state, const Spec& 
   for (std::size_t i = 0; i < mounts.size(); ++i) {
     auto mount = TRY_PLAIN(plan_mount(mounts[i], i, plan, facts, options));
     if (mount.kind != MountKind::bind && mount.kind != MountKind::filesystem && mount.kind != MountKind::remount)
-      return Error(ErrorKind::unsupported, concat("mounts[", i, "]: type ", mounts[i].type, " cannot be added to a running container"));
+      return Error(ErrorKind::unsupported,
+                   concat("mounts[", i, "]: type ", mounts[i].type, " cannot be added to a running container"));
     trees.emplace_back();
     if (mount.kind == MountKind::bind) trees.back() = TRY_PLAIN(detail::clone_bind(mount, i, userns.get()));
     setup.mount_fds.push_back(trees.back() ? trees.back().get() : -1);
@@ -132,9 +133,11 @@ Status remove_mounts(const OciState& state, const std::vector<Mount>& mounts) {
   if (stage < 0) return Error::from_errno(-stage, "mounts");
   (void)raw::reap(stage);
   if (entry.error_number >= 0) return {};
-  const std::string at = concat("mounts[", entry.failed_index, "]: removing ", mounts.empty() ? "" : mounts[entry.failed_index].destination);
+  const std::string at =
+      concat("mounts[", entry.failed_index, "]: removing ", mounts.empty() ? "" : mounts[entry.failed_index].destination);
   // Callers of an OCI runtime read "no such file" as a missing program.
-  if (entry.error_number == -ENOENT || entry.error_number == -EINVAL) return Error(ErrorKind::not_found, concat(at, ": nothing is mounted there"));
+  if (entry.error_number == -ENOENT || entry.error_number == -EINVAL)
+    return Error(ErrorKind::not_found, concat(at, ": nothing is mounted there"));
   return Error::from_errno(-entry.error_number, at);
 }
 

@@ -57,7 +57,8 @@ Result<std::optional<NotifyProxy>> NotifyProxy::listen(const std::string& folder
   std::string host = host_socket();
   if (host.empty() || !linux::exists(folder).value_or(false)) return std::optional<NotifyProxy>();
   const std::string path = concat(folder, "/notify.sock");
-  if (auto removed = linux::unlink(path); !removed && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error();
+  if (auto removed = linux::unlink(path); !removed && removed.error().kind() != ErrorKind::not_found)
+    return std::move(removed).error();
   auto socket = TRY(linux::unix_bind_datagram(path, 0777), "notify socket");
   TRY_PLAIN(linux::set_nonblocking(socket.get(), true));
   return std::optional<NotifyProxy>(NotifyProxy(std::move(socket), std::move(host)));

@@ -67,7 +67,8 @@ std::vector<CriuPair> cgroup_roots(const linux::Cgroup& cgroup) {
   std::vector<CriuPair> out;
   const auto& hierarchies = cgroup.layout().hierarchies;
   for (std::size_t i = 0; i < hierarchies.size(); ++i)
-    out.push_back({hierarchies[i].is_v2 ? "" : join(hierarchies[i].controllers, ","), cgroup.directory(i).substr(hierarchies[i].mount_point.size())});
+    out.push_back({hierarchies[i].is_v2 ? "" : join(hierarchies[i].controllers, ","),
+                   cgroup.directory(i).substr(hierarchies[i].mount_point.size())});
   return out;
 }
 
@@ -189,7 +190,8 @@ class Restoration {
       const auto& entry = names.as_array()[i];
       const std::string name = entry.is_string() ? std::string(entry.as_string()) : std::string();
       // One pipe may be both stdout and stderr.
-      if (!(name.starts_with("pipe:") || name.starts_with("file[")) || std::find(seen.begin(), seen.end(), name) != seen.end()) continue;
+      if (!(name.starts_with("pipe:") || name.starts_with("file[")) || std::find(seen.begin(), seen.end(), name) != seen.end())
+        continue;
       seen.push_back(name);
       options_.inherited_fds.emplace_back(name, static_cast<int>(i));
     }

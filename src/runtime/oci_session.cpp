@@ -52,8 +52,9 @@ linux::SignalSet forwarded_signals() {
   linux::SignalSet out;
   for (int signal = 1; signal < SIGRTMAX; ++signal) {
     const bool kept = signal == SIGKILL || signal == SIGSTOP || signal == SIGCHLD || signal == SIGURG || signal == SIGSEGV ||
-                      signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGTRAP || signal == SIGABRT || signal == SIGSYS ||
-                      signal == SIGTTIN || signal == SIGTTOU || signal == SIGTSTP || (signal > 31 && signal < SIGRTMIN);
+                      signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGTRAP || signal == SIGABRT ||
+                      signal == SIGSYS || signal == SIGTTIN || signal == SIGTTOU || signal == SIGTSTP ||
+                      (signal > 31 && signal < SIGRTMIN);
     if (!kept) out.add(signal);
   }
   return out;

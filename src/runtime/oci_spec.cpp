@@ -39,7 +39,8 @@ Spec default_spec(bool rootless) {
                  mount_of("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}),
                  mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"})};
   if (!rootless) spec.mounts[2].options.emplace_back("gid=5");
-  for (auto type : {NamespaceType::pid, NamespaceType::network, NamespaceType::ipc, NamespaceType::uts, NamespaceType::mount, NamespaceType::cgroup})
+  for (auto type : {NamespaceType::pid, NamespaceType::network, NamespaceType::ipc, NamespaceType::uts, NamespaceType::mount,
+                    NamespaceType::cgroup})
     spec.namespaces.push_back({type, ""});
   if (rootless) {
     spec.namespaces.push_back({NamespaceType::user, ""});
@@ -49,8 +50,9 @@ Spec default_spec(bool rootless) {
   DeviceRule deny;
   deny.access = "rwm";
   spec.resources.devices.push_back(deny);
-  spec.masked_paths = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",  "/proc/keys",    "/proc/latency_stats",          "/proc/timer_list",
-                       "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap"};
+  spec.masked_paths = {
+      "/proc/acpi",        "/proc/asound",      "/proc/kcore",   "/proc/keys", "/proc/latency_stats",          "/proc/timer_list",
+      "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap"};
   spec.readonly_paths = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
   return spec;
 }
@@ -59,8 +61,7 @@ Spec default_spec(bool rootless) {
 
 Result<int> oci_spec(OciContext& context) {
   const std::string path = concat(context.arguments.value("bundle", "."), "/", context.arguments.value("file", "config.json"));
-  if (linux::exists(path).value_or(false))
-    return Error(ErrorKind::conflict, concat("file ", path, " exists. Remove it first"));
+  if (linux::exists(path).value_or(false)) return Error(ErrorKind::conflict, concat("file ", path, " exists. Remove it first"));
   TRY_PLAIN(linux::write_file(path, concat(to_text(to_json(default_spec(context.arguments.has("rootless")))), "\n"), 0644));
   return 0;
 }

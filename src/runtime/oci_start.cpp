@@ -45,8 +45,8 @@ Result<int> oci_run(OciContext& context) {
     if (created.notify) TRY_PLAIN(created.notify->wait_until_ready(created.launching.pidfd, created.launching.pid));
     return 0;
   }
-  const int code = TRY_PLAIN(serve_foreground({created.launching.pid, &created.launching.pidfd, &created.launching.terminal,
-                                               created.notify ? &*created.notify : nullptr}));
+  const int code = TRY_PLAIN(serve_foreground(
+      {created.launching.pid, &created.launching.pidfd, &created.launching.terminal, created.notify ? &*created.notify : nullptr}));
   if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state));
   return code;
 }

@@ -22,10 +22,13 @@ std::string_view to_string(OciStatus status) {
 }
 
 Status OciStore::check_id(std::string_view id) {
-  auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-'; };
+  auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-';
+  };
   bool good = !id.empty() && id.size() <= 1024 && plain(id[0]);
   for (char c : id) good = good && (plain(c) || c == '.');
-  if (!good) return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
+  if (!good)
+    return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
   return {};
 }
 

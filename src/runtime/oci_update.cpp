@@ -70,7 +70,8 @@ Result<int> oci_update(OciContext& context) {
   if (arguments.has("resources")) resources = TRY_PLAIN(resources_file(arguments.value("resources")));
   TRY_PLAIN(take_flags(arguments, resources));
   TRY_PLAIN(check_other_flags(context));
-  if (status_of(state, context.store, context.layout) == OciStatus::stopped) return Error(ErrorKind::conflict, "container not running");
+  if (status_of(state, context.store, context.layout) == OciStatus::stopped)
+    return Error(ErrorKind::conflict, "container not running");
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
   TRY_PLAIN(cgroup.apply(TRY_PLAIN(plan_limits(resources))));
   return 0;
