@@ -1,9 +1,8 @@
 // Flags of checkpoint and restore, and CRIU's failures as errors.
 #include "runtime/oci_criu.hpp"
 
-#include <sched.h>
-
 #include "linux/file.hpp"
+#include "linux/process.hpp"
 #include "linux/tree.hpp"
 
 namespace caisson::runtime {
