@@ -17,7 +17,9 @@ using detail::read_cgroup_file;
 namespace {
 
 Status check_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) { return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL); };
+  auto refuse = [&](std::string_view why) {
+    return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL);
+  };
   if (path.empty() || path == "/") return refuse("it must name a cgroup below the root");
   if (path.find('\0') != std::string_view::npos || path.find('\n') != std::string_view::npos)
     return refuse("a NUL or a newline inside");
@@ -51,7 +53,8 @@ Result<std::vector<std::string>> directories_of(const CgroupLayout& layout, std:
   std::map<std::string, std::string> own;
   if (!absolute) own = TRY(cgroup_of_process(0), "cgroup");
   for (const CgroupHierarchy& hierarchy : layout.hierarchies)
-    out.push_back(absolute ? concat(hierarchy.mount_point, path) : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
+    out.push_back(absolute ? concat(hierarchy.mount_point, path)
+                           : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
   return out;
 }
 
@@ -84,8 +87,7 @@ Status inherit_cpuset(const std::string& parent, const std::string& directory) {
 }
 
 bool has_cpuset(const CgroupHierarchy& hierarchy) {
-  return !hierarchy.is_v2 &&
-         std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+  return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
 }
 
 std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
@@ -94,9 +96,7 @@ Error directory_error(Error error, const std::string& directory) {
   const int reason = error.error_number();
   Error out = Error::from_errno(reason, concat("create cgroup ", directory));
   if (reason == EACCES || reason == EPERM || reason == EROFS)
-    return std::move(out)
-        .with_kind(ErrorKind::denied)
-        .with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
+    return std::move(out).with_kind(ErrorKind::denied).with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
   return out;
 }
 
@@ -121,8 +121,9 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
 bool lists_all(const std::optional<std::string>& text, const std::vector<std::string>& names) {
   if (!text) return false;
   const auto words = split(trim(*text), ' ');
-  return std::all_of(names.begin(), names.end(),
-                     [&](const std::string& name) { return std::find(words.begin(), words.end(), name) != words.end(); });
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::find(words.begin(), words.end(), name) != words.end();
+  });
 }
 
 /// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one.
@@ -174,7 +175,8 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
     enable_above(hierarchy, directory);
   // Below a threaded domain a new cgroup is unusable until it is threaded itself (cgroups(7), "Creating a threaded subtree").
   const auto type = read_cgroup_file(directory, "cgroup.type");
-  if (type && trim(*type) == "domain invalid") TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
+  if (type && trim(*type) == "domain invalid")
+    TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
   return {};
 }
 
@@ -186,7 +188,8 @@ Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::s
         .with_hint("mount cgroup2 on /sys/fs/cgroup");
   auto directories = TRY_PLAIN(directories_of(*layout, path));
   MadeDirectories made;
-  for (std::size_t i = 0; i < directories.size(); ++i) TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
+  for (std::size_t i = 0; i < directories.size(); ++i)
+    TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
   made.keep();
   return Cgroup(std::move(layout), std::string(path), std::move(directories));
 }
