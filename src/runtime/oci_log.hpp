@@ -28,7 +28,7 @@ Result<OciLogLevel> parse_log_level(std::string_view text);
 /// One line to the destination, in the form that containerd's shim parses: level, msg and time (RFC 3339). A destination that
 /// cannot be written is passed over: it must not hide what standard error says.
 void write_log(const OciLog& log, OciLogLevel level, const std::string& text);
-/// The same, and to standard error: an error with its hint always, anything else only when `level` was asked for by --debug.
+/// The same, and to standard error: an error with its hint always, a warning only under --debug.
 void report(const OciLog& log, const Error& error);
 void warn(const OciLog& log, const std::string& text);
 
