@@ -199,6 +199,31 @@ Result<Cgroup> Cgroup::open(std::shared_ptr<const CgroupLayout> layout, std::str
   return Cgroup(std::move(layout), std::string(path), std::move(directories));
 }
 
+Result<Cgroup> Cgroup::below(std::string_view path, const std::vector<std::string_view>& controllers) const {
+  TRY_PLAIN(check_path(path));
+  if (path.starts_with('/')) return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": it must be relative"), EINVAL);
+  std::vector<std::string> directories = directories_;
+  bool found = false;
+  for (std::string_view controller : controllers)
+    if (!layout_->has(controller))
+      return Error(ErrorKind::invalid, concat("the ", controller, " controller is not available"), EINVAL);
+  for (std::size_t i = 0; i < directories_.size(); ++i) {
+    const auto& own = layout_->hierarchies[i].controllers;
+    const bool named = std::any_of(controllers.begin(), controllers.end(),
+                                   [&](std::string_view name) { return std::find(own.begin(), own.end(), name) != own.end(); });
+    if (!controllers.empty() && !named) continue;
+    const std::string directory = concat(directories_[i], '/', path);
+    if (!TRY_PLAIN(linux::exists(directory))) {
+      if (named) return Error(ErrorKind::unavailable, concat("the container has no cgroup ", path), ESRCH);
+      continue;
+    }
+    directories[i] = directory;
+    found = true;
+  }
+  if (!found) return Error(ErrorKind::unavailable, concat("the container has no cgroup ", path), ESRCH);
+  return Cgroup(layout_, concat(path_, '/', path), std::move(directories));
+}
+
 const std::string* Cgroup::v2_directory() const { return layout_->v2() == nullptr ? nullptr : &directories_.back(); }
 
 const std::string* Cgroup::v1_directory(std::string_view controller) const {

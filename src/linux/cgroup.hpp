@@ -206,6 +206,11 @@ class Cgroup {
   Cgroup(Cgroup&&) noexcept = default;
   Cgroup& operator=(Cgroup&&) noexcept = default;
 
+  /// The cgroup PATH (relative, without "..") below this one in the hierarchies of these controllers, and this one in the
+  /// others. Without controllers: in every hierarchy where it exists. Errors: invalid (path, a controller that is not
+  /// mounted), unavailable when it exists nowhere.
+  [[nodiscard]] Result<Cgroup> below(std::string_view path, const std::vector<std::string_view>& controllers = {}) const;
+
   /// As it was given to create or open.
   [[nodiscard]] const std::string& path() const { return path_; }
   /// The directory in one hierarchy of layout(), as a path of this mount namespace.

@@ -36,16 +36,28 @@ Status OciStore::check_id(std::string_view id) {
 }
 
 Status OciStore::reserve(const std::string& id) const {
+  // Below XDG_RUNTIME_DIR the sticky bit keeps the folder from being pruned (XDG Base Directory Specification).
   auto made = linux::mkdirat(AT_FDCWD, folder(id), 0711);
   if (!made && made.error().kind() == ErrorKind::not_found) {
-    TRY(linux::make_dirs(root_, 0700), "state folder");
+    TRY(linux::make_dirs(root_, linux::geteuid() == 0 ? 0700 : 01700), "state folder");
     made = linux::mkdirat(AT_FDCWD, folder(id), 0711);
   }
   if (!made && made.error().kind() == ErrorKind::conflict) return Error(ErrorKind::conflict, "container with given ID already exists");
   return made;
 }
 
-Status OciStore::save(const OciState& state, const std::string& config) const {
+bool OciStore::has_folder(const std::string& id) const { return check_id(id) && linux::exists(folder(id)).value_or(false); }
+
+// A container that a power cut ended needs no state; so no fsync.
+Status OciStore::save(const OciState& state) const {
+  return linux::write_file_atomic(concat(folder(state.id), "/state.json"), write_oci_state(state), 0600, linux::Durability::none);
+}
+Status OciStore::save_config(const std::string& id, const std::string& config) const {
+  // Only state.json makes it a container, so only that one must come whole.
+  return linux::write_file(concat(folder(id), "/config.json"), config, 0600);
+}
+
+std::string write_oci_state(const OciState& state) {
   json::object annotations;
   for (const auto& [key, value] : state.annotations) annotations[key] = value;
   json::object out{{"id", state.id},
@@ -59,22 +71,17 @@ Status OciStore::save(const OciState& state, const std::string& config) const {
                    {"created", state.created},
                    {"owner", state.owner},
                    {"annotations", std::move(annotations)}};
+  if (state.creator) out["creator"] = json::object{{"pid", state.creator->pid}, {"startTime", state.creator->start_time}};
   if (!state.resctrl_folders.empty()) {
     json::array folders;
     for (const auto& folder : state.resctrl_folders) folders.emplace_back(folder);
     out["resctrl"] = std::move(folders);
   }
-  // A container that a power cut ended needs no state; so no fsync.
-  // Only state.json makes it a container, so only that one must come whole.
-  TRY_PLAIN(linux::write_file(concat(folder(state.id), "/config.json"), config, 0600));
-  return linux::write_file_atomic(concat(folder(state.id), "/state.json"), to_text(out), 0600, linux::Durability::none);
+  return to_text(out);
 }
 
-Result<OciState> OciStore::load(const std::string& id) const {
-  TRY_PLAIN(check_id(id));
-  auto text = linux::read_file(concat(folder(id), "/state.json"));
-  if (!text && text.error().kind() == ErrorKind::not_found) return Error(ErrorKind::not_found, "container does not exist");
-  auto document = TRY(parse_json(TRY_PLAIN(std::move(text)), "state.json"), concat("container ", id));
+Result<OciState> read_oci_state(std::string_view text) {
+  auto document = TRY_PLAIN(parse_json(text, "state.json"));
   JsonView view(document);
   OciState out;
   TRY_PLAIN(view.read("id", out.id));
@@ -89,7 +96,23 @@ Result<OciState> OciStore::load(const std::string& id) const {
   TRY_PLAIN(view.read("owner", out.owner));
   TRY_PLAIN(view.read("annotations", out.annotations));
   TRY_PLAIN(view.read("resctrl", out.resctrl_folders));
+  auto creator = TRY_PLAIN(view.at("creator"));
+  if (creator.is_set()) {
+    out.creator.emplace();
+    TRY_PLAIN(creator.read("pid", out.creator->pid));
+    TRY_PLAIN(creator.read("startTime", out.creator->start_time));
+  }
+  TRY_PLAIN(OciStore::check_id(out.id));
   return out;
+}
+
+Result<OciState> OciStore::load(const std::string& id) const {
+  TRY_PLAIN(check_id(id));
+  auto text = linux::read_file(concat(folder(id), "/state.json"));
+  if (!text && text.error().kind() == ErrorKind::not_found) return Error(ErrorKind::not_found, "container does not exist");
+  auto state = TRY(read_oci_state(TRY_PLAIN(std::move(text))), concat("container ", id));
+  if (state.id != id) return Error(ErrorKind::corrupt, concat("container ", id, ": state.json is of ", state.id));
+  return state;
 }
 
 Result<Spec> OciStore::load_spec(const std::string& id) const {
@@ -112,11 +135,16 @@ Result<std::vector<std::string>> OciStore::ids() const {
   return out;
 }
 
+bool OciProcess::lives() const {
+  if (pid <= 0) return false;
+  auto started = linux::process_start_time(pid);
+  auto letter = linux::process_state(pid);
+  return started && *started == start_time && letter && *letter != 'Z' && *letter != 'X';
+}
+
 OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {
-  auto started = linux::process_start_time(state.pid);
-  auto letter = linux::process_state(state.pid);
-  if (state.pid <= 0 || !started || *started != state.start_time || !letter || *letter == 'Z' || *letter == 'X')
-    return OciStatus::stopped;
+  if (state.creator) return state.creator->lives() ? OciStatus::creating : OciStatus::stopped;
+  if (!OciProcess{state.pid, state.start_time}.lives()) return OciStatus::stopped;
   if (linux::exists(store.fifo(state.id)).value_or(false)) return OciStatus::created;
   if (!state.cgroup_path.empty())
     if (auto cgroup = linux::Cgroup::open(layout, state.cgroup_path))

@@ -16,8 +16,18 @@
 
 namespace caisson::runtime {
 
+/// A process by pid and start time: beyond reuse of the pid.
+struct OciProcess {
+  std::int32_t pid = 0;
+  std::uint64_t start_time = 0;
+  [[nodiscard]] bool lives() const;  ///< a zombie does not
+};
+
 struct OciState {
   std::string id;
+  /// Set from before anything is made until the container is created: whoever finds this record with a dead creator knows
+  /// that nobody will finish it, and by `cgroup_path` where the rest of it is.
+  std::optional<OciProcess> creator;
   std::int32_t pid = 0;
   std::uint64_t start_time = 0;
   std::string bundle;
@@ -46,9 +56,13 @@ class OciStore {
 
   /// Takes the id. Errors: conflict ("container with given ID already exists").
   Status reserve(const std::string& id) const;
-  Status save(const OciState& state, const std::string& config) const;
+  Status save(const OciState& state) const;
+  /// The configuration as it was given, for later commands.
+  Status save_config(const std::string& id, const std::string& config) const;
   /// Errors: not_found ("container does not exist").
   [[nodiscard]] Result<OciState> load(const std::string& id) const;
+  /// The folder of that name is there, with or without a record.
+  [[nodiscard]] bool has_folder(const std::string& id) const;
   [[nodiscard]] Result<Spec> load_spec(const std::string& id) const;
   void forget(const std::string& id) const;
   [[nodiscard]] Result<std::vector<std::string>> ids() const;
@@ -56,6 +70,10 @@ class OciStore {
  private:
   std::string root_;
 };
+
+/// Pure: state.json as text, and back. Errors: invalid.
+std::string write_oci_state(const OciState& state);
+Result<OciState> read_oci_state(std::string_view text);
 
 /// Asks the kernel, never a record: pid and start time together name the process; a zombie has stopped.
 OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout);

@@ -1,0 +1,228 @@
+// create: flags, bundle, plan, record, launch, and what the caller is handed.
+#include "runtime/oci_create.hpp"
+
+#include <cstdlib>
+
+#include "linux/file.hpp"
+#include "linux/mount_api.hpp"
+#include "linux/process.hpp"
+#include "linux/resctrl.hpp"
+
+extern "C" char** environ;  // NOLINT: POSIX's own name (environ(7))
+
+namespace caisson::runtime {
+
+Status protect_binary() {
+  constexpr std::int64_t read_only_flag = 1;  // ST_RDONLY, statfs(2)
+  auto status = TRY(linux::statfs("/proc/self/exe"), "our binary");
+  if ((static_cast<std::int64_t>(status.f_flags) & read_only_flag) != 0) return {};
+  auto tree = TRY(linux::open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE), "our binary");
+  linux::MountAttributes attributes;
+  attributes.set = MOUNT_ATTR_RDONLY;
+  attributes.propagation = MS_PRIVATE;
+  TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH, attributes), "our binary");
+  const std::string text = TRY(linux::read_file("/proc/self/cmdline"), "our arguments");
+  std::vector<std::string> argv;
+  for (auto piece : split(std::string_view(text).substr(0, text.empty() ? 0 : text.size() - 1), '\0')) argv.emplace_back(piece);
+  std::vector<std::string> env;
+  for (char** entry = environ; *entry != nullptr; ++entry) env.emplace_back(*entry);
+  return linux::execveat(tree.get(), "", argv, env, AT_EMPTY_PATH).in("our binary");
+}
+
+Result<Bundle> load_bundle(const OciArguments& arguments) {
+  Bundle out;
+  const std::string given = arguments.value("bundle", ".");
+  out.path = given.starts_with("/") ? given : concat(TRY_PLAIN(linux::getcwd()), given == "." ? "" : "/", given == "." ? "" : given);
+  const std::string file = arguments.value("config", "config.json");
+  const std::string path = file.starts_with("/") ? file : concat(out.path, "/", file);
+  auto text = linux::read_file(path);
+  if (!text && text.error().kind() == ErrorKind::not_found)
+    return Error(ErrorKind::not_found, concat("JSON specification file ", path, " is missing"));
+  out.config = TRY_PLAIN(std::move(text));
+  out.spec = TRY(parse_spec(out.config), path);
+  return out;
+}
+
+std::string notify_folder(const OciStore& store, const std::string& id) { return concat(store.folder(id), "/notify"); }
+
+Status begin_record(const OciContext& context, OciState& state, const std::string& config) {
+  TRY_PLAIN(context.store.reserve(state.id));
+  auto write = [&]() -> Status {
+    if (!state.cgroup_path.empty()) {
+      // Asked before the record says that it is ours: a delete would kill what is in it.
+      auto cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
+      if (auto pids = cgroup.pids(); pids && !pids->empty())
+        return Error(ErrorKind::conflict, concat("container's cgroup is not empty: ", pids->size(), " process(es) found"));
+    }
+    const int self = linux::getpid();
+    state.creator = OciProcess{self, TRY_PLAIN(linux::process_start_time(self))};
+    TRY_PLAIN(context.store.save_config(state.id, config));
+    return context.store.save(state);
+  };
+  auto written = write();
+  if (!written) context.store.forget(state.id);
+  return written;
+}
+
+namespace {
+
+/// Of --preserve-fds and of systemd's socket activation, whose descriptors come first (sd_listen_fds(3)).
+Result<unsigned int> passed_descriptors(const OciArguments& arguments, Process& process) {
+  const auto preserved = TRY(parse_integer<unsigned int>(arguments.value("preserve-fds", "0")), "--preserve-fds");
+  unsigned int listening = 0;
+  const char* count = std::getenv("LISTEN_FDS");
+  const char* pid = std::getenv("LISTEN_PID");
+  if (count != nullptr && (pid == nullptr || pid == std::string_view(concat(linux::getpid())))) {
+    listening = TRY(parse_integer<unsigned int>(count), "LISTEN_FDS");
+    process.env.push_back(concat("LISTEN_FDS=", listening));
+    process.env.emplace_back("LISTEN_PID=1");  // the program's pid as it sees itself
+    if (const char* names = std::getenv("LISTEN_FDNAMES")) process.env.push_back(concat("LISTEN_FDNAMES=", names));
+  }
+  const unsigned int total = listening + preserved;
+  if (total < preserved || total > 65536) return Error(ErrorKind::invalid, concat("--preserve-fds ", preserved, ": too many"));
+  return total;
+}
+
+class Creation {
+ public:
+  Creation(OciContext& context, CreateFor purpose) : context_(context), arguments_(context.arguments), purpose_(purpose) {}
+
+  Result<Created> run() {
+    TRY_PLAIN(read());
+    TRY_PLAIN(make_plan());
+    describe();
+    TRY_PLAIN(begin_record(context_, created_.state, bundle_.config));
+    auto built = build();
+    if (!built) {
+      context_.store.forget(id_);
+      return std::move(built).error();
+    }
+    created_.spec = std::move(bundle_.spec);
+    return std::move(created_);
+  }
+
+ private:
+  /// Everything that can be refused before the kernel is asked for anything.
+  Status read() {
+    id_ = TRY_PLAIN(arguments_.id());
+    TRY_PLAIN(OciStore::check_id(id_));
+    bundle_ = TRY_PLAIN(load_bundle(arguments_));
+    inputs_.preserve_fds = TRY_PLAIN(passed_descriptors(arguments_, bundle_.spec.process));
+    console_socket_ = arguments_.value("console-socket");
+    const bool detached = purpose_ == CreateFor::create || arguments_.has("detach");
+    TRY_PLAIN(check_console(detached, bundle_.spec.process.terminal, console_socket_));
+    if (!detached) take_terminal_size(bundle_.spec.process);
+    if (bundle_.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
+    return context_.find_cgroups();
+  }
+
+  Status make_plan() {
+    // startContainer hooks come between everything else and the program, so run with such hooks is create and start.
+    created_.waits = purpose_ == CreateFor::create || !bundle_.spec.hooks.start_container.empty();
+    TRY_PLAIN(linux::set_dumpable(false));
+    PlanOptions options;
+    options.bundle = bundle_.path;
+    options.container_id = id_;
+    options.check_program_early = created_.waits;
+    options.new_session_keyring = !arguments_.has("no-new-keyring");
+    options.no_pivot = arguments_.has("no-pivot");
+    auto facts = TRY_PLAIN(read_host_facts(*context_.layout, FactsNeeded::of(bundle_.spec)));
+    if (bundle_.spec.cgroups_path.empty()) bundle_.spec.cgroups_path = concat("/", id_);
+    notifies_ = NotifyProxy::add_to(bundle_.spec, notify_folder(context_.store, id_));
+    plan_ = TRY_PLAIN(compute_plan(bundle_.spec, facts, options));
+    if (context_.globals.cgroup_disabled) plan_.cgroups_path.clear();
+    for (const auto& warning : plan_.warnings) warn(context_.globals.log, warning);
+    return {};
+  }
+
+  void describe() {
+    OciState& state = created_.state;
+    state.id = id_;
+    state.bundle = bundle_.path;
+    state.rootfs = plan_.root_path;
+    state.cgroup_path = plan_.cgroups_path;
+    state.exec_namespaces = exec_namespaces(plan_);
+    state.in_user_namespace = plan_.in_user_namespace;
+    state.created = now_ns();
+    state.owner = linux::getuid();
+    state.annotations = bundle_.spec.annotations;
+  }
+
+  Status build() {
+    inputs_.layout = context_.layout;
+    UniqueFd fifo;
+    if (created_.waits) {
+      TRY(linux::mknodat(AT_FDCWD, context_.store.fifo(id_), S_IFIFO | 0600, 0), "exec fifo");
+      fifo = TRY(linux::open(context_.store.fifo(id_), O_RDWR), "exec fifo");
+      inputs_.exec_fifo = fifo.get();
+    }
+    if (notifies_) TRY_PLAIN(NotifyProxy::make_folder(notify_folder(context_.store, id_)));
+    if (notifies_ && purpose_ == CreateFor::run) created_.notify = TRY_PLAIN(NotifyProxy::listen(notify_folder(context_.store, id_)));
+    add_hooks();
+    const auto receiver = TRY_PLAIN(connect_listener(plan_.process.policy));
+    inputs_.on_listener = [&](pid_t pid, int listener) {
+      return send_listener(receiver.get(), plan_.process.policy, created_.state, OciStatus::creating, pid, listener);
+    };
+    created_.launching = TRY_PLAIN(begin_launch(plan_, inputs_));
+    name_process();
+    created_.state.resctrl_folders = created_.launching.resctrl_folders;
+    // With a cgroup it is found by that.
+    if (plan_.cgroups_path.empty()) ignore(context_.store.save(created_.state));  // publish() below reports a full disk
+    TRY_PLAIN(finish_launch(created_.launching, plan_, inputs_));
+    auto published = publish();
+    if (!published) abandon();
+    return published;
+  }
+
+  void add_hooks() {
+    const auto& hooks = bundle_.spec.hooks;
+    if (hooks.prestart.empty() && hooks.create_runtime.empty() && hooks.create_container.empty()) return;
+    inputs_.on_mounted = [this, &hooks](pid_t pid) -> Status {
+      created_.state.pid = pid;
+      const OciState& state = created_.state;
+      TRY_PLAIN(run_hooks(hooks.prestart, "prestart", state, OciStatus::creating, HookPlace::runtime_namespaces));
+      TRY_PLAIN(run_hooks(hooks.create_runtime, "createRuntime", state, OciStatus::creating, HookPlace::runtime_namespaces));
+      return run_hooks(hooks.create_container, "createContainer", state, OciStatus::creating, HookPlace::container_namespaces);
+    };
+  }
+
+  void name_process() {
+    created_.state.pid = created_.launching.pid;
+    created_.state.start_time = linux::process_start_time(created_.launching.pid).value_or(0);
+  }
+
+  /// The record last: who sees it may use the rest.
+  Status publish() {
+    if (bundle_.spec.process.terminal && !console_socket_.empty())
+      TRY_PLAIN(send_terminal(console_socket_, created_.launching.terminal));
+    TRY_PLAIN(send_pidfd(arguments_.value("pidfd-socket"), created_.launching.pidfd));
+    created_.state.creator.reset();
+    TRY_PLAIN(context_.store.save(created_.state));
+    return write_pid_file(arguments_.value("pid-file"), created_.state.pid);
+  }
+
+  void abandon() {
+    linux::kill_and_reap(created_.launching.pidfd.get());
+    ignore(linux::ResctrlGroup::remove(created_.launching.resctrl_folders));  // the first error is the one to report
+    if (!created_.launching.cgroup) return;
+    ignore(created_.launching.cgroup->kill_all());
+    ignore(created_.launching.cgroup->remove());
+  }
+
+  OciContext& context_;
+  const OciArguments& arguments_;
+  CreateFor purpose_;
+  std::string id_;
+  std::string console_socket_;
+  Bundle bundle_;
+  LaunchPlan plan_;
+  LaunchInputs inputs_;
+  bool notifies_ = false;
+  Created created_;
+};
+
+}  // namespace
+
+Result<Created> create_container(OciContext& context, CreateFor purpose) { return Creation(context, purpose).run(); }
+
+}  // namespace caisson::runtime

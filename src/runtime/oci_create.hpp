@@ -1,0 +1,43 @@
+// From flags and a bundle to a container whose process waits for start, or runs: what create and run share.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "runtime/launch.hpp"
+#include "runtime/oci_commands.hpp"
+#include "runtime/oci_session.hpp"
+
+namespace caisson::runtime {
+
+/// Without a user namespace the container's root is the host's: our own binary, which is what a child is until it execs, must
+/// not be reachable through a writable mount (CVE-2019-5736). Runs us again from a read-only clone; returns when we are that.
+Status protect_binary();
+
+struct Bundle {
+  std::string path;    ///< absolute
+  std::string config;  ///< the text
+  Spec spec;
+};
+/// Of --bundle and --config. Errors: not_found, invalid.
+Result<Bundle> load_bundle(const OciArguments& arguments);
+
+struct Created {
+  OciState state;
+  Launching launching;
+  Spec spec;
+  bool waits = false;  ///< behind the exec fifo
+  std::optional<NotifyProxy> notify;
+};
+enum class CreateFor : std::uint8_t { create, run };
+/// Makes the container. On failure nothing of it is left; when we are killed on the way, a record is left by which
+/// `delete --force` finds everything.
+Result<Created> create_container(OciContext& context, CreateFor purpose);
+
+/// A record for a container that is about to be made, written before anything else is.
+/// Errors: conflict ("container with given ID already exists", "container's cgroup is not empty: …").
+Status begin_record(const OciContext& context, OciState& state, const std::string& config);
+/// Where sd_notify's socket for the container lives.
+std::string notify_folder(const OciStore& store, const std::string& id);
+
+}  // namespace caisson::runtime
