@@ -171,6 +171,22 @@ TEST(Process, affinity_is_read_and_set) {
   kill_and_reap(child.pidfd.get());
 }
 
+TEST(Process, descriptors_are_closed_in_runs_and_those_between_stay) {
+  std::vector<UniqueFd> fds;
+  std::vector<int> numbers;
+  for (int i = 0; i < 6; ++i) {
+    fds.push_back(must(memfd_create("run")));
+    numbers.push_back(fds.back().get());
+  }
+  UniqueFd kept = std::move(fds[2]);  // leaves an empty place, and a gap in the numbers
+  {
+    ScopedCallCount calls("close_range");
+    close_all(std::move(fds));
+    EXPECT_LE(calls.value(), 2U);
+  }
+  for (int number : numbers) EXPECT_EQ(fstat(number).ok(), number == kept.get()) << number;
+}
+
 TEST(Event, timers_and_counters_tell_when_and_how_often) {
   const UniqueFd timer = must(timerfd_create());
   EXPECT_EQ(must(timerfd_take(timer.get())), 0U);
