@@ -65,6 +65,15 @@ struct CgroupHugepages {
   std::string page_size;  ///< "2MB"
   std::uint64_t limit_bytes = 0;
 };
+struct CgroupInterfacePriority {
+  std::string interface;
+  std::uint32_t priority = 0;
+};
+struct CgroupRdma {
+  std::string device;  ///< "mlx5_0"
+  std::optional<std::uint32_t> handles;
+  std::optional<std::uint32_t> objects;
+};
 /// The OCI resources in the kernel's order of thinking; v1 values throughout, converted on v2. Absent: leave alone.
 struct CgroupLimits {
   std::optional<std::int64_t> memory_limit_bytes;  ///< -1: unlimited
@@ -90,6 +99,9 @@ struct CgroupLimits {
   std::vector<CgroupDevice> blkio_read_iops;
   std::vector<CgroupDevice> blkio_write_iops;
   std::vector<CgroupHugepages> hugepages;
+  std::optional<std::uint32_t> net_cls_classid;    ///< v1 only, as are priorities
+  std::vector<CgroupInterfacePriority> net_prio;
+  std::vector<CgroupRdma> rdma;
   std::map<std::string, std::string> unified;      ///< v2 file → value; on v1 an error
   /// In order, last match wins. Empty: devices are left alone. The first rule should be "deny all".
   std::vector<CgroupDeviceRule> devices;

@@ -26,6 +26,9 @@ constexpr ControllerPlans controllers[] = {
     {"pids", "pids", detail::plan_pids, detail::plan_pids},
     {"blkio", "io", detail::plan_blkio_v1, detail::plan_io_v2},
     {"hugetlb", "hugetlb", detail::plan_hugetlb_v1, detail::plan_hugetlb_v2},
+    {"net_cls", "net_cls", detail::plan_net_cls_v1, detail::plan_net_cls_v2},
+    {"net_prio", "net_prio", detail::plan_net_prio_v1, detail::plan_net_prio_v2},
+    {"rdma", "rdma", detail::plan_rdma, detail::plan_rdma},
 };
 
 Status write_one(int dir_fd, const CgroupWrite& item) {

@@ -26,6 +26,17 @@ void visit(C& c, CgroupHugepages& h) {
   c(h.limit_bytes);
 }
 template <class C>
+void visit(C& c, CgroupInterfacePriority& p) {
+  c(p.interface);
+  c(p.priority);
+}
+template <class C>
+void visit(C& c, CgroupRdma& r) {
+  c(r.device);
+  c(r.handles);
+  c(r.objects);
+}
+template <class C>
 void visit(C& c, CgroupLimits& l) {
   c(l.memory_limit_bytes);
   c(l.memory_reservation_bytes);
@@ -50,6 +61,9 @@ void visit(C& c, CgroupLimits& l) {
   c(l.blkio_read_iops);
   c(l.blkio_write_iops);
   c(l.hugepages);
+  c(l.net_cls_classid);
+  c(l.net_prio);
+  c(l.rdma);
   c(l.unified);
   c(l.devices);
 }
