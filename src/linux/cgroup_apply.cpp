@@ -5,6 +5,7 @@
 #include "linux/cgroup.hpp"
 #include "linux/cgroup_files.hpp"
 #include "linux/cgroup_plan.hpp"
+#include "linux/cgroup_systemd.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::linux {
@@ -80,6 +81,23 @@ Status check_usage(const std::string& directory, bool is_v2, const CgroupLimits&
                                            usage, " bytes"), EBUSY);
 }
 
+/// With RT_GROUP_SCHED a group gets realtime only as far as its parents have it, and new groups begin with none
+/// (Documentation/scheduler/sched-rt-group.rst). Parents are raised from the top down, never lowered.
+Status raise_realtime(const CgroupHierarchy& hierarchy, const std::string& directory, const CgroupLimits& limits) {
+  const std::int64_t wanted_us = limits.cpu_rt_runtime_us.value_or(0);
+  if (wanted_us <= 0) return {};
+  for (std::size_t at = directory.find('/', hierarchy.mount_point.size() + 1); at != std::string::npos; at = directory.find('/', at + 1)) {
+    const std::string parent = directory.substr(0, at);
+    const auto has = detail::read_cgroup_line(parent, "cpu.rt_runtime_us");
+    if (!has) return {};  // no such thing on this kernel: the write of the group itself will say so
+    if (parse_integer<std::int64_t>(*has).value_or(0) >= wanted_us) continue;
+    if (limits.cpu_rt_period_us.value_or(0) != 0)
+      TRY(write_kernel_file(parent + "/cpu.rt_period_us", concat(*limits.cpu_rt_period_us)), concat("cgroup cpu: realtime period of ", parent));
+    TRY(write_kernel_file(parent + "/cpu.rt_runtime_us", concat(wanted_us)), concat("cgroup cpu: realtime of ", parent));
+  }
+  return {};
+}
+
 }  // namespace
 
 Status Cgroup::offers_v2(std::string_view controller) const {
@@ -93,11 +111,28 @@ Status Cgroup::offers_v2(std::string_view controller) const {
 }
 
 Status Cgroup::apply(const CgroupLimits& limits) {
+  TRY_PLAIN(apply_unit(limits));
+  if (!holder_ || !limits.pids_limit || *limits.pids_limit < 0) return apply_files(limits);
+  // The holder counts as well, and a limit of 1 would then keep the container itself out; settle() writes the true one.
+  CgroupLimits with_holder = limits;
+  with_holder.pids_limit = *limits.pids_limit + 1;
+  pids_after_settling_ = *limits.pids_limit;
+  return apply_files(with_holder);
+}
+
+/// A unit that was started with these limits knows them; later ones it is told, or it would write the old ones again.
+Status Cgroup::apply_unit(const CgroupLimits& limits) {
+  if (!unit_ || holder_) return {};
+  return detail::set_systemd_properties(*unit_, detail::plan_systemd_limits(limits, layout_->mode));
+}
+
+Status Cgroup::apply_files(const CgroupLimits& limits) {
   for (const ControllerPlans& controller : controllers) {
     std::vector<CgroupWrite> writes;
     if (const std::string* directory = v1_directory(controller.v1_name); directory != nullptr) {
       TRY_PLAIN(controller.v1(limits, writes));
       if (controller.v1_name == "memory") TRY_PLAIN(check_usage(*directory, false, limits));
+      if (controller.v1_name == "cpu") TRY_PLAIN(raise_realtime(*layout_->find("cpu"), *directory, limits));
       TRY_PLAIN(write_all_of(*directory, writes));
       continue;
     }

@@ -196,6 +196,17 @@ TEST(CgroupPlan, block_limits_name_their_device) {
   EXPECT_EQ(v1[0].else_file, "blkio.bfq.weight");
 }
 
+TEST(CgroupPlan, device_rules_alone_are_no_limits) {
+  CgroupLimits limits;
+  limits.devices = {CgroupDeviceRule{}};
+  EXPECT_FALSE(asks_for_limits(limits));
+  limits.pids_limit = 5;
+  EXPECT_TRUE(asks_for_limits(limits));
+  limits.pids_limit.reset();
+  limits.unified["memory.high"] = "1";
+  EXPECT_TRUE(asks_for_limits(limits));
+}
+
 TEST(CgroupPlan, network_classes_exist_on_v1_only_and_rdma_on_both) {
   CgroupLimits network;
   network.net_cls_classid = 0x100001;

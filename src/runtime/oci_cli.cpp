@@ -130,9 +130,10 @@ Result<OciGlobals> read_globals(const OciArguments& arguments) {
   out.debug = arguments.has("debug") || arguments.value("log-level") == "debug";
   if (out.root.empty() || out.root == "/") return Error(ErrorKind::invalid, "--root: \"/\" is not a state folder");
   const std::string manager = arguments.value("cgroup-manager", "cgroupfs");
-  if (arguments.has("systemd-cgroup") || manager == "systemd")
-    return Error(ErrorKind::unsupported, "the systemd cgroup driver is not supported yet").with_hint("use --cgroup-manager cgroupfs");
-  if (manager != "cgroupfs") return Error(ErrorKind::unsupported, concat("--cgroup-manager ", manager, " is not supported"));
+  if (arguments.has("systemd-cgroup") || manager == "systemd") out.cgroup_driver = linux::CgroupDriver::systemd;
+  else if (manager == "disabled") out.cgroup_driver = linux::CgroupDriver::disabled;
+  else if (manager != "cgroupfs")
+    return Error(ErrorKind::invalid, concat("--cgroup-manager: \"", manager, "\" is not cgroupfs, systemd or disabled"));
   return out;
 }
 

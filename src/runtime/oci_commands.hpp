@@ -14,6 +14,7 @@ struct OciGlobals {
   std::string log_path;
   bool log_json = false;
   bool debug = false;
+  linux::CgroupDriver cgroup_driver = linux::CgroupDriver::cgroupfs;
 };
 
 /// A command's flags and what stood between and after them.

@@ -121,6 +121,25 @@ struct Created {
 
 enum class CreateFor : std::uint8_t { create, run };
 
+/// The path that Cgroup takes, which names the driver too; empty: none of its own.
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout) {
+  if (driver == linux::CgroupDriver::disabled) return std::string();
+  if (driver == linux::CgroupDriver::cgroupfs) {
+    if (!spec.cgroups_path.empty()) {
+      if (linux::systemd_unit_name(spec.cgroups_path).empty()) return spec.cgroups_path;
+      return Error(ErrorKind::invalid, concat("linux.cgroupsPath: \"", spec.cgroups_path, "\" is for the systemd driver (--systemd-cgroup)"));
+    }
+    if (linux::geteuid() == 0) return concat("/", id);
+    // Rootless: below our own cgroup when that was delegated to us. Without it, and without limits, none is needed.
+    const auto limits = TRY_PLAIN(plan_limits(spec.resources));
+    return linux::may_make_cgroups(layout) || linux::asks_for_limits(limits) ? id : std::string();
+  }
+  std::string path = TRY_PLAIN(linux::systemd_cgroup_path(spec.cgroups_path, id, TRY_PLAIN(linux::own_systemd_manager())));
+  auto below = spec.annotations.find("run.oci.systemd.subgroup");
+  if (below != spec.annotations.end() && !below->second.empty()) path += concat("/", below->second);
+  return path;
+}
+
 Result<Created> create_container(OciContext& context, CreateFor purpose) {
   const auto& arguments = context.arguments;
   if (arguments.words.size() != 1) return Error(ErrorKind::invalid, "exactly one argument is needed: the container's ID");
@@ -146,7 +165,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
   auto facts = TRY_PLAIN(read_host_facts(*context.layout));
-  if (bundle.spec.cgroups_path.empty()) bundle.spec.cgroups_path = concat("/", id);
+  bundle.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle.spec, id, context.globals.cgroup_driver, *context.layout));
   auto plan = TRY_PLAIN(compute_plan(bundle.spec, facts, options));
   if (!plan.warnings.empty() && context.globals.debug)
     for (const auto& warning : plan.warnings) ignore(linux::write_all(2, concat("warning: ", warning, "\n")));

@@ -201,6 +201,18 @@ Result<linux::CgroupLimits> plan_limits(const Resources& resources) {
   return out;
 }
 
+namespace {
+
+/// A cgroup mount without "ro": the container means to make cgroups of its own (systemd inside, nested engines).
+bool has_writable_cgroup_mount(const Spec& spec) {
+  return std::any_of(spec.mounts.begin(), spec.mounts.end(), [](const Mount& mount) {
+    return (mount.type == "cgroup" || mount.type == "cgroup2") &&
+           std::find(mount.options.begin(), mount.options.end(), "ro") == mount.options.end();
+  });
+}
+
+}  // namespace
+
 Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const PlanOptions& options) {
   TRY_PLAIN(check_spec(spec));
   LaunchPlan plan;
@@ -217,6 +229,10 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan.hostname = spec.hostname;
   plan.domainname = spec.domainname;
   plan.cgroups_path = spec.cgroups_path;
+  constexpr std::string_view property = "org.systemd.property.";
+  for (const auto& [key, value] : spec.annotations)
+    if (key.starts_with(property)) plan.systemd_properties[key.substr(property.size())] = value;
+  plan.delegate_cgroup = facts.cgroup_unified && plan.in_user_namespace && plan.new_cgroup_namespace && has_writable_cgroup_mount(spec);
   if (!spec.mount_label.empty() && !facts.has_selinux)
     return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));

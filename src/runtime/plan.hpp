@@ -255,6 +255,8 @@ struct LaunchPlan {
   // cgroup
   std::string cgroups_path;        ///< empty: none of its own
   linux::CgroupLimits limits;
+  std::map<std::string, std::string> systemd_properties;  ///< for a "systemd:/…" path, in GVariant text form
+  bool delegate_cgroup = false;    ///< v2: the container's root gets its directory, because it sees it writable as its root
   std::vector<std::string> warnings;
 };
 template <class C>
@@ -281,6 +283,8 @@ void visit(C& c, LaunchPlan& p) {
   c(p.domainname);
   c(p.cgroups_path);
   c(p.limits);
+  c(p.systemd_properties);
+  c(p.delegate_cgroup);
   c(p.warnings);
 }
 
