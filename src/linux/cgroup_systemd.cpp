@@ -129,7 +129,7 @@ Result<std::unique_ptr<ScopeHolder>> ScopeHolder::create() {
   auto child = TRY(fork_with_pidfd(0), "scope holder");
   if (child.pid == 0) {
     // Keeps nothing of ours open, so that no reader waits for it, but the end that tells of our death.
-    const int fd = raw::dup3(lifeline.read_end.get(), 0, 0);
+    const int fd = lifeline.read_end.get() == 0 ? 0 : raw::dup3(lifeline.read_end.get(), 0, 0);
     (void)raw::close_range(1, ~0U, 0);
     char byte = 0;
     if (fd == 0) (void)raw::read(0, &byte, 1);
