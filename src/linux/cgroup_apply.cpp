@@ -53,6 +53,11 @@ Error explain(Error error, const std::string& directory, const CgroupWrite& item
 /// So limits both rise and fall without reading the old ones first.
 Status write_all_of(const std::string& directory, const std::vector<CgroupWrite>& writes) {
   if (writes.empty()) return {};
+  // A single write needs no descriptor of the directory; what is missing is looked into below.
+  if (writes.size() == 1 && writes[0].else_file.empty()) {
+    const auto done = write_kernel_file(concat(directory, '/', writes[0].file), writes[0].value);
+    if (done) return {};
+  }
   auto opened = open(directory, O_PATH | O_DIRECTORY);
   if (!opened) {
     if (opened.error().error_number() != ENOENT) return std::move(opened).error().in("cgroup");

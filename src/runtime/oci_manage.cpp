@@ -280,7 +280,7 @@ Result<int> oci_features(OciContext& /*context*/) {
   json::object linux_part;
   linux_part["namespaces"] = strings({"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"});
   linux_part["capabilities"] = std::move(capabilities);
-  linux_part["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", true}, {"rdma", true}};
+  linux_part["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", false}, {"rdma", true}};
   linux_part["seccomp"] = json::object{
       {"enabled", true},
       {"actions", strings({"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
