@@ -18,9 +18,7 @@ using detail::read_cgroup_line;
 namespace {
 
 Status check_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) {
-    return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL);
-  };
+  auto refuse = [&](std::string_view why) { return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL); };
   if (path.empty() || path == "/") return refuse("it must name a cgroup below the root");
   if (path.find('\0') != std::string_view::npos || path.find('\n') != std::string_view::npos)
     return refuse("a NUL or a newline inside");
@@ -55,8 +53,7 @@ Result<std::vector<std::string>> directories_of(const CgroupLayout& layout, std:
   std::map<std::string, std::string> own;
   if (!absolute) own = TRY(cgroup_of_process(0), "cgroup");
   for (const CgroupHierarchy& hierarchy : layout.hierarchies)
-    out.push_back(absolute ? concat(hierarchy.mount_point, path)
-                           : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
+    out.push_back(absolute ? concat(hierarchy.mount_point, path) : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
   return out;
 }
 
@@ -90,7 +87,8 @@ Status inherit_cpuset(const std::string& parent, const std::string& directory) {
 }
 
 bool has_cpuset(const CgroupHierarchy& hierarchy) {
-  return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+  return !hierarchy.is_v2 &&
+         std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
 }
 
 std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
@@ -99,7 +97,9 @@ Error directory_error(Error error, const std::string& directory) {
   const int reason = error.error_number();
   Error out = Error::from_errno(reason, concat("create cgroup ", directory));
   if (reason == EACCES || reason == EPERM || reason == EROFS)
-    return std::move(out).with_kind(ErrorKind::denied).with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
+    return std::move(out)
+        .with_kind(ErrorKind::denied)
+        .with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
   return out;
 }
 
@@ -124,9 +124,8 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
 bool lists_all(const std::optional<std::string>& text, const std::vector<std::string>& names) {
   if (!text) return false;
   const auto words = split(trim(*text), ' ');
-  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::find(words.begin(), words.end(), name) != words.end();
-  });
+  return std::all_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return std::find(words.begin(), words.end(), name) != words.end(); });
 }
 
 /// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one (a threaded
@@ -191,8 +190,7 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
   }
   // Below a threaded domain a new cgroup is unusable until it is threaded itself (cgroups(7), "Creating a threaded subtree").
   const auto type = read_cgroup_line(directory, "cgroup.type");
-  if (type && trim(*type) == "domain invalid")
-    TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
+  if (type && trim(*type) == "domain invalid") TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
   return {};
 }
 
@@ -219,7 +217,8 @@ Status Cgroup::start_unit(const CgroupCreation& creation) {
   std::vector<detail::SystemdProperty> properties;
   if (creation.limits != nullptr) properties = detail::plan_systemd_limits(*creation.limits, layout_->mode);
   if (creation.systemd_properties != nullptr)
-    for (auto& property : TRY_PLAIN(detail::parse_systemd_properties(*creation.systemd_properties))) properties.push_back(std::move(property));
+    for (auto& property : TRY_PLAIN(detail::parse_systemd_properties(*creation.systemd_properties)))
+      properties.push_back(std::move(property));
   if (!unit_->is_slice()) holder_ = TRY_PLAIN(detail::ScopeHolder::create());
   TRY_PLAIN(detail::start_systemd_unit(*unit_, holder_.get(), std::move(properties)));
   return {};
@@ -234,7 +233,8 @@ Status check_place(const detail::SystemdUnit& unit, int holder) {
     const auto found = paths.find(name);
     if (found == paths.end()) continue;
     if (found->second == unit.unit_path) return {};
-    return Error(ErrorKind::unavailable, concat("systemd made ", unit.name, " in the cgroup ", found->second, " instead of ", unit.unit_path), EXDEV)
+    return Error(ErrorKind::unavailable,
+                 concat("systemd made ", unit.name, " in the cgroup ", found->second, " instead of ", unit.unit_path), EXDEV)
         .with_hint("this systemd does not manage the cgroups that are mounted here; use --cgroup-manager cgroupfs");
   }
   return {};
@@ -288,9 +288,9 @@ Result<Cgroup> Cgroup::open(std::shared_ptr<const CgroupLayout> layout, std::str
 
 bool may_make_cgroups(const CgroupLayout& layout) {
   const auto directories = directories_of(layout, "x");
-  return directories && !directories->empty() && std::all_of(directories->begin(), directories->end(), [](const std::string& directory) {
-    return faccessat(AT_FDCWD, parent_of(directory), W_OK).ok();
-  });
+  return directories && !directories->empty() &&
+         std::all_of(directories->begin(), directories->end(),
+                     [](const std::string& directory) { return faccessat(AT_FDCWD, parent_of(directory), W_OK).ok(); });
 }
 
 bool asks_for_limits(const CgroupLimits& limits) {
@@ -346,7 +346,8 @@ Status Cgroup::delegate(std::uint32_t uid, std::uint32_t gid) {
   for (std::string_view name : split(names, '\n')) {
     if (name.empty()) continue;
     const auto done = fchownat(directory.get(), std::string(name), uid, gid, AT_SYMLINK_NOFOLLOW);
-    if (!done && done.error().error_number() != ENOENT) return Error(done.error()).in("delegate cgroup");  // of a controller that is off
+    if (!done && done.error().error_number() != ENOENT)
+      return Error(done.error()).in("delegate cgroup");  // of a controller that is off
   }
   return {};
 }

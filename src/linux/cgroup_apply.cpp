@@ -44,8 +44,10 @@ Status write_one(int dir_fd, const CgroupWrite& item) {
 Error explain(Error error, const std::string& directory, const CgroupWrite& item) {
   if (error.error_number() != EBUSY || item.controller != "memory") return error;
   const std::uint64_t usage = detail::read_cgroup_number(directory, "memory.usage_in_bytes");
-  return Error(ErrorKind::conflict, concat("cgroup memory: the limit of ", item.value, " bytes is below what is in use and cannot be freed (",
-                                           usage, " bytes): Device or resource busy"), EBUSY);
+  return Error(ErrorKind::conflict,
+               concat("cgroup memory: the limit of ", item.value, " bytes is below what is in use and cannot be freed (", usage,
+                      " bytes): Device or resource busy"),
+               EBUSY);
 }
 
 /// Writes in order. Values that check each other (memory and memory plus swap, quota and period and burst) may be refused
@@ -82,8 +84,10 @@ Status check_usage(const std::string& directory, bool is_v2, const CgroupLimits&
   if (!limits.memory_check_before_update || limits.memory_limit_bytes.value_or(0) <= 0) return {};
   const std::uint64_t usage = detail::read_cgroup_number(directory, is_v2 ? "memory.current" : "memory.usage_in_bytes");
   if (usage <= static_cast<std::uint64_t>(*limits.memory_limit_bytes)) return {};
-  return Error(ErrorKind::conflict, concat("cgroup memory: the limit of ", *limits.memory_limit_bytes, " bytes is below the present usage of ",
-                                           usage, " bytes"), EBUSY);
+  return Error(
+      ErrorKind::conflict,
+      concat("cgroup memory: the limit of ", *limits.memory_limit_bytes, " bytes is below the present usage of ", usage, " bytes"),
+      EBUSY);
 }
 
 /// With RT_GROUP_SCHED a group gets realtime only as far as its parents have it, and new groups begin with none
@@ -91,13 +95,15 @@ Status check_usage(const std::string& directory, bool is_v2, const CgroupLimits&
 Status raise_realtime(const CgroupHierarchy& hierarchy, const std::string& directory, const CgroupLimits& limits) {
   const std::int64_t wanted_us = limits.cpu_rt_runtime_us.value_or(0);
   if (wanted_us <= 0) return {};
-  for (std::size_t at = directory.find('/', hierarchy.mount_point.size() + 1); at != std::string::npos; at = directory.find('/', at + 1)) {
+  for (std::size_t at = directory.find('/', hierarchy.mount_point.size() + 1); at != std::string::npos;
+       at = directory.find('/', at + 1)) {
     const std::string parent = directory.substr(0, at);
     const auto has = detail::read_cgroup_line(parent, "cpu.rt_runtime_us");
     if (!has) return {};  // no such thing on this kernel: the write of the group itself will say so
     if (parse_integer<std::int64_t>(*has).value_or(0) >= wanted_us) continue;
     if (limits.cpu_rt_period_us.value_or(0) != 0)
-      TRY(write_kernel_file(parent + "/cpu.rt_period_us", concat(*limits.cpu_rt_period_us)), concat("cgroup cpu: realtime period of ", parent));
+      TRY(write_kernel_file(parent + "/cpu.rt_period_us", concat(*limits.cpu_rt_period_us)),
+          concat("cgroup cpu: realtime period of ", parent));
     TRY(write_kernel_file(parent + "/cpu.rt_runtime_us", concat(wanted_us)), concat("cgroup cpu: realtime of ", parent));
   }
   return {};
@@ -175,7 +181,8 @@ Status Cgroup::apply_devices(const CgroupLimits& limits) {
 Status Cgroup::apply_unified(const CgroupLimits& limits) {
   if (limits.unified.empty()) return {};
   if (v2_directory() == nullptr)
-    return Error(ErrorKind::unsupported, concat("cgroup: ", limits.unified.begin()->first, " needs cgroup v2, which this host does not mount"), EOPNOTSUPP);
+    return Error(ErrorKind::unsupported,
+                 concat("cgroup: ", limits.unified.begin()->first, " needs cgroup v2, which this host does not mount"), EOPNOTSUPP);
   std::vector<CgroupWrite> writes;
   TRY_PLAIN(detail::plan_unified(limits, writes));
   for (const CgroupWrite& item : writes) {

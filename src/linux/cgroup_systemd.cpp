@@ -57,11 +57,13 @@ Result<DbusConnection> connect(const SystemdUnit& unit) {
     auto connection = DbusConnection::connect(place.path, place.peer, timeout_ms);
     if (connection) return connection;
     const ErrorKind kind = connection.error().kind();
-    if (kind != ErrorKind::not_found && kind != ErrorKind::unavailable) return std::move(connection).error().in(concat("systemd at ", place.path));
+    if (kind != ErrorKind::not_found && kind != ErrorKind::unavailable)
+      return std::move(connection).error().in(concat("systemd at ", place.path));
     tried += concat(tried.empty() ? "" : ", ", place.path);
   }
   return Error(ErrorKind::unavailable, concat("systemd cannot be reached (tried ", tried, ")"), ECONNREFUSED)
-      .with_hint(unit.of_user ? "the systemd cgroup driver needs the user's systemd with its bus (loginctl enable-linger); or use --cgroup-manager cgroupfs"
+      .with_hint(unit.of_user ? "the systemd cgroup driver needs the user's systemd with its bus (loginctl enable-linger); or use "
+                                "--cgroup-manager cgroupfs"
                               : "the systemd cgroup driver needs systemd as init; or use --cgroup-manager cgroupfs");
 }
 
@@ -78,21 +80,25 @@ DbusMessage manager_call(std::string member, std::vector<DbusValue> body) {
 DbusValue property_list(std::vector<SystemdProperty> properties) {
   std::vector<DbusValue> items;
   for (SystemdProperty& property : properties)
-    items.push_back(DbusValue::structure({DbusValue::string(std::move(property.name)), DbusValue::variant(std::move(property.value))}));
+    items.push_back(
+        DbusValue::structure({DbusValue::string(std::move(property.name)), DbusValue::variant(std::move(property.value))}));
   return DbusValue::array("(sv)", std::move(items));
 }
 
 Status watch_jobs(DbusConnection& systemd) {
-  return systemd.add_match(concat("type='signal',sender='", manager_name, "',path='", manager_path, "',interface='", manager_interface, "',member='JobRemoved'"));
+  return systemd.add_match(concat("type='signal',sender='", manager_name, "',path='", manager_path, "',interface='", manager_interface,
+                                  "',member='JobRemoved'"));
 }
 
 /// JobRemoved(u id, o job, s unit, s result) for the job of `reply`.
 Status wait_job(DbusConnection& systemd, const DbusMessage& reply, std::string_view what, const SystemdUnit& unit) {
-  if (reply.body.size() != 1 || reply.body[0].signature != "o") return Error(ErrorKind::corrupt, concat(what, " ", unit.name, ": an answer without a job"), EPROTO);
+  if (reply.body.size() != 1 || reply.body[0].signature != "o")
+    return Error(ErrorKind::corrupt, concat(what, " ", unit.name, ": an answer without a job"), EPROTO);
   const std::string& job = reply.body[0].text;
   const DbusMessage removed = TRY(systemd.wait_signal([&](const DbusMessage& signal) {
     return signal.member == "JobRemoved" && signal.body.size() == 4 && signal.body[1].text == job && signal.body[3].signature == "s";
-  }), concat(what, " ", unit.name));
+  }),
+                                  concat(what, " ", unit.name));
   const std::string& result = removed.body[3].text;
   if (result == "done" || result == "skipped") return {};
   return Error(ErrorKind::io, concat(what, " ", unit.name, ": systemd's job ended with \"", result, "\""), EIO);
@@ -106,7 +112,8 @@ std::vector<SystemdProperty> unit_properties(const SystemdUnit& unit, const Scop
   } else {
     out.push_back({"Slice", DbusValue::string(unit.slice)});
     out.push_back({"Delegate", DbusValue::boolean(true)});
-    if (holder != nullptr) out.push_back({"PIDs", DbusValue::array("u", {DbusValue::uint32(static_cast<std::uint32_t>(holder->pid()))})});
+    if (holder != nullptr)
+      out.push_back({"PIDs", DbusValue::array("u", {DbusValue::uint32(static_cast<std::uint32_t>(holder->pid()))})});
   }
   for (const char* accounting : {"MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"})
     out.push_back({accounting, DbusValue::boolean(true)});
@@ -145,8 +152,8 @@ Status start_systemd_unit(const SystemdUnit& unit, const ScopeHolder* holder, st
   TRY_PLAIN(watch_jobs(systemd));
   auto all = unit_properties(unit, holder);
   for (SystemdProperty& property : properties) all.push_back(std::move(property));
-  const auto message = manager_call("StartTransientUnit", {DbusValue::string(unit.name), DbusValue::string("fail"), property_list(std::move(all)),
-                                                           DbusValue::array("(sa(sv))", {})});
+  const auto message = manager_call("StartTransientUnit", {DbusValue::string(unit.name), DbusValue::string("fail"),
+                                                           property_list(std::move(all)), DbusValue::array("(sa(sv))", {})});
   auto reply = systemd.call(message);
   if (!reply && reply.error().kind() == ErrorKind::conflict) {
     // Of an earlier container that failed; one that still runs is not touched by this.
@@ -160,7 +167,8 @@ Status start_systemd_unit(const SystemdUnit& unit, const ScopeHolder* holder, st
 Status set_systemd_properties(const SystemdUnit& unit, std::vector<SystemdProperty> properties) {
   if (properties.empty()) return {};
   DbusConnection systemd = TRY_PLAIN(connect(unit));
-  (void)TRY(systemd.call(manager_call("SetUnitProperties", {DbusValue::string(unit.name), DbusValue::boolean(true), property_list(std::move(properties))})),
+  (void)TRY(systemd.call(manager_call("SetUnitProperties",
+                                      {DbusValue::string(unit.name), DbusValue::boolean(true), property_list(std::move(properties))})),
             concat("set properties of ", unit.name));
   return {};
 }

@@ -16,9 +16,9 @@ namespace caisson::linux::detail {
 
 /// What a path "systemd:/…" means.
 struct SystemdUnit {
-  std::string name;    ///< "caisson-web.scope"
-  std::string slice;   ///< "system.slice"
-  std::string path;    ///< of the cgroup below the mount points, with what follows the unit
+  std::string name;   ///< "caisson-web.scope"
+  std::string slice;  ///< "system.slice"
+  std::string path;   ///< of the cgroup below the mount points, with what follows the unit
   std::string unit_path;
   bool of_user = false;  ///< a unit of the user's own manager
   [[nodiscard]] bool is_slice() const { return name.ends_with(".slice"); }

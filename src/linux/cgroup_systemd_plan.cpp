@@ -54,7 +54,10 @@ Result<std::string> systemd_cgroup_path(std::string_view cgroups_path, std::stri
   if (!cgroups_path.empty()) {
     const auto parts = split(cgroups_path, ':');
     if (parts.size() != 3 || parts[2].empty())
-      return Error(ErrorKind::invalid, concat("linux.cgroupsPath: \"", cgroups_path, "\" is not of the form slice:prefix:name, which the systemd driver needs"), EINVAL);
+      return Error(
+          ErrorKind::invalid,
+          concat("linux.cgroupsPath: \"", cgroups_path, "\" is not of the form slice:prefix:name, which the systemd driver needs"),
+          EINVAL);
     slice = parts[0];
     prefix = parts[1];
     name = parts[2];
@@ -145,12 +148,15 @@ std::string device_node(char type, std::int64_t major, std::int64_t minor) {
   return concat(type == 'b' ? "/dev/block/" : "/dev/char/", major, ':', minor);
 }
 
-DbusValue pair_of(std::string text, DbusValue value) { return DbusValue::structure({DbusValue::string(std::move(text)), std::move(value)}); }
+DbusValue pair_of(std::string text, DbusValue value) {
+  return DbusValue::structure({DbusValue::string(std::move(text)), std::move(value)});
+}
 
 void add_rates(std::vector<SystemdProperty>& out, std::string name, const std::vector<CgroupDevice>& devices) {
   std::vector<DbusValue> items;
   for (const CgroupDevice& device : devices)
-    items.push_back(pair_of(device_node('b', device.major, device.minor), DbusValue::uint64(device.value == 0 ? UINT64_MAX : device.value)));
+    items.push_back(
+        pair_of(device_node('b', device.major, device.minor), DbusValue::uint64(device.value == 0 ? UINT64_MAX : device.value)));
   if (!items.empty()) out.push_back({std::move(name), DbusValue::array("(st)", std::move(items))});
 }
 
@@ -203,7 +209,8 @@ void add_cpu(std::vector<SystemdProperty>& out, const CgroupLimits& limits, bool
     out.push_back({"CPUQuotaPerSecUSec", DbusValue::uint64((per_second + 9999) / 10'000 * 10'000)});
   }
   if (const auto mask = mask_of(limits.cpuset_cpus); v2 && !limits.cpuset_cpus.empty() && mask) out.push_back({"AllowedCPUs", *mask});
-  if (const auto mask = mask_of(limits.cpuset_mems); v2 && !limits.cpuset_mems.empty() && mask) out.push_back({"AllowedMemoryNodes", *mask});
+  if (const auto mask = mask_of(limits.cpuset_mems); v2 && !limits.cpuset_mems.empty() && mask)
+    out.push_back({"AllowedMemoryNodes", *mask});
 }
 
 }  // namespace
@@ -235,7 +242,8 @@ Result<std::vector<SystemdProperty>> parse_systemd_properties(const std::map<std
     const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char letter) {
       return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9');
     });
-    if (!plain) return Error(ErrorKind::invalid, concat("annotation org.systemd.property.", name, ": not the name of a property"), EINVAL);
+    if (!plain)
+      return Error(ErrorKind::invalid, concat("annotation org.systemd.property.", name, ": not the name of a property"), EINVAL);
     DbusValue value = TRY(parse_gvariant(text), concat("annotation org.systemd.property.", name));
     if (!name.ends_with("Sec") || name.ends_with("USec")) {
       out.push_back({name, std::move(value)});

@@ -339,8 +339,7 @@ TEST_P(CgroupTest, usage_is_measured) {
     if (child.pid == 0) {
       for (const UniqueFd& procs : handle.v1_procs_fds) raw::write(procs.get(), "0", 1);
       std::atomic<int> spin{0};
-      while (spin.fetch_add(1, std::memory_order_relaxed) < 20'000'000) {
-      }
+      while (spin.fetch_add(1, std::memory_order_relaxed) < 20'000'000) {}
       raw::exit(0);
     }
     must(wait_pidfd(child.pidfd.get()));

@@ -21,8 +21,10 @@ constexpr std::size_t line_limit_bytes = 4096;
 Error hung_up() { return {ErrorKind::unavailable, "D-Bus: the peer has closed the connection", ECONNRESET}; }
 
 ErrorKind kind_of(std::string_view name) {
-  if (name.ends_with(".NoSuchUnit") || name.ends_with(".UnknownObject") || name.ends_with(".UnknownMethod")) return ErrorKind::not_found;
-  if (name.ends_with(".AccessDenied") || name.ends_with(".InteractiveAuthorizationRequired") || name.ends_with(".AuthFailed")) return ErrorKind::denied;
+  if (name.ends_with(".NoSuchUnit") || name.ends_with(".UnknownObject") || name.ends_with(".UnknownMethod"))
+    return ErrorKind::not_found;
+  if (name.ends_with(".AccessDenied") || name.ends_with(".InteractiveAuthorizationRequired") || name.ends_with(".AuthFailed"))
+    return ErrorKind::denied;
   if (name.ends_with(".UnitExists")) return ErrorKind::conflict;
   if (name.ends_with(".InvalidArgs") || name.ends_with(".PropertyReadOnly")) return ErrorKind::invalid;
   if (name.ends_with(".NoReply") || name.ends_with(".Timeout")) return ErrorKind::timeout;
@@ -31,7 +33,8 @@ ErrorKind kind_of(std::string_view name) {
 }
 
 Error error_of(const DbusMessage& message) {
-  const std::string text = message.body.empty() || message.body[0].signature != "s" ? std::string("no reason given") : message.body[0].text;
+  const std::string text =
+      message.body.empty() || message.body[0].signature != "s" ? std::string("no reason given") : message.body[0].text;
   return {kind_of(message.error_name), concat(message.error_name, ": ", text), 0};
 }
 

@@ -37,7 +37,8 @@ class DbusConnection {
   Result<DbusMessage> wait_signal(const std::function<bool(const DbusMessage&)>& wanted);
 
  private:
-  DbusConnection(UniqueFd socket, Peer peer, std::int64_t deadline_ns) : socket_(std::move(socket)), peer_(peer), deadline_ns_(deadline_ns) {}
+  DbusConnection(UniqueFd socket, Peer peer, std::int64_t deadline_ns)
+      : socket_(std::move(socket)), peer_(peer), deadline_ns_(deadline_ns) {}
   Status authenticate();
   Status send(std::string_view bytes);
   /// At least one byte more in buffer_.
@@ -49,7 +50,7 @@ class DbusConnection {
   Peer peer_;
   std::int64_t deadline_ns_;
   std::uint32_t serial_ = 0;
-  std::string buffer_;                ///< received, not yet taken
+  std::string buffer_;  ///< received, not yet taken
   std::deque<DbusMessage> signals_;
 };
 

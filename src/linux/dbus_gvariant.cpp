@@ -62,7 +62,9 @@ class Parser {
   }
   std::string_view word() {
     const std::size_t begin = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 || std::string_view("+-._").find(text_[at_]) != std::string_view::npos)) ++at_;
+    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 ||
+                                  std::string_view("+-._").find(text_[at_]) != std::string_view::npos))
+      ++at_;
     return text_.substr(begin, at_ - begin);
   }
   Result<DbusValue> value(std::string_view wanted, int depth);
@@ -87,7 +89,8 @@ Result<DbusValue> Parser::typed(int depth) {
 }
 
 Result<DbusValue> Parser::text(std::string_view wanted) {
-  if (!wanted.empty() && wanted != "s" && wanted != "o" && wanted != "g") return bad(concat("a text where type ", wanted, " is wanted"));
+  if (!wanted.empty() && wanted != "s" && wanted != "o" && wanted != "g")
+    return bad(concat("a text where type ", wanted, " is wanted"));
   DbusValue out;
   out.signature = wanted.empty() ? "s" : std::string(wanted);
   const char quote = text_[at_++];
@@ -188,7 +191,8 @@ Result<DbusValue> Parser::number(std::string_view literal, std::string_view want
   const auto magnitude = parse_integer<std::uint64_t>(literal, base);
   if (!magnitude) return bad("not a number");
   const Range range = range_of(out.signature[0]);
-  const bool fits = negative ? *magnitude <= std::uint64_t{0} - static_cast<std::uint64_t>(range.least) && range.least != 0 : *magnitude <= range.most;
+  const bool fits = negative ? *magnitude <= std::uint64_t{0} - static_cast<std::uint64_t>(range.least) && range.least != 0
+                             : *magnitude <= range.most;
   if (!fits && *magnitude != 0) return bad(concat("the number does not fit type ", out.signature));
   out.number = negative ? std::uint64_t{0} - *magnitude : *magnitude;
   return out;
@@ -200,7 +204,8 @@ Result<DbusValue> Parser::value(std::string_view wanted, int depth) {
   if (at_ >= text_.size()) return bad("a value is missing");
   switch (text_[at_]) {
     case '@': return typed(depth);
-    case '\'': case '"': return text(wanted);
+    case '\'':
+    case '"': return text(wanted);
     case '[': return list(wanted, depth);
     case '(': return tuple(wanted, depth);
     case '{': return dictionary(wanted, depth);

@@ -49,9 +49,15 @@ Error unfit(std::string_view what) { return {ErrorKind::invalid, concat("D-Bus v
 std::size_t fixed_size(char type) {
   switch (type) {
     case 'y': return 1;
-    case 'n': case 'q': return 2;
-    case 'b': case 'i': case 'u': case 'h': return 4;
-    case 'x': case 't': case 'd': return 8;
+    case 'n':
+    case 'q': return 2;
+    case 'b':
+    case 'i':
+    case 'u':
+    case 'h': return 4;
+    case 'x':
+    case 't':
+    case 'd': return 8;
     default: return 0;
   }
 }
@@ -59,8 +65,11 @@ std::size_t fixed_size(char type) {
 std::size_t alignment(char type) {
   if (const std::size_t size = fixed_size(type); size != 0) return size;
   switch (type) {
-    case 's': case 'o': case 'a': return 4;
-    case '(': case '{': return 8;
+    case 's':
+    case 'o':
+    case 'a': return 4;
+    case '(':
+    case '{': return 8;
     default: return 1;  // g, v
   }
 }
@@ -189,7 +198,8 @@ class Reader {
     const auto length = TRY_PLAIN(number(type == 'g' ? 1 : 4));
     if (bytes_.size() - at_ <= length) return corrupt("ends too early");
     const std::string_view out = bytes_.substr(at_, length);
-    if (bytes_[at_ + length] != '\0' || out.find('\0') != std::string_view::npos) return corrupt("a text without its NUL, or with one inside");
+    if (bytes_[at_ + length] != '\0' || out.find('\0') != std::string_view::npos)
+      return corrupt("a text without its NUL, or with one inside");
     at_ += length + 1;
     return std::string(out);
   }

@@ -21,9 +21,10 @@ DbusMessage rich_message() {
   out.member = "StartTransientUnit";
   out.destination = "org.freedesktop.systemd1";
   out.body.push_back(DbusValue::string("a.scope"));
-  out.body.push_back(DbusValue::array("(sv)", {DbusValue::structure({DbusValue::string("Delegate"), DbusValue::variant(DbusValue::boolean(true))}),
-                                               DbusValue::structure({DbusValue::string("PIDs"), DbusValue::variant(DbusValue::array("u", {DbusValue::uint32(42)}))}),
-                                               DbusValue::structure({DbusValue::string("MemoryMax"), DbusValue::variant(DbusValue::uint64(1ULL << 40U))})}));
+  out.body.push_back(DbusValue::array(
+      "(sv)", {DbusValue::structure({DbusValue::string("Delegate"), DbusValue::variant(DbusValue::boolean(true))}),
+               DbusValue::structure({DbusValue::string("PIDs"), DbusValue::variant(DbusValue::array("u", {DbusValue::uint32(42)}))}),
+               DbusValue::structure({DbusValue::string("MemoryMax"), DbusValue::variant(DbusValue::uint64(1ULL << 40U))})}));
   out.body.push_back(DbusValue::array("(sa(sv))", {}));
   return out;
 }
@@ -35,11 +36,23 @@ TEST(Dbus, a_message_is_the_bytes_of_the_specification) {
   hello.member = "M";
   hello.body.push_back(DbusValue::string("x"));
   const std::string expected(
-      "l\1\0\1" "\6\0\0\0" "\1\0\0\0" "\47\0\0\0"                 // order, call, flags, version; body 6; serial 1; fields 39
-      "\1\1o\0" "\2\0\0\0" "/a\0" "\0\0\0\0\0"                    // path
-      "\3\1s\0" "\1\0\0\0" "M\0" "\0\0\0\0\0\0"                   // member
-      "\10\1g\0" "\1s\0" "\0"                                      // signature, and padding to 8
-      "\1\0\0\0" "x\0",
+      "l\1\0\1"
+      "\6\0\0\0"
+      "\1\0\0\0"
+      "\47\0\0\0"  // order, call, flags, version; body 6; serial 1; fields 39
+      "\1\1o\0"
+      "\2\0\0\0"
+      "/a\0"
+      "\0\0\0\0\0"  // path
+      "\3\1s\0"
+      "\1\0\0\0"
+      "M\0"
+      "\0\0\0\0\0\0"  // member
+      "\10\1g\0"
+      "\1s\0"
+      "\0"  // signature, and padding to 8
+      "\1\0\0\0"
+      "x\0",
       16 + 16 + 16 + 8 + 6);
   EXPECT_EQ(must(encode_dbus_message(hello)), expected);
   DbusMessage back = must(decode_dbus_message(expected));
@@ -53,9 +66,17 @@ TEST(Dbus, what_is_written_is_read_back) {
 
 TEST(Dbus, a_big_endian_peer_is_understood) {
   const std::string bytes(
-      "B\4\0\1" "\0\0\0\4" "\0\0\0\2" "\0\0\0\27"
-      "\3\1s\0" "\0\0\0\1" "S\0" "\0\0\0\0\0\0"
-      "\10\1g\0" "\1u\0" "\0"
+      "B\4\0\1"
+      "\0\0\0\4"
+      "\0\0\0\2"
+      "\0\0\0\27"
+      "\3\1s\0"
+      "\0\0\0\1"
+      "S\0"
+      "\0\0\0\0\0\0"
+      "\10\1g\0"
+      "\1u\0"
+      "\0"
       "\0\0\1\0",
       16 + 16 + 8 + 4);
   const DbusMessage signal = must(decode_dbus_message(bytes));
@@ -67,7 +88,8 @@ TEST(Dbus, a_big_endian_peer_is_understood) {
 
 TEST(Dbus, no_cut_or_flipped_message_is_more_than_an_error) {
   const std::string bytes = must(encode_dbus_message(rich_message()));
-  for (std::size_t length = 0; length < bytes.size(); ++length) EXPECT_FALSE(decode_dbus_message(bytes.substr(0, length)).ok()) << length;
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    EXPECT_FALSE(decode_dbus_message(bytes.substr(0, length)).ok()) << length;
   EXPECT_FALSE(decode_dbus_message(bytes + '\0').ok());
   for (std::size_t at = 0; at < bytes.size(); ++at)
     for (const char flipped : {'\0', '\1', '\177', '\377'}) {
@@ -79,7 +101,12 @@ TEST(Dbus, no_cut_or_flipped_message_is_more_than_an_error) {
 }
 
 TEST(Dbus, long_lengths_are_refused_before_anything_is_reserved) {
-  const std::string head("l\2\0\1" "\377\377\377\177" "\1\0\0\0" "\0\0\0\0", 16);
+  const std::string head(
+      "l\2\0\1"
+      "\377\377\377\177"
+      "\1\0\0\0"
+      "\0\0\0\0",
+      16);
   EXPECT_EQ(dbus_message_size(head).error().kind(), ErrorKind::corrupt);
   EXPECT_FALSE(dbus_type_length(std::string(100, 'a') + "y").ok());
   EXPECT_FALSE(dbus_type_length("()").ok());
@@ -107,12 +134,14 @@ TEST(Gvariant, texts_become_values) {
   EXPECT_EQ(must(parse_gvariant("['a', 'b']")), DbusValue::array("s", {DbusValue::string("a"), DbusValue::string("b")}));
   EXPECT_EQ(must(parse_gvariant("@as []")), DbusValue::array("s", {}));
   EXPECT_EQ(must(parse_gvariant("[uint64 1, 2]")), DbusValue::array("t", {DbusValue::uint64(1), DbusValue::uint64(2)}));
-  EXPECT_EQ(must(parse_gvariant("('/dev/null', 'rw')")), DbusValue::structure({DbusValue::string("/dev/null"), DbusValue::string("rw")}));
+  EXPECT_EQ(must(parse_gvariant("('/dev/null', 'rw')")),
+            DbusValue::structure({DbusValue::string("/dev/null"), DbusValue::string("rw")}));
   EXPECT_EQ(must(parse_gvariant("<true>")), DbusValue::variant(DbusValue::boolean(true)));
   EXPECT_EQ(must(parse_gvariant("{'a': 1}")).signature, "a{si}");
   EXPECT_EQ(must(parse_gvariant("objectpath '/x'")).signature, "o");
   EXPECT_EQ(must(parse_gvariant("1.5")).signature, "d");
-  for (const char* bad : {"", "tru", "'open", "[]", "[1, 'a']", "byte 256", "uint16 -1", "int32 2147483648", "1 2", "()", "<1", "uint64 'x'", "@", "{1}", "[1", "0x"})
+  for (const char* bad : {"", "tru", "'open", "[]", "[1, 'a']", "byte 256", "uint16 -1", "int32 2147483648", "1 2", "()", "<1",
+                          "uint64 'x'", "@", "{1}", "[1", "0x"})
     EXPECT_EQ(parse_gvariant(bad).error().kind(), ErrorKind::invalid) << bad;
   EXPECT_FALSE(parse_gvariant(std::string(10000, '[')).ok());
 }
@@ -168,7 +197,8 @@ TEST(Dbus, an_error_reply_has_its_name_and_kind) {
 TEST(Dbus, peers_that_refuse_hang_up_or_keep_silent_are_errors) {
   FakePeer refusing;
   refusing.say("REJECTED EXTERNAL\r\n");
-  EXPECT_EQ(DbusConnection::adopt(std::move(refusing.theirs), DbusConnection::Peer::direct, short_ms).error().kind(), ErrorKind::denied);
+  EXPECT_EQ(DbusConnection::adopt(std::move(refusing.theirs), DbusConnection::Peer::direct, short_ms).error().kind(),
+            ErrorKind::denied);
   FakePeer gone;
   gone.say("DATA\r\nOK 0123\r\n");
   auto connection = must(DbusConnection::adopt(std::move(gone.theirs), DbusConnection::Peer::direct, short_ms));
@@ -178,7 +208,8 @@ TEST(Dbus, peers_that_refuse_hang_up_or_keep_silent_are_errors) {
   EXPECT_EQ(DbusConnection::adopt(std::move(silent.theirs), DbusConnection::Peer::direct, 50).error().kind(), ErrorKind::timeout);
   FakePeer babbling;
   babbling.say(std::string(8192, 'x'));
-  EXPECT_EQ(DbusConnection::adopt(std::move(babbling.theirs), DbusConnection::Peer::direct, short_ms).error().kind(), ErrorKind::corrupt);
+  EXPECT_EQ(DbusConnection::adopt(std::move(babbling.theirs), DbusConnection::Peer::direct, short_ms).error().kind(),
+            ErrorKind::corrupt);
 }
 
 /// A dbus-daemon with a socket of its own.
@@ -188,7 +219,8 @@ class RealBus {
     auto out = must(pipe2());
     ProcessRequest request;
     request.path = daemon;
-    request.argv = {"dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1", concat("--address=unix:path=", socket_)};
+    request.argv = {"dbus-daemon", "--session",         "--nofork",
+                    "--nopidfile", "--print-address=1", concat("--address=unix:path=", socket_)};
     request.fds = {{out.write_end.get(), 1}};
     request.parent_death_signal = SIGKILL;
     daemon_ = must(spawn_process(request));
@@ -242,7 +274,8 @@ TEST(SystemdCgroup, paths_are_slices_prefixes_and_names) {
   const SystemdManager system;
   EXPECT_EQ(must(systemd_cgroup_path("", "web", system)), "systemd:/system.slice/caisson-web.scope");
   EXPECT_EQ(must(systemd_cgroup_path(":cri:a1", "web", system)), "systemd:/system.slice/cri-a1.scope");
-  EXPECT_EQ(must(systemd_cgroup_path("kube-pod-x.slice:cri:a1", "web", system)), "systemd:/kube.slice/kube-pod.slice/kube-pod-x.slice/cri-a1.scope");
+  EXPECT_EQ(must(systemd_cgroup_path("kube-pod-x.slice:cri:a1", "web", system)),
+            "systemd:/kube.slice/kube-pod.slice/kube-pod-x.slice/cri-a1.scope");
   EXPECT_EQ(must(systemd_cgroup_path("-.slice::a1", "web", system)), "systemd:/a1.scope");
   EXPECT_EQ(must(systemd_cgroup_path("x.slice:ignored:kube-pod.slice", "web", system)), "systemd:/kube.slice/kube-pod.slice");
   SystemdManager user;
@@ -258,7 +291,8 @@ TEST(SystemdCgroup, paths_are_slices_prefixes_and_names) {
   EXPECT_TRUE(unit->path.ends_with("caisson-web.scope/inner"));
   EXPECT_EQ(systemd_unit_name("/caisson/x"), "");
   EXPECT_EQ(must(detail::parse_systemd_path("systemd:/a.slice/a-b.slice/x.scope"))->slice, "a-b.slice");
-  for (const char* bad : {"/absolute", "a:b", "a.slice:b:", "a:b:c", "a--b.slice:c:d", "../x.slice:c:d", "a.slice:c:d/e", "a.slice:c:d e", "a.slice:b:c:d"})
+  for (const char* bad : {"/absolute", "a:b", "a.slice:b:", "a:b:c", "a--b.slice:c:d", "../x.slice:c:d", "a.slice:c:d/e",
+                          "a.slice:c:d e", "a.slice:b:c:d"})
     EXPECT_EQ(systemd_cgroup_path(bad, "web", system).error().kind(), ErrorKind::invalid) << bad;
 }
 
@@ -296,7 +330,10 @@ TEST(SystemdCgroup, limits_become_properties) {
 
 TEST(SystemdCgroup, device_rules_that_systemd_cannot_say_are_left_to_our_filter) {
   CgroupLimits limits;
-  limits.devices = {{.allow = false}, {.allow = true, .type = 'c', .major = 1, .minor = 3, .access = "rw"}, {.allow = true, .type = 'c', .major = 136}, {.allow = true, .type = 'b', .access = "m"}};
+  limits.devices = {{.allow = false},
+                    {.allow = true, .type = 'c', .major = 1, .minor = 3, .access = "rw"},
+                    {.allow = true, .type = 'c', .major = 136},
+                    {.allow = true, .type = 'b', .access = "m"}};
   const auto said = detail::plan_systemd_limits(limits, CgroupMode::unified);
   EXPECT_EQ(property(said, "DevicePolicy")->text, "strict");
   const DbusValue& lines = *property(said, "DeviceAllow");
@@ -311,7 +348,8 @@ TEST(SystemdCgroup, device_rules_that_systemd_cannot_say_are_left_to_our_filter)
 }
 
 TEST(SystemdCgroup, annotations_are_properties) {
-  const auto parsed = must(detail::parse_systemd_properties({{"TimeoutStopSec", "3"}, {"CollectMode", "'inactive'"}, {"RuntimeMaxUSec", "uint64 5"}}));
+  const auto parsed =
+      must(detail::parse_systemd_properties({{"TimeoutStopSec", "3"}, {"CollectMode", "'inactive'"}, {"RuntimeMaxUSec", "uint64 5"}}));
   EXPECT_EQ(*property(parsed, "TimeoutStopUSec"), DbusValue::uint64(3'000'000));
   EXPECT_EQ(*property(parsed, "CollectMode"), DbusValue::string("inactive"));
   EXPECT_EQ(*property(parsed, "RuntimeMaxUSec"), DbusValue::uint64(5));
