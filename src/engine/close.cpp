@@ -11,7 +11,8 @@ constexpr const char* made_parent_key = "engine/cgroup_parent";
 
 Result<linux::Cgroup> parent_cgroup(const LocalOptions& options) {
   std::string path = options.cgroup_parent;
-  if (options.systemd) path = TRY(linux::systemd_cgroup_path(concat("::", slice_of_parent(path)), "", *options.systemd), "cgroup parent");
+  if (options.systemd)
+    path = TRY(linux::systemd_cgroup_path(concat("::", slice_of_parent(path)), "", *options.systemd), "cgroup parent");
   auto layout = TRY(linux::detect_cgroup_layout(), "cgroup parent");
   return linux::Cgroup::open(std::make_shared<const linux::CgroupLayout>(std::move(layout)), path);
 }

@@ -82,12 +82,12 @@ struct CgroupRdma {
 struct CgroupLimits {
   std::optional<std::int64_t> memory_limit_bytes;  ///< -1: unlimited
   std::optional<std::int64_t> memory_reservation_bytes;
-  std::optional<std::int64_t> memory_swap_bytes;  ///< memory plus swap; -1: unlimited
+  std::optional<std::int64_t> memory_swap_bytes;   ///< memory plus swap; -1: unlimited
   std::optional<std::uint64_t> memory_swappiness;
   std::optional<bool> memory_disable_oom_killer;
-  bool memory_check_before_update = false;  ///< refuse a limit below the present usage
+  bool memory_check_before_update = false;         ///< refuse a limit below the present usage
   std::optional<std::uint64_t> cpu_shares;
-  std::optional<std::int64_t> cpu_quota_us;  ///< -1: unlimited
+  std::optional<std::int64_t> cpu_quota_us;        ///< -1: unlimited
   std::optional<std::uint64_t> cpu_period_us;
   std::optional<std::uint64_t> cpu_burst_us;
   std::optional<std::int64_t> cpu_rt_runtime_us;
@@ -95,8 +95,8 @@ struct CgroupLimits {
   std::optional<std::int64_t> cpu_idle;
   std::string cpuset_cpus;
   std::string cpuset_mems;
-  std::optional<std::int64_t> pids_limit;     ///< -1: unlimited
-  std::optional<std::uint16_t> blkio_weight;  ///< 10–1000
+  std::optional<std::int64_t> pids_limit;          ///< -1: unlimited
+  std::optional<std::uint16_t> blkio_weight;       ///< 10–1000
   std::vector<CgroupDevice> blkio_weight_devices;
   std::vector<CgroupDevice> blkio_read_bps;
   std::vector<CgroupDevice> blkio_write_bps;
@@ -106,7 +106,7 @@ struct CgroupLimits {
   std::optional<std::uint32_t> net_cls_classid;  ///< v1 only, as are priorities
   std::vector<CgroupInterfacePriority> net_prio;
   std::vector<CgroupRdma> rdma;
-  std::map<std::string, std::string> unified;  ///< v2 file → value; on v1 an error
+  std::map<std::string, std::string> unified;      ///< v2 file → value; on v1 an error
   /// In order, last match wins. Empty: devices are left alone. The first rule should be "deny all".
   std::vector<CgroupDeviceRule> devices;
 };
@@ -116,9 +116,9 @@ struct CgroupWrite {
   std::string controller;
   std::string file;
   std::string value;
-  std::string else_file;  ///< written with else_value instead when `file` is missing (io.weight for io.bfq.weight)
+  std::string else_file;   ///< written with else_value instead when `file` is missing (io.weight for io.bfq.weight)
   std::string else_value;
-  bool optional = false;  ///< a missing file is passed over (the .rsvd variants)
+  bool optional = false;   ///< a missing file is passed over (the .rsvd variants)
   bool operator==(const CgroupWrite&) const = default;
 };
 /// Pure: the writes for v2, in order. Errors: invalid (swap below limit), unsupported (realtime on v2).
@@ -293,7 +293,7 @@ class Cgroup {
   Status apply_unified(const CgroupLimits& limits);
   std::shared_ptr<const CgroupLayout> layout_;
   std::string path_;
-  std::vector<std::string> directories_;               ///< beside layout_->hierarchies
+  std::vector<std::string> directories_;  ///< beside layout_->hierarchies
   std::unique_ptr<const detail::SystemdUnit> unit_;    ///< of the systemd driver
   std::unique_ptr<const detail::ScopeHolder> holder_;  ///< from create() to settle()
   std::optional<std::int64_t> pids_after_settling_;    ///< the limit, which the holder must not use up

@@ -72,7 +72,8 @@ Status plan_hugetlb_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out
 }
 
 Status plan_net_cls_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
-  if (limits.net_cls_classid) out.push_back({.controller = "net_cls", .file = "net_cls.classid", .value = concat(*limits.net_cls_classid)});
+  if (limits.net_cls_classid)
+    out.push_back({.controller = "net_cls", .file = "net_cls.classid", .value = concat(*limits.net_cls_classid)});
   return {};
 }
 
@@ -80,7 +81,8 @@ Status plan_net_prio_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& ou
   for (const CgroupInterfacePriority& item : limits.net_prio) {
     // The file's line is "NAME PRIORITY": a blank inside the name would make it another line.
     if (item.interface.empty() || item.interface.find_first_of(" \t\n") != std::string::npos)
-      return Error(ErrorKind::invalid, concat("cgroup net_prio: \"", item.interface, "\" is not the name of a network interface"), EINVAL);
+      return Error(ErrorKind::invalid, concat("cgroup net_prio: \"", item.interface, "\" is not the name of a network interface"),
+                   EINVAL);
     out.push_back({.controller = "net_prio", .file = "net_prio.ifpriomap", .value = concat(item.interface, ' ', item.priority)});
   }
   return {};

@@ -107,7 +107,8 @@ Status plan_net_cls_v2(const CgroupLimits& limits, std::vector<CgroupWrite>&) {
 
 Status plan_net_prio_v2(const CgroupLimits& limits, std::vector<CgroupWrite>&) {
   if (limits.net_prio.empty()) return {};
-  return Error(ErrorKind::unsupported, "cgroup net_prio: priorities of interfaces need the net_prio controller of cgroup v1", EOPNOTSUPP);
+  return Error(ErrorKind::unsupported, "cgroup net_prio: priorities of interfaces need the net_prio controller of cgroup v1",
+               EOPNOTSUPP);
 }
 
 Status plan_io_v2(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {

@@ -122,12 +122,14 @@ struct Created {
 enum class CreateFor : std::uint8_t { create, run };
 
 /// The path that Cgroup takes, which names the driver too; empty: none of its own.
-Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout) {
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver,
+                                  const linux::CgroupLayout& layout) {
   if (driver == linux::CgroupDriver::disabled) return std::string();
   if (driver == linux::CgroupDriver::cgroupfs) {
     if (!spec.cgroups_path.empty()) {
       if (linux::systemd_unit_name(spec.cgroups_path).empty()) return spec.cgroups_path;
-      return Error(ErrorKind::invalid, concat("linux.cgroupsPath: \"", spec.cgroups_path, "\" is for the systemd driver (--systemd-cgroup)"));
+      return Error(ErrorKind::invalid,
+                   concat("linux.cgroupsPath: \"", spec.cgroups_path, "\" is for the systemd driver (--systemd-cgroup)"));
     }
     if (linux::geteuid() == 0) return concat("/", id);
     // Rootless: below our own cgroup when that was delegated to us. Without it, and without limits, none is needed.

@@ -232,7 +232,8 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   constexpr std::string_view property = "org.systemd.property.";
   for (const auto& [key, value] : spec.annotations)
     if (key.starts_with(property)) plan.systemd_properties[key.substr(property.size())] = value;
-  plan.delegate_cgroup = facts.cgroup_unified && plan.in_user_namespace && plan.new_cgroup_namespace && has_writable_cgroup_mount(spec);
+  plan.delegate_cgroup =
+      facts.cgroup_unified && plan.in_user_namespace && plan.new_cgroup_namespace && has_writable_cgroup_mount(spec);
   if (!spec.mount_label.empty() && !facts.has_selinux)
     return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
