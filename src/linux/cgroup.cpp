@@ -340,7 +340,7 @@ Status Cgroup::delegate(std::uint32_t uid, std::uint32_t gid) {
   if (v2_directory() == nullptr) return {};
   const UniqueFd directory = TRY(linux::open(*v2_directory(), O_RDONLY | O_DIRECTORY), "delegate cgroup");
   TRY(fchown(directory.get(), uid, gid), "delegate cgroup");
-  // The kernel's own list (5.?: sysfs-kernel-cgroup); before it the three that cgroups(7), "Delegating a hierarchy" names.
+  // The kernel's own list (4.15); before it the three that cgroups(7), "Delegating a hierarchy" names.
   auto files = read_file("/sys/kernel/cgroup/delegate");
   const std::string names = files ? std::move(files).value() : std::string("cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
   for (std::string_view name : split(names, '\n')) {
