@@ -147,8 +147,7 @@ TEST(Plan, a_cgroup_is_delegated_only_where_the_container_owns_its_view_of_it) {
   auto spec = base_spec();
   spec.annotations = {{"org.systemd.property.TimeoutStopUSec", "uint64 5"}, {"org.systemd.propertyless", "x"}};
   spec.mounts = {mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"rw"})};
-  spec.namespaces.push_back({NamespaceType::user, ""});
-  spec.namespaces.push_back({NamespaceType::cgroup, ""});
+  spec.namespaces.push_back({NamespaceType::user, ""});  // beside base_spec's cgroup namespace
   spec.id_map = {{{0, 100000, 65536}}, {{0, 100000, 65536}}};
   auto unified = facts();
   unified.cgroup_unified = true;
