@@ -22,7 +22,7 @@ test: ## build the release and run all tests; those that need what this machine 
 	@$(MAKE) --no-print-directory build PRESET=$(PRESET)
 	@tools/run-tests build/$(PRESET)
 
-test-all: ## the same with the long variants: 100 containers across a daemon's death, fault matrices, sanitizers, fuzz smoke, the guest
+test-all: ## the same with the long variants: 100 containers across a daemon's death, fault matrices, sanitizers, fuzz smoke, the guests
 	@tools/dependencies test check guest peers
 	@$(MAKE) --no-print-directory build PRESET=release
 	@CAISSON_TEST_FULL=1 tools/run-tests build/release
@@ -30,10 +30,10 @@ test-all: ## the same with the long variants: 100 containers across a daemon's d
 	@tools/run-tests build/asan -L unit
 	@tools/fuzz-smoke
 
-test-guest: ## boot a Debian 12 guest (kernel 6.1, systemd, cgroup v2) in QEMU and run a container with limits in it
+test-guest: ## boot Debian 12 and 13 guests (kernels 6.1 and 6.12, systemd, cgroup v2) in QEMU: both cgroup drivers, the daemon's unit
 	@tools/dependencies test guest
 	@$(MAKE) --no-print-directory build PRESET=release
-	@tools/guest/smoke build/release/bin
+	@CAISSON_TEST_FULL=1 tools/run-tests build/release -L '^guest$$'
 
 build: ## compile PRESET (default release) into build/PRESET; binaries land in build/PRESET/bin
 	@tools/dependencies build

@@ -125,6 +125,7 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   local.root = options.root;
   local.exec_root = options.exec_root;
   local.cgroup_parent = options.cgroup_parent;
+  if (options.cgroup_driver == linux::CgroupDriver::systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
   local.rootless = options.rootless;
   local.log = options.log_limits;
   local.default_pids_limit = options.pids_limit;

@@ -120,6 +120,12 @@ const Setting settings[] = {
     {"--runtime", "runtime", "FILE", "caisson-runtime (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(runtime_path)},
     {"--worker", "worker", "FILE", "caisson-worker (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(worker_path)},
     {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
+    {"--cgroup-driver", "cgroup-driver", "NAME", "who makes containers' cgroups: cgroupfs (the daemon) or systemd (as scopes; default cgroupfs)",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       if (value != "cgroupfs" && value != "systemd") return Error(ErrorKind::invalid, concat("\"", value, "\" is not cgroupfs or systemd"));
+       options.cgroup_driver = value == "systemd" ? linux::CgroupDriver::systemd : linux::CgroupDriver::cgroupfs;
+       return {};
+     }},
     {"--bridge", "network.bridge", "NAME", "bridge interface of the default network (default caisson0)", CAISSON_TEXT(network.bridge_interface)},
     {"--subnet", "network.subnet", "CIDR", "its addresses (default: a free one)", set_subnet},
     {"--bip", "", "CIDR", "the same, for those who know it from dockerd", set_subnet},

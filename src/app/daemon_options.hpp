@@ -9,6 +9,7 @@
 #include "base/result.hpp"
 #include "engine/engine.hpp"
 #include "engine/local.hpp"
+#include "linux/cgroup.hpp"
 #include "network/network.hpp"
 
 namespace caisson::app {
@@ -23,6 +24,7 @@ struct DaemonOptions {
   std::string runtime_path;             ///< caisson-runtime
   std::string worker_path;              ///< caisson-worker
   std::string cgroup_parent = "/caisson";
+  linux::CgroupDriver cgroup_driver = linux::CgroupDriver::cgroupfs;
   engine::Role tcp_role = engine::Role::viewer;
   network::Options network;
   engine::LogLimits log_limits;

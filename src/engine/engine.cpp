@@ -161,7 +161,21 @@ runtime::LogPolicy LocalEngine::log_policy_of(const Record& record) const {
 
 std::string LocalEngine::cgroups_path_of(const Record& record) const {
   const auto& parent = record.info.spec.cgroup_parent;
-  return concat(parent.empty() ? options_.cgroup_parent : parent, "/", record.info.id);
+  return cgroup_below(parent.empty() ? options_.cgroup_parent : parent, record.info.id);
+}
+
+std::string LocalEngine::cgroup_below(const std::string& parent, const std::string& id) const {
+  if (!options_.systemd) return concat(parent, "/", id);
+  const std::string slice = slice_of_parent(parent);
+  auto path = linux::systemd_cgroup_path(concat(slice, ":caisson:", id), id, *options_.systemd);
+  // A parent that is no slice was given by a user: the start of that container names it as wrong.
+  return path ? std::move(path).value() : concat("systemd:/", parent, "/caisson-", id, ".scope");
+}
+
+std::string slice_of_parent(std::string_view parent) {
+  if (parent.starts_with('/')) parent.remove_prefix(1);
+  std::string out = replace_all(parent, "/", "-");
+  return out.ends_with(".slice") ? out : out + ".slice";
 }
 
 void LocalEngine::fill_derived(ContainerInfo& info) const {

@@ -10,6 +10,7 @@
 #include "engine/check_spec.hpp"
 #include "engine/engine.hpp"
 #include "image/image_store.hpp"
+#include "linux/cgroup.hpp"
 #include "network/network.hpp"
 #include "runtime/runtime.hpp"
 #include "state/store.hpp"
@@ -19,7 +20,8 @@ namespace caisson::engine {
 struct LocalOptions {
   std::string root;                 ///< exists, 0700: containers/, volumes/ below
   std::string exec_root;            ///< exists, 0711: containers/<id> while it runs; gone after a reboot
-  std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup
+  std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup; with systemd "/a/b" means the slice a-b.slice
+  std::optional<linux::SystemdManager> systemd;  ///< set: containers get scopes of this manager instead of directories of ours
   bool rootless = false;
   LogLimits log;                    ///< where a container says nothing
   std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited

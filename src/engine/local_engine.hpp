@@ -31,6 +31,9 @@ void crash_point(std::string_view name);
 /// What a verb does to the host: each needs a role.
 enum class Access : std::uint8_t { read, operate, administer };
 
+/// "/caisson" → "caisson.slice", "/a/b" → "a-b.slice", "x.slice" as it is.
+std::string slice_of_parent(std::string_view parent);
+
 class LocalEngine final : public Engine, public runtime::RuntimeObserver {
  public:
   LocalEngine(LocalOptions options, LocalParts parts);
@@ -107,6 +110,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] std::string log_path_of(const Record& record) const;
   [[nodiscard]] runtime::LogPolicy log_policy_of(const Record& record) const;
   [[nodiscard]] std::string cgroups_path_of(const Record& record) const;
+  /// As linux::Cgroup takes it, with the driver in it.
+  [[nodiscard]] std::string cgroup_below(const std::string& parent, const std::string& id) const;
   void fill_derived(ContainerInfo& info) const;
 
   // -- create.cpp

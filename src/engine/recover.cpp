@@ -202,7 +202,7 @@ void LocalEngine::recover_garbage() {
     if (!garbage.ok()) {
       garbage = Garbage{};
       garbage->id = entry.key.substr(std::string_view("garbage/").size());
-      garbage->cgroups_path = concat(options_.cgroup_parent, "/", garbage->id);
+      garbage->cgroups_path = cgroup_below(options_.cgroup_parent, garbage->id);
     }
     ranges_.share(garbage->first_host_id);
     auto collected = end_stray(garbage->id, garbage->cgroups_path);
@@ -229,7 +229,7 @@ void LocalEngine::remove_stray_run(const std::string& id) {
   if (!state_damage_.empty()) ignore(linux::write_file(mark, "its record was damaged\n", 0600));  // without it the next start ends the container
   if (!state_damage_.empty() || linux::exists(mark).value_or(false))
     return note_repair(concat("run folder ", id.substr(0, 12), " has no record any more and was left alone; what runs there must be ended by hand"));
-  std::string cgroups_path = concat(options_.cgroup_parent, "/", id);
+  std::string cgroups_path = cgroup_below(options_.cgroup_parent, id);
   auto status = end_stray(id, cgroups_path);
   if (status.ok()) status = runtime_->remove(id, run_dir(id), cgroups_path);
   if (status.ok()) status = linux::remove_tree(run_dir(id));

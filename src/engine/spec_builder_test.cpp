@@ -7,6 +7,7 @@
 #include "engine/capabilities.hpp"
 #include "engine/check_spec.hpp"
 #include "engine/devices.hpp"
+#include "engine/local_engine.hpp"
 #include "engine/network_files.hpp"
 #include "engine/record.hpp"
 #include "engine/signals.hpp"
@@ -183,6 +184,12 @@ TEST(SpecBuilder, cpu_and_memory_become_what_the_kernel_takes) {
   EXPECT_EQ(resources.pids_limit, -1);
   asked.memory_swap_bytes = -1;
   EXPECT_EQ(build_resources(asked).memory.swap_bytes, -1);
+}
+
+TEST(SpecBuilder, a_cgroup_parent_names_a_slice_under_systemd) {
+  EXPECT_EQ(slice_of_parent("/caisson"), "caisson.slice");
+  EXPECT_EQ(slice_of_parent("/a/b"), "a-b.slice");
+  EXPECT_EQ(slice_of_parent("x-y.slice"), "x-y.slice");
 }
 
 TEST(SpecBuilder, the_environment_is_defaults_then_spec_then_home) {

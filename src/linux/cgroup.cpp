@@ -5,6 +5,7 @@
 
 #include "base/strings.hpp"
 #include "linux/cgroup_files.hpp"
+#include "linux/cgroup_systemd.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
@@ -12,14 +13,12 @@
 namespace caisson::linux {
 
 using detail::child_cgroups;
-using detail::read_cgroup_file;
+using detail::read_cgroup_line;
 
 namespace {
 
 Status check_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) {
-    return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL);
-  };
+  auto refuse = [&](std::string_view why) { return Error(ErrorKind::invalid, concat("cgroup path \"", path, "\": ", why), EINVAL); };
   if (path.empty() || path == "/") return refuse("it must name a cgroup below the root");
   if (path.find('\0') != std::string_view::npos || path.find('\n') != std::string_view::npos)
     return refuse("a NUL or a newline inside");
@@ -47,14 +46,14 @@ std::string own_path(const CgroupHierarchy& hierarchy, const std::map<std::strin
 }
 
 Result<std::vector<std::string>> directories_of(const CgroupLayout& layout, std::string_view path) {
+  if (const auto unit = TRY_PLAIN(detail::parse_systemd_path(path))) path.remove_prefix(path.size() - unit->path.size());
   TRY_PLAIN(check_path(path));
   std::vector<std::string> out;
   const bool absolute = path.starts_with('/');
   std::map<std::string, std::string> own;
   if (!absolute) own = TRY(cgroup_of_process(0), "cgroup");
   for (const CgroupHierarchy& hierarchy : layout.hierarchies)
-    out.push_back(absolute ? concat(hierarchy.mount_point, path)
-                           : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
+    out.push_back(absolute ? concat(hierarchy.mount_point, path) : concat(hierarchy.mount_point, own_path(hierarchy, own), '/', path));
   return out;
 }
 
@@ -75,19 +74,21 @@ class MadeDirectories {
 };
 
 /// v1: a new cpuset is empty, and then nothing can join it; the parent's values are its natural beginning (cpusets(7)).
+/// What has mems has cpus too: both came from the parent (cgroup.clone_children), or from here, where mems are the last.
 Status inherit_cpuset(const std::string& parent, const std::string& directory) {
+  const auto mine = read_cgroup_line(directory, "cpuset.mems");
+  if (!mine || !mine->empty()) return {};
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
-    const auto mine = read_cgroup_file(directory, file);
-    if (!mine || !trim(*mine).empty()) continue;
-    const auto theirs = read_cgroup_file(parent, file);
-    if (!theirs || trim(*theirs).empty()) continue;
-    TRY(write_kernel_file(concat(directory, '/', file), trim(*theirs)), "cgroup cpuset");
+    const auto theirs = read_cgroup_line(parent, file);
+    if (!theirs || theirs->empty()) continue;
+    TRY(write_kernel_file(concat(directory, '/', file), *theirs), "cgroup cpuset");
   }
   return {};
 }
 
 bool has_cpuset(const CgroupHierarchy& hierarchy) {
-  return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+  return !hierarchy.is_v2 &&
+         std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
 }
 
 std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
@@ -96,7 +97,9 @@ Error directory_error(Error error, const std::string& directory) {
   const int reason = error.error_number();
   Error out = Error::from_errno(reason, concat("create cgroup ", directory));
   if (reason == EACCES || reason == EPERM || reason == EROFS)
-    return std::move(out).with_kind(ErrorKind::denied).with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
+    return std::move(out)
+        .with_kind(ErrorKind::denied)
+        .with_hint("this user may not create cgroups there; rootless use needs cgroup v2 with delegation");
   return out;
 }
 
@@ -121,20 +124,20 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
 bool lists_all(const std::optional<std::string>& text, const std::vector<std::string>& names) {
   if (!text) return false;
   const auto words = split(trim(*text), ' ');
-  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::find(words.begin(), words.end(), name) != words.end();
-  });
+  return std::all_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return std::find(words.begin(), words.end(), name) != words.end(); });
 }
 
-/// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one.
+/// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one (a threaded
+/// subtree takes only threaded controllers, a cpu controller is refused while realtime processes run).
 /// A controller that stays off is reported when a limit asks for it.
 void enable_controllers(const std::string& directory) {
-  const auto available = read_cgroup_file(directory, "cgroup.controllers");
+  const auto available = read_cgroup_line(directory, "cgroup.controllers");
   if (!available) return;
   std::vector<std::string> names;
   for (std::string_view name : split(trim(*available), ' '))
     if (!name.empty()) names.emplace_back(name);
-  if (names.empty() || lists_all(read_cgroup_file(directory, "cgroup.subtree_control"), names)) return;
+  if (names.empty() || lists_all(read_cgroup_line(directory, "cgroup.subtree_control"), names)) return;
   std::string all;
   for (const std::string& name : names) all += concat(all.empty() ? "+" : " +", name);
   const std::string file = directory + "/cgroup.subtree_control";
@@ -149,18 +152,27 @@ void enable_above(const CgroupHierarchy& hierarchy, const std::string& directory
     enable_controllers(directory.substr(0, at));
 }
 
+/// Threaded controllers are listed in cgroups(7), "Cgroups v2 thread mode"; all others need a domain.
+bool has_domain_controller(const CgroupHierarchy& hierarchy) {
+  return std::any_of(hierarchy.controllers.begin(), hierarchy.controllers.end(), [](const std::string& name) {
+    return name != "cpu" && name != "cpuset" && name != "perf_event" && name != "pids";
+  });
+}
+
 /// An existing directory may be taken over only when nothing lives in it.
 Status check_unused(const CgroupHierarchy& hierarchy, const std::string& directory) {
   const auto pids = TRY_PLAIN(detail::read_cgroup_pids(directory, true));
   if (!pids.empty())
     return Error(ErrorKind::conflict, concat("container's cgroup is not empty: ", pids.size(), " process(es) found"), EBUSY);
-  const auto state = read_cgroup_file(directory, hierarchy.is_v2 ? "cgroup.freeze" : "freezer.state");
+  const auto state = read_cgroup_line(directory, hierarchy.is_v2 ? "cgroup.freeze" : "freezer.state");
   if (state && trim(*state) != "0" && trim(*state) != "THAWED")
     return Error(ErrorKind::conflict, "container's cgroup unexpectedly frozen", EBUSY);
   return {};
 }
 
-Status make_directory(const CgroupHierarchy& hierarchy, const std::string& directory, MadeDirectories& made) {
+enum class Existing : std::uint8_t { must_be_unused, is_ours };
+
+Status make_directory(const CgroupHierarchy& hierarchy, const std::string& directory, Existing existing, MadeDirectories& made) {
   auto done = mkdir(directory, 0755);
   if (!done && done.error().error_number() == ENOENT) {
     TRY_PLAIN(make_parents(hierarchy, directory, made));
@@ -168,30 +180,105 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
   }
   if (!done && done.error().error_number() != EEXIST) return directory_error(std::move(done).error(), directory);
   if (done) made.add(directory);
-  else TRY_PLAIN(check_unused(hierarchy, directory));
+  else if (existing == Existing::must_be_unused) TRY_PLAIN(check_unused(hierarchy, directory));
   if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(parent_of(directory), directory));
   if (!hierarchy.is_v2) return {};
-  if (!hierarchy.controllers.empty() && !lists_all(read_cgroup_file(directory, "cgroup.controllers"), hierarchy.controllers))
-    enable_above(hierarchy, directory);
+  if (!hierarchy.controllers.empty()) {
+    const bool complete = lists_all(read_cgroup_line(directory, "cgroup.controllers"), hierarchy.controllers);
+    if (!complete) enable_above(hierarchy, directory);
+    if (complete && has_domain_controller(hierarchy)) return {};  // a cgroup in a threaded subtree would not have it
+  }
   // Below a threaded domain a new cgroup is unusable until it is threaded itself (cgroups(7), "Creating a threaded subtree").
-  const auto type = read_cgroup_file(directory, "cgroup.type");
-  if (type && trim(*type) == "domain invalid")
-    TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
+  const auto type = read_cgroup_line(directory, "cgroup.type");
+  if (type && trim(*type) == "domain invalid") TRY(write_kernel_file(directory + "/cgroup.type", "threaded"), "cgroup");
   return {};
 }
 
 }  // namespace
 
-Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::string_view path) {
+Cgroup::Cgroup(std::shared_ptr<const CgroupLayout> layout, std::string path, std::vector<std::string> directories)
+    : layout_(std::move(layout)), path_(std::move(path)), directories_(std::move(directories)) {
+  // Looked at before by directories_of, so this cannot fail here.
+  if (auto unit = detail::parse_systemd_path(path_); unit && *unit) unit_ = std::make_unique<detail::SystemdUnit>(std::move(**unit));
+}
+Cgroup::Cgroup(Cgroup&&) noexcept = default;
+Cgroup& Cgroup::operator=(Cgroup&&) noexcept = default;
+Cgroup::~Cgroup() = default;
+
+Status Cgroup::make_directories() {
+  MadeDirectories made;
+  for (std::size_t i = 0; i < directories_.size(); ++i)
+    TRY_PLAIN(make_directory(layout_->hierarchies[i], directories_[i], unit_ ? Existing::is_ours : Existing::must_be_unused, made));
+  made.keep();
+  return {};
+}
+
+Status Cgroup::start_unit(const CgroupCreation& creation) {
+  std::vector<detail::SystemdProperty> properties;
+  if (creation.limits != nullptr) properties = detail::plan_systemd_limits(*creation.limits, layout_->mode);
+  if (creation.systemd_properties != nullptr)
+    for (auto& property : TRY_PLAIN(detail::parse_systemd_properties(*creation.systemd_properties)))
+      properties.push_back(std::move(property));
+  if (!unit_->is_slice()) holder_ = TRY_PLAIN(detail::ScopeHolder::create());
+  TRY_PLAIN(detail::start_systemd_unit(*unit_, holder_.get(), std::move(properties)));
+  return {};
+}
+
+namespace {
+
+/// systemd made the unit's cgroup where we think it is? The holder's own place tells.
+Status check_place(const detail::SystemdUnit& unit, int holder) {
+  const auto paths = TRY(cgroup_of_process(holder), "cgroup");
+  for (const char* name : {"name=systemd", ""}) {
+    const auto found = paths.find(name);
+    if (found == paths.end()) continue;
+    if (found->second == unit.unit_path) return {};
+    return Error(ErrorKind::unavailable,
+                 concat("systemd made ", unit.name, " in the cgroup ", found->second, " instead of ", unit.unit_path), EXDEV)
+        .with_hint("this systemd does not manage the cgroups that are mounted here; use --cgroup-manager cgroupfs");
+  }
+  return {};
+}
+
+/// Below a unit: the holder goes into the sub-cgroup, because an inner node with a process hands no controllers down.
+Status move_below(const detail::SystemdUnit& unit, const CgroupHierarchy& hierarchy, const std::string& directory, int holder) {
+  if (unit.path == unit.unit_path || !hierarchy.is_v2) return {};
+  TRY(make_dirs(directory, 0755), "cgroup");
+  return write_kernel_file(directory + "/cgroup.procs", concat(holder));
+}
+
+}  // namespace
+
+Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::string_view path, const CgroupCreation& creation) {
   if (layout->hierarchies.empty())
     return Error(ErrorKind::unsupported, "cgroups are not available: no hierarchy is mounted", EOPNOTSUPP)
         .with_hint("mount cgroup2 on /sys/fs/cgroup");
   auto directories = TRY_PLAIN(directories_of(*layout, path));
-  MadeDirectories made;
-  for (std::size_t i = 0; i < directories.size(); ++i)
-    TRY_PLAIN(make_directory(layout->hierarchies[i], directories[i], made));
-  made.keep();
-  return Cgroup(std::move(layout), std::string(path), std::move(directories));
+  Cgroup out(std::move(layout), std::string(path), std::move(directories));
+  if (!out.unit_) {
+    TRY_PLAIN(out.make_directories());
+    return out;
+  }
+  TRY_PLAIN(out.start_unit(creation));
+  auto placed = [&]() -> Status {
+    if (out.holder_) {
+      TRY_PLAIN(check_place(*out.unit_, out.holder_->pid()));
+      for (std::size_t i = 0; i < out.directories_.size(); ++i)
+        TRY_PLAIN(move_below(*out.unit_, out.layout_->hierarchies[i], out.directories_[i], out.holder_->pid()));
+    }
+    return out.make_directories();
+  }();
+  if (placed) return out;
+  ignore(out.remove());  // the first error is the one to report
+  return std::move(placed).error();
+}
+
+Status Cgroup::settle() {
+  holder_.reset();
+  if (!pids_after_settling_) return {};
+  CgroupLimits limits;
+  limits.pids_limit = std::exchange(pids_after_settling_, std::nullopt);
+  return apply_files(limits);
 }
 
 Result<Cgroup> Cgroup::open(std::shared_ptr<const CgroupLayout> layout, std::string_view path) {
@@ -224,6 +311,21 @@ Result<Cgroup> Cgroup::below(std::string_view path, const std::vector<std::strin
   return Cgroup(layout_, concat(path_, '/', path), std::move(directories));
 }
 
+bool may_make_cgroups(const CgroupLayout& layout) {
+  const auto directories = directories_of(layout, "x");
+  return directories && !directories->empty() &&
+         std::all_of(directories->begin(), directories->end(),
+                     [](const std::string& directory) { return faccessat(AT_FDCWD, parent_of(directory), W_OK).ok(); });
+}
+
+bool asks_for_limits(const CgroupLimits& limits) {
+  CgroupLimits others = limits;
+  others.devices.clear();
+  if (!others.unified.empty()) return true;
+  const auto writes = plan_v1_writes(others);
+  return !writes || !writes->empty();  // a plan that is refused asks for something
+}
+
 const std::string* Cgroup::v2_directory() const { return layout_->v2() == nullptr ? nullptr : &directories_.back(); }
 
 const std::string* Cgroup::v1_directory(std::string_view controller) const {
@@ -245,6 +347,34 @@ bool Cgroup::exists() const {
     const auto there = linux::exists(directory);
     return there && *there;
   });
+}
+
+Result<CgroupHandle> Cgroup::handle_beside(int pid) const {
+  CgroupHandle out = TRY_PLAIN(handle());
+  if (v2_directory() == nullptr) return out;
+  const auto paths = TRY(cgroup_of_process(pid), "cgroup");
+  const auto found = paths.find("");
+  if (found == paths.end()) return out;
+  const CgroupHierarchy& hierarchy = *layout_->v2();
+  const std::string theirs = concat(hierarchy.mount_point, below_root(found->second, hierarchy.root));
+  if (theirs.starts_with(concat(*v2_directory(), '/'))) out.v2_dir = TRY(linux::open(theirs, O_PATH | O_DIRECTORY), "open cgroup");
+  return out;
+}
+
+Status Cgroup::delegate(std::uint32_t uid, std::uint32_t gid) {
+  if (v2_directory() == nullptr) return {};
+  const UniqueFd directory = TRY(linux::open(*v2_directory(), O_RDONLY | O_DIRECTORY), "delegate cgroup");
+  TRY(fchown(directory.get(), uid, gid), "delegate cgroup");
+  // The kernel's own list (4.15); before it the three that cgroups(7), "Delegating a hierarchy" names.
+  auto files = read_file("/sys/kernel/cgroup/delegate");
+  const std::string names = files ? std::move(files).value() : std::string("cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+  for (std::string_view name : split(names, '\n')) {
+    if (name.empty()) continue;
+    const auto done = fchownat(directory.get(), std::string(name), uid, gid, AT_SYMLINK_NOFOLLOW);
+    if (!done && done.error().error_number() != ENOENT)
+      return Error(done.error()).in("delegate cgroup");  // of a controller that is off
+  }
+  return {};
 }
 
 Result<CgroupHandle> Cgroup::handle() const {
@@ -295,6 +425,8 @@ Result<bool> remove_once(const std::string& directory) {
 }  // namespace
 
 Status Cgroup::remove(int timeout_ms) {
+  holder_.reset();
+  if (unit_) TRY_PLAIN(detail::stop_systemd_unit(*unit_));
   detail::Backoff backoff(timeout_ms);
   std::vector<std::string> left = directories_;
   while (true) {

@@ -23,8 +23,12 @@ enum class CgroupMode : std::uint8_t {
 };
 std::string_view to_string(CgroupMode mode);
 
-/// Who makes the directories. systemd's scopes take their place beside cgroupfs here.
-enum class CgroupDriver : std::uint8_t { cgroupfs, systemd };
+/// Who makes the directories.
+enum class CgroupDriver : std::uint8_t {
+  cgroupfs,  ///< we do
+  systemd,   ///< systemd makes a scope; what it leaves out (v1 hierarchies it does not manage) we add
+  disabled,  ///< nobody: containers stay in the cgroup of their maker
+};
 
 /// One mounted hierarchy.
 struct CgroupHierarchy {
@@ -65,7 +69,7 @@ struct CgroupHugepages {
   std::string page_size;  ///< "2MB"
   std::uint64_t limit_bytes = 0;
 };
-struct CgroupNetPriority {
+struct CgroupInterfacePriority {
   std::string interface;
   std::uint32_t priority = 0;
 };
@@ -99,10 +103,10 @@ struct CgroupLimits {
   std::vector<CgroupDevice> blkio_read_iops;
   std::vector<CgroupDevice> blkio_write_iops;
   std::vector<CgroupHugepages> hugepages;
-  std::optional<std::uint32_t> net_cls_classid;
-  std::vector<CgroupNetPriority> net_prio;
+  std::optional<std::uint32_t> net_cls_classid;  ///< v1 only, as are priorities
+  std::vector<CgroupInterfacePriority> net_prio;
   std::vector<CgroupRdma> rdma;
-  std::map<std::string, std::string> unified;  ///< v2 file → value; on v1 an error
+  std::map<std::string, std::string> unified;      ///< v2 file → value; on v1 an error
   /// In order, last match wins. Empty: devices are left alone. The first rule should be "deny all".
   std::vector<CgroupDeviceRule> devices;
 };
@@ -181,6 +185,28 @@ class OomEvents {
   virtual Result<std::uint64_t> count() = 0;
 };
 
+// --- systemd -------------------------------------------------------------------------------------------------------
+
+/// The manager that makes units for us: the system's, or as an ordinary user the user's own.
+struct SystemdManager {
+  bool of_user = false;
+  std::string root;  ///< the cgroup of the manager, below which its slices lie; "" for the system's
+  std::string default_slice = "system.slice";
+};
+/// By our uid as the host sees it (rootless engines run us as root of their user namespace).
+Result<SystemdManager> own_systemd_manager();
+/// OCI's cgroupsPath as the systemd driver reads it, "SLICE:PREFIX:NAME" (empty: the default slice, "caisson" and the id), as
+/// the path of the scope's cgroup that Cgroup takes: "systemd:/system.slice/PREFIX-NAME.scope". A sub-cgroup may be appended.
+/// So the driver is part of the name and is known wherever the name was kept. Pure. Errors: invalid.
+Result<std::string> systemd_cgroup_path(std::string_view cgroups_path, std::string_view id, const SystemdManager& manager);
+/// The unit in such a path ("PREFIX-NAME.scope"); empty for a path of the cgroupfs driver.
+std::string systemd_unit_name(std::string_view path);
+
+namespace detail {
+class ScopeHolder;
+struct SystemdUnit;
+}  // namespace detail
+
 // --- a cgroup ------------------------------------------------------------------------------------------------------
 
 /// What a child needs to be in the cgroup: on v2 (and for the v2 half of hybrid) a folder for clone3's CLONE_INTO_CGROUP;
@@ -190,21 +216,32 @@ struct CgroupHandle {
   std::vector<UniqueFd> v1_procs_fds;  ///< empty on pure v2
 };
 
+/// What systemd is told when it makes the unit; the cgroupfs driver needs none of it.
+struct CgroupCreation {
+  const CgroupLimits* limits = nullptr;  ///< borrowed; as properties, so that systemd does not undo what apply() writes
+  /// Further properties in GVariant text form (annotations "org.systemd.property.NAME"). Borrowed.
+  const std::map<std::string, std::string>* systemd_properties = nullptr;
+};
+
 enum class FreezeState : std::uint8_t { thawed, freezing, frozen };
 
 /// A cgroup of one container: its directory in every hierarchy. The object is a name; the kernel's directories outlive it.
 class Cgroup {
  public:
   /// Makes "PATH" in every hierarchy (missing parents too, with their controllers enabled; on v1 with cpuset copied from
-  /// the parent). PATH: absolute = below the mount points; relative = below our own cgroup of each hierarchy. Without ".." or "//".
+  /// the parent). PATH: absolute = below the mount points; relative = below our own cgroup of each hierarchy; "systemd:/…" (see
+  /// systemd_cgroup_path) = a scope that systemd makes, kept alive by a process of ours until settle(). Without ".." or "//".
   /// Errors: invalid (path), conflict (exists and holds processes or is frozen), denied, unavailable.
   /// On failure everything made is removed again.
-  static Result<Cgroup> create(std::shared_ptr<const CgroupLayout> layout, std::string_view path);
+  static Result<Cgroup> create(std::shared_ptr<const CgroupLayout> layout, std::string_view path, const CgroupCreation& creation = {});
   /// For a cgroup made before (recover); does not touch the kernel. Errors: invalid (path).
   static Result<Cgroup> open(std::shared_ptr<const CgroupLayout> layout, std::string_view path);
 
-  Cgroup(Cgroup&&) noexcept = default;
-  Cgroup& operator=(Cgroup&&) noexcept = default;
+  Cgroup(Cgroup&&) noexcept;
+  Cgroup& operator=(Cgroup&&) noexcept;
+  Cgroup(const Cgroup&) = delete;
+  Cgroup& operator=(const Cgroup&) = delete;
+  ~Cgroup();
 
   /// The cgroup PATH (relative, without "..") below this one in the hierarchies of these controllers, and this one in the
   /// others. Without controllers: in every hierarchy where it exists. Errors: invalid (path, a controller that is not
@@ -222,6 +259,14 @@ class Cgroup {
   /// reads "memory controller is not available" (never the words of ENOENT: callers take exit codes from those).
   Status apply(const CgroupLimits& limits);
   [[nodiscard]] Result<CgroupHandle> handle() const;
+  /// The same for a process beside `pid` (exec): where the container has moved its init deeper on v2, its own cgroup is an
+  /// inner node now, which takes no processes (EBUSY; cgroups(7), "no internal processes").
+  [[nodiscard]] Result<CgroupHandle> handle_beside(int pid) const;
+  /// After create(), once the container's process is inside: lets go of what kept the place. Nothing to do for cgroupfs.
+  Status settle();
+  /// v2: gives the directory and the files that a delegatee needs (/sys/kernel/cgroup/delegate) to these ids; nothing on v1,
+  /// where it would be an escape. Privilege: CAP_CHOWN.
+  Status delegate(std::uint32_t uid, std::uint32_t gid);
   /// Moves a process into every hierarchy.
   Status add(int pid);
 
@@ -239,22 +284,32 @@ class Cgroup {
   Status remove(int timeout_ms = 10000);
 
  private:
-  Cgroup(std::shared_ptr<const CgroupLayout> layout, std::string path, std::vector<std::string> directories)
-      : layout_(std::move(layout)), path_(std::move(path)), directories_(std::move(directories)) {}
+  Cgroup(std::shared_ptr<const CgroupLayout> layout, std::string path, std::vector<std::string> directories);
+  Status start_unit(const CgroupCreation& creation);
+  Status make_directories();
   [[nodiscard]] const std::string* v2_directory() const;
   /// The directory of the hierarchy with this v1 controller; nullptr when it is not on v1.
   [[nodiscard]] const std::string* v1_directory(std::string_view controller) const;
   [[nodiscard]] const std::string& process_directory() const;
   [[nodiscard]] Status offers_v2(std::string_view controller) const;
+  Status apply_files(const CgroupLimits& limits);
+  Status apply_unit(const CgroupLimits& limits);
   Status apply_devices(const CgroupLimits& limits);
   Status apply_unified(const CgroupLimits& limits);
   std::shared_ptr<const CgroupLayout> layout_;
   std::string path_;
   std::vector<std::string> directories_;  ///< beside layout_->hierarchies
+  std::unique_ptr<const detail::SystemdUnit> unit_;    ///< of the systemd driver
+  std::unique_ptr<const detail::ScopeHolder> holder_;  ///< from create() to settle()
+  std::optional<std::int64_t> pids_after_settling_;    ///< the limit, which the holder must not use up
 };
 
 /// The path of a process in each hierarchy, by controller list ("cpu,cpuacct"; "" for v2). pid 0: ours.
 Result<std::map<std::string, std::string>> cgroup_of_process(int pid);
+/// Whether we may make directories below our own cgroup in every hierarchy (a delegated subtree).
+bool may_make_cgroups(const CgroupLayout& layout);
+/// Pure: whether anything but device rules is asked for.
+bool asks_for_limits(const CgroupLimits& limits);
 /// Pure: the same from the text of /proc/PID/cgroup.
 std::map<std::string, std::string> parse_proc_cgroup(std::string_view text);
 

@@ -5,6 +5,7 @@
 #include "linux/cgroup.hpp"
 #include "linux/cgroup_files.hpp"
 #include "linux/cgroup_plan.hpp"
+#include "linux/cgroup_systemd.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::linux {
@@ -26,6 +27,9 @@ constexpr ControllerPlans controllers[] = {
     {"pids", "pids", detail::plan_pids, detail::plan_pids},
     {"blkio", "io", detail::plan_blkio_v1, detail::plan_io_v2},
     {"hugetlb", "hugetlb", detail::plan_hugetlb_v1, detail::plan_hugetlb_v2},
+    {"net_cls", "net_cls", detail::plan_net_cls_v1, detail::plan_net_cls_v2},
+    {"net_prio", "net_prio", detail::plan_net_prio_v1, detail::plan_net_prio_v2},
+    {"rdma", "rdma", detail::plan_rdma, detail::plan_rdma},
 };
 
 Status write_one(int dir_fd, const CgroupWrite& item) {
@@ -40,8 +44,10 @@ Status write_one(int dir_fd, const CgroupWrite& item) {
 Error explain(Error error, const std::string& directory, const CgroupWrite& item) {
   if (error.error_number() != EBUSY || item.controller != "memory") return error;
   const std::uint64_t usage = detail::read_cgroup_number(directory, "memory.usage_in_bytes");
-  return Error(ErrorKind::conflict, concat("cgroup memory: the limit of ", item.value, " bytes is below what is in use and cannot be freed (",
-                                           usage, " bytes): Device or resource busy"), EBUSY);
+  return Error(ErrorKind::conflict,
+               concat("cgroup memory: the limit of ", item.value, " bytes is below what is in use and cannot be freed (", usage,
+                      " bytes): Device or resource busy"),
+               EBUSY);
 }
 
 /// Writes in order. Values that check each other (memory and memory plus swap, quota and period and burst) may be refused
@@ -49,6 +55,11 @@ Error explain(Error error, const std::string& directory, const CgroupWrite& item
 /// So limits both rise and fall without reading the old ones first.
 Status write_all_of(const std::string& directory, const std::vector<CgroupWrite>& writes) {
   if (writes.empty()) return {};
+  // A single write needs no descriptor of the directory; what is missing is looked into below.
+  if (writes.size() == 1 && writes[0].else_file.empty()) {
+    const auto done = write_kernel_file(concat(directory, '/', writes[0].file), writes[0].value);
+    if (done) return {};
+  }
   auto opened = open(directory, O_PATH | O_DIRECTORY);
   if (!opened) {
     if (opened.error().error_number() != ENOENT) return std::move(opened).error().in("cgroup");
@@ -73,8 +84,29 @@ Status check_usage(const std::string& directory, bool is_v2, const CgroupLimits&
   if (!limits.memory_check_before_update || limits.memory_limit_bytes.value_or(0) <= 0) return {};
   const std::uint64_t usage = detail::read_cgroup_number(directory, is_v2 ? "memory.current" : "memory.usage_in_bytes");
   if (usage <= static_cast<std::uint64_t>(*limits.memory_limit_bytes)) return {};
-  return Error(ErrorKind::conflict, concat("cgroup memory: the limit of ", *limits.memory_limit_bytes, " bytes is below the present usage of ",
-                                           usage, " bytes"), EBUSY);
+  return Error(
+      ErrorKind::conflict,
+      concat("cgroup memory: the limit of ", *limits.memory_limit_bytes, " bytes is below the present usage of ", usage, " bytes"),
+      EBUSY);
+}
+
+/// With RT_GROUP_SCHED a group gets realtime only as far as its parents have it, and new groups begin with none
+/// (Documentation/scheduler/sched-rt-group.rst). Parents are raised from the top down, never lowered.
+Status raise_realtime(const CgroupHierarchy& hierarchy, const std::string& directory, const CgroupLimits& limits) {
+  const std::int64_t wanted_us = limits.cpu_rt_runtime_us.value_or(0);
+  if (wanted_us <= 0) return {};
+  for (std::size_t at = directory.find('/', hierarchy.mount_point.size() + 1); at != std::string::npos;
+       at = directory.find('/', at + 1)) {
+    const std::string parent = directory.substr(0, at);
+    const auto has = detail::read_cgroup_line(parent, "cpu.rt_runtime_us");
+    if (!has) return {};  // no such thing on this kernel: the write of the group itself will say so
+    if (parse_integer<std::int64_t>(*has).value_or(0) >= wanted_us) continue;
+    if (limits.cpu_rt_period_us.value_or(0) != 0)
+      TRY(write_kernel_file(parent + "/cpu.rt_period_us", concat(*limits.cpu_rt_period_us)),
+          concat("cgroup cpu: realtime period of ", parent));
+    TRY(write_kernel_file(parent + "/cpu.rt_runtime_us", concat(wanted_us)), concat("cgroup cpu: realtime of ", parent));
+  }
+  return {};
 }
 
 }  // namespace
@@ -90,11 +122,28 @@ Status Cgroup::offers_v2(std::string_view controller) const {
 }
 
 Status Cgroup::apply(const CgroupLimits& limits) {
+  TRY_PLAIN(apply_unit(limits));
+  if (!holder_ || !limits.pids_limit || *limits.pids_limit < 0) return apply_files(limits);
+  // The holder counts as well, and a limit of 1 would then keep the container itself out; settle() writes the true one.
+  CgroupLimits with_holder = limits;
+  with_holder.pids_limit = *limits.pids_limit + 1;
+  pids_after_settling_ = *limits.pids_limit;
+  return apply_files(with_holder);
+}
+
+/// A unit that was started with these limits knows them; later ones it is told, or it would write the old ones again.
+Status Cgroup::apply_unit(const CgroupLimits& limits) {
+  if (!unit_ || holder_) return {};
+  return detail::set_systemd_properties(*unit_, detail::plan_systemd_limits(limits, layout_->mode));
+}
+
+Status Cgroup::apply_files(const CgroupLimits& limits) {
   for (const ControllerPlans& controller : controllers) {
     std::vector<CgroupWrite> writes;
     if (const std::string* directory = v1_directory(controller.v1_name); directory != nullptr) {
       TRY_PLAIN(controller.v1(limits, writes));
       if (controller.v1_name == "memory") TRY_PLAIN(check_usage(*directory, false, limits));
+      if (controller.v1_name == "cpu") TRY_PLAIN(raise_realtime(*layout_->find("cpu"), *directory, limits));
       TRY_PLAIN(write_all_of(*directory, writes));
       continue;
     }
@@ -132,7 +181,8 @@ Status Cgroup::apply_devices(const CgroupLimits& limits) {
 Status Cgroup::apply_unified(const CgroupLimits& limits) {
   if (limits.unified.empty()) return {};
   if (v2_directory() == nullptr)
-    return Error(ErrorKind::unsupported, concat("cgroup: ", limits.unified.begin()->first, " needs cgroup v2, which this host does not mount"), EOPNOTSUPP);
+    return Error(ErrorKind::unsupported,
+                 concat("cgroup: ", limits.unified.begin()->first, " needs cgroup v2, which this host does not mount"), EOPNOTSUPP);
   std::vector<CgroupWrite> writes;
   TRY_PLAIN(detail::plan_unified(limits, writes));
   for (const CgroupWrite& item : writes) {

@@ -22,6 +22,8 @@ Status write_cgroup_file(int dir_fd, std::string_view controller, const std::str
 
 /// The text of DIRECTORY/FILE; nothing when there is no such file or it cannot be read now (ENODEV, EOPNOTSUPP).
 std::optional<std::string> read_cgroup_file(const std::string& directory, std::string_view file);
+/// The same for a file of one line, in three system calls: these are read at every start.
+std::optional<std::string> read_cgroup_line(const std::string& directory, std::string_view file);
 /// A number; "max" is UINT64_MAX; 0 when it is missing.
 std::uint64_t read_cgroup_number(const std::string& directory, std::string_view file);
 /// "key number" lines.

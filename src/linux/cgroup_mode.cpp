@@ -102,9 +102,19 @@ CgroupLayout cgroup_layout(const std::vector<MountInfo>& mounts, std::string_vie
 
 Result<CgroupLayout> detect_cgroup_layout() {
   auto mounts = TRY(read_mountinfo(), "detect cgroups");
-  // What something else is mounted over cannot be reached by its path.
-  std::erase_if(mounts, [](const MountInfo& mount) {
-    if (mount.type != "cgroup" && mount.type != "cgroup2") return false;
+  // What something else is mounted over cannot be reached by its path. Only a mount listed later, on a folder above, can do that
+  // (one on the very place is seen by cgroup_layout); without one the question is saved.
+  auto may_be_covered = [](const MountInfo& mount, const MountInfo* later, const MountInfo* end) {
+    return std::any_of(later, end, [&](const MountInfo& other) {
+      return other.mount_point == "/" || mount.mount_point.starts_with(concat(other.mount_point, '/'));
+    });
+  };
+  std::vector<bool> in_doubt(mounts.size());
+  for (std::size_t i = 0; i < mounts.size(); ++i)
+    in_doubt[i] = may_be_covered(mounts[i], mounts.data() + i + 1, mounts.data() + mounts.size());
+  std::size_t at = 0;
+  std::erase_if(mounts, [&](const MountInfo& mount) {
+    if (!in_doubt[at++] || (mount.type != "cgroup" && mount.type != "cgroup2")) return false;
     const auto seen = statfs(mount.mount_point);
     const auto wanted = mount.type == "cgroup2" ? abi::cgroup2_super_magic : abi::cgroup_super_magic;
     return !seen || static_cast<std::int64_t>(seen->f_type) != wanted;

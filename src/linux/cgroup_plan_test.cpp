@@ -196,6 +196,37 @@ TEST(CgroupPlan, block_limits_name_their_device) {
   EXPECT_EQ(v1[0].else_file, "blkio.bfq.weight");
 }
 
+TEST(CgroupPlan, device_rules_alone_are_no_limits) {
+  CgroupLimits limits;
+  limits.devices = {CgroupDeviceRule{}};
+  EXPECT_FALSE(asks_for_limits(limits));
+  limits.pids_limit = 5;
+  EXPECT_TRUE(asks_for_limits(limits));
+  limits.pids_limit.reset();
+  limits.unified["memory.high"] = "1";
+  EXPECT_TRUE(asks_for_limits(limits));
+}
+
+TEST(CgroupPlan, network_classes_exist_on_v1_only_and_rdma_on_both) {
+  CgroupLimits network;
+  network.net_cls_classid = 0x100001;
+  network.net_prio = {{"eth0", 5}, {"lo", 0}};
+  const auto v1 = must(plan_v1_writes(network));
+  EXPECT_EQ(value_in(v1, "net_cls.classid"), "1048577");
+  EXPECT_EQ(v1.at(1).value, "eth0 5");
+  EXPECT_EQ(v1.at(2).value, "lo 0");
+  EXPECT_EQ(plan_v2_writes(network).error().kind(), ErrorKind::unsupported);
+  network.net_prio = {{"eth0 9\nlo", 5}};
+  EXPECT_EQ(plan_v1_writes(network).error().kind(), ErrorKind::invalid);
+  CgroupLimits rdma;
+  rdma.rdma = {{"mlx5_0", 3, {}}, {"mlx5_1", 1, 2}, {"silent", {}, {}}};
+  for (const auto& writes : {must(plan_v1_writes(rdma)), must(plan_v2_writes(rdma))}) {
+    ASSERT_EQ(writes.size(), 2U);
+    EXPECT_EQ(writes[0].value, "mlx5_0 hca_handle=3");
+    EXPECT_EQ(writes[1].value, "mlx5_1 hca_handle=1 hca_object=2");
+  }
+}
+
 TEST(CgroupPlan, unified_keys_cannot_leave_the_directory) {
   for (const char* key : {"", "../x.y", "a/b.c", "nodot"}) {
     CgroupLimits limits;

@@ -11,6 +11,7 @@
 #include "linux/child.hpp"
 #include "linux/event.hpp"
 #include "linux/fault.hpp"
+#include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/testing.hpp"
 
@@ -338,8 +339,7 @@ TEST_P(CgroupTest, usage_is_measured) {
     if (child.pid == 0) {
       for (const UniqueFd& procs : handle.v1_procs_fds) raw::write(procs.get(), "0", 1);
       std::atomic<int> spin{0};
-      while (spin.fetch_add(1, std::memory_order_relaxed) < 20'000'000) {
-      }
+      while (spin.fetch_add(1, std::memory_order_relaxed) < 20'000'000) {}
       raw::exit(0);
     }
     must(wait_pidfd(child.pidfd.get()));
@@ -397,7 +397,77 @@ TEST_P(CgroupTest, create_join_and_remove_stay_near_their_floor) {
     must(cgroup.handle());
     must(cgroup.remove());
     // Per hierarchy: mkdir, open, rmdir; and one look at cpuset and at the v2 files.
-    EXPECT_LE(count.value(), layout->hierarchies.size() * 3 + 16);
+    EXPECT_LE(count.value(), layout->hierarchies.size() * 3 + 12);
+  });
+}
+
+TEST_P(CgroupTest, realtime_reaches_a_group_through_its_parents) {
+  on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
+    TestCgroup test(layout);
+    CgroupLimits limits;
+    limits.cpu_rt_period_us = 1000000;
+    limits.cpu_rt_runtime_us = 1000;
+    const CgroupHierarchy* cpu = layout->find("cpu");
+    if (cpu == nullptr || cpu->is_v2) {
+      EXPECT_EQ(test.cgroup.apply(limits).error().kind(), ErrorKind::unsupported);
+      return;
+    }
+    const std::string directory = test.cgroup.directory(static_cast<std::size_t>(cpu - layout->hierarchies.data()));
+    if (!must(exists(directory + "/cpu.rt_runtime_us"))) GTEST_SKIP() << "this kernel has no RT_GROUP_SCHED";
+    must(test.cgroup.apply(limits));
+    EXPECT_EQ(must(read_file(directory + "/cpu.rt_runtime_us")), "1000\n");
+    limits.cpu_rt_runtime_us = 500;  // downwards leaves the parent as it is
+    must(test.cgroup.apply(limits));
+    EXPECT_EQ(must(read_file(directory + "/cpu.rt_runtime_us")), "500\n");
+    EXPECT_EQ(must(read_file(concat(cpu->mount_point, test.parent, "/cpu.rt_runtime_us"))), "1000\n");
+  });
+}
+
+TEST_P(CgroupTest, memory_and_swap_rise_and_fall_together) {
+  on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
+    if (!layout->has("memory")) GTEST_SKIP() << "no memory controller in this arrangement";
+    TestCgroup test(layout);
+    for (const std::int64_t limit : {64, 256, 32, 128}) {
+      CgroupLimits limits;
+      limits.memory_limit_bytes = limit << 20;
+      limits.memory_swap_bytes = limit << 20;
+      must(test.cgroup.apply(limits));
+      EXPECT_EQ(must(test.cgroup.stats()).memory_limit_bytes, static_cast<std::uint64_t>(limit) << 20U);
+    }
+  });
+}
+
+TEST_P(CgroupTest, an_exec_goes_where_the_init_has_moved_itself) {
+  on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
+    if (layout->v2() == nullptr) GTEST_SKIP() << "v2 alone has inner nodes";
+    TestCgroup test(layout);
+    const ChildProcess init = sleeper_in(test.cgroup);
+    const std::string& directory = test.cgroup.directory(layout->hierarchies.size() - 1);
+    must(mkdir(directory + "/deeper", 0755));
+    must(write_kernel_file(directory + "/deeper/cgroup.procs", concat(init.pid)));
+    const CgroupHandle beside = must(test.cgroup.handle_beside(init.pid));
+    const ChildProcess second = must(fork_with_pidfd(0, beside.v2_dir.get()));
+    if (second.pid == 0)
+      while (true) ::pause();
+    EXPECT_EQ(must(cgroup_of_process(second.pid)).at(""), test.cgroup.path() + "/deeper");
+    must(write_kernel_file(directory + "/cgroup.procs", concat(init.pid)));
+    must(test.cgroup.kill_all());
+    must(wait_pidfd(init.pidfd.get()));
+    must(wait_pidfd(second.pidfd.get()));
+  });
+}
+
+TEST_P(CgroupTest, a_delegatee_owns_the_directory_and_no_limit) {
+  on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
+    TestCgroup test(layout);
+    must(test.cgroup.delegate(12345, 12346));
+    for (std::size_t i = 0; i < layout->hierarchies.size(); ++i) {
+      const std::string& directory = test.cgroup.directory(i);
+      const bool given = layout->hierarchies[i].is_v2;
+      EXPECT_EQ(must(stat(directory)).st_uid, given ? 12345U : 0U) << directory;
+      EXPECT_EQ(must(stat(directory + "/cgroup.procs")).st_gid, given ? 12346U : 0U) << directory;
+      EXPECT_TRUE(!given || must(stat(directory + "/cgroup.max.depth")).st_uid == 0) << directory;
+    }
   });
 }
 

@@ -71,6 +71,23 @@ Status plan_hugetlb_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out
   return {};
 }
 
+Status plan_net_cls_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
+  if (limits.net_cls_classid)
+    out.push_back({.controller = "net_cls", .file = "net_cls.classid", .value = concat(*limits.net_cls_classid)});
+  return {};
+}
+
+Status plan_net_prio_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
+  for (const CgroupInterfacePriority& item : limits.net_prio) {
+    // The file's line is "NAME PRIORITY": a blank inside the name would make it another line.
+    if (item.interface.empty() || item.interface.find_first_of(" \t\n") != std::string::npos)
+      return Error(ErrorKind::invalid, concat("cgroup net_prio: \"", item.interface, "\" is not the name of a network interface"),
+                   EINVAL);
+    out.push_back({.controller = "net_prio", .file = "net_prio.ifpriomap", .value = concat(item.interface, ' ', item.priority)});
+  }
+  return {};
+}
+
 Status plan_devices_v1(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
   TRY_PLAIN(check_device_rules(limits.devices));
   for (const CgroupDeviceRule& rule : limits.devices) {
@@ -98,6 +115,9 @@ Result<std::vector<CgroupWrite>> plan_v1_writes(const CgroupLimits& limits) {
   TRY_PLAIN(detail::plan_pids(limits, out));
   TRY_PLAIN(detail::plan_blkio_v1(limits, out));
   TRY_PLAIN(detail::plan_hugetlb_v1(limits, out));
+  TRY_PLAIN(detail::plan_net_cls_v1(limits, out));
+  TRY_PLAIN(detail::plan_net_prio_v1(limits, out));
+  TRY_PLAIN(detail::plan_rdma(limits, out));
   return out;
 }
 

@@ -88,6 +88,29 @@ Status plan_pids(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
   return {};
 }
 
+Status plan_rdma(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
+  for (const CgroupRdma& item : limits.rdma) {
+    if (item.device.empty() || item.device.find_first_of(" \t\n") != std::string::npos)
+      return Error(ErrorKind::invalid, concat("cgroup rdma: \"", item.device, "\" is not the name of a device"), EINVAL);
+    std::string line = item.device;
+    if (item.handles) line += concat(" hca_handle=", *item.handles);
+    if (item.objects) line += concat(" hca_object=", *item.objects);
+    if (line != item.device) out.push_back({.controller = "rdma", .file = "rdma.max", .value = line});
+  }
+  return {};
+}
+
+Status plan_net_cls_v2(const CgroupLimits& limits, std::vector<CgroupWrite>&) {
+  if (!limits.net_cls_classid) return {};
+  return Error(ErrorKind::unsupported, "cgroup net_cls: class ids need the net_cls controller of cgroup v1", EOPNOTSUPP);
+}
+
+Status plan_net_prio_v2(const CgroupLimits& limits, std::vector<CgroupWrite>&) {
+  if (limits.net_prio.empty()) return {};
+  return Error(ErrorKind::unsupported, "cgroup net_prio: priorities of interfaces need the net_prio controller of cgroup v1",
+               EOPNOTSUPP);
+}
+
 Status plan_io_v2(const CgroupLimits& limits, std::vector<CgroupWrite>& out) {
   // BFQ reads v1's numbers; io.cost and the rest of v2 have a range of their own.
   if (limits.blkio_weight.value_or(0) != 0)
@@ -140,6 +163,9 @@ Result<std::vector<CgroupWrite>> plan_v2_writes(const CgroupLimits& limits) {
   TRY_PLAIN(detail::plan_pids(limits, out));
   TRY_PLAIN(detail::plan_io_v2(limits, out));
   TRY_PLAIN(detail::plan_hugetlb_v2(limits, out));
+  TRY_PLAIN(detail::plan_net_cls_v2(limits, out));
+  TRY_PLAIN(detail::plan_net_prio_v2(limits, out));
+  TRY_PLAIN(detail::plan_rdma(limits, out));
   TRY_PLAIN(detail::plan_unified(limits, out));
   return out;
 }

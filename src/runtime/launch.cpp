@@ -99,8 +99,12 @@ class Preparation {
 
   Status make_cgroup(ChildSetup& setup, Stage& stage) {
     if (plan_.cgroups_path.empty()) return {};
-    cgroup_ = TRY(linux::Cgroup::create(inputs_.layout, plan_.cgroups_path), "cgroup");
+    cgroup_ = TRY(linux::Cgroup::create(inputs_.layout, plan_.cgroups_path, {&plan_.limits, &plan_.systemd_properties}), "cgroup");
     TRY(cgroup_->apply(plan_.limits), "cgroup");
+    if (plan_.hand_over_cgroup) {
+      const RootIds root = outside_root(plan_);
+      TRY(cgroup_->delegate(root.uid, root.gid), "cgroup");
+    }
     handle_ = TRY(cgroup_->handle(), "cgroup");
     stage.cgroup_fd = handle_.v2_dir.get();
     for (const auto& fd : handle_.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
@@ -355,6 +359,7 @@ Result<Launching> begin_launch(const LaunchPlan& given, const LaunchInputs& inpu
 
 Status finish_launch(Launching& launching, const LaunchPlan& plan, const LaunchInputs& inputs) {
   auto outcome = listen(launching, plan.process, &plan, inputs);
+  if (outcome && launching.cgroup) outcome = launching.cgroup->settle();
   if (!outcome) abandon(launching);
   return outcome;
 }
@@ -386,6 +391,16 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
       stage.cgroup_fd = -1;
     }
   }
+  auto launching = detail::run_stage(stage, nullptr);
+  // EBUSY: the container (a systemd inside) has moved its init deeper, and its own cgroup takes no processes any more.
+  const bool inner_node = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == EBUSY;
+  if (!inner_node || target.cgroup == nullptr) return launching;
+  handle = TRY(target.cgroup->handle_beside(TRY(linux::pidfd_pid(target.pidfd), "exec")), "exec");
+  stage.cgroup_fd = handle.v2_dir.get();
+  setup.cgroup_procs_fds.clear();
+  for (const auto& fd : handle.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+  for (auto& join : stage.joins) join.done = false;
+  stage.failure = {};
   return detail::run_stage(stage, nullptr);
 }
 

@@ -214,11 +214,8 @@ Status read_globals(const OciArguments& arguments, OciGlobals& out) {
   if (manager != "cgroupfs" && manager != "systemd" && manager != "disabled")
     return Error(ErrorKind::invalid, concat("--cgroup-manager ", manager, ": want cgroupfs, systemd or disabled"));
   out.criu = arguments.value("criu", "criu");
-  out.cgroup_disabled = manager == "disabled";
-  if (manager == "systemd") {
-    out.cgroup_driver = linux::CgroupDriver::systemd;
-    return Error(ErrorKind::unsupported, "the systemd cgroup driver is not supported yet").with_hint("use --cgroup-manager cgroupfs");
-  }
+  if (manager == "systemd") out.cgroup_driver = linux::CgroupDriver::systemd;
+  else if (manager == "disabled") out.cgroup_driver = linux::CgroupDriver::disabled;
   return {};
 }
 

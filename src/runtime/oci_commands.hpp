@@ -15,7 +15,6 @@ struct OciGlobals {
   OciLog log;
   linux::CgroupDriver cgroup_driver = linux::CgroupDriver::cgroupfs;
   std::string criu = "criu";     ///< --criu: the binary's path, or a name that is searched in PATH
-  bool cgroup_disabled = false;  ///< --cgroup-manager disabled: the container stays in its maker's cgroup
 };
 
 /// A command's flags and what stood between and after them.

@@ -43,6 +43,26 @@ Result<Bundle> load_bundle(const OciArguments& arguments) {
   return out;
 }
 
+/// The path that Cgroup takes, which names the driver too; empty: none of its own.
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout) {
+  if (driver == linux::CgroupDriver::disabled) return std::string();
+  if (driver == linux::CgroupDriver::cgroupfs) {
+    if (!spec.cgroups_path.empty()) {
+      if (linux::systemd_unit_name(spec.cgroups_path).empty()) return spec.cgroups_path;
+      return Error(ErrorKind::invalid,
+                   concat("linux.cgroupsPath: \"", spec.cgroups_path, "\" is for the systemd driver (--systemd-cgroup)"));
+    }
+    if (linux::geteuid() == 0) return concat("/", id);
+    // Rootless: below our own cgroup when that was delegated to us. Without it, and without limits, none is needed.
+    const auto limits = TRY_PLAIN(plan_limits(spec.resources));
+    return linux::may_make_cgroups(layout) || linux::asks_for_limits(limits) ? id : std::string();
+  }
+  std::string path = TRY_PLAIN(linux::systemd_cgroup_path(spec.cgroups_path, id, TRY_PLAIN(linux::own_systemd_manager())));
+  auto below = spec.annotations.find("run.oci.systemd.subgroup");
+  if (below != spec.annotations.end() && !below->second.empty()) path += concat("/", below->second);
+  return path;
+}
+
 std::string notify_folder(const OciStore& store, const std::string& id) { return concat(store.folder(id), "/notify"); }
 
 Status begin_record(const OciContext& context, OciState& state, const std::string& config) {
@@ -127,10 +147,9 @@ class Creation {
     options.new_session_keyring = !arguments_.has("no-new-keyring");
     options.no_pivot = arguments_.has("no-pivot");
     auto facts = TRY_PLAIN(read_host_facts(*context_.layout, FactsNeeded::of(bundle_.spec)));
-    if (bundle_.spec.cgroups_path.empty()) bundle_.spec.cgroups_path = concat("/", id_);
+    bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, id_, context_.globals.cgroup_driver, *context_.layout));
     notifies_ = NotifyProxy::add_to(bundle_.spec, notify_folder(context_.store, id_));
     plan_ = TRY_PLAIN(compute_plan(bundle_.spec, facts, options));
-    if (context_.globals.cgroup_disabled) plan_.cgroups_path.clear();
     for (const auto& warning : plan_.warnings) warn(context_.globals.log, warning);
     return {};
   }

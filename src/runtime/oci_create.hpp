@@ -37,6 +37,9 @@ Result<Created> create_container(OciContext& context, CreateFor purpose);
 /// A record for a container that is about to be made, written before anything else is.
 /// Errors: conflict ("container with given ID already exists", "container's cgroup is not empty: …").
 Status begin_record(const OciContext& context, OciState& state, const std::string& config);
+/// The path that linux::Cgroup takes for the configuration's cgroupsPath, which names the driver too; empty: none of its own.
+/// Errors: invalid (a path of the other driver), unavailable (no systemd).
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout);
 /// Where sd_notify's socket for the container lives.
 std::string notify_folder(const OciStore& store, const std::string& id);
 

@@ -63,19 +63,12 @@ Status descend(linux::Cgroup& cgroup, std::string_view text) {
   return {};
 }
 
-/// Where the new process goes: the container's cgroup, the asked-for one below it, or where its init has moved to (on v2 an
-/// inner node holds no processes, so an init that manages cgroups leaves it; runc#5101).
+/// Where the new process goes: the container's cgroup or the asked-for one below it. Where the init has left the container's own
+/// (on v2 an inner node holds no processes; runc#5101), begin_exec follows it.
 Result<linux::Cgroup> exec_cgroup(const OciContext& context, const OciState& state) {
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
-  const auto wanted = context.arguments.all("cgroup");
-  for (const auto& text : wanted) TRY_PLAIN(descend(cgroup, text));
-  if (!wanted.empty() || context.layout->mode != linux::CgroupMode::unified) return cgroup;
-  const auto own = TRY_PLAIN(linux::cgroup_of_process(state.pid));
-  const auto found = own.find("");
-  const std::string ours = concat(cgroup.directory(0), "/");
-  const std::string theirs = found == own.end() ? "" : concat(context.layout->hierarchies[0].mount_point, found->second);
-  if (!theirs.starts_with(ours)) return cgroup;
-  return cgroup.below(std::string_view(theirs).substr(ours.size()));
+  for (const auto& text : context.arguments.all("cgroup")) TRY_PLAIN(descend(cgroup, text));
+  return cgroup;
 }
 
 Status check_status(const OciContext& context, const OciState& state) {

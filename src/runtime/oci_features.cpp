@@ -18,7 +18,7 @@ json::object seccomp_features() {
   return json::object{
       {"enabled", true},
       {"actions", strings({"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-                           "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"})},
+                           "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"})},
       {"operators",
        strings({"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"})},
       {"archs", strings({"SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"})},
@@ -32,13 +32,16 @@ json::object linux_features() {
   json::object out;
   out["namespaces"] = strings({"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"});
   out["capabilities"] = std::move(capabilities);
-  out["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}};
+  out["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", false}, {"rdma", true}};
   out["seccomp"] = seccomp_features();
   out["apparmor"] = enabled(true);
   out["selinux"] = enabled(true);
-  out["intelRdt"] = enabled(false);
-  out["memoryPolicy"] = enabled(false);
-  out["netDevices"] = enabled(false);
+  out["intelRdt"] = json::object{{"enabled", true}, {"schemata", true}, {"monitoring", true}};
+  out["memoryPolicy"] = json::object{
+      {"modes", strings({"MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY",
+                         "MPOL_LOCAL"})},
+      {"flags", strings({"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"})}};
+  out["netDevices"] = enabled(true);
   out["mountExtensions"] = json::object{{"idmap", enabled(true)}};
   return out;
 }
@@ -50,15 +53,9 @@ Result<int> oci_features(OciContext& /*context*/) {
   out["ociVersionMin"] = "1.0.0";
   out["ociVersionMax"] = "1.3.0";
   out["hooks"] = strings({"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
-  out["mountOptions"] = strings(
-      {"async",        "atime",      "bind",       "defaults",    "dev",        "diratime",      "dirsync",        "exec",
-       "idmap",        "iversion",   "lazytime",   "loud",        "mand",       "noatime",       "nodev",          "nodiratime",
-       "noexec",       "noiversion", "nolazytime", "nomand",      "norelatime", "nostrictatime", "nosuid",         "nosymfollow",
-       "private",      "ratime",     "rbind",      "rdev",        "rdiratime",  "relatime",      "remount",        "rexec",
-       "ridmap",       "rnoatime",   "rnodev",     "rnodiratime", "rnoexec",    "rnorelatime",   "rnostrictatime", "rnosuid",
-       "rnosymfollow", "ro",         "rprivate",   "rrelatime",   "rro",        "rrw",           "rshared",        "rslave",
-       "rstrictatime", "rsuid",      "rsymfollow", "runbindable", "rw",         "shared",        "silent",         "slave",
-       "strictatime",  "suid",       "symfollow",  "sync",        "unbindable"});
+  json::array options;
+  for (auto word : mount_option_words()) options.emplace_back(json::string(word));
+  out["mountOptions"] = std::move(options);
   out["linux"] = linux_features();
   // The names that callers look for: checkpoint and restore need a criu in PATH when they are used (podman, containerd).
   out["annotations"] = json::object{{"org.opencontainers.runc.checkpoint.enabled", "true"}};

@@ -164,6 +164,8 @@ json::object state_json(const OciState& state, OciStatus status) {
                    {"created", to_rfc3339(state.created)},
                    {"owner", state.owner == 0 ? "root" : concat(state.owner)}};
   if (!annotations.empty()) out["annotations"] = std::move(annotations);
+  // crun's name for it; podman and people look here for the unit.
+  if (auto unit = linux::systemd_unit_name(state.cgroup_path); !unit.empty()) out["systemd-scope"] = std::move(unit);
   return out;
 }
 

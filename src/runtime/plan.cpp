@@ -264,6 +264,18 @@ Result<linux::CgroupLimits> plan_limits(const Resources& resources) {
   return out;
 }
 
+namespace {
+
+/// A cgroup mount without "ro": the container means to make cgroups of its own (systemd inside, nested engines).
+bool has_writable_cgroup_mount(const Spec& spec) {
+  return std::any_of(spec.mounts.begin(), spec.mounts.end(), [](const Mount& mount) {
+    return (mount.type == "cgroup" || mount.type == "cgroup2") &&
+           std::find(mount.options.begin(), mount.options.end(), "ro") == mount.options.end();
+  });
+}
+
+}  // namespace
+
 Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const PlanOptions& options) {
   TRY_PLAIN(check_spec(spec));
   LaunchPlan plan;
@@ -287,6 +299,11 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   if (spec.resources.memory.kernel_bytes || spec.resources.memory.kernel_tcp_bytes)
     plan.warnings.emplace_back(
         "linux.resources.memory.kernel and kernelTCP have no counterpart in the kernel any more and were left out");
+  constexpr std::string_view property = "org.systemd.property.";
+  for (const auto& [key, value] : spec.annotations)
+    if (key.starts_with(property)) plan.systemd_properties[key.substr(property.size())] = value;
+  plan.hand_over_cgroup =
+      facts.cgroup_unified && plan.in_user_namespace && plan.new_cgroup_namespace && has_writable_cgroup_mount(spec);
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
   plan.limits.devices = plan_device_rules(spec.resources.devices);
   return plan;

@@ -384,6 +384,8 @@ struct LaunchPlan {
   linux::CgroupLimits limits;
   std::string delegated_cgroup;  ///< v2: a group inside it that the program lives in (run.oci.delegate-cgroup)
   std::optional<PlanIntelRdt> intel_rdt;
+  std::map<std::string, std::string> systemd_properties;  ///< for a "systemd:/…" path, in GVariant text form
+  bool hand_over_cgroup = false;    ///< v2: the container's root gets its directory, because it sees it writable as its root
   std::vector<std::string> warnings;
 };
 template <class C>
@@ -414,6 +416,8 @@ void visit(C& c, LaunchPlan& p) {
   c(p.limits);
   c(p.delegated_cgroup);
   c(p.intel_rdt);
+  c(p.systemd_properties);
+  c(p.hand_over_cgroup);
   c(p.warnings);
   c(p.process.policy);
 }

@@ -26,7 +26,7 @@ void visit(C& c, CgroupHugepages& h) {
   c(h.limit_bytes);
 }
 template <class C>
-void visit(C& c, CgroupNetPriority& p) {
+void visit(C& c, CgroupInterfacePriority& p) {
   c(p.interface);
   c(p.priority);
 }

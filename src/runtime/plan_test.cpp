@@ -146,6 +146,27 @@ TEST(Plan, special_folders_are_made_the_way_the_container_can_have_them) {
   EXPECT_EQ(on_v2->mounts[3].type, "cgroup2");
 }
 
+TEST(Plan, a_cgroup_is_delegated_only_where_the_container_owns_its_view_of_it) {
+  auto spec = base_spec();
+  spec.annotations = {{"org.systemd.property.TimeoutStopUSec", "uint64 5"}, {"org.systemd.propertyless", "x"}};
+  spec.mounts = {mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"rw"})};
+  spec.namespaces.push_back({NamespaceType::user, ""});  // beside base_spec's cgroup namespace
+  spec.id_map = {{{0, 100000, 65536}}, {{0, 100000, 65536}}};
+  auto unified = facts();
+  unified.cgroup_unified = true;
+  const auto plan_on = [&](const HostFacts& host) {
+    auto plan = compute_plan(spec, host, {});
+    EXPECT_TRUE(plan) << (plan ? "" : plan.error().text());
+    return plan ? std::move(plan).value() : LaunchPlan{};
+  };
+  const LaunchPlan plan = plan_on(unified);
+  EXPECT_TRUE(plan.delegate_cgroup);
+  EXPECT_EQ(plan.systemd_properties, (std::map<std::string, std::string>{{"TimeoutStopUSec", "uint64 5"}}));
+  EXPECT_FALSE(plan_on(facts()).delegate_cgroup) << "a delegated v1 hierarchy is a way out (release_agent)";
+  spec.mounts = {mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"ro"})};
+  EXPECT_FALSE(plan_on(unified).delegate_cgroup);
+}
+
 TEST(Plan, limits_that_cannot_be_raised_are_clamped_with_a_word_or_left_to_fail) {
   auto spec = base_spec();
   spec.process.rlimits = {{"RLIMIT_NOFILE", 1000, 50000}};
