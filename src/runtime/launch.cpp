@@ -1,7 +1,9 @@
 // Both halves of a launch: prepare, stage, clone, and listening to the child until it is the program.
 #include "runtime/launch.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "linux/child.hpp"
@@ -70,18 +72,19 @@ int join_namespaces(Stage& stage) {
       if (join.done) continue;
       const int joined = raw::setns(join.fd, join.flags);
       const bool is_user = (join.flags & CLONE_NEWUSER) != 0;
-      if (joined < 0 && (round == 1 || is_user || joined != -EPERM)) return fail_stage(stage, ChildStep::stage_join, join.index, -joined);
+      if (joined < 0 && (round == 1 || is_user || joined != -EPERM))
+        return fail_stage(stage, ChildStep::stage_join, join.index, -joined);
       join.done = joined == 0;
     }
   }
   return 0;
 }
 
-int run_launch_stage(void* argument) {
-  auto& stage = *static_cast<Stage*>(argument);
-  if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
+/// `parent_flags`: CLONE_PARENT from the stage, whose parent the child gets together with its exit signal; else 0.
+int clone_child(Stage& stage, std::uint64_t parent_flags) {
   struct ::clone_args args {};
-  args.flags = stage.clone_flags | CLONE_PARENT | CLONE_PIDFD;
+  args.flags = stage.clone_flags | parent_flags | CLONE_PIDFD;
+  args.exit_signal = parent_flags == 0 ? SIGCHLD : 0;
   args.pidfd = reinterpret_cast<std::uintptr_t>(&stage.pidfd);
   if (stage.cgroup_fd >= 0) {
     args.flags |= CLONE_INTO_CGROUP;
@@ -95,6 +98,19 @@ int run_launch_stage(void* argument) {
   if (pid < 0) return fail_stage(stage, ChildStep::stage_clone, 0, -pid);
   stage.pid = pid;
   return 0;
+}
+
+int run_launch_stage(void* argument) {
+  auto& stage = *static_cast<Stage*>(argument);
+  if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
+  return clone_child(stage, CLONE_PARENT);
+}
+
+/// A child that inherits nothing but what we are ourselves needs no stage (one clone and one wait less).
+bool needs_stage(const Stage& stage) {
+  const ProcessPlan& process = *stage.setup->process;
+  return !stage.joins.empty() || process.set_oom_score ||
+         std::any_of(process.rlimits.begin(), process.rlimits.end(), [](const PlanRlimit& limit) { return limit.raises_hard; });
 }
 
 void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchInputs& inputs) {
@@ -117,9 +133,13 @@ void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchI
 Result<Launching> run_stage(Stage& stage, const LaunchPlan* plan) {
   auto pair = TRY(linux::socketpair(linux::UnixType::seqpacket), "start");
   stage.setup->sync_fd = pair.second.get();
-  const int pid = raw::run_stage(run_launch_stage, &stage, 0);
-  if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
-  (void)raw::reap(pid);
+  if (needs_stage(stage)) {
+    const int pid = raw::run_stage(run_launch_stage, &stage, 0);
+    if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
+    (void)raw::reap(pid);
+  } else {
+    (void)clone_child(stage, 0);  // a failure stands in the stage
+  }
   Launching launching;
   launching.pid = stage.pid;
   launching.pidfd.reset(stage.pidfd);

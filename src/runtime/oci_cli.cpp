@@ -172,7 +172,8 @@ int run_oci_command(const std::vector<std::string>& args) {
     auto run = [&]() -> Result<int> {
       const std::size_t taken = TRY_PLAIN(parse_flags(rest, command.flags, command.stops_at_word, context.arguments));
       for (auto word : rest.subspan(taken)) context.arguments.words.push_back(word);
-      if (command.run != oci_create && command.run != oci_run) TRY_PLAIN(context.find_cgroups());
+      const bool runs_again = command.run == oci_create || command.run == oci_run || command.run == oci_exec;
+      if (!runs_again) TRY_PLAIN(context.find_cgroups());
       return command.run(context);
     };
     auto outcome = run();

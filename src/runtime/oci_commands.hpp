@@ -33,7 +33,7 @@ struct OciContext {
   OciArguments arguments;
   OciStore store;
   std::shared_ptr<const linux::CgroupLayout> layout;
-  /// Fills `layout` once. create and run do it after they have re-executed themselves, everything else before.
+  /// Fills `layout` once. create, run and exec do it after they have re-executed themselves, everything else before.
   Status find_cgroups();
 };
 
@@ -53,8 +53,9 @@ Result<int> oci_update(OciContext& context);
 Result<int> oci_spec(OciContext& context);
 Result<int> oci_features(OciContext& context);
 
-/// Kills what is left of a container and takes away all that belongs to it.
-Status oci_destroy(OciContext& context, const OciState& state);
+/// Kills what is left of a container and takes away all that belongs to it. `spec` is its configuration where the caller has it;
+/// null: read from its folder.
+Status oci_destroy(OciContext& context, const OciState& state, const Spec* spec = nullptr);
 Status oci_print(std::string_view text);
 /// SIGTERM, TERM, 15 → 15. Errors: invalid.
 Result<int> parse_signal(std::string_view text);

@@ -26,9 +26,10 @@ Result<linux::Cgroup> cgroup_of(const OciContext& context, const OciState& state
 }  // namespace
 
 Result<int> parse_signal(std::string_view text) {
-  static constexpr std::array<std::string_view, 32> names{
-      "",     "HUP",  "INT",  "QUIT", "ILL",    "TRAP", "ABRT", "BUS",  "FPE",  "KILL", "USR1",   "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-      "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"};
+  static constexpr std::array<std::string_view, 32> names{"",       "HUP",  "INT",    "QUIT", "ILL",   "TRAP", "ABRT", "BUS",
+                                                          "FPE",    "KILL", "USR1",   "SEGV", "USR2",  "PIPE", "ALRM", "TERM",
+                                                          "STKFLT", "CHLD", "CONT",   "STOP", "TSTP",  "TTIN", "TTOU", "URG",
+                                                          "XCPU",   "XFSZ", "VTALRM", "PROF", "WINCH", "IO",   "PWR",  "SYS"};
   if (auto number = parse_integer<int>(text)) {
     if (*number >= 0 && *number <= 64) return *number;
     return Error(ErrorKind::invalid, concat("unknown signal \"", text, "\""));
@@ -39,16 +40,21 @@ Result<int> parse_signal(std::string_view text) {
   return Error(ErrorKind::invalid, concat("unknown signal \"", text, "\""));
 }
 
-Status oci_destroy(OciContext& context, const OciState& state) {
-  auto spec = context.store.load_spec(state.id);
+Status oci_destroy(OciContext& context, const OciState& state, const Spec* spec) {
+  std::optional<Spec> loaded;
+  if (spec == nullptr)
+    if (auto read = context.store.load_spec(state.id)) spec = &loaded.emplace(std::move(read).value());
   if (!state.cgroup_path.empty()) {
     auto cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
-    if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");
-    TRY(cgroup.remove(), "delete");
+    // Empty as a rule, and then it goes at once; only where something lives in it must that be frozen and killed first.
+    if (auto gone = cgroup.remove(0); !gone) {
+      if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");
+      TRY(cgroup.remove(), "delete");
+    }
   }
   context.store.forget(state.id);
   // The container is gone whatever these say (runtime-spec: a failure is only worth a warning).
-  if (spec)
+  if (spec != nullptr)
     if (auto done = run_hooks(spec->hooks.poststop, "poststop", state, OciStatus::stopped, HookPlace::runtime_namespaces); !done)
       ignore(linux::write_all(2, concat("warning: ", done.error().text(), "\n")));
   return {};
@@ -78,7 +84,8 @@ Result<int> oci_kill(OciContext& context) {
   }
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "container not running");
   auto pidfd = linux::pidfd_open(state.pid);
-  if (!pidfd || linux::process_start_time(state.pid).value_or(0) != state.start_time) return Error(ErrorKind::conflict, "container not running");
+  if (!pidfd || linux::process_start_time(state.pid).value_or(0) != state.start_time)
+    return Error(ErrorKind::conflict, "container not running");
   TRY_PLAIN(linux::pidfd_send_signal(pidfd->get(), signal));
   // A frozen process dies only once it is thawed.
   if (status == OciStatus::paused && signal == SIGKILL)
@@ -242,7 +249,8 @@ Spec default_spec(bool rootless) {
                  mount_of("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}),
                  mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"})};
   if (!rootless) spec.mounts[2].options.emplace_back("gid=5");
-  for (auto type : {NamespaceType::pid, NamespaceType::network, NamespaceType::ipc, NamespaceType::uts, NamespaceType::mount, NamespaceType::cgroup})
+  for (auto type : {NamespaceType::pid, NamespaceType::network, NamespaceType::ipc, NamespaceType::uts, NamespaceType::mount,
+                    NamespaceType::cgroup})
     spec.namespaces.push_back({type, ""});
   if (rootless) {
     spec.namespaces.push_back({NamespaceType::user, ""});
@@ -252,8 +260,9 @@ Spec default_spec(bool rootless) {
   DeviceRule deny;
   deny.access = "rwm";
   spec.resources.devices.push_back(deny);
-  spec.masked_paths = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",  "/proc/keys",    "/proc/latency_stats",          "/proc/timer_list",
-                       "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap"};
+  spec.masked_paths = {
+      "/proc/acpi",        "/proc/asound",      "/proc/kcore",   "/proc/keys", "/proc/latency_stats",          "/proc/timer_list",
+      "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap"};
   spec.readonly_paths = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
   return spec;
 }
@@ -268,8 +277,7 @@ json::array strings(std::initializer_list<std::string_view> items) {
 
 Result<int> oci_spec(OciContext& context) {
   const std::string path = concat(context.arguments.value("bundle", "."), "/", context.arguments.value("file", "config.json"));
-  if (linux::exists(path).value_or(false))
-    return Error(ErrorKind::conflict, concat("file ", path, " exists. Remove it first"));
+  if (linux::exists(path).value_or(false)) return Error(ErrorKind::conflict, concat("file ", path, " exists. Remove it first"));
   TRY_PLAIN(linux::write_file(path, concat(to_text(to_json(default_spec(context.arguments.has("rootless")))), "\n"), 0644));
   return 0;
 }
@@ -283,9 +291,10 @@ Result<int> oci_features(OciContext& /*context*/) {
   linux_part["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}};
   linux_part["seccomp"] = json::object{
       {"enabled", true},
-      {"actions", strings({"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
-                           "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"})},
-      {"operators", strings({"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"})},
+      {"actions", strings({"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+                           "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"})},
+      {"operators",
+       strings({"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"})},
       {"archs", strings({"SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"})}};
   linux_part["apparmor"] = json::object{{"enabled", true}};
   linux_part["selinux"] = json::object{{"enabled", true}};
@@ -295,13 +304,15 @@ Result<int> oci_features(OciContext& /*context*/) {
   out["ociVersionMin"] = "1.0.0";
   out["ociVersionMax"] = "1.3.0";
   out["hooks"] = strings({"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
-  out["mountOptions"] = strings({"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion", "lazytime", "loud",
-                                 "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime",
-                                 "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount",
-                                 "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",
-                                 "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid",
-                                 "rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime", "suid", "symfollow", "sync",
-                                 "unbindable"});
+  out["mountOptions"] = strings(
+      {"async",        "atime",      "bind",       "defaults",    "dev",        "diratime",      "dirsync",        "exec",
+       "idmap",        "iversion",   "lazytime",   "loud",        "mand",       "noatime",       "nodev",          "nodiratime",
+       "noexec",       "noiversion", "nolazytime", "nomand",      "norelatime", "nostrictatime", "nosuid",         "nosymfollow",
+       "private",      "ratime",     "rbind",      "rdev",        "rdiratime",  "relatime",      "remount",        "rexec",
+       "ridmap",       "rnoatime",   "rnodev",     "rnodiratime", "rnoexec",    "rnorelatime",   "rnostrictatime", "rnosuid",
+       "rnosymfollow", "ro",         "rprivate",   "rrelatime",   "rro",        "rrw",           "rshared",        "rslave",
+       "rstrictatime", "rsuid",      "rsymfollow", "runbindable", "rw",         "shared",        "silent",         "slave",
+       "strictatime",  "suid",       "symfollow",  "sync",        "unbindable"});
   out["linux"] = std::move(linux_part);
   out["annotations"] = json::object{};
   out["potentiallyUnsafeConfigAnnotations"] = json::array{};

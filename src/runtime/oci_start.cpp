@@ -98,6 +98,18 @@ struct Bundle {
   Spec spec;
 };
 
+/// Whether the configuration may ask for a user namespace, without parsing it: the word stands there as a value, or there is an
+/// escape that could hide it. Says true too often rather than too seldom.
+bool may_have_user_namespace(std::string_view config) {
+  constexpr std::string_view word = "\"user\"";
+  if (config.find("\\u") != std::string_view::npos) return true;
+  for (auto at = config.find(word); at != std::string_view::npos; at = config.find(word, at + word.size())) {
+    const auto next = config.find_first_not_of(" \t\r\n", at + word.size());
+    if (next == std::string_view::npos || config[next] != ':') return true;
+  }
+  return false;
+}
+
 Result<Bundle> load_bundle(const OciArguments& arguments) {
   Bundle out;
   const std::string given = arguments.value("bundle", ".");
@@ -108,7 +120,11 @@ Result<Bundle> load_bundle(const OciArguments& arguments) {
   if (!text && text.error().kind() == ErrorKind::not_found)
     return Error(ErrorKind::not_found, concat("JSON specification file ", path, " is missing"));
   out.config = TRY_PLAIN(std::move(text));
+  // Before anything is worked out that the image which takes our place would have to work out again.
+  const bool in_doubt = may_have_user_namespace(out.config);
+  if (!in_doubt) TRY_PLAIN(protect_binary());
   out.spec = TRY(parse_spec(out.config), path);
+  if (in_doubt && out.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
   return out;
 }
 
@@ -127,7 +143,6 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   const std::string& id = arguments.words[0];
   TRY_PLAIN(OciStore::check_id(id));
   auto bundle = TRY_PLAIN(load_bundle(arguments));
-  if (bundle.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
   TRY_PLAIN(context.find_cgroups());
   const std::string console_socket = arguments.value("console-socket");
   // startContainer hooks come between everything else and the program, so run with such hooks is create and start.
@@ -145,7 +160,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   options.check_program_early = wait_for_start;
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
-  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
+  auto facts = TRY_PLAIN(read_host_facts_for(*context.layout, bundle.spec.process, bundle.spec.mount_label));
   if (bundle.spec.cgroups_path.empty()) bundle.spec.cgroups_path = concat("/", id);
   auto plan = TRY_PLAIN(compute_plan(bundle.spec, facts, options));
   if (!plan.warnings.empty() && context.globals.debug)
@@ -178,7 +193,8 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
         created.state.pid = pid;
         TRY_PLAIN(run_hooks(hooks.prestart, "prestart", created.state, OciStatus::creating, HookPlace::runtime_namespaces));
         TRY_PLAIN(run_hooks(hooks.create_runtime, "createRuntime", created.state, OciStatus::creating, HookPlace::runtime_namespaces));
-        return run_hooks(hooks.create_container, "createContainer", created.state, OciStatus::creating, HookPlace::container_namespaces);
+        return run_hooks(hooks.create_container, "createContainer", created.state, OciStatus::creating,
+                         HookPlace::container_namespaces);
       };
     created.launching = TRY_PLAIN(begin_launch(plan, inputs));
     TRY_PLAIN(finish_launch(created.launching, plan, inputs));
@@ -232,12 +248,12 @@ Result<int> oci_run(OciContext& context) {
   };
   if (auto begun = begin(); !begun) {
     linux::kill_and_reap(created.launching.pidfd.get());
-    ignore(oci_destroy(context, created.state));  // the hook's failure is the one to report
+    ignore(oci_destroy(context, created.state, &created.spec));  // the hook's failure is the one to report
     return std::move(begun).error();
   }
   if (context.arguments.has("detach")) return 0;
   const int code = TRY_PLAIN(serve_foreground(created.launching.pidfd, created.launching.terminal));
-  if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state));
+  if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state, &created.spec));
   return code;
 }
 
@@ -281,12 +297,14 @@ Result<Process> exec_process(const OciContext& context, const Spec& spec) {
   TRY_PLAIN(take_user(arguments.value("user"), process.user));
   if (arguments.has("no-new-privs")) process.no_new_privileges = true;
   if (auto found = arguments.values.find("additional-gids"); found != arguments.values.end())
-    for (const auto& text : found->second) process.user.additional_gids.push_back(TRY(parse_integer<std::uint32_t>(text), "--additional-gids"));
+    for (const auto& text : found->second)
+      process.user.additional_gids.push_back(TRY(parse_integer<std::uint32_t>(text), "--additional-gids"));
   if (auto found = arguments.values.find("cap"); found != arguments.values.end()) {
     if (!process.capabilities) process.capabilities.emplace();
     for (const auto& name : found->second)
       // Never inheritable or ambient (CVE-2022-29162).
-      for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective, &process.capabilities->permitted}) set->push_back(name);
+      for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective, &process.capabilities->permitted})
+        set->push_back(name);
   }
   return process;
 }
@@ -297,11 +315,12 @@ Result<int> oci_exec(OciContext& context) {
   const auto& arguments = context.arguments;
   if (arguments.words.empty()) return Error(ErrorKind::invalid, "exec: the container's ID is needed");
   auto state = TRY_PLAIN(context.store.load(arguments.words[0]));
+  if (!state.in_user_namespace) TRY_PLAIN(protect_binary());
+  TRY_PLAIN(context.find_cgroups());
   const auto status = status_of(state, context.store, context.layout);
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   if (status == OciStatus::paused && !arguments.has("ignore-paused"))
     return Error(ErrorKind::conflict, "cannot exec in a paused container (use --ignore-paused to override)");
-  if (!state.in_user_namespace) TRY_PLAIN(protect_binary());
   TRY_PLAIN(linux::set_dumpable(false));
   auto spec = TRY_PLAIN(context.store.load_spec(state.id));
   auto process = TRY_PLAIN(exec_process(context, spec));
@@ -310,12 +329,13 @@ Result<int> oci_exec(OciContext& context) {
   if (detached && process.terminal && console_socket.empty())
     return Error(ErrorKind::invalid, "cannot allocate tty if runc will detach without setting console socket");
 
-  auto facts = TRY_PLAIN(read_host_facts(*context.layout));
+  auto facts = TRY_PLAIN(read_host_facts_for(*context.layout, process, ""));
   std::vector<std::string> warnings;
   auto plan = TRY_PLAIN(compute_process_plan(process, spec.seccomp, facts, {}, warnings));
   auto pidfd = TRY(linux::pidfd_open(state.pid), "exec");
   // Between the look and the open the pid may have been given to another process.
-  if (linux::process_start_time(state.pid).value_or(0) != state.start_time) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
+  if (linux::process_start_time(state.pid).value_or(0) != state.start_time)
+    return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   std::optional<linux::Cgroup> cgroup;
   if (!state.cgroup_path.empty()) cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
   ExecTarget target;

@@ -22,10 +22,13 @@ std::string_view to_string(OciStatus status) {
 }
 
 Status OciStore::check_id(std::string_view id) {
-  auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-'; };
+  auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-';
+  };
   bool good = !id.empty() && id.size() <= 1024 && plain(id[0]);
   for (char c : id) good = good && (plain(c) || c == '.');
-  if (!good) return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
+  if (!good)
+    return Error(ErrorKind::invalid, concat("invalid container ID \"", id, "\": want letters, digits, _ + - and, after the first, ."));
   return {};
 }
 
@@ -50,8 +53,8 @@ Status OciStore::save(const OciState& state, const std::string& config) const {
                    {"created", state.created},
                    {"owner", state.owner},
                    {"annotations", std::move(annotations)}};
-  // A container that a power cut ended needs no state; so no fsync.
-  TRY_PLAIN(linux::write_file_atomic(concat(folder(state.id), "/config.json"), config, 0600, linux::Durability::none));
+  // A container that a power cut ended needs no state; so no fsync. Nobody looks for the configuration before the state is there.
+  TRY_PLAIN(linux::write_file(concat(folder(state.id), "/config.json"), config, 0600));
   return linux::write_file_atomic(concat(folder(state.id), "/state.json"), to_text(out), 0600, linux::Durability::none);
 }
 
@@ -81,7 +84,11 @@ Result<Spec> OciStore::load_spec(const std::string& id) const {
   return parse_spec(text);
 }
 
-void OciStore::forget(const std::string& id) const { ignore(linux::remove_tree(folder(id))); }  // delete again shows what is left
+void OciStore::forget(const std::string& id) const {
+  for (const char* name : {"/state.json", "/config.json"}) ignore(linux::unlinkat(AT_FDCWD, concat(folder(id), name), 0));
+  // Empty as a rule. What else is left goes with the folder's tree; delete again shows what does not.
+  if (!linux::unlinkat(AT_FDCWD, folder(id), AT_REMOVEDIR)) ignore(linux::remove_tree(folder(id)));
+}
 
 Result<std::vector<std::string>> OciStore::ids() const {
   std::vector<std::string> out;
@@ -95,7 +102,8 @@ Result<std::vector<std::string>> OciStore::ids() const {
 OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {
   auto started = linux::process_start_time(state.pid);
   auto letter = linux::process_state(state.pid);
-  if (state.pid <= 0 || !started || *started != state.start_time || !letter || *letter == 'Z' || *letter == 'X') return OciStatus::stopped;
+  if (state.pid <= 0 || !started || *started != state.start_time || !letter || *letter == 'Z' || *letter == 'X')
+    return OciStatus::stopped;
   if (linux::exists(store.fifo(state.id)).value_or(false)) return OciStatus::created;
   if (!state.cgroup_path.empty())
     if (auto cgroup = linux::Cgroup::open(layout, state.cgroup_path))

@@ -2,6 +2,7 @@
 #include "runtime/plan.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "linux/capabilities.hpp"
 #include "linux/file.hpp"
@@ -69,7 +70,8 @@ std::uint64_t propagation_of(std::string_view word) {
 void plan_root(LaunchPlan& plan, const Spec& spec, const PlanOptions& options) {
   plan.overlay = options.rootfs;
   if (!plan.overlay)
-    plan.root_path = spec.root.path.starts_with("/") || options.bundle.empty() ? spec.root.path : concat(options.bundle, "/", spec.root.path);
+    plan.root_path =
+        spec.root.path.starts_with("/") || options.bundle.empty() ? spec.root.path : concat(options.bundle, "/", spec.root.path);
   plan.root_readonly = spec.root.readonly;
   plan.root_propagation = propagation_of(spec.rootfs_propagation);
   plan.root_propagation_recursive = spec.rootfs_propagation.empty() || spec.rootfs_propagation[0] == 'r';
@@ -92,7 +94,8 @@ void plan_devices(LaunchPlan& plan, const Spec& spec) {
     return mount.destination == "/dev" && mount.kind == MountKind::bind;
   });
   auto add = [&](PlanDevice device) {
-    auto same = std::find_if(plan.devices.begin(), plan.devices.end(), [&](const PlanDevice& other) { return other.path == device.path; });
+    auto same =
+        std::find_if(plan.devices.begin(), plan.devices.end(), [&](const PlanDevice& other) { return other.path == device.path; });
     if (same == plan.devices.end()) plan.devices.push_back(std::move(device));
     else *same = std::move(device);
   };
@@ -103,7 +106,8 @@ void plan_devices(LaunchPlan& plan, const Spec& spec) {
   for (const auto& device : spec.devices) {
     const std::uint32_t type = device.type == 'b' ? block : device.type == 'p' ? fifo : character;
     const std::uint32_t mode = device.file_mode.value_or(0666) & 07777;
-    add({device.path, type | mode, static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor), device.uid, device.gid});
+    add({device.path, type | mode, static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor), device.uid,
+         device.gid});
   }
 }
 
@@ -217,8 +221,7 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan.hostname = spec.hostname;
   plan.domainname = spec.domainname;
   plan.cgroups_path = spec.cgroups_path;
-  if (!spec.mount_label.empty() && !facts.has_selinux)
-    return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
+  if (!spec.mount_label.empty() && !facts.has_selinux) return Error(ErrorKind::unsupported, "linux.mountLabel: SELinux is off");
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
   plan.limits.devices = plan_device_rules(spec.resources.devices);
   return plan;
@@ -236,6 +239,53 @@ Result<std::uint64_t> read_bounding_set() {
   return parse_integer<std::uint64_t>(rest.substr(0, rest.find('\n')), 16);
 }
 
+/// In a user namespace of its own (rootless, or nested) a process has CAP_MKNOD but the kernel still refuses devices.
+bool in_initial_user_namespace() {
+  constexpr std::uint64_t initial_inode = 0xEFFFFFFDU;  // PROC_USER_INIT_INO, include/linux/proc_ns.h; the same since 3.8
+  auto status = linux::fstatat(AT_FDCWD, "/proc/self/ns/user", 0);
+  return status.ok() && status->st_ino == initial_inode;
+}
+
+Result<HostFacts> facts_for_every_plan(const linux::CgroupLayout& layout) {
+  HostFacts facts;
+  auto state = TRY(linux::capget(), "reading our capabilities");
+  constexpr int cap_mknod = 27;
+  constexpr int cap_sys_admin = 21;
+  constexpr int cap_sys_resource = 24;
+  const bool initial = in_initial_user_namespace();
+  facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
+  facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
+  facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
+  for (const auto& hierarchy : layout.hierarchies)
+    if (!hierarchy.is_v2) facts.cgroup_v1_mounts.push_back(std::string(split_last(hierarchy.mount_point, '/').after));
+  return facts;
+}
+
+void read_label_facts(HostFacts& facts) {
+  facts.has_apparmor = linux::exists("/sys/kernel/security/apparmor").value_or(false);
+  facts.has_selinux = linux::exists("/sys/fs/selinux/enforce").value_or(false);
+}
+
+/// Asks for each capability that is named; what the kernel does not know (EINVAL, prctl(2)) counts as above its last one.
+Status read_named_capabilities(HostFacts& facts, const CapabilitySets& sets) {
+  facts.our_bounding_set = 0;
+  std::uint64_t asked = 0;
+  for (const auto* set : {&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient})
+    for (const auto& name : *set) {
+      auto number = linux::capability_by_name(name);
+      if (!number) continue;  // the plan warns of it
+      const std::uint64_t bit = 1ULL << static_cast<unsigned>(*number);
+      if ((asked & bit) != 0) continue;
+      asked |= bit;
+      auto held = linux::in_bounding_set(*number);
+      if (held && *held) facts.our_bounding_set |= bit;
+      if (held) continue;
+      if (held.error().error_number() != EINVAL) return std::move(held).error();
+      facts.last_capability = std::min(facts.last_capability, static_cast<std::uint32_t>(*number) - 1);
+    }
+  return {};
+}
+
 }  // namespace
 
 Result<HostFacts> read_host_facts() {
@@ -244,25 +294,24 @@ Result<HostFacts> read_host_facts() {
 }
 
 Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout) {
-  HostFacts facts;
-  auto state = TRY(linux::capget(), "reading our capabilities");
-  constexpr int cap_mknod = 27;
-  constexpr int cap_sys_admin = 21;
-  constexpr int cap_sys_resource = 24;
-  // In a user namespace of its own (rootless, or nested) a process has CAP_MKNOD but the kernel still refuses devices.
-  auto uid_map = linux::read_file("/proc/self/uid_map");
-  const bool initial = uid_map.ok() && uid_map->find("4294967295") != std::string::npos;
-  facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
-  facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
+  auto facts = TRY_PLAIN(facts_for_every_plan(layout));
   for (int resource = 0; resource < RLIM_NLIMITS; ++resource)
     facts.hard_rlimits.push_back(TRY(linux::get_limit(0, resource), "reading our resource limits").hard);
   facts.last_capability = static_cast<std::uint32_t>(TRY(linux::last_capability(), "reading the kernel's capabilities"));
   facts.our_bounding_set = TRY(read_bounding_set(), "reading our bounding set");
-  facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
-  for (const auto& hierarchy : layout.hierarchies)
-    if (!hierarchy.is_v2) facts.cgroup_v1_mounts.push_back(std::string(split_last(hierarchy.mount_point, '/').after));
-  facts.has_apparmor = linux::exists("/sys/kernel/security/apparmor").value_or(false);
-  facts.has_selinux = linux::exists("/sys/fs/selinux/enforce").value_or(false);
+  read_label_facts(facts);
+  return facts;
+}
+
+Result<HostFacts> read_host_facts_for(const linux::CgroupLayout& layout, const Process& process, std::string_view mount_label) {
+  auto facts = TRY_PLAIN(facts_for_every_plan(layout));
+  facts.hard_rlimits.assign(RLIM_NLIMITS, ~0ULL);
+  for (const auto& limit : process.rlimits)
+    if (auto resource = linux::limit_by_name(limit.type))
+      facts.hard_rlimits[static_cast<std::size_t>(*resource)] =
+          TRY(linux::get_limit(0, *resource), "reading our resource limits").hard;
+  if (process.capabilities) TRY(read_named_capabilities(facts, *process.capabilities), "reading our bounding set");
+  if (!process.apparmor_profile.empty() || !process.selinux_label.empty() || !mount_label.empty()) read_label_facts(facts);
   return facts;
 }
 

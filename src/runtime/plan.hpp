@@ -31,6 +31,9 @@ struct HostFacts {
 Result<HostFacts> read_host_facts();
 /// The same where the cgroup mounts are known already.
 Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout);
+/// Only what the plan of one `process` (and a root with `mount_label`) asks about: whoever starts one container and ends pays for
+/// every look. Limits that are not named read as unlimited, capabilities that are not named as not held.
+Result<HostFacts> read_host_facts_for(const linux::CgroupLayout& layout, const Process& process, std::string_view mount_label);
 
 struct PlanOptions {
   bool clamp_rlimits = false;     ///< warn and clamp instead of failing where the kernel would refuse
