@@ -63,8 +63,8 @@ struct SeccompFilterSpec {
 
 struct SeccompProgram {
   std::vector<sock_filter> filter;
-  std::uint32_t flags = 0;       ///< SECCOMP_FILTER_FLAG_… for seccomp(2)
-  bool needs_listener = false;   ///< a rule notifies: load with flags | SECCOMP_FILTER_FLAG_NEW_LISTENER (already in `flags`)
+  std::uint32_t flags = 0;            ///< SECCOMP_FILTER_FLAG_… for seccomp(2)
+  bool needs_listener = false;        ///< a rule notifies: load with flags | SECCOMP_FILTER_FLAG_NEW_LISTENER (already in `flags`)
   std::vector<std::string> warnings;  ///< one sentence per call or architecture that had to be skipped
 };
 template <class C>
@@ -91,6 +91,10 @@ SyscallArch native_architecture();
 ///  * Names unknown to us are skipped with a warning.
 /// Errors: invalid (naming rule and field), unsupported (more than 4096 instructions, architecture words we do not know).
 Result<SeccompProgram> compile_seccomp(const SeccompFilterSpec& spec, SyscallArch native = native_architecture());
+
+/// Whether a program that was read from somewhere is one that compile_seccomp could have made: only the instructions it uses, loads
+/// inside seccomp_data, jumps forward and inside the program, a return at the end, flags it knows.
+bool is_seccomp_program(const SeccompProgram& program);
 
 /// Installs the program for the calling thread. Returns the listener's descriptor when the program needs one, else an empty
 /// UniqueFd-to-be of -1. Privilege: CAP_SYS_ADMIN in the user namespace, or no_new_privs set before. Allocates nothing.

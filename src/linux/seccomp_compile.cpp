@@ -368,6 +368,14 @@ Result<SeccompOperator> parse_seccomp_operator(std::string_view word) {
   return *found;
 }
 
+bool is_seccomp_program(const SeccompProgram& program) {
+  std::uint32_t known = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+  for (const auto& flag : flag_words) known |= flag.value;
+  const bool has_listener = (program.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
+  return (program.flags & ~known) == 0 && has_listener == program.needs_listener &&
+         is_sound_filter(program.filter, sizeof(seccomp_data));
+}
+
 SyscallArch native_architecture() {
 #if defined(__x86_64__)
   return SyscallArch::x86_64;

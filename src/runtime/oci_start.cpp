@@ -96,6 +96,7 @@ struct Bundle {
   std::string path;
   std::string config;
   Spec spec;
+  std::optional<linux::SeccompProgram> filter;
 };
 
 /// Whether the configuration may ask for a user namespace, without parsing it: the word stands there as a value, or there is an
@@ -110,7 +111,7 @@ bool may_have_user_namespace(std::string_view config) {
   return false;
 }
 
-Result<Bundle> load_bundle(const OciArguments& arguments) {
+Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& filters) {
   Bundle out;
   const std::string given = arguments.value("bundle", ".");
   out.path = given.starts_with("/") ? given : concat(TRY_PLAIN(linux::getcwd()), given == "." ? "" : "/", given == "." ? "" : given);
@@ -123,7 +124,9 @@ Result<Bundle> load_bundle(const OciArguments& arguments) {
   // Before anything is worked out that the image which takes our place would have to work out again.
   const bool in_doubt = may_have_user_namespace(out.config);
   if (!in_doubt) TRY_PLAIN(protect_binary());
-  out.spec = TRY(parse_spec(out.config), path);
+  auto parsed = TRY(parse_config(out.config, filters), path);
+  out.spec = std::move(parsed.spec);
+  out.filter = std::move(parsed.filter);
   if (in_doubt && out.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
   return out;
 }
@@ -142,7 +145,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   if (arguments.words.size() != 1) return Error(ErrorKind::invalid, "exactly one argument is needed: the container's ID");
   const std::string& id = arguments.words[0];
   TRY_PLAIN(OciStore::check_id(id));
-  auto bundle = TRY_PLAIN(load_bundle(arguments));
+  auto bundle = TRY_PLAIN(load_bundle(arguments, context.store.filters()));
   TRY_PLAIN(context.find_cgroups());
   const std::string console_socket = arguments.value("console-socket");
   // startContainer hooks come between everything else and the program, so run with such hooks is create and start.
@@ -160,6 +163,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   options.check_program_early = wait_for_start;
   options.new_session_keyring = !arguments.has("no-new-keyring");
   options.no_pivot = arguments.has("no-pivot");
+  options.filter = bundle.filter ? &*bundle.filter : nullptr;
   auto facts = TRY_PLAIN(read_host_facts_for(*context.layout, bundle.spec.process, bundle.spec.mount_label));
   if (bundle.spec.cgroups_path.empty()) bundle.spec.cgroups_path = concat("/", id);
   auto plan = TRY_PLAIN(compute_plan(bundle.spec, facts, options));
@@ -322,8 +326,8 @@ Result<int> oci_exec(OciContext& context) {
   if (status == OciStatus::paused && !arguments.has("ignore-paused"))
     return Error(ErrorKind::conflict, "cannot exec in a paused container (use --ignore-paused to override)");
   TRY_PLAIN(linux::set_dumpable(false));
-  auto spec = TRY_PLAIN(context.store.load_spec(state.id));
-  auto process = TRY_PLAIN(exec_process(context, spec));
+  auto config = TRY_PLAIN(context.store.load_config(state.id));
+  auto process = TRY_PLAIN(exec_process(context, config.spec));
   const bool detached = arguments.has("detach");
   const std::string console_socket = arguments.value("console-socket");
   if (detached && process.terminal && console_socket.empty())
@@ -331,7 +335,9 @@ Result<int> oci_exec(OciContext& context) {
 
   auto facts = TRY_PLAIN(read_host_facts_for(*context.layout, process, ""));
   std::vector<std::string> warnings;
-  auto plan = TRY_PLAIN(compute_process_plan(process, spec.seccomp, facts, {}, warnings));
+  PlanOptions options;
+  options.filter = config.filter ? &*config.filter : nullptr;
+  auto plan = TRY_PLAIN(compute_process_plan(process, config.spec.seccomp, facts, options, warnings));
   auto pidfd = TRY(linux::pidfd_open(state.pid), "exec");
   // Between the look and the open the pid may have been given to another process.
   if (linux::process_start_time(state.pid).value_or(0) != state.start_time)

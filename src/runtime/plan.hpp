@@ -41,6 +41,7 @@ struct PlanOptions {
   bool check_program_early = false;  ///< look the program up before the exec fifo (create), not at exec
   bool new_session_keyring = true;
   bool no_pivot = false;          ///< MS_MOVE and chroot, for roots on a ramfs
+  const linux::SeccompProgram* filter = nullptr;  ///< compiled before, used instead of the specification's profile
   std::string bundle;             ///< relative mount sources and root.path start here
   std::optional<linux::Overlay> rootfs;  ///< instead of root.path
   bool has_user_namespace = false;     ///< a descriptor will be given, whatever the spec says

@@ -191,8 +191,8 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const std::opti
     return Error(ErrorKind::unsupported, concat("process.selinuxLabel: \"", process.selinux_label, "\" is wanted, but SELinux is off"));
   out.apparmor_profile = process.apparmor_profile;
   out.selinux_label = process.selinux_label;
-  if (seccomp) {
-    auto program = TRY_PLAIN(compile_profile(*seccomp));
+  if (seccomp || options.filter != nullptr) {
+    auto program = options.filter != nullptr ? *options.filter : TRY_PLAIN(compile_profile(*seccomp));
     out.seccomp = std::move(program.filter);
     out.seccomp_flags = program.flags;
     // A name that no architecture knows is worth a word; one that only another architecture has is the rule in shared profiles.
