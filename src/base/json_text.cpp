@@ -26,9 +26,11 @@ class Walk {
   std::string_view string() {
     if (!take('"')) return fail();
     const std::size_t begin = at_;
-    while (at_ < text_.size() && text_[at_] != '"') at_ += text_[at_] == '\\' ? 2U : 1U;
-    if (at_ >= text_.size()) return fail();
-    return text_.substr(begin, at_++ - begin);
+    std::size_t end = begin;  // not at_ itself: the compiler would keep it in memory
+    while (end < text_.size() && text_[end] != '"') end += text_[end] == '\\' ? 2U : 1U;
+    if (end >= text_.size()) return fail();
+    at_ = end + 1;
+    return text_.substr(begin, end - begin);
   }
 
   /// Any value, as it is written.
@@ -77,33 +79,32 @@ class Walk {
   bool ok_ = true;
 };
 
-/// The value of the one member `key` of the object that `object` is the text of.
-std::optional<std::string_view> find_member(std::string_view object, std::string_view key) {
-  Walk walk(object);
-  std::optional<std::string_view> found;
-  if (!walk.take('{')) return std::nullopt;
-  if (walk.take('}')) return std::nullopt;
+/// Steps over the object that comes next and finds what `path` leads to in it. False: there, but not to be relied on.
+bool search(Walk& walk, std::span<const std::string_view> path, std::optional<std::string_view>& found) {
+  bool seen = false;
+  if (!walk.take('{')) return false;
+  if (walk.take('}')) return true;
   do {
     const std::string_view name = walk.string();
-    if (name.find('\\') != std::string_view::npos || !walk.take(':')) return std::nullopt;
-    const std::string_view value = walk.value();
-    if (!walk.ok()) return std::nullopt;
-    if (name != key) continue;
-    if (found) return std::nullopt;
-    found = value;
-  } while (walk.take(','));
-  return walk.take('}') ? found : std::nullopt;
+    if (name.find('\\') != std::string_view::npos || !walk.take(':')) return false;
+    if (name != path.front()) {
+      (void)walk.value();
+    } else {
+      if (seen) return false;
+      seen = true;
+      if (path.size() == 1) found = walk.value();
+      else if (!search(walk, path.subspan(1), found)) return false;
+    }
+  } while (walk.ok() && walk.take(','));
+  return walk.ok() && walk.take('}');
 }
 
 }  // namespace
 
 std::optional<std::string_view> find_member_text(std::string_view document, std::span<const std::string_view> path) {
-  std::optional<std::string_view> found = document;
-  for (const std::string_view key : path) {
-    found = find_member(*found, key);
-    if (!found) return std::nullopt;
-  }
-  return found;
+  std::optional<std::string_view> found;
+  Walk walk(document);
+  return search(walk, path, found) ? found : std::nullopt;
 }
 
 }  // namespace caisson

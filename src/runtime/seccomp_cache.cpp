@@ -134,6 +134,12 @@ std::optional<std::string_view> profile_text_of(std::string_view config) {
   return found && found->starts_with('{') ? found : std::nullopt;
 }
 
+/// Annotations of crun's that change what a profile means (run.oci.seccomp_fail_unknown_syscall and others) need the profile itself.
+bool has_seccomp_annotation(const Spec& spec) {
+  return std::any_of(spec.annotations.begin(), spec.annotations.end(),
+                     [](const auto& entry) { return entry.first.starts_with("run.oci.seccomp"); });
+}
+
 /// The configuration with `part` of it replaced by null.
 std::string without(std::string_view config, std::string_view part) {
   const auto begin = static_cast<std::size_t>(part.data() - config.data());
@@ -164,12 +170,14 @@ Result<ConfigWithFilter> parse_config(std::string_view text, const SeccompCache&
   if (profile_text) out.filter = cache.find(*profile_text);
   if (out.filter) {
     out.spec = TRY_PLAIN(parse_spec(without(text, *profile_text)));
-    return out;
+    if (!has_seccomp_annotation(out.spec)) return out;
+    out.filter.reset();
   }
   out.spec = TRY_PLAIN(parse_spec(text));
   if (!out.spec.seccomp) return out;
   out.filter = TRY_PLAIN(compile_profile(*out.spec.seccomp));
-  if (profile_text && out.spec.seccomp->listener_path.empty()) cache.keep(*profile_text, *out.filter);
+  if (profile_text && out.spec.seccomp->listener_path.empty() && !has_seccomp_annotation(out.spec))
+    cache.keep(*profile_text, *out.filter);
   return out;
 }
 
