@@ -41,6 +41,7 @@ def main():
             if name == "caisson-runtime":
                 pid = json.loads(subprocess.run([*base, "state", identifier], capture_output=True, check=True).stdout)["pid"]
                 contenders.append(measure.Contender("raw setns", [os.path.join(binaries, "floor"), "exec", str(pid), "/bin/true"]))
+                contenders.append(measure.Contender("raw, and into its cgroup", [os.path.join(binaries, "floor"), "join", identifier, str(pid), "/bin/true"]))
             contenders.append(measure.Contender(name, [*base, "exec", identifier, "/bin/true"]))
         measure.in_turns(contenders, options.rounds)
         measure.report("exec /bin/true into a running container", contenders, "raw setns")

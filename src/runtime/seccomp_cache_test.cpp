@@ -149,7 +149,9 @@ TEST_F(SeccompCacheTest, a_configuration_is_the_same_with_and_without_the_cache)
   EXPECT_TRUE(is_same(*first.filter, *second.filter));
   first.spec.seccomp.reset();
   EXPECT_EQ(to_text(to_json(first.spec)), to_text(to_json(second.spec)));
-  EXPECT_EQ(linux::run_filter(second.filter->filter, seccomp_data{0, 0xc000003e, 0, {}}), 0x7fff0000U) << "read is allowed";
+  const auto read_call = *linux::syscall_number(linux::native_architecture(), "read");
+  const auto verdict = linux::evaluate_seccomp(second.filter->filter, linux::native_architecture(), read_call);
+  EXPECT_EQ(verdict.action, linux::SeccompAction::allow);
 }
 
 TEST_F(SeccompCacheTest, profiles_that_say_more_than_a_program_holds_are_not_kept) {
@@ -204,7 +206,7 @@ TEST(SeccompCompilerVersion, a_compiler_that_gives_another_program_has_another_v
   const std::string bytes = encode(must(compile_profile(spec)).filter);
   std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
   for (char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  EXPECT_EQ(concat(linux::seccomp_compiler_version, " ", hash), "?");
+  EXPECT_EQ(concat(linux::seccomp_compiler_version, " ", hash), "2 10782135421644005275");
 }
 
 }  // namespace
