@@ -2,6 +2,7 @@
 // nothing is checked, no error is explained. Usage:
 //   floor run   ROOTFS CGROUP-NAME PROGRAM [ARGS…]   one container, waited for; the cgroup is created, joined and removed
 //   floor exec  PID PROGRAM [ARGS…]                  a process inside a running container
+//   floor join  CGROUP-NAME PID PROGRAM [ARGS…]      the same, which is first moved into the container's cgroup
 //   floor peak  PROGRAM [ARGS…]                      runs it and prints the peak resident size of any of its processes in KiB to stderr
 // Prints nothing; exit status of the program, 125 on a failed step.
 #include <errno.h>
@@ -51,7 +52,7 @@ static char cgroups[16][192];
 static int cgroup_count;
 static int is_v2;
 
-static void cgroups_create(const char* name) {
+static void cgroups_find(const char* name) {
   struct statfs info;
   CHECK(statfs("/sys/fs/cgroup", &info));
   is_v2 = info.f_type == 0x63677270;
@@ -62,6 +63,9 @@ static void cgroups_create(const char* name) {
       snprintf(root, sizeof root, "/sys/fs/cgroup/%s/tasks", v1_names[i]);
       if (access(root, F_OK) == 0) snprintf(cgroups[cgroup_count++], sizeof *cgroups, "/sys/fs/cgroup/%s/%s", v1_names[i], name);
     }
+}
+static void cgroups_create(const char* name) {
+  cgroups_find(name);
   for (int i = 0; i < cgroup_count; ++i) {
     CHECK(mkdir(cgroups[i], 0755));
     if (strncmp(cgroups[i], "/sys/fs/cgroup/cpuset/", 22) == 0)
@@ -195,6 +199,13 @@ int main(int argc, char** argv) {
     cgroups_remove();
     return code;
   }
+  if (argc >= 5 && strcmp(argv[1], "join") == 0) {
+    cgroups_find(argv[2]);
+    cgroups_join(0);  // 0: who writes it (cgroups(7))
+    argv[2] = argv[1] = "exec";
+    ++argv;
+    --argc;
+  }
   if (argc >= 4 && strcmp(argv[1], "exec") == 0) {
     int pidfd = (int)CHECK(syscall(SYS_pidfd_open, atoi(argv[2]), 0));
     CHECK(setns(pidfd, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP));
@@ -217,6 +228,6 @@ int main(int argc, char** argv) {
     dprintf(2, "\n%ld\n", usage.ru_maxrss);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
-  dprintf(2, "usage: floor run ROOTFS CGROUP PROGRAM… | floor exec PID PROGRAM…\n");
+  dprintf(2, "usage: floor run ROOTFS CGROUP PROGRAM… | floor exec PID PROGRAM… | floor join CGROUP PID PROGRAM…\n");
   return 125;
 }

@@ -3,8 +3,8 @@
 
 usage: bench/oci_exec.py [--build build/release] [--rounds 40]
 """
-import os
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,16 +22,12 @@ def main():
     subprocess.run(["cmake", "--build", options.build, "--target", "bench_programs"], check=True, stdout=subprocess.DEVNULL)
     binaries = os.path.abspath(os.path.join(options.build, "bin"))
     work = tempfile.mkdtemp(prefix="caisson-bench-")
-    runtimes = {"caisson-runtime": os.path.join(binaries, "caisson-runtime")}
-    for peer in ("crun", "runc"):
-        if measure.have(peer):
-            runtimes[peer] = shutil.which(peer)
     folder = bundle.make(os.path.join(work, "bundle"), {"true": os.path.join(binaries, "bench_true"), "busybox": "/bin/busybox"},
                          args=("/bin/busybox", "sleep", "100000"))
     started = {}
     try:
         contenders = []
-        for name, path in runtimes.items():
+        for name, path in oci_run.runtimes(binaries).items():
             identifier = f"bench-{os.getpid()}-{name}"
             base = [path, "--root", os.path.join(work, "state-" + name)]
             # The container keeps its standard error: a file, because the end of a pipe would not come before the container's.
@@ -45,6 +41,7 @@ def main():
             if name == "caisson-runtime":
                 pid = json.loads(subprocess.run([*base, "state", identifier], capture_output=True, check=True).stdout)["pid"]
                 contenders.append(measure.Contender("raw setns", [os.path.join(binaries, "floor"), "exec", str(pid), "/bin/true"]))
+                contenders.append(measure.Contender("raw, and into its cgroup", [os.path.join(binaries, "floor"), "join", identifier, str(pid), "/bin/true"]))
             contenders.append(measure.Contender(name, [*base, "exec", identifier, "/bin/true"]))
         measure.in_turns(contenders, options.rounds)
         measure.report("exec /bin/true into a running container", contenders, "raw setns")

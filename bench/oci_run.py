@@ -15,10 +15,12 @@ import bundle
 import measure
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(rounds=40, starts=None):
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    if starts is not None:
+        parser.add_argument("--starts", type=int, default=starts)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -27,6 +29,15 @@ def pure_cgroups_again():
     """Starts this script again where /sys/fs/cgroup/unified is not mounted, so that every runtime sees plain v1 (or v2)."""
     command = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\""
     os.execvp("unshare", ["unshare", "-m", "--propagation", "private", "sh", "-c", command, "_", sys.executable, *sys.argv, "--inside"])
+
+
+def runtimes(binaries):
+    """Ours and the peers that are installed: name → path."""
+    found = {"caisson-runtime": os.path.join(binaries, "caisson-runtime")}
+    for peer in ("crun", "runc"):
+        if measure.have(peer):
+            found[peer] = shutil.which(peer)
+    return found
 
 
 def main():
@@ -52,18 +63,15 @@ def run(options, binaries, work):
     shutil.copytree(os.path.join(plain, "rootfs"), os.path.join(overlay, "lower"))
     state = os.path.join(work, "state")
     counter = iter(range(10**9))
-    runtimes = {"caisson-runtime": os.path.join(binaries, "caisson-runtime")}
-    for peer in ("crun", "runc"):
-        if measure.have(peer):
-            runtimes[peer] = shutil.which(peer)
+    paths = runtimes(binaries)
 
     def oci(name, folder):
-        return measure.Contender(name, lambda: [runtimes[name], "--root", state + name, "run", "--bundle", folder, f"bench-{os.getpid()}-{next(counter)}"])
+        return measure.Contender(name, lambda: [paths[name], "--root", state + name, "run", "--bundle", folder, f"bench-{os.getpid()}-{next(counter)}"])
 
     def floor():
         return measure.Contender("floor", lambda: [os.path.join(binaries, "floor"), "run", overlay, f"bench-floor-{os.getpid()}-{next(counter)}", "/bin/true"])
 
-    contenders = measure.in_turns([floor()] + [oci(name, plain) for name in runtimes], options.rounds)
+    contenders = measure.in_turns([floor()] + [oci(name, plain) for name in paths], options.rounds)
     measure.report("run /bin/true, default mounts, no seccomp", contenders, "floor")
     for contender in contenders:
         if contender.failure is None:
@@ -77,7 +85,7 @@ def run(options, binaries, work):
         return
     filtered = bundle.make(os.path.join(work, "filtered"), {"true": true}, seccomp=bundle.oci_seccomp(profile))
     pairs = []
-    for name in runtimes:
+    for name in paths:
         without, with_profile = oci(name, plain), oci(name, filtered)
         with_profile.name = name + " + seccomp"
         pairs += [without, with_profile]

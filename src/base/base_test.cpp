@@ -5,6 +5,7 @@
 #include "base/digest.hpp"
 #include "base/ids.hpp"
 #include "base/json.hpp"
+#include "base/json_text.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
 
@@ -68,6 +69,55 @@ TEST(json, errors_name_the_field_by_its_path) {
   auto status = user->read("uid", uid);
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().text(), "process.user.uid: want an integer");
+}
+
+TEST(json, paths_are_right_for_what_is_there_and_for_what_is_not) {
+  auto document = parse_json(R"({"list":[{"a":1},{"a":{"b":[1,"x"]}}],"none":null})", "x");
+  ASSERT_TRUE(document.ok());
+  JsonView view(*document, "file");
+  std::vector<std::string> paths;
+  auto list = view.at("list");
+  ASSERT_TRUE(list->for_each_element([&](const JsonView& element) -> Status {
+    paths.push_back(element.at("a")->path());
+    paths.push_back(element.at("gone")->at("deeper")->path());
+    return {};
+  }));
+  paths.push_back(view.at("none")->at("below")->path());
+  EXPECT_EQ(paths, (std::vector<std::string>{"file.list[0].a", "file.list[0].gone.deeper", "file.list[1].a",
+                                             "file.list[1].gone.deeper", "file.none.below"}));
+  std::vector<std::uint32_t> numbers;
+  auto b = JsonView(*document).at("list");
+  Status last;
+  ignore(b->for_each_element([&](const JsonView& element) -> Status {
+    if (element.at("a")->raw().is_object()) last = element.at("a")->read("b", numbers);
+    return {};
+  }));
+  ASSERT_FALSE(last.ok());
+  EXPECT_EQ(last.error().text(), "list[1].a.b[1]: want an integer");
+}
+
+std::string member_text(std::string_view document) {
+  constexpr std::string_view path[] = {"linux", "seccomp"};
+  return std::string(find_member_text(document, path).value_or("nothing"));
+}
+
+TEST(json_text, a_members_text_is_found_as_it_is_written) {
+  EXPECT_EQ(member_text(R"({"linux":{"seccomp":{"a":[1,"}\""]}}})"), R"({"a":[1,"}\""]})");
+  EXPECT_EQ(member_text(R"( { "x" : "linux" , "linux" : { "a":[{"seccomp":1}] , "seccomp" : { } } , "y":2 } trailing)"), "{ }");
+  EXPECT_EQ(member_text(R"({"linux":{"seccomp":null}})"), "null");
+  EXPECT_EQ(member_text(R"({"seccomp":{},"linux":{}})"), "nothing");
+  EXPECT_EQ(member_text(R"({"x":{"linux":{"seccomp":1}}})"), "nothing");
+  EXPECT_EQ(member_text(R"({})"), "nothing");
+}
+
+TEST(json_text, what_only_a_parser_can_tell_is_not_found) {
+  EXPECT_EQ(member_text(R"({"linux":{"seccomp":1,"seccomp":2}})"), "nothing");
+  EXPECT_EQ(member_text(R"({"linux":{"seccomp":1},"linux":{}})"), "nothing");
+  EXPECT_EQ(member_text(R"({"linux":{"seccomp":1},"li\u006eux":{}})"), "nothing");
+  EXPECT_EQ(member_text(R"({"linux":[{"seccomp":1}]})"), "nothing");
+  const std::string whole = R"({"a":[1,{"b":"c\"d"}],"linux":{"seccomp":{"x":[]}, "z": true}})";
+  ASSERT_EQ(member_text(whole), R"({"x":[]})");
+  for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_EQ(member_text(whole.substr(0, size)), "nothing") << size;
 }
 
 TEST(json, broken_documents_are_refused_with_line_and_column) {

@@ -17,6 +17,11 @@
 
 namespace caisson {
 
+/// Specialised to true for a struct without padding whose visit() names all fields in their order: many at once are copied as they
+/// lie in memory, which is the same bytes.
+template <typename T>
+inline constexpr bool is_encoded_as_it_lies = false;
+
 class Encoder {
  public:
   template <typename T>
@@ -33,7 +38,12 @@ class Encoder {
   template <typename T>
   void operator()(const std::vector<T>& items) {
     (*this)(static_cast<std::uint32_t>(items.size()));
-    for (const auto& item : items) (*this)(item);
+    if constexpr (is_encoded_as_it_lies<T>) {
+      static_assert(std::has_unique_object_representations_v<T>);
+      bytes_.append(reinterpret_cast<const char*>(items.data()), items.size() * sizeof(T));
+    } else {
+      for (const auto& item : items) (*this)(item);
+    }
   }
   template <typename T>
   void operator()(const std::optional<T>& value) {
@@ -84,7 +94,14 @@ class Decoder {
     std::uint32_t count = 0;
     (*this)(count);
     items.clear();
-    for (std::uint32_t i = 0; i < count && ok_; ++i) (*this)(items.emplace_back());  // a lying count ends at the first missing byte
+    if constexpr (is_encoded_as_it_lies<T>) {
+      if (rest_.size() / sizeof(T) < count) return fail();
+      items.resize(count);
+      if (count != 0) std::memcpy(items.data(), rest_.data(), count * sizeof(T));
+      rest_.remove_prefix(count * sizeof(T));
+    } else {
+      for (std::uint32_t i = 0; i < count && ok_; ++i) (*this)(items.emplace_back());  // a lying count ends at the first missing byte
+    }
   }
   template <typename T>
   void operator()(std::optional<T>& value) {

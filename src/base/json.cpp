@@ -28,17 +28,54 @@ Result<json::value> parse_json(std::string_view text, std::string_view what) {
                                           code ? code.message() : std::string("text after the document")));
 }
 
+namespace {
+std::string member_path(std::string_view path, std::string_view key) {
+  return path.empty() ? std::string(key) : concat(path, ".", key);
+}
+
+/// Extends `path`, which leads to `at`, until it leads to the very value `wanted`. False: that is not below `at`.
+bool search_path(const json::value& at, const json::value* wanted, std::string& path) {
+  if (&at == wanted) return true;
+  if (const auto* object = at.if_object()) {
+    for (const auto& member : *object) {
+      std::string below = member_path(path, std::string_view(member.key().data(), member.key().size()));
+      if (!search_path(member.value(), wanted, below)) continue;
+      path = std::move(below);
+      return true;
+    }
+  } else if (const auto* array = at.if_array()) {
+    for (std::size_t i = 0; i < array->size(); ++i) {
+      std::string below = concat(path, "[", i, "]");
+      if (!search_path((*array)[i], wanted, below)) continue;
+      path = std::move(below);
+      return true;
+    }
+  }
+  return false;
+}
+}  // namespace
+
+std::string JsonView::path() const {
+  std::string out = prefix_;
+  (void)search_path(*document_, value_ != nullptr ? value_ : holder_, out);
+  return value_ != nullptr ? out : member_path(out, missing_);
+}
+
 Error JsonView::error(std::string_view text) const {
-  return {ErrorKind::invalid, path_.empty() ? std::string(text) : concat(path_, ": ", text)};
+  const std::string at = path();
+  return {ErrorKind::invalid, at.empty() ? std::string(text) : concat(at, ": ", text)};
 }
 
 Result<JsonView> JsonView::at(std::string_view key) const {
-  std::string path = path_.empty() ? std::string(key) : concat(path_, ".", key);
-  if (!is_set()) return JsonView(nullptr, std::move(path));
-  const auto* object = value_->if_object();
-  if (object == nullptr) return error("want an object");
-  const auto* member = object->if_contains(key);
-  return JsonView(member, std::move(path));
+  const auto* object = is_set() ? value_->if_object() : nullptr;
+  if (is_set() && object == nullptr) return error("want an object");
+  const auto* member = object != nullptr ? object->if_contains(key) : nullptr;
+  JsonView out = below(member);
+  if (member == nullptr) {
+    out.holder_ = value_ != nullptr ? value_ : holder_;
+    out.missing_ = value_ != nullptr ? std::string(key) : member_path(missing_, key);
+  }
+  return out;
 }
 
 Status JsonView::read(bool& out) const {
@@ -95,9 +132,8 @@ Status JsonView::read(std::uint16_t& out) const { return read_integer(*this, out
 Status JsonView::read(std::map<std::string, std::string>& out) const {
   if (!is_set()) return {};
   std::map<std::string, std::string> items;
-  TRY_PLAIN(for_each_member([&](std::string_view key, const JsonView& member) -> Status {
-    return member.read(items[std::string(key)]);
-  }));
+  TRY_PLAIN(
+      for_each_member([&](std::string_view key, const JsonView& member) -> Status { return member.read(items[std::string(key)]); }));
   out = std::move(items);
   return {};
 }
@@ -113,7 +149,7 @@ Status JsonView::for_each_member(const std::function<Status(std::string_view, co
   if (object == nullptr) return error("want an object");
   for (const auto& member : *object) {
     std::string_view key(member.key().data(), member.key().size());
-    TRY_PLAIN(visit(key, JsonView(&member.value(), path_.empty() ? std::string(key) : concat(path_, ".", key))));
+    TRY_PLAIN(visit(key, below(&member.value())));
   }
   return {};
 }
@@ -121,9 +157,7 @@ Status JsonView::for_each_member(const std::function<Status(std::string_view, co
 Status JsonView::for_each_element(const std::function<Status(const JsonView&)>& visit) const {
   if (!is_set()) return {};
   TRY_PLAIN(expect_array());
-  std::size_t index = 0;
-  for (const auto& element : value_->get_array())
-    TRY_PLAIN(visit(JsonView(&element, concat(path_, "[", index++, "]"))));
+  for (const auto& element : value_->get_array()) TRY_PLAIN(visit(below(&element)));
   return {};
 }
 

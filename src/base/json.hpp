@@ -26,10 +26,11 @@ Result<json::value> parse_json(std::string_view text, std::string_view what);
 class JsonView {
  public:
   /// `value` must outlive the view. `path` is what errors show for the document itself; "" for none.
-  explicit JsonView(const json::value& value, std::string path = "") : value_(&value), path_(std::move(path)) {}
+  explicit JsonView(const json::value& value, std::string path = "") : value_(&value), document_(&value), prefix_(std::move(path)) {}
 
   [[nodiscard]] bool is_set() const { return value_ != nullptr && !value_->is_null(); }
-  [[nodiscard]] const std::string& path() const { return path_; }
+  /// Worked out by a search in the document: it is asked for only when something is wrong.
+  [[nodiscard]] std::string path() const;
   [[nodiscard]] const json::value& raw() const { return *value_; }  ///< precondition: is_set()
 
   /// The named member, or an unset view. Errors: invalid when this is set but no object.
@@ -58,11 +59,10 @@ class JsonView {
     if (!is_set()) return {};
     TRY_PLAIN(expect_array());
     std::vector<T> items;
-    std::size_t index = 0;
+    items.reserve(value_->get_array().size());
     for (const auto& element : value_->get_array()) {
-      JsonView item(element, concat(path_, "[", index++, "]"));
       T inner{};
-      TRY_PLAIN(item.read_into(inner));
+      TRY_PLAIN(below(&element).read_into(inner));
       items.push_back(std::move(inner));
     }
     out = std::move(items);
@@ -91,14 +91,19 @@ class JsonView {
   [[nodiscard]] Error error(std::string_view text) const;
 
  private:
-  JsonView(const json::value* value, std::string path) : value_(value), path_(std::move(path)) {}
+  JsonView(const json::value* value, const JsonView& above) : value_(value), document_(above.document_), prefix_(above.prefix_) {}
+  /// A view of what lies in our value.
+  [[nodiscard]] JsonView below(const json::value* value) const { return {value, *this}; }
   [[nodiscard]] Status expect_array() const;
   template <typename T>
   Status read_into(T& out) const {
     return read(out);
   }
-  const json::value* value_;
-  std::string path_;
+  const json::value* value_;             ///< null: not there
+  const json::value* document_;          ///< where the search for the path begins
+  std::string prefix_;                   ///< the document's own path
+  const json::value* holder_ = nullptr;  ///< what is not there is not there in this …
+  std::string missing_;                  ///< … under this path
 };
 
 /// Compact text; object members in insertion order.

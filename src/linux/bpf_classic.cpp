@@ -31,9 +31,8 @@ BpfAssembler::Label BpfAssembler::within_reach(Label target, std::size_t later) 
   Label nearest = stand_in != nearest_.end() ? stand_in->second : target;
   if (distance(nearest) + later <= farthest_conditional_jump) return nearest;
   const sock_filter& instruction = reversed_[target];
-  Label fresh = instruction.code == (BPF_RET | BPF_K)
-                    ? emit(BPF_RET | BPF_K, instruction.k)
-                    : emit(BPF_JMP | BPF_JA, static_cast<std::uint32_t>(distance(nearest)));
+  Label fresh = instruction.code == (BPF_RET | BPF_K) ? emit(BPF_RET | BPF_K, instruction.k)
+                                                      : emit(BPF_JMP | BPF_JA, static_cast<std::uint32_t>(distance(nearest)));
   nearest_[target] = fresh;
   return fresh;
 }
@@ -65,10 +64,33 @@ BpfAssembler::Label BpfAssembler::mask(std::uint32_t mask, Label next) {
 Result<std::vector<sock_filter>> BpfAssembler::finish(Label entry) && {
   fall_through_to(entry);
   if (reversed_.size() > bpf_max_instructions)
-    return Error(ErrorKind::unsupported, concat("the filter needs ", reversed_.size(), " BPF instructions, the kernel accepts at most ",
-                                                bpf_max_instructions));
+    return Error(ErrorKind::unsupported, concat("the filter needs ", reversed_.size(),
+                                                " BPF instructions, the kernel accepts at most ", bpf_max_instructions));
   std::reverse(reversed_.begin(), reversed_.end());
   return std::move(reversed_);
+}
+
+namespace {
+bool is_sound_instruction(const sock_filter& instruction, std::size_t instructions_behind, std::size_t data_size) {
+  switch (instruction.code) {
+    case BPF_LD | BPF_W | BPF_ABS: return instruction.k % 4 == 0 && instruction.k < data_size;
+    case BPF_ALU | BPF_AND | BPF_K: return true;
+    case BPF_RET | BPF_K: return true;
+    case BPF_JMP | BPF_JA: return instruction.k < instructions_behind;
+    case BPF_JMP | BPF_K | BPF_JEQ:
+    case BPF_JMP | BPF_K | BPF_JGT:
+    case BPF_JMP | BPF_K | BPF_JGE:
+    case BPF_JMP | BPF_K | BPF_JSET: return instruction.jt < instructions_behind && instruction.jf < instructions_behind;
+    default: return false;
+  }
+}
+}  // namespace
+
+bool is_sound_filter(std::span<const sock_filter> filter, std::size_t data_size) {
+  if (filter.empty() || filter.size() > bpf_max_instructions || filter.back().code != (BPF_RET | BPF_K)) return false;
+  for (std::size_t i = 0; i < filter.size(); ++i)
+    if (!is_sound_instruction(filter[i], filter.size() - 1 - i, data_size)) return false;
+  return true;
 }
 
 }  // namespace caisson::linux

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "base/result.hpp"
@@ -14,6 +15,10 @@ namespace caisson::linux {
 
 /// The kernel's BPF_MAXINSNS: a longer program is refused with EINVAL.
 inline constexpr std::size_t bpf_max_instructions = 4096;
+
+/// True for a program of the assembler's own instructions that reads only below `data_size` bytes, jumps only forward and inside
+/// itself, and cannot run past its end. The kernel asks for no less (net/core/filter.c, bpf_check_classic).
+bool is_sound_filter(std::span<const sock_filter> filter, std::size_t data_size);
 
 /// Builds a program from its end to its beginning: jumps of classic BPF only go forward, so a target always exists before
 /// the jump to it. Conditional jumps reach 255 instructions; where a target is farther, a copy of its `ret` or an
@@ -45,8 +50,8 @@ class BpfAssembler {
   void fall_through_to(Label next);
 
   std::vector<sock_filter> reversed_;
-  std::map<std::uint32_t, Label> returns_;     ///< nearest `ret` per value
-  std::map<Label, Label> nearest_;             ///< original label → its nearest stand-in
+  std::map<std::uint32_t, Label> returns_;  ///< nearest `ret` per value
+  std::map<Label, Label> nearest_;          ///< original label → its nearest stand-in
 };
 
 }  // namespace caisson::linux

@@ -20,14 +20,47 @@ using detail::value;
 
 namespace {
 /// By number, linux/capability.h.
-constexpr std::array<std::string_view, max_known_capability + 1> names{
-    "CHOWN",          "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",         "FSETID",         "KILL",
-    "SETGID",         "SETUID",       "SETPCAP",         "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
-    "NET_ADMIN",      "NET_RAW",      "IPC_LOCK",        "IPC_OWNER",      "SYS_MODULE",     "SYS_RAWIO",
-    "SYS_CHROOT",     "SYS_PTRACE",   "SYS_PACCT",       "SYS_ADMIN",      "SYS_BOOT",       "SYS_NICE",
-    "SYS_RESOURCE",   "SYS_TIME",     "SYS_TTY_CONFIG",  "MKNOD",          "LEASE",          "AUDIT_WRITE",
-    "AUDIT_CONTROL",  "SETFCAP",      "MAC_OVERRIDE",    "MAC_ADMIN",      "SYSLOG",         "WAKE_ALARM",
-    "BLOCK_SUSPEND",  "AUDIT_READ",   "PERFMON",         "BPF",            "CHECKPOINT_RESTORE"};
+constexpr std::array<std::string_view, max_known_capability + 1> names{"CHOWN",
+                                                                       "DAC_OVERRIDE",
+                                                                       "DAC_READ_SEARCH",
+                                                                       "FOWNER",
+                                                                       "FSETID",
+                                                                       "KILL",
+                                                                       "SETGID",
+                                                                       "SETUID",
+                                                                       "SETPCAP",
+                                                                       "LINUX_IMMUTABLE",
+                                                                       "NET_BIND_SERVICE",
+                                                                       "NET_BROADCAST",
+                                                                       "NET_ADMIN",
+                                                                       "NET_RAW",
+                                                                       "IPC_LOCK",
+                                                                       "IPC_OWNER",
+                                                                       "SYS_MODULE",
+                                                                       "SYS_RAWIO",
+                                                                       "SYS_CHROOT",
+                                                                       "SYS_PTRACE",
+                                                                       "SYS_PACCT",
+                                                                       "SYS_ADMIN",
+                                                                       "SYS_BOOT",
+                                                                       "SYS_NICE",
+                                                                       "SYS_RESOURCE",
+                                                                       "SYS_TIME",
+                                                                       "SYS_TTY_CONFIG",
+                                                                       "MKNOD",
+                                                                       "LEASE",
+                                                                       "AUDIT_WRITE",
+                                                                       "AUDIT_CONTROL",
+                                                                       "SETFCAP",
+                                                                       "MAC_OVERRIDE",
+                                                                       "MAC_ADMIN",
+                                                                       "SYSLOG",
+                                                                       "WAKE_ALARM",
+                                                                       "BLOCK_SUSPEND",
+                                                                       "AUDIT_READ",
+                                                                       "PERFMON",
+                                                                       "BPF",
+                                                                       "CHECKPOINT_RESTORE"};
 
 std::string upper(std::string_view text) {
   std::string out(text);
@@ -95,14 +128,15 @@ Status drop_bounding(CapabilitySet dropped) {
   if (result < 0) return Error::from_errno(-result, "drop capabilities from the bounding set");
   return {};
 }
+Result<bool> in_bounding_set(int number) {
+  return TRY_PLAIN(value<int>("prctl", [&] { return ::prctl(PR_CAPBSET_READ, static_cast<unsigned long>(number), 0UL, 0UL, 0UL); })) ==
+         1;
+}
 Result<CapabilitySet> bounding_set() {
   const int last = TRY_PLAIN(last_capability());
   CapabilitySet out;
-  for (int number = 0; number <= last; ++number) {
-    const int there = TRY_PLAIN(
-        value<int>("prctl", [&] { return ::prctl(PR_CAPBSET_READ, static_cast<unsigned long>(number), 0UL, 0UL, 0UL); }));
-    if (there == 1) out.add(number);
-  }
+  for (int number = 0; number <= last; ++number)
+    if (TRY_PLAIN(in_bounding_set(number))) out.add(number);
   return out;
 }
 Status clear_ambient() {

@@ -61,6 +61,8 @@ Status capset(const CapabilityState& state);
 /// Removes from the bounding set for good. Privilege: CAP_SETPCAP.
 Status drop_bounding(CapabilitySet dropped);
 Result<CapabilitySet> bounding_set();
+/// One of it. Errors: invalid (EINVAL) when the kernel knows no capability of that number.
+Result<bool> in_bounding_set(int number);
 Status clear_ambient();
 /// Each must be permitted and inheritable.
 Status raise_ambient(CapabilitySet raised);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/codec.hpp"
 #include "base/result.hpp"
 #include "linux/syscall_table.hpp"
 
@@ -22,6 +23,8 @@ void visit(C& c, sock_filter& instruction) {
   c(instruction.jf);
   c(instruction.k);
 }
+template <>
+inline constexpr bool is_encoded_as_it_lies<sock_filter> = true;
 }  // namespace caisson
 
 namespace caisson::linux {
@@ -63,8 +66,8 @@ struct SeccompFilterSpec {
 
 struct SeccompProgram {
   std::vector<sock_filter> filter;
-  std::uint32_t flags = 0;       ///< SECCOMP_FILTER_FLAG_… for seccomp(2)
-  bool needs_listener = false;   ///< a rule notifies: load with flags | SECCOMP_FILTER_FLAG_NEW_LISTENER (already in `flags`)
+  std::uint32_t flags = 0;            ///< SECCOMP_FILTER_FLAG_… for seccomp(2)
+  bool needs_listener = false;        ///< a rule notifies: load with flags | SECCOMP_FILTER_FLAG_NEW_LISTENER (already in `flags`)
   std::vector<std::string> warnings;  ///< one sentence per call or architecture that had to be skipped
 };
 template <class C>
@@ -76,13 +79,14 @@ void visit(C& c, SeccompProgram& p) {
 }
 
 /// Changes whenever the compiler's output for the same profile may change; part of the key of any cache of programs.
-inline constexpr std::uint32_t seccomp_compiler_version = 1;
+inline constexpr std::uint32_t seccomp_compiler_version = 2;
 
 /// The architecture this program was built for.
 SyscallArch native_architecture();
 
-/// Compiles a profile for a kernel of architecture `native` (x86_64 or aarch64). Pure.
-///  * Per architecture the numbers form sorted runs, decided by a balanced tree; argument rules are its leaves.
+/// Compiles a profile for a kernel of architecture `native` (x86_64, aarch64 or riscv64). Pure.
+///  * Per architecture the numbers form sorted runs, decided by a tree that halves the numbers; argument rules are its leaves.
+///  * Architectures: x86_64 with x32 and i386, aarch64 with arm, riscv64; others in a profile cannot occur on such a kernel.
 ///  * An unconditional rule wins over conditional ones of the same call; conditional ones are tried in the profile's order.
 ///  * A number above the newest call the profile names gives ENOSYS when the default action refuses (an old profile must
 ///    not break a new libc, which tries a new call and falls back on ENOSYS but not on EPERM). So do x32 numbers when x32 is
@@ -92,12 +96,19 @@ SyscallArch native_architecture();
 /// Errors: invalid (naming rule and field), unsupported (more than 4096 instructions, architecture words we do not know).
 Result<SeccompProgram> compile_seccomp(const SeccompFilterSpec& spec, SyscallArch native = native_architecture());
 
+/// Whether a program that was read from somewhere is one that compile_seccomp could have made: only the instructions it uses, loads
+/// inside seccomp_data, jumps forward and inside the program, a return at the end, flags it knows.
+bool is_seccomp_program(const SeccompProgram& program);
+
 /// Installs the program for the calling thread. Returns the listener's descriptor when the program needs one, else an empty
 /// UniqueFd-to-be of -1. Privilege: CAP_SYS_ADMIN in the user namespace, or no_new_privs set before. Allocates nothing.
 /// Kernel 3.17; flags LOG 4.14, SPEC_ALLOW 4.17, NEW_LISTENER 5.0, WAIT_KILLABLE_RECV 5.19. On failure: -errno.
 int load_seccomp_raw(const sock_filter* filter, std::size_t count, std::uint32_t flags) noexcept;
 
-/// The same with a Result, for everything that is not a freshly cloned child.
+/// The words of those among `flags` that the running kernel does not know, for the message about a load that failed with EINVAL.
+std::vector<std::string> seccomp_flags_unknown_here(std::uint32_t flags);
+
+/// load_seccomp_raw with a Result, for everything that is not a freshly cloned child.
 /// Errors: denied (neither privilege nor no_new_privs), invalid (a flag this kernel does not know), io.
 Result<int> load_seccomp(const SeccompProgram& program);
 

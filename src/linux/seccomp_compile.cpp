@@ -7,7 +7,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <map>
+#include <optional>
 #include <set>
 #include <span>
 
@@ -37,17 +37,21 @@ const Value* find_word(const Word<Value> (&words)[count], std::string_view wante
 }
 
 constexpr Word<SeccompAction> action_words[] = {
-    {"SCMP_ACT_KILL", SeccompAction::kill_thread},          {"SCMP_ACT_KILL_PROCESS", SeccompAction::kill_process},
-    {"SCMP_ACT_KILL_THREAD", SeccompAction::kill_thread},   {"SCMP_ACT_TRAP", SeccompAction::trap},
-    {"SCMP_ACT_ERRNO", SeccompAction::error},               {"SCMP_ACT_TRACE", SeccompAction::trace},
-    {"SCMP_ACT_ALLOW", SeccompAction::allow},               {"SCMP_ACT_LOG", SeccompAction::log},
+    {"SCMP_ACT_KILL", SeccompAction::kill_thread},
+    {"SCMP_ACT_KILL_PROCESS", SeccompAction::kill_process},
+    {"SCMP_ACT_KILL_THREAD", SeccompAction::kill_thread},
+    {"SCMP_ACT_TRAP", SeccompAction::trap},
+    {"SCMP_ACT_ERRNO", SeccompAction::error},
+    {"SCMP_ACT_TRACE", SeccompAction::trace},
+    {"SCMP_ACT_ALLOW", SeccompAction::allow},
+    {"SCMP_ACT_LOG", SeccompAction::log},
     {"SCMP_ACT_NOTIFY", SeccompAction::notify},
 };
 
 constexpr Word<SeccompOperator> operator_words[] = {
-    {"SCMP_CMP_NE", SeccompOperator::not_equal},     {"SCMP_CMP_LT", SeccompOperator::less},
-    {"SCMP_CMP_LE", SeccompOperator::less_equal},    {"SCMP_CMP_EQ", SeccompOperator::equal},
-    {"SCMP_CMP_GE", SeccompOperator::greater_equal}, {"SCMP_CMP_GT", SeccompOperator::greater},
+    {"SCMP_CMP_NE", SeccompOperator::not_equal},           {"SCMP_CMP_LT", SeccompOperator::less},
+    {"SCMP_CMP_LE", SeccompOperator::less_equal},          {"SCMP_CMP_EQ", SeccompOperator::equal},
+    {"SCMP_CMP_GE", SeccompOperator::greater_equal},       {"SCMP_CMP_GT", SeccompOperator::greater},
     {"SCMP_CMP_MASKED_EQ", SeccompOperator::masked_equal},
 };
 
@@ -59,18 +63,16 @@ constexpr Word<std::uint32_t> flag_words[] = {
 };
 
 constexpr Word<SyscallArch> our_architectures[] = {
-    {"SCMP_ARCH_X86_64", SyscallArch::x86_64},
-    {"SCMP_ARCH_X32", SyscallArch::x32},
-    {"SCMP_ARCH_X86", SyscallArch::i386},
-    {"SCMP_ARCH_AARCH64", SyscallArch::aarch64},
+    {"SCMP_ARCH_X86_64", SyscallArch::x86_64},   {"SCMP_ARCH_X32", SyscallArch::x32}, {"SCMP_ARCH_X86", SyscallArch::i386},
+    {"SCMP_ARCH_AARCH64", SyscallArch::aarch64}, {"SCMP_ARCH_ARM", SyscallArch::arm}, {"SCMP_ARCH_RISCV64", SyscallArch::riscv64},
 };
 
 // Words of the specification whose tables we do not carry. Skipping one is safe: its calls kill the process.
 constexpr std::string_view other_architectures[] = {
-    "SCMP_ARCH_ARM",         "SCMP_ARCH_MIPS",    "SCMP_ARCH_MIPS64",      "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",    "SCMP_ARCH_PPC",     "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64",     "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_S390",        "SCMP_ARCH_S390X",   "SCMP_ARCH_PARISC",      "SCMP_ARCH_PARISC64",  "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K",    "SCMP_ARCH_SH",          "SCMP_ARCH_SHEB",
+    "SCMP_ARCH_MIPS",  "SCMP_ARCH_MIPS64",      "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL",      "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_PPC",   "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64",     "SCMP_ARCH_PPC64LE",     "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X", "SCMP_ARCH_PARISC",      "SCMP_ARCH_PARISC64",  "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",    "SCMP_ARCH_SHEB",
 };
 
 bool is_permissive(SeccompAction action) {
@@ -116,7 +118,7 @@ struct Decision {
 /// From `first` on (until the next run) every number has the same decision.
 struct Run {
   std::uint32_t first = 0;
-  Decision decision;
+  std::optional<Decision> decision;  ///< nothing: as another tree decides (runs_that_differ)
 };
 
 bool has_repeated_index(std::span<const SeccompCondition> conditions) {
@@ -136,7 +138,7 @@ std::vector<Clause> clauses_of(const SeccompFilterRule& rule, std::uint32_t valu
 /// A profile with all words turned into numbers that do not depend on the architecture.
 struct Plan {
   struct Rule {
-    std::vector<std::string> names;
+    std::vector<const SyscallRow*> calls;
     std::vector<Clause> clauses;  // one without conditions: unconditional
     std::uint32_t value = 0;
   };
@@ -145,7 +147,18 @@ struct Plan {
   std::vector<Rule> rules;
 };
 
-Result<Plan> plan_of(const SeccompFilterSpec& spec) {
+/// The rows of the names. One that no architecture has is worth a warning, once.
+std::vector<const SyscallRow*> rows_of(const std::vector<std::string>& names, std::set<std::string_view>& unknown) {
+  std::vector<const SyscallRow*> rows;
+  rows.reserve(names.size());
+  for (const auto& name : names) {
+    if (const SyscallRow* row = find_syscall(name)) rows.push_back(row);
+    else if (!is_known_syscall(name)) unknown.insert(name);
+  }
+  return rows;
+}
+
+Result<Plan> plan_of(const SeccompFilterSpec& spec, std::set<std::string_view>& unknown) {
   Plan plan;
   plan.default_value = TRY(return_value(spec.default_action, spec.default_errno), "default action");
   plan.default_refuses = !is_permissive(spec.default_action);
@@ -159,62 +172,108 @@ Result<Plan> plan_of(const SeccompFilterSpec& spec) {
       if (condition.index > 5) return Error(ErrorKind::invalid, concat(where, ": argument index ", condition.index, " is above 5"));
     Plan::Rule planned;
     planned.value = TRY(return_value(rule.action, rule.errno_value), where);
-    planned.names = rule.names;
+    planned.calls = rows_of(rule.names, unknown);
     planned.clauses = clauses_of(rule, planned.value);
     plan.rules.push_back(std::move(planned));
   }
   return plan;
 }
 
+struct Call {
+  std::uint32_t number = 0;
+  const Plan::Rule* rule = nullptr;
+};
+
+/// What the rules of one number come to. They stand in the profile's order.
+Decision decide(std::span<const Call> calls, std::uint32_t default_value) {
+  Decision decision{{}, default_value};
+  for (const Call& call : calls) {
+    const auto& clauses = call.rule->clauses;
+    if (clauses.front().conditions.empty()) return Decision{{}, call.rule->value};
+    decision.clauses.insert(decision.clauses.end(), clauses.begin(), clauses.end());
+  }
+  return decision;
+}
+
 /// The decisions of one architecture as sorted runs that cover all numbers.
 std::vector<Run> runs_of(const Plan& plan, SyscallArch arch) {
-  std::map<std::uint32_t, Decision> decisions;
-  std::set<std::uint32_t> decided;  // numbers with an unconditional rule: the first one stands
-  for (const auto& rule : plan.rules) {
-    for (const auto& name : rule.names) {
-      auto number = syscall_number(arch, name);
-      if (!number) continue;
-      Decision& decision = decisions.try_emplace(*number, Decision{{}, plan.default_value}).first->second;
-      if (decided.contains(*number)) continue;
-      if (rule.clauses.front().conditions.empty()) {
-        decision = Decision{{}, rule.value};
-        decided.insert(*number);
-      } else {
-        decision.clauses.insert(decision.clauses.end(), rule.clauses.begin(), rule.clauses.end());
-      }
-    }
-  }
+  std::vector<Call> calls;
+  for (const auto& rule : plan.rules)
+    for (const SyscallRow* row : rule.calls)
+      if (auto number = syscall_number(arch, *row)) calls.push_back({*number, &rule});
+  std::stable_sort(calls.begin(), calls.end(), [](const Call& a, const Call& b) { return a.number < b.number; });
+  // arm's private calls stand so far above the others that they say nothing about how new a profile is.
+  std::uint32_t beyond = 0;
+  for (const Call& call : calls)
+    if (arch != SyscallArch::arm || call.number < arm_private_base) beyond = call.number + 1;
   std::vector<Run> runs;
-  std::uint32_t next = 0;
-  auto append = [&runs](std::uint32_t first, const Decision& decision) {
-    if (runs.empty() || !(runs.back().decision == decision)) runs.push_back(Run{first, decision});
+  auto append = [&runs](std::uint32_t first, Decision decision) {
+    if (runs.empty() || !(runs.back().decision == decision)) runs.push_back(Run{first, std::move(decision)});
   };
-  const Decision fallback{{}, plan.default_value};
-  for (const auto& [number, decision] : decisions) {
-    if (number > next) append(next, fallback);
-    append(number, decision);
-    next = number + 1;
+  auto append_gap = [&](std::uint32_t first) {
+    const bool is_enosys = plan.default_refuses && !calls.empty() && first >= beyond;
+    append(first, Decision{{}, is_enosys ? SECCOMP_RET_ERRNO | ENOSYS : plan.default_value});
+  };
+  std::uint32_t next = 0;
+  for (std::size_t i = 0; i < calls.size();) {
+    std::size_t end = i + 1;
+    while (end < calls.size() && calls[end].number == calls[i].number) ++end;
+    if (calls[i].number > next) append_gap(next);
+    append(calls[i].number, decide(std::span(calls).subspan(i, end - i), plan.default_value));
+    next = calls[i].number + 1;
+    i = end;
   }
-  bool beyond_is_enosys = plan.default_refuses && !decisions.empty();
-  append(next, beyond_is_enosys ? Decision{{}, SECCOMP_RET_ERRNO | ENOSYS} : fallback);
+  append_gap(next);
   return runs;
+}
+
+/// The runs of `runs` where it decides otherwise than `base`; nothing where both decide alike. `bit` is left out of its numbers.
+std::vector<Run> runs_that_differ(std::span<const Run> runs, std::span<const Run> base, std::uint32_t bit) {
+  std::vector<Run> out;
+  std::size_t at = 0;
+  std::size_t base_at = 0;
+  auto first_of = [&](std::size_t i) { return i < runs.size() ? std::uint64_t{runs[i].first & ~bit} : UINT64_MAX; };
+  auto base_first_of = [&](std::size_t i) { return i < base.size() ? std::uint64_t{base[i].first} : UINT64_MAX; };
+  for (std::uint64_t first = 0; first != UINT64_MAX; first = std::min(first_of(at + 1), base_first_of(base_at + 1))) {
+    while (first_of(at + 1) <= first) ++at;
+    while (base_first_of(base_at + 1) <= first) ++base_at;
+    std::optional<Decision> decision;
+    if (!(runs[at].decision == base[base_at].decision)) decision = runs[at].decision;
+    if (out.empty() || !(out.back().decision == decision)) out.push_back(Run{static_cast<std::uint32_t>(first), decision});
+  }
+  return out;
 }
 
 /// Emits the tree of one architecture; the accumulator holds the system call number on entry.
 class ArchitectureEmitter {
  public:
   using Label = BpfAssembler::Label;
-  ArchitectureEmitter(BpfAssembler& assembler, bool is_64bit) : assembler_(assembler), is_64bit_(is_64bit) {}
+  /// `elsewhere`: where runs without a decision go.
+  ArchitectureEmitter(BpfAssembler& assembler, bool is_64bit, Label elsewhere = 0)
+      : assembler_(assembler), is_64bit_(is_64bit), elsewhere_(elsewhere) {}
 
   Label tree(std::span<const Run> runs) {
-    if (runs.size() == 1) return leaf(runs.front().decision);
-    std::size_t middle = runs.size() / 2;
+    if (runs.size() == 1) return runs.front().decision ? leaf(*runs.front().decision) : elsewhere_;
+    const std::size_t middle = middle_of(runs);
     Label upper = tree(runs.subspan(middle));
     Label lower = tree(runs.first(middle));
     return assembler_.jump_if(BPF_JGE, runs[middle].first, upper, lower);
   }
 
  private:
+  /// Halves the numbers, not the runs. When a filter is loaded, the kernel walks it once for every number (seccomp_cache_prepare),
+  /// and that is a third of the load's time: wide runs belong near the root.
+  static std::size_t middle_of(std::span<const Run> runs) {
+    constexpr std::uint32_t beyond_weight = 8;  // the last run has no end, but few numbers that anybody uses
+    const std::uint64_t begin = runs.front().first;
+    const std::uint64_t end = std::uint64_t{runs.back().first} + beyond_weight;
+    std::size_t middle = 1;
+    while (middle + 1 < runs.size() && runs[middle].first - begin < (end - begin) / 2) ++middle;
+    const bool earlier_is_nearer =
+        middle > 1 && (end - begin) / 2 - (runs[middle - 1].first - begin) < (runs[middle].first - begin) - (end - begin) / 2;
+    return earlier_is_nearer ? middle - 1 : middle;
+  }
+
   Label leaf(const Decision& decision) {
     if (decision.clauses.empty()) return assembler_.ret(decision.otherwise);
     for (const auto& [known, label] : leaves_)
@@ -282,12 +341,14 @@ class ArchitectureEmitter {
 
   BpfAssembler& assembler_;
   bool is_64bit_;
+  Label elsewhere_;
   std::vector<std::pair<Decision, Label>> leaves_;  // equal decisions share their code
 };
 
 struct Architectures {
   bool x32 = false;
   bool i386 = false;
+  bool arm = false;
 };
 
 Result<Architectures> architectures_of(const SeccompFilterSpec& spec, std::vector<std::string>& warnings) {
@@ -297,6 +358,7 @@ Result<Architectures> architectures_of(const SeccompFilterSpec& spec, std::vecto
     if (const SyscallArch* arch = find_word(our_architectures, word)) {
       wanted.x32 = wanted.x32 || *arch == SyscallArch::x32;
       wanted.i386 = wanted.i386 || *arch == SyscallArch::i386;
+      wanted.arm = wanted.arm || *arch == SyscallArch::arm;
     } else if (std::find(std::begin(other_architectures), std::end(other_architectures), word) != std::end(other_architectures)) {
       warnings.push_back(concat("seccomp: architecture ", word, " is not supported; its system calls kill the process"));
     } else {
@@ -306,35 +368,63 @@ Result<Architectures> architectures_of(const SeccompFilterSpec& spec, std::vecto
   return wanted;
 }
 
-BpfAssembler::Label emit_x86(BpfAssembler& assembler, const Plan& plan, const Architectures& wanted) {
-  // Built backwards: the 64-bit tree comes last so that it stands first, near the entry.
-  BpfAssembler::Label kill = assembler.ret(SECCOMP_RET_KILL_PROCESS);
-  BpfAssembler::Label other = kill;
-  if (wanted.i386) {
-    std::vector<Run> runs = runs_of(plan, SyscallArch::i386);
-    BpfAssembler::Label tree = assembler.load(number_offset, ArchitectureEmitter(assembler, false).tree(runs));
-    other = assembler.jump_if(BPF_JEQ, AUDIT_ARCH_I386, tree, kill);
-  }
-  BpfAssembler::Label x32_tree = assembler.ret(SECCOMP_RET_ERRNO | ENOSYS);
-  if (wanted.x32) {
-    std::vector<Run> runs = runs_of(plan, SyscallArch::x32);
-    // x32 passes 64-bit registers, so its arguments compare as 64-bit values. -1 is no x32 call but "skip" of a tracer.
-    BpfAssembler::Label calls = ArchitectureEmitter(assembler, true).tree(runs);
-    x32_tree = assembler.jump_if(BPF_JEQ, ~std::uint32_t{0}, x32_tree, calls);
-  }
-  std::vector<Run> runs = runs_of(plan, SyscallArch::x86_64);
-  BpfAssembler::Label tree = ArchitectureEmitter(assembler, true).tree(runs);
-  bool beyond_is_enosys = runs.back().decision == Decision{{}, SECCOMP_RET_ERRNO | ENOSYS};
-  if (wanted.x32 || !beyond_is_enosys) tree = assembler.jump_if(BPF_JGE, x32_bit, x32_tree, tree);
-  BpfAssembler::Label native = assembler.load(number_offset, tree);
-  return assembler.load(architecture_offset, assembler.jump_if(BPF_JEQ, AUDIT_ARCH_X86_64, native, other));
+/// The whole of one architecture behind the look at the architecture word; `other` is for a call of another one.
+BpfAssembler::Label emit_architecture(BpfAssembler& assembler, std::uint32_t audit_arch, BpfAssembler::Label tree,
+                                      BpfAssembler::Label other) {
+  return assembler.jump_if(BPF_JEQ, audit_arch, assembler.load(number_offset, tree), other);
 }
 
-BpfAssembler::Label emit_aarch64(BpfAssembler& assembler, const Plan& plan) {
-  BpfAssembler::Label kill = assembler.ret(SECCOMP_RET_KILL_PROCESS);
-  std::vector<Run> runs = runs_of(plan, SyscallArch::aarch64);
-  BpfAssembler::Label native = assembler.load(number_offset, ArchitectureEmitter(assembler, true).tree(runs));
-  return assembler.load(architecture_offset, assembler.jump_if(BPF_JEQ, AUDIT_ARCH_AARCH64, native, kill));
+BpfAssembler::Label emit_x86(BpfAssembler& assembler, const Plan& plan, const Architectures& wanted) {
+  // Built backwards: the 64-bit tree comes late so that it stands near the entry.
+  BpfAssembler::Label other = assembler.ret(SECCOMP_RET_KILL_PROCESS);
+  if (wanted.i386) {
+    const auto tree = ArchitectureEmitter(assembler, false).tree(runs_of(plan, SyscallArch::i386));
+    other = emit_architecture(assembler, AUDIT_ARCH_I386, tree, other);
+  }
+  const BpfAssembler::Label enosys = assembler.ret(SECCOMP_RET_ERRNO | ENOSYS);
+  const std::vector<Run> runs = runs_of(plan, SyscallArch::x86_64);
+  BpfAssembler::Label tree = ArchitectureEmitter(assembler, true).tree(runs);
+  const bool beyond_is_enosys = runs.back().decision == Decision{{}, SECCOMP_RET_ERRNO | ENOSYS};
+  if (wanted.x32) {
+    // Most x32 calls have the number of their 64-bit twin and the same decision, so only what differs gets a tree. x32 passes 64-bit
+    // registers: its arguments compare as 64-bit values. -1 is no x32 call but "skip" of a tracer.
+    const auto differing = runs_that_differ(runs_of(plan, SyscallArch::x32), runs, x32_bit);
+    const auto calls = assembler.mask(~x32_bit, ArchitectureEmitter(assembler, true, tree).tree(differing));
+    const auto x32_tree = assembler.jump_if(BPF_JEQ, ~std::uint32_t{0}, enosys, calls);
+    tree = assembler.jump_if(BPF_JGE, x32_bit, x32_tree, tree);
+  } else if (!beyond_is_enosys) {
+    tree = assembler.jump_if(BPF_JGE, x32_bit, enosys, tree);
+  }
+  return assembler.load(architecture_offset, emit_architecture(assembler, AUDIT_ARCH_X86_64, tree, other));
+}
+
+BpfAssembler::Label emit_aarch64(BpfAssembler& assembler, const Plan& plan, const Architectures& wanted) {
+  BpfAssembler::Label other = assembler.ret(SECCOMP_RET_KILL_PROCESS);
+  if (wanted.arm) {
+    const auto tree = ArchitectureEmitter(assembler, false).tree(runs_of(plan, SyscallArch::arm));
+    other = emit_architecture(assembler, AUDIT_ARCH_ARM, tree, other);
+  }
+  const auto tree = ArchitectureEmitter(assembler, true).tree(runs_of(plan, SyscallArch::aarch64));
+  return assembler.load(architecture_offset, emit_architecture(assembler, AUDIT_ARCH_AARCH64, tree, other));
+}
+
+BpfAssembler::Label emit_riscv64(BpfAssembler& assembler, const Plan& plan) {
+  const BpfAssembler::Label kill = assembler.ret(SECCOMP_RET_KILL_PROCESS);
+  const auto tree = ArchitectureEmitter(assembler, true).tree(runs_of(plan, SyscallArch::riscv64));
+  return assembler.load(architecture_offset, emit_architecture(assembler, AUDIT_ARCH_RISCV64, tree, kill));
+}
+
+/// A kernel of one architecture runs programs of a few; the others of a profile cannot occur and are left out.
+BpfAssembler::Label emit_program(BpfAssembler& assembler, const Plan& plan, const Architectures& wanted, SyscallArch native) {
+  switch (native) {
+    case SyscallArch::aarch64:
+    case SyscallArch::arm: return emit_aarch64(assembler, plan, wanted);
+    case SyscallArch::riscv64: return emit_riscv64(assembler, plan);
+    case SyscallArch::x86_64:
+    case SyscallArch::x32:
+    case SyscallArch::i386: break;
+  }
+  return emit_x86(assembler, plan, wanted);
 }
 
 Status read_flags(const SeccompFilterSpec& spec, SeccompProgram& program) {
@@ -368,11 +458,21 @@ Result<SeccompOperator> parse_seccomp_operator(std::string_view word) {
   return *found;
 }
 
+bool is_seccomp_program(const SeccompProgram& program) {
+  std::uint32_t known = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+  for (const auto& flag : flag_words) known |= flag.value;
+  const bool has_listener = (program.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
+  return (program.flags & ~known) == 0 && has_listener == program.needs_listener &&
+         is_sound_filter(program.filter, sizeof(seccomp_data));
+}
+
 SyscallArch native_architecture() {
 #if defined(__x86_64__)
   return SyscallArch::x86_64;
 #elif defined(__aarch64__)
   return SyscallArch::aarch64;
+#elif defined(__riscv) && __riscv_xlen == 64
+  return SyscallArch::riscv64;
 #else
 #error "add the system call table of this architecture"
 #endif
@@ -381,16 +481,13 @@ SyscallArch native_architecture() {
 Result<SeccompProgram> compile_seccomp(const SeccompFilterSpec& spec, SyscallArch native) {
   SeccompProgram program;
   Architectures wanted = TRY(architectures_of(spec, program.warnings), "seccomp");
-  Plan plan = TRY(plan_of(spec), "seccomp");
+  std::set<std::string_view> unknown;
+  Plan plan = TRY(plan_of(spec, unknown), "seccomp");
   TRY(read_flags(spec, program), "seccomp");
-  std::set<std::string_view> warned;
-  for (const auto& rule : spec.rules)
-    for (const auto& name : rule.names)
-      if (!is_known_syscall(name) && warned.insert(name).second)
-        program.warnings.push_back(concat("seccomp: system call \"", name, "\" is not known and was skipped"));
+  for (const auto& name : unknown)
+    program.warnings.push_back(concat("seccomp: system call \"", name, "\" is not known and was skipped"));
   BpfAssembler assembler;
-  BpfAssembler::Label entry =
-      native == SyscallArch::aarch64 ? emit_aarch64(assembler, plan) : emit_x86(assembler, plan, wanted);
+  const BpfAssembler::Label entry = emit_program(assembler, plan, wanted, native);
   program.filter = TRY(std::move(assembler).finish(entry), "seccomp");
   return program;
 }

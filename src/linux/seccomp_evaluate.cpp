@@ -15,6 +15,8 @@ std::uint32_t audit_architecture(SyscallArch arch) {
     case SyscallArch::x32: return AUDIT_ARCH_X86_64;
     case SyscallArch::i386: return AUDIT_ARCH_I386;
     case SyscallArch::aarch64: return AUDIT_ARCH_AARCH64;
+    case SyscallArch::arm: return AUDIT_ARCH_ARM;
+    case SyscallArch::riscv64: return AUDIT_ARCH_RISCV64;
   }
   return 0;
 }

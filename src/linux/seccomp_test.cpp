@@ -1,4 +1,4 @@
-// Tests of the seccomp compiler: against an interpreter, against libseccomp as an oracle, and in the kernel.
+// Tests of the seccomp compiler: against an interpreter, and in the kernel. seccomp_oracle_test.cpp compares it with libseccomp.
 #include "linux/seccomp.hpp"
 
 #include <fcntl.h>
@@ -17,17 +17,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <random>
 
 #include "base/codec.hpp"
 #include "base/strings.hpp"
 #include "linux/bpf_classic.hpp"
 #include "linux/seccomp_evaluate.hpp"
 #include "linux/seccomp_worker.hpp"
-
-#ifdef CAISSON_TEST_LIBSECCOMP
-#include <seccomp.h>
-#endif
 
 namespace caisson::linux {
 namespace {
@@ -155,6 +150,35 @@ TEST(Seccomp, aarch64_has_its_own_numbers) {
   EXPECT_EQ(run_filter(program, call(0)), std::uint32_t{SECCOMP_RET_KILL_PROCESS});
 }
 
+TEST(Seccomp, arm_is_the_32_bit_side_of_aarch64_and_its_private_calls_do_not_make_a_profile_new) {
+  SeccompFilterSpec spec;
+  spec.architectures = {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"};
+  spec.rules = {allow({"read", "openat2", "cacheflush"})};
+  auto program = compiled(spec, SyscallArch::aarch64).filter;
+  EXPECT_EQ(run_filter(program, call(3, {}, AUDIT_ARCH_ARM)), allowed);
+  EXPECT_EQ(run_filter(program, call(63, {}, AUDIT_ARCH_ARM)), refused);
+  EXPECT_EQ(run_filter(program, call(63, {}, AUDIT_ARCH_AARCH64)), allowed);
+  EXPECT_EQ(run_filter(program, call(0x0f0002, {}, AUDIT_ARCH_ARM)), allowed);
+  EXPECT_EQ(run_filter(program, call(436, {}, AUDIT_ARCH_ARM)), refused);
+  EXPECT_EQ(run_filter(program, call(438, {}, AUDIT_ARCH_ARM)), unimplemented);
+  spec.architectures.clear();
+  EXPECT_EQ(run_filter(compiled(spec, SyscallArch::aarch64).filter, call(3, {}, AUDIT_ARCH_ARM)),
+            std::uint32_t{SECCOMP_RET_KILL_PROCESS});
+}
+
+TEST(Seccomp, riscv64_has_its_own_numbers) {
+  SeccompFilterSpec spec;
+  spec.rules = {allow({"read", "riscv_hwprobe", "openat2"}),
+                allow({"futex"}, {{1, SeccompOperator::equal, std::uint64_t{1} << 40, 0}})};
+  auto program = compiled(spec, SyscallArch::riscv64).filter;
+  EXPECT_EQ(run_filter(program, call(63, {}, AUDIT_ARCH_RISCV64)), allowed);
+  EXPECT_EQ(run_filter(program, call(258, {}, AUDIT_ARCH_RISCV64)), allowed);
+  EXPECT_EQ(run_filter(program, call(259, {}, AUDIT_ARCH_RISCV64)), refused);
+  EXPECT_EQ(run_filter(program, call(98, {0, std::uint64_t{1} << 40}, AUDIT_ARCH_RISCV64)), allowed);
+  EXPECT_EQ(run_filter(program, call(98, {0, 0}, AUDIT_ARCH_RISCV64)), refused);
+  EXPECT_EQ(run_filter(program, call(0)), std::uint32_t{SECCOMP_RET_KILL_PROCESS});
+}
+
 struct OperatorCase {
   SeccompOperator op;
   std::uint64_t value;
@@ -257,6 +281,33 @@ TEST(Seccomp, notify_rules_ask_for_a_listener) {
   EXPECT_EQ(run_filter(program.filter, call(SYS_mkdir)), std::uint32_t{SECCOMP_RET_USER_NOTIF});
 }
 
+TEST(Seccomp, a_listener_and_tsync_go_together_only_by_esrch) {
+  SeccompFilterSpec spec;
+  spec.default_action = SeccompAction::allow;
+  spec.flags = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"};
+  EXPECT_EQ(compiled(spec).flags, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG);
+  spec.flags.emplace_back("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV");
+  spec.rules = {SeccompFilterRule{{"mkdir"}, SeccompAction::notify, std::nullopt, {}}};
+  EXPECT_EQ(compiled(spec).flags, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH | SECCOMP_FILTER_FLAG_LOG |
+                                      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | SECCOMP_FILTER_FLAG_NEW_LISTENER);
+}
+
+TEST(Seccomp, every_program_it_makes_is_sound_and_a_changed_one_is_not) {
+  SeccompFilterSpec spec;
+  spec.architectures = {"SCMP_ARCH_X86", "SCMP_ARCH_X32"};
+  spec.rules = {allow({"read", "write", "execve"}), allow({"socket"}, {{0, SeccompOperator::masked_equal, 0xf0, 0x10}})};
+  const auto program = compiled(spec);
+  EXPECT_TRUE(is_seccomp_program(program));
+  for (std::size_t i = 0; i < program.filter.size(); ++i) {
+    auto changed = program;
+    changed.filter.resize(i);
+    EXPECT_TRUE(i > 0 && changed.filter.back().code == (BPF_RET | BPF_K) ? true : !is_seccomp_program(changed)) << "cut to " << i;
+    changed = program;
+    changed.filter[i].code = BPF_STX;
+    EXPECT_FALSE(is_seccomp_program(changed)) << i;
+  }
+}
+
 TEST(Seccomp, programs_survive_the_codec) {
   SeccompFilterSpec spec;
   spec.rules = {allow({"read", "write"})};
@@ -282,115 +333,6 @@ TEST(SeccompWorker, the_filter_of_unpack_workers_lets_files_pass_and_nothing_exe
   for (const char* name : {"socket", "execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork"})
     EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
 }
-
-#ifdef CAISSON_TEST_LIBSECCOMP
-
-scmp_compare operator_of(SeccompOperator op) {
-  switch (op) {
-    case SeccompOperator::not_equal: return SCMP_CMP_NE;
-    case SeccompOperator::less: return SCMP_CMP_LT;
-    case SeccompOperator::less_equal: return SCMP_CMP_LE;
-    case SeccompOperator::equal: return SCMP_CMP_EQ;
-    case SeccompOperator::greater_equal: return SCMP_CMP_GE;
-    case SeccompOperator::greater: return SCMP_CMP_GT;
-    case SeccompOperator::masked_equal: return SCMP_CMP_MASKED_EQ;
-  }
-  return SCMP_CMP_EQ;
-}
-
-std::vector<sock_filter> oracle_program(const SeccompFilterSpec& spec) {
-  scmp_filter_ctx context = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-  seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-  seccomp_arch_add(context, SCMP_ARCH_X86);
-  for (const auto& rule : spec.rules) {
-    for (const auto& name : rule.names) {
-      int number = seccomp_syscall_resolve_name(name.c_str());
-      EXPECT_NE(number, __NR_SCMP_ERROR) << name;
-      std::vector<scmp_arg_cmp> comparisons;
-      for (const auto& c : rule.conditions) comparisons.push_back(scmp_arg_cmp{c.index, operator_of(c.op), c.value, c.value_two});
-      int result = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, number, static_cast<unsigned>(comparisons.size()), comparisons.data());
-      EXPECT_EQ(result, 0) << name;
-    }
-  }
-  FILE* file = std::tmpfile();
-  EXPECT_EQ(seccomp_export_bpf(context, ::fileno(file)), 0);
-  seccomp_release(context);
-  std::rewind(file);
-  std::vector<sock_filter> program;
-  sock_filter instruction{};
-  while (std::fread(&instruction, sizeof instruction, 1, file) == 1) program.push_back(instruction);
-  std::fclose(file);
-  return program;
-}
-
-/// Random profiles of plain and conditional rules; one rule per call, because libseccomp and we order overlaps differently.
-SeccompFilterSpec random_spec(std::mt19937_64& random, const std::vector<std::string>& names) {
-  SeccompFilterSpec spec;
-  spec.architectures = {"SCMP_ARCH_X86"};
-  auto below = [&random](std::uint64_t n) { return random() % n; };
-  const std::uint64_t values[] = {0, 1, 5, 0x7fffffff, 0x80000000, 0xffffffff, 0x7e020000};
-  for (const auto& name : names) {
-    std::uint64_t kind = below(10);
-    if (kind < 4) continue;
-    std::vector<SeccompCondition> conditions;
-    if (kind == 9) {
-      for (std::uint32_t index = 0; index < 3; ++index) {
-        if (below(2) == 0) continue;
-        SeccompCondition condition{index, static_cast<SeccompOperator>(below(7)), values[below(std::size(values))], 0};
-        if (condition.op == SeccompOperator::masked_equal) {
-          if (condition.value == 0) condition.value = 0xf0;
-          condition.value_two = values[below(std::size(values))] & condition.value;
-        }
-        conditions.push_back(condition);
-      }
-    }
-    spec.rules.push_back(allow({name}, conditions));
-  }
-  return spec;
-}
-
-std::vector<std::string> names_known_to_both() {
-  std::vector<std::string> names;
-  for (std::uint32_t number = 0; number <= 450; ++number) {
-    auto name = std::string(syscall_name(SyscallArch::x86_64, number));
-    // On i386 libseccomp adds socketcall and ipc for these by itself; the specification does not ask for it.
-    static const char* const multiplexed[] = {"socket", "bind", "connect", "listen", "accept", "accept4", "getsockname",
-                                              "getpeername", "socketpair", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt",
-                                              "sendmsg", "recvmsg", "recvmmsg", "sendmmsg", "semop", "semget", "semctl", "semtimedop",
-                                              "msgsnd", "msgrcv", "msgget", "msgctl", "shmat", "shmdt", "shmget", "shmctl"};
-    if (name.empty() || std::find(std::begin(multiplexed), std::end(multiplexed), name) != std::end(multiplexed)) continue;
-    if (seccomp_syscall_resolve_name(name.c_str()) >= 0) names.push_back(name);
-  }
-  return names;
-}
-
-TEST(SeccompOracle, random_profiles_decide_as_libseccomp_does) {
-  const std::uint64_t seed = std::random_device{}();
-  SCOPED_TRACE(concat("seed ", seed));
-  std::mt19937_64 random(seed);
-  const auto names = names_known_to_both();
-  ASSERT_GT(names.size(), 300U);
-  for (int round = 0; round < 8; ++round) {
-    auto spec = random_spec(random, names);
-    spec.rules.push_back(allow({"set_mempolicy_home_node"}));  // so that the newest number is 450
-    auto ours = compiled(spec).filter;
-    auto theirs = oracle_program(spec);
-    const std::uint64_t arguments[] = {0, 1, 4, 5, 6, 0x7fffffff, 0x80000000, 0xffffffff, 0x7e020000, 0x100000000, 0x100000005, ~std::uint64_t{0}};
-    for (std::uint32_t arch : {std::uint32_t{AUDIT_ARCH_X86_64}, std::uint32_t{AUDIT_ARCH_I386}}) {
-      for (std::uint32_t number = 0; number <= 450; ++number) {
-        for (int sample = 0; sample < 40; ++sample) {
-          auto pick = [&] { return arguments[random() % std::size(arguments)] & (arch == AUDIT_ARCH_I386 ? 0xffffffff : ~std::uint64_t{0}); };
-          seccomp_data data = call(number, {pick(), pick(), pick()}, arch);
-          ASSERT_EQ(run_filter(ours, data), run_filter(theirs, data))
-              << "arch " << arch << " call " << number << " " << syscall_name(SyscallArch::x86_64, number) << " arguments " << data.args[0]
-              << " " << data.args[1] << " " << data.args[2];
-        }
-      }
-    }
-  }
-}
-
-#endif
 
 /// Runs `body` in a child under `program`; returns the child's exit status as wait(2) gives it.
 template <typename Body>
@@ -430,6 +372,31 @@ TEST(SeccompInKernel, a_kill_rule_ends_the_process_with_sigsys) {
   int status = under_filter(compiled(spec, native_architecture()), [] { return static_cast<int>(::syscall(SYS_getppid)) & 0; });
   EXPECT_TRUE(WIFSIGNALED(status));
   EXPECT_EQ(WTERMSIG(status), SIGSYS);
+}
+
+TEST(SeccompInKernel, a_notify_filter_gives_a_listener_also_with_tsync) {
+  SeccompFilterSpec spec;
+  spec.default_action = SeccompAction::allow;
+  spec.flags = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
+  spec.rules = {SeccompFilterRule{{"mkdirat", "mkdir"}, SeccompAction::notify, std::nullopt, {}}};
+  const auto program = compiled(spec, native_architecture());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ::_exit(100);
+    const int listener = load_seccomp_raw(program.filter.data(), program.filter.size(), program.flags);
+    if (listener < 0) ::_exit(101);
+    ::close(listener);  // with nobody listening the call is ENOSYS (seccomp_unotify(2))
+    ::_exit(::syscall(SYS_mkdirat, -1, "x", 0) == -1 && errno == ENOSYS ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(SeccompInKernel, flags_are_asked_for_one_by_one) {
+  EXPECT_THAT(seccomp_flags_unknown_here(SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_TSYNC), testing::IsEmpty());
+  EXPECT_THAT(seccomp_flags_unknown_here(SECCOMP_FILTER_FLAG_LOG | 1U << 20U), testing::ElementsAre("flag 1048576"));
 }
 
 TEST(SeccompInKernel, the_worker_filter_allows_a_file_to_be_written) {

@@ -1,6 +1,7 @@
 // Both halves of a launch: prepare, stage, clone, and listening to the child until it is the program.
 #include "runtime/launch.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 

@@ -143,6 +143,9 @@ Error describe_failure(const ChildMessage& message, const ProcessPlan& process, 
   const bool limit =
       message.step == ChildStep::rlimit || message.step == ChildStep::stage_rlimit || message.step == ChildStep::stage_oom_score;
   if (limit && message.error_number == EPERM) return std::move(error).with_hint("raising it needs CAP_SYS_RESOURCE on the host");
+  if (message.step == ChildStep::seccomp && message.error_number == EINVAL)
+    if (auto unknown = linux::seccomp_flags_unknown_here(process.seccomp_flags); !unknown.empty())
+      return Error(ErrorKind::unsupported, concat("linux.seccomp.flags: this kernel does not know ", unknown.front()), EINVAL);
   if (message.step == ChildStep::stage_clone && message.error_number == ENOSPC)
     return std::move(error).with_hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces");
   return error;

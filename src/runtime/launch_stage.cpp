@@ -1,6 +1,7 @@
 // The stage: a process that borrows our memory for a moment, enters namespaces and clones the container's process there.
 #include "runtime/launch_stage.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "linux/child.hpp"
@@ -69,18 +70,11 @@ int join_namespaces(Stage& stage) {
   return 0;
 }
 
-int run_launch_stage(void* argument) {
-  auto& stage = *static_cast<Stage*>(argument);
-  int offsets = -1;
-  if (!stage.time_offsets.empty()) {
-    offsets = raw::openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY, 0);
-    if (offsets < 0) return fail_stage(stage, ChildStep::stage_time_offsets, 0, -offsets);
-  }
-  const UniqueFd offsets_file(offsets);  // our descriptors are the parent's
-  if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
-  if (offsets >= 0 && make_time_namespace(stage, offsets) != 0) return 1;
+/// `parent_flags`: CLONE_PARENT from the stage, whose parent the child gets together with its exit signal; else 0.
+int clone_child(Stage& stage, std::uint64_t parent_flags) {
   struct ::clone_args args {};
-  args.flags = stage.clone_flags | CLONE_PARENT | CLONE_PIDFD;
+  args.flags = stage.clone_flags | parent_flags | CLONE_PIDFD;
+  args.exit_signal = parent_flags == 0 ? SIGCHLD : 0;
   args.pidfd = reinterpret_cast<std::uintptr_t>(&stage.pidfd);
   if (stage.cgroup_fd >= 0) {
     args.flags |= CLONE_INTO_CGROUP;
@@ -94,6 +88,26 @@ int run_launch_stage(void* argument) {
   if (pid < 0) return fail_stage(stage, ChildStep::stage_clone, 0, -pid);
   stage.pid = pid;
   return 0;
+}
+
+int run_launch_stage(void* argument) {
+  auto& stage = *static_cast<Stage*>(argument);
+  int offsets = -1;
+  if (!stage.time_offsets.empty()) {
+    offsets = raw::openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY, 0);
+    if (offsets < 0) return fail_stage(stage, ChildStep::stage_time_offsets, 0, -offsets);
+  }
+  const UniqueFd offsets_file(offsets);  // our descriptors are the parent's
+  if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
+  if (offsets >= 0 && make_time_namespace(stage, offsets) != 0) return 1;
+  return clone_child(stage, CLONE_PARENT);
+}
+
+/// A child that inherits nothing but what we are ourselves needs no stage (one clone and one wait less).
+bool needs_stage(const Stage& stage) {
+  const ProcessPlan& process = *stage.setup->process;
+  return !stage.joins.empty() || !stage.time_offsets.empty() || process.set_oom_score || (stage.is_exec && !process.policy.initial_cpus.empty()) ||
+         std::any_of(process.rlimits.begin(), process.rlimits.end(), [](const PlanRlimit& limit) { return limit.raises_hard; });
 }
 
 /// We ourselves are in a time namespace while this lives, and what we clone is born there. The stage cannot enter one: it shares
@@ -128,9 +142,13 @@ Result<Launching> run_stage(Stage& stage, const LaunchPlan* plan) {
   }
   auto pair = TRY(linux::socketpair(linux::UnixType::seqpacket), "start");
   stage.setup->sync_fd = pair.second.get();
-  const int pid = raw::run_stage(run_launch_stage, &stage, 0);
-  if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
-  (void)raw::reap(pid);
+  if (needs_stage(stage)) {
+    const int pid = raw::run_stage(run_launch_stage, &stage, 0);
+    if (pid < 0) return Error::from_errno(-pid, "clone of the stage");
+    (void)raw::reap(pid);
+  } else {
+    (void)clone_child(stage, 0);  // a failure stands in the stage
+  }
   Launching launching;
   launching.pid = stage.pid;
   launching.pidfd.reset(stage.pidfd);

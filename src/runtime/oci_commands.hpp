@@ -41,7 +41,7 @@ struct OciContext {
   OciArguments arguments;
   OciStore store;
   std::shared_ptr<const linux::CgroupLayout> layout;
-  /// Fills `layout` once. create and run do it after they have re-executed themselves, everything else before.
+  /// Fills `layout` once. create, run and exec do it after they have re-executed themselves, everything else before.
   Status find_cgroups();
 };
 
@@ -72,7 +72,8 @@ Result<OciState> oci_load(const OciContext& context);
 /// Errors: unsupported when the container has none of its own.
 Result<linux::Cgroup> oci_cgroup(const OciContext& context, const OciState& state);
 /// Kills what is left of a container and takes away all that belongs to it.
-Status oci_destroy(OciContext& context, const OciState& state);
+/// `spec` is its configuration where the caller has it; null: read from its folder.
+Status oci_destroy(OciContext& context, const OciState& state, const Spec* spec = nullptr);
 /// As `delete`: refuses a running one without `force`; then kills, waits and destroys.
 Status oci_delete_container(OciContext& context, const std::string& id, bool force);
 Status oci_print(std::string_view text);

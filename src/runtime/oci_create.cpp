@@ -29,7 +29,23 @@ Status protect_binary() {
   return linux::execveat(tree.get(), "", argv, env, AT_EMPTY_PATH).in("our binary");
 }
 
-Result<Bundle> load_bundle(const OciArguments& arguments) {
+namespace {
+
+/// Whether the configuration may ask for a user namespace, without parsing it: the word stands there as a value, or there is an
+/// escape that could hide it. Says true too often rather than too seldom.
+bool may_have_user_namespace(std::string_view config) {
+  constexpr std::string_view word = "\"user\"";
+  if (config.find("\\u") != std::string_view::npos) return true;
+  for (auto at = config.find(word); at != std::string_view::npos; at = config.find(word, at + word.size())) {
+    const auto next = config.find_first_not_of(" \t\r\n", at + word.size());
+    if (next == std::string_view::npos || config[next] != ':') return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& filters) {
   Bundle out;
   const std::string given = arguments.value("bundle", ".");
   out.path = given.starts_with("/") ? given : concat(TRY_PLAIN(linux::getcwd()), given == "." ? "" : "/", given == "." ? "" : given);
@@ -39,7 +55,13 @@ Result<Bundle> load_bundle(const OciArguments& arguments) {
   if (!text && text.error().kind() == ErrorKind::not_found)
     return Error(ErrorKind::not_found, concat("JSON specification file ", path, " is missing"));
   out.config = TRY_PLAIN(std::move(text));
-  out.spec = TRY(parse_spec(out.config), path);
+  // Before anything is worked out that the image which takes our place would have to work out again.
+  const bool in_doubt = may_have_user_namespace(out.config);
+  if (!in_doubt) TRY_PLAIN(protect_binary());
+  auto parsed = TRY(parse_config(out.config, filters), path);
+  out.spec = std::move(parsed.spec);
+  out.filter = std::move(parsed.filter);
+  if (in_doubt && out.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
   return out;
 }
 
@@ -126,13 +148,12 @@ class Creation {
   Status read() {
     id_ = TRY_PLAIN(arguments_.id());
     TRY_PLAIN(OciStore::check_id(id_));
-    bundle_ = TRY_PLAIN(load_bundle(arguments_));
+    bundle_ = TRY_PLAIN(load_bundle(arguments_, context_.store.filters()));
     inputs_.preserve_fds = TRY_PLAIN(passed_descriptors(arguments_, bundle_.spec.process));
     console_socket_ = arguments_.value("console-socket");
     const bool detached = purpose_ == CreateFor::create || arguments_.has("detach");
     TRY_PLAIN(check_console(detached, bundle_.spec.process.terminal, console_socket_));
     if (!detached) take_terminal_size(bundle_.spec.process);
-    if (bundle_.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
     return context_.find_cgroups();
   }
 
@@ -146,6 +167,7 @@ class Creation {
     options.check_program_early = created_.waits;
     options.new_session_keyring = !arguments_.has("no-new-keyring");
     options.no_pivot = arguments_.has("no-pivot");
+    options.filter = bundle_.filter ? &*bundle_.filter : nullptr;
     auto facts = TRY_PLAIN(read_host_facts(*context_.layout, FactsNeeded::of(bundle_.spec)));
     bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, id_, context_.globals.cgroup_driver, *context_.layout));
     notifies_ = NotifyProxy::add_to(bundle_.spec, notify_folder(context_.store, id_));

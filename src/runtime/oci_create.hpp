@@ -18,9 +18,10 @@ struct Bundle {
   std::string path;    ///< absolute
   std::string config;  ///< the text
   Spec spec;
+  std::optional<linux::SeccompProgram> filter;  ///< of linux.seccomp, which `spec` may then lack
 };
-/// Of --bundle and --config. Errors: not_found, invalid.
-Result<Bundle> load_bundle(const OciArguments& arguments);
+/// Of --bundle and --config, with the binary protected where the container will have no user namespace. Errors: not_found, invalid.
+Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& filters);
 
 struct Created {
   OciState state;

@@ -173,17 +173,22 @@ Result<int> oci_resume(OciContext& context) {
 
 // --- delete --------------------------------------------------------------------------------------------------------
 
-Status oci_destroy(OciContext& context, const OciState& state) {
-  auto spec = context.store.load_spec(state.id);
+Status oci_destroy(OciContext& context, const OciState& state, const Spec* spec) {
+  std::optional<Spec> loaded;
+  if (spec == nullptr)
+    if (auto read = context.store.load_spec(state.id)) spec = &loaded.emplace(std::move(read).value());
   if (!state.cgroup_path.empty()) {
     auto cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
-    if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");
-    TRY(cgroup.remove(), "delete");
+    // Empty as a rule, and then it goes at once; only where something lives in it must that be frozen and killed first.
+    if (auto gone = cgroup.remove(0); !gone) {
+      if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");
+      TRY(cgroup.remove(), "delete");
+    }
   }
   TRY(linux::ResctrlGroup::remove(state.resctrl_folders), "delete");
   context.store.forget(state.id);
   // The container is gone whatever these say (runtime-spec: a failure is only worth a warning).
-  if (spec)
+  if (spec != nullptr)
     if (auto done = run_hooks(spec->hooks.poststop, "poststop", state, OciStatus::stopped, HookPlace::runtime_namespaces); !done) {
       write_log(context.globals.log, OciLogLevel::warning, done.error().text());
       ignore(linux::write_all(2, concat("warning: ", done.error().text(), "\n")));  // nobody is left to be told

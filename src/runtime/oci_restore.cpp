@@ -99,7 +99,7 @@ class Restoration {
   Status read() {
     state_.id = TRY_PLAIN(arguments_.id());
     TRY_PLAIN(OciStore::check_id(state_.id));
-    bundle_ = TRY_PLAIN(load_bundle(arguments_));
+    bundle_ = TRY_PLAIN(load_bundle(arguments_, context_.store.filters()));
     TRY_PLAIN(check_console(arguments_.has("detach"), bundle_.spec.process.terminal, arguments_.value("console-socket")));
     folders_ = TRY_PLAIN(open_criu_folders(arguments_, CriuImages::use, "restore.log"));
     TRY_PLAIN(take_criu_flags(arguments_, bundle_.spec.annotations, options_));

@@ -41,7 +41,7 @@ Status begin_program(OciContext& context, const OciState& state, const Spec& spe
     ignore(linux::pidfd_send_signal(pidfd->get(), SIGKILL));  // it may have ended by itself
     ignore(linux::wait_readable(pidfd->get(), -1));
   }
-  ignore(oci_destroy(context, state));  // the hook's failure is the one to report
+  ignore(oci_destroy(context, state, &spec));  // the hook's failure is the one to report
   return begun;
 }
 
@@ -60,7 +60,7 @@ Result<int> oci_run(OciContext& context) {
   if (auto begun = begin_program(context, created.state, created.spec, created.waits); !begun) {
     linux::kill_and_reap(created.launching.pidfd.get());
     // One that has stopped by itself stays for `delete` after start; run cleans up behind itself.
-    if (begun.error().kind() == ErrorKind::conflict) ignore(oci_destroy(context, created.state));
+    if (begun.error().kind() == ErrorKind::conflict) ignore(oci_destroy(context, created.state, &created.spec));
     return std::move(begun).error();
   }
   if (detached) {
@@ -69,7 +69,7 @@ Result<int> oci_run(OciContext& context) {
   }
   const int code = TRY_PLAIN(serve_foreground(
       {created.launching.pid, &created.launching.pidfd, &created.launching.terminal, created.notify ? &*created.notify : nullptr}));
-  if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state));
+  if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state, &created.spec));
   return code;
 }
 

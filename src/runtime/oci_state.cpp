@@ -117,7 +117,12 @@ Result<OciState> OciStore::load(const std::string& id) const {
 
 Result<Spec> OciStore::load_spec(const std::string& id) const {
   auto text = TRY(linux::read_file(concat(folder(id), "/config.json")), concat("container ", id));
-  return parse_spec(text);
+  return parse_spec_without_seccomp(text);
+}
+
+Result<ConfigWithFilter> OciStore::load_config(const std::string& id) const {
+  auto text = TRY(linux::read_file(concat(folder(id), "/config.json")), concat("container ", id));
+  return parse_config(text, filters());
 }
 
 void OciStore::forget(const std::string& id) const {

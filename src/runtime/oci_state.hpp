@@ -12,6 +12,7 @@
 #include "base/unique_fd.hpp"
 #include "linux/cgroup.hpp"
 #include "runtime/plan.hpp"
+#include "runtime/seccomp_cache.hpp"
 #include "runtime/spec.hpp"
 
 namespace caisson::runtime {
@@ -63,7 +64,10 @@ class OciStore {
   [[nodiscard]] Result<OciState> load(const std::string& id) const;
   /// The folder of that name is there, with or without a record.
   [[nodiscard]] bool has_folder(const std::string& id) const;
+  /// Without linux.seccomp, which only exec has a use for: that uses load_config.
   [[nodiscard]] Result<Spec> load_spec(const std::string& id) const;
+  [[nodiscard]] Result<ConfigWithFilter> load_config(const std::string& id) const;
+  [[nodiscard]] SeccompCache filters() const { return SeccompCache(concat(root_, "/.cache/seccomp")); }
   void forget(const std::string& id) const;
   [[nodiscard]] Result<std::vector<std::string>> ids() const;
 

@@ -2,6 +2,7 @@
 #include "runtime/plan.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "linux/capabilities.hpp"
 #include "linux/file.hpp"
@@ -321,6 +322,53 @@ Result<std::uint64_t> read_bounding_set() {
   return parse_integer<std::uint64_t>(rest.substr(0, rest.find('\n')), 16);
 }
 
+/// In a user namespace of its own (rootless, or nested) a process has CAP_MKNOD but the kernel still refuses devices.
+bool in_initial_user_namespace() {
+  constexpr std::uint64_t initial_inode = 0xEFFFFFFDU;  // PROC_USER_INIT_INO, include/linux/proc_ns.h; the same since 3.8
+  auto status = linux::fstatat(AT_FDCWD, "/proc/self/ns/user", 0);
+  return status.ok() && status->st_ino == initial_inode;
+}
+
+Result<HostFacts> facts_for_every_plan(const linux::CgroupLayout& layout) {
+  HostFacts facts;
+  auto state = TRY(linux::capget(), "reading our capabilities");
+  constexpr int cap_mknod = 27;
+  constexpr int cap_sys_admin = 21;
+  constexpr int cap_sys_resource = 24;
+  const bool initial = in_initial_user_namespace();
+  facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
+  facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
+  facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
+  for (const auto& hierarchy : layout.hierarchies)
+    if (!hierarchy.is_v2) facts.cgroup_v1_mounts.push_back(std::string(split_last(hierarchy.mount_point, '/').after));
+  return facts;
+}
+
+void read_label_facts(HostFacts& facts) {
+  facts.has_apparmor = linux::exists("/sys/kernel/security/apparmor").value_or(false);
+  facts.has_selinux = linux::exists("/sys/fs/selinux/enforce").value_or(false);
+}
+
+/// Asks for each capability that is named; what the kernel does not know (EINVAL, prctl(2)) counts as above its last one.
+Status read_named_capabilities(HostFacts& facts, const CapabilitySets& sets) {
+  facts.our_bounding_set = 0;
+  std::uint64_t asked = 0;
+  for (const auto* set : {&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient})
+    for (const auto& name : *set) {
+      auto number = linux::capability_by_name(name);
+      if (!number) continue;  // the plan warns of it
+      const std::uint64_t bit = 1ULL << static_cast<unsigned>(*number);
+      if ((asked & bit) != 0) continue;
+      asked |= bit;
+      auto held = linux::in_bounding_set(*number);
+      if (held && *held) facts.our_bounding_set |= bit;
+      if (held) continue;
+      if (held.error().error_number() != EINVAL) return std::move(held).error();
+      facts.last_capability = std::min(facts.last_capability, static_cast<std::uint32_t>(*number) - 1);
+    }
+  return {};
+}
+
 }  // namespace
 
 FactsNeeded FactsNeeded::of(const Process& process) {
@@ -328,6 +376,7 @@ FactsNeeded FactsNeeded::of(const Process& process) {
   out.rlimits = process.rlimits;
   out.labels = !process.apparmor_profile.empty() || !process.selinux_label.empty();
   out.capabilities = process.capabilities.has_value();
+  out.named = process.capabilities;
   return out;
 }
 
@@ -358,27 +407,15 @@ Result<HostFacts> read_host_facts() {
 }
 
 Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout, const FactsNeeded& needed) {
-  HostFacts facts;
-  auto state = TRY(linux::capget(), "reading our capabilities");
-  constexpr int cap_mknod = 27;
-  constexpr int cap_sys_admin = 21;
-  constexpr int cap_sys_resource = 24;
-  // In a user namespace of its own (rootless, or nested) a process has CAP_MKNOD but the kernel still refuses devices.
-  auto uid_map = linux::read_file("/proc/self/uid_map");
-  const bool initial = uid_map.ok() && uid_map->find("4294967295") != std::string::npos;
-  facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
-  facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
+  auto facts = TRY_PLAIN(facts_for_every_plan(layout));
   facts.hard_rlimits = TRY_PLAIN(read_hard_limits(needed));
-  if (needed.capabilities) {
+  if (needed.capabilities && needed.named) {
+    TRY(read_named_capabilities(facts, *needed.named), "reading our bounding set");
+  } else if (needed.capabilities) {
     facts.last_capability = static_cast<std::uint32_t>(TRY(linux::last_capability(), "reading the kernel's capabilities"));
     facts.our_bounding_set = TRY(read_bounding_set(), "reading our bounding set");
   }
-  facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
-  for (const auto& hierarchy : layout.hierarchies)
-    if (!hierarchy.is_v2) facts.cgroup_v1_mounts.push_back(std::string(split_last(hierarchy.mount_point, '/').after));
-  if (!needed.labels) return facts;
-  facts.has_apparmor = linux::exists("/sys/kernel/security/apparmor").value_or(false);
-  facts.has_selinux = linux::exists("/sys/fs/selinux/enforce").value_or(false);
+  if (needed.labels) read_label_facts(facts);
   return facts;
 }
 

@@ -34,6 +34,7 @@ struct FactsNeeded {
   std::optional<std::vector<Rlimit>> rlimits;  ///< absent: all
   bool labels = true;
   bool capabilities = true;
+  std::optional<CapabilitySets> named;  ///< those alone (what is not named reads as not held); absent: all
   static FactsNeeded of(const Process& process);
   static FactsNeeded of(const Spec& spec);
 };
@@ -46,6 +47,7 @@ struct PlanOptions {
   bool check_program_early = false;  ///< look the program up before the exec fifo (create), not at exec
   bool new_session_keyring = true;
   bool no_pivot = false;                 ///< MS_MOVE and chroot, for roots on a ramfs
+  const linux::SeccompProgram* filter = nullptr;  ///< compiled before, used instead of the specification's profile
   std::string bundle;                    ///< relative mount sources and root.path start here
   std::string container_id;              ///< names what the configuration leaves nameless (intelRdt's group)
   std::optional<linux::Overlay> rootfs;  ///< instead of root.path

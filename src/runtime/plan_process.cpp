@@ -215,22 +215,30 @@ Status plan_listener(const SeccompProfile& profile, const SharedSettings& shared
   return check_listener_leaves(out.seccomp);
 }
 
-Status plan_seccomp(const SharedSettings& shared, ProcessPlan& out, std::vector<std::string>& warnings) {
-  if (const auto* data = annotation(shared, "seccomp_bpf_data")) {
-    out.seccomp = TRY_PLAIN(given_program(*data));
-    return {};
-  }
-  if (!shared.seccomp) return {};
-  const SeccompProfile& profile = *shared.seccomp;
-  if (profile.listener_path.empty() && !profile.listener_metadata.empty())
-    return Error(ErrorKind::invalid, "linux.seccomp.listenerMetadata: is for a listener, but listenerPath is missing");
-  if (annotation(shared, "seccomp_fail_unknown_syscall") != nullptr) TRY_PLAIN(refuse_unknown_calls(profile));
-  auto program = TRY_PLAIN(compile_profile(profile));
+void take_filter(linux::SeccompProgram program, ProcessPlan& out, std::vector<std::string>& warnings) {
   out.seccomp = std::move(program.filter);
   out.seccomp_flags = program.flags;
   // A name that no architecture knows is worth a word; one that only another architecture has is the rule in shared profiles.
   warnings.insert(warnings.end(), program.warnings.begin(), program.warnings.end());
-  return program.needs_listener ? plan_listener(profile, shared, out) : Status{};
+}
+
+Status plan_seccomp(const SharedSettings& shared, const PlanOptions& options, ProcessPlan& out, std::vector<std::string>& warnings) {
+  if (const auto* data = annotation(shared, "seccomp_bpf_data")) {
+    out.seccomp = TRY_PLAIN(given_program(*data));
+    return {};
+  }
+  if (!shared.seccomp) {
+    if (options.filter != nullptr) take_filter(*options.filter, out, warnings);
+    return {};
+  }
+  const SeccompProfile& profile = *shared.seccomp;
+  if (profile.listener_path.empty() && !profile.listener_metadata.empty())
+    return Error(ErrorKind::invalid, "linux.seccomp.listenerMetadata: is for a listener, but listenerPath is missing");
+  if (annotation(shared, "seccomp_fail_unknown_syscall") != nullptr) TRY_PLAIN(refuse_unknown_calls(profile));
+  auto program = options.filter != nullptr ? *options.filter : TRY_PLAIN(compile_profile(profile));
+  const bool needs_listener = program.needs_listener;
+  take_filter(std::move(program), out, warnings);
+  return needs_listener ? plan_listener(profile, shared, out) : Status{};
 }
 
 }  // namespace
@@ -266,7 +274,7 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
   out.selinux_label = process.selinux_label;
   out.policy = TRY_PLAIN(plan_policy(process, shared));
   if (out.policy.keep_groups) out.set_groups = false;
-  TRY_PLAIN(plan_seccomp(shared, out, warnings));
+  TRY_PLAIN(plan_seccomp(shared, options, out, warnings));
   out.use_init = options.use_init;
   out.check_program_early = options.check_program_early;
   out.find_home = !has_variable(process.env, "HOME");
