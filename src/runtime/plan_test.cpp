@@ -203,6 +203,20 @@ TEST(Plan, devices_are_denied_by_default_and_the_usual_ones_allowed) {
   EXPECT_EQ(plan_of(everything).limits.devices.size(), 1U);
 }
 
+TEST(Plan, the_hosts_ptmx_and_console_are_never_made_where_the_container_has_its_own) {
+  auto spec = base_spec();
+  for (const char* path : {"/dev/ptmx", "/dev/console"}) {
+    Device device;
+    device.path = path;
+    device.major = 5;
+    spec.devices.push_back(device);
+  }
+  spec.process.terminal = true;
+  EXPECT_EQ(plan_of(spec).devices.size(), 6U);
+  spec.process.terminal = false;
+  EXPECT_EQ(plan_of(spec).devices.size(), 7U);
+}
+
 TEST(Plan, a_profile_is_compiled_once) {
   auto spec = base_spec();
   SeccompProfile profile;
