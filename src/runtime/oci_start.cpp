@@ -255,9 +255,8 @@ Result<int> oci_start(OciContext& context) {
 
 namespace {
 
-/// "1000", "1000:100": whole numbers only, anything else is refused (CVE-2026-30892).
+/// "1000", "1000:100": whole numbers only, anything else is refused, nothing as well (CVE-2026-30892).
 Status take_user(const std::string& text, User& user) {
-  if (text.empty()) return {};
   auto halves = split_once(text, ':');
   user.uid = TRY(parse_integer<std::uint32_t>(halves.before), "--user");
   user.gid = halves.found ? TRY(parse_integer<std::uint32_t>(halves.after), "--user") : user.gid;
@@ -278,7 +277,7 @@ Result<Process> exec_process(const OciContext& context, const Spec& spec) {
   if (arguments.has("cwd")) process.cwd = arguments.value("cwd");
   if (auto found = arguments.values.find("env"); found != arguments.values.end())
     process.env.insert(process.env.end(), found->second.begin(), found->second.end());
-  TRY_PLAIN(take_user(arguments.value("user"), process.user));
+  if (arguments.has("user")) TRY_PLAIN(take_user(arguments.value("user"), process.user));
   if (arguments.has("no-new-privs")) process.no_new_privileges = true;
   if (auto found = arguments.values.find("additional-gids"); found != arguments.values.end())
     for (const auto& text : found->second) process.user.additional_gids.push_back(TRY(parse_integer<std::uint32_t>(text), "--additional-gids"));
