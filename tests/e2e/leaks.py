@@ -9,8 +9,9 @@ import time
 
 STATE_FOLDERS = ("/run/caisson-runtime", "/run/runc", "/run/crun")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-# Names that tests take for what they make: several suites may run on one machine, and each answers for its own.
-NAME_OF_A_TEST = re.compile(r"caisson-[a-z]+-[A-Za-z0-9_]{6,}|\bcst[a-z0-9]|mmdebstrap")
+# Names that tests, and dockerd and CNI under them, take for what they make: several suites may run on one machine, and each answers
+# for its own.
+NAME_OF_A_TEST = re.compile(r"caisson-[a-z]+-[A-Za-z0-9_]{6,}|\bcst[a-z0-9]|mmdebstrap|^veth[0-9a-f]{7,8}$")
 
 
 def _output(*command):

@@ -125,7 +125,8 @@ class PrivatePodman:
 
     def podman(self, *arguments, stdin=None, timeout=120, check=None):
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        run = subprocess.run(self.command(*arguments), capture_output=True, timeout=timeout, env=self.environment(), check=False, **options)
+        # conmon leaves a file "oom" where it was started.
+        run = subprocess.run(self.command(*arguments), capture_output=True, timeout=timeout, env=self.environment(), cwd=self.folder, check=False, **options)
         if check is not None and run.returncode != check:
             raise AssertionError(f"podman {' '.join(arguments)} ended with {run.returncode}: {run.stderr.decode(errors='replace')}")
         return run

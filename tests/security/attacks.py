@@ -22,7 +22,7 @@ import caisson  # noqa: E402
 import leaks  # noqa: E402
 
 OURS = os.path.join(caisson.BIN, "caisson-runtime")
-ROUNDS = 10_000 if caisson.FULL else 300
+ROUNDS = 10_000 if caisson.FULL else int(os.environ.get("CAISSON_TEST_ROUNDS", "300"))
 
 
 def read(path):
@@ -232,6 +232,9 @@ class AttackTest(unittest.TestCase):
         self.assertFalse(attack(CAISSON), "it got through caisson-runtime")
         for runtime in weak:
             self.check_weak(attack, runtime)
+        if os.environ.get("CAISSON_TEST_PEERS"):  # fills the table of docs/security/escapes.md
+            for runtime in (CRUN, RUNC):
+                print(f"{self.id()}: {runtime.name} {'fell' if runtime.path and attack(runtime) else 'held'}", file=sys.stderr)
 
     def check_weak(self, attack, runtime):
         if runtime.is_known_weak():
