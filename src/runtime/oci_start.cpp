@@ -17,7 +17,7 @@ namespace caisson::runtime {
 
 namespace {
 
-/// Without a user namespace the container's root is the host's: our own binary, which is what a child is until it execs, must
+/// Where the container's root may be the host's (Spec::may_be_host_root): our own binary, which is what a child is until it execs, must
 /// not be reachable through a writable mount (CVE-2019-5736). Runs us again from a read-only clone; returns when we are that.
 Status protect_binary() {
   constexpr std::int64_t read_only_flag = 1;  // ST_RDONLY, statfs(2)
@@ -127,7 +127,7 @@ Result<Created> create_container(OciContext& context, CreateFor purpose) {
   const std::string& id = arguments.words[0];
   TRY_PLAIN(OciStore::check_id(id));
   auto bundle = TRY_PLAIN(load_bundle(arguments));
-  if (bundle.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
+  if (bundle.spec.may_be_host_root()) TRY_PLAIN(protect_binary());
   TRY_PLAIN(context.find_cgroups());
   const std::string console_socket = arguments.value("console-socket");
   // startContainer hooks come between everything else and the program, so run with such hooks is create and start.
@@ -300,9 +300,9 @@ Result<int> oci_exec(OciContext& context) {
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   if (status == OciStatus::paused && !arguments.has("ignore-paused"))
     return Error(ErrorKind::conflict, "cannot exec in a paused container (use --ignore-paused to override)");
-  if (!state.in_user_namespace) TRY_PLAIN(protect_binary());
-  TRY_PLAIN(linux::set_dumpable(false));
   auto spec = TRY_PLAIN(context.store.load_spec(state.id));
+  if (spec.may_be_host_root()) TRY_PLAIN(protect_binary());
+  TRY_PLAIN(linux::set_dumpable(false));
   auto process = TRY_PLAIN(exec_process(context, spec));
   const bool detached = arguments.has("detach");
   const std::string console_socket = arguments.value("console-socket");
