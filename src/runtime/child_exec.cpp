@@ -257,8 +257,8 @@ void child_become_program(ChildSetup& setup) noexcept {
   const bool has_cwd = process.cwd != "/";
   int entered = has_cwd ? try_working_directory(setup, !is_exec) : 0;
   if (process.find_home) find_home(setup);
-  // seccomp(2): without no_new_privs the filter needs CAP_SYS_ADMIN, so it must come before the capabilities go.
   close_host_descriptors(setup);
+  // seccomp(2): without no_new_privs the filter needs CAP_SYS_ADMIN, so it must come before the capabilities go.
   if (!process.no_new_privileges) load_filter(setup);
   take_ids(setup);
   if (entered < 0) entered = try_working_directory(setup, false);
