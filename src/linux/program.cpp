@@ -96,10 +96,10 @@ class Running {
 }  // namespace
 
 Result<ProgramOutput> run_program(const std::vector<std::string>& argv, const RunOptions& options) {
-  if (argv.empty() || argv[0].empty()) return Error(ErrorKind::invalid, "run program: argv is empty", EINVAL);
   ProcessRequest request;
-  request.path = argv[0];
-  if (argv[0].find('/') == std::string::npos) request.path = TRY_PLAIN(find_program(argv[0], path_of(options.env)));
+  request.path = argv.empty() || !options.path.empty() ? options.path : argv[0];
+  if (argv.empty() || request.path.empty()) return Error(ErrorKind::invalid, "run program: argv is empty", EINVAL);
+  if (request.path.find('/') == std::string::npos) request.path = TRY_PLAIN(find_program(request.path, path_of(options.env)));
   request.argv = argv;
   request.env = options.env;
   request.cwd = options.cwd;

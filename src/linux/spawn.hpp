@@ -87,6 +87,7 @@ struct RunOptions {
   Cancel cancel;                             ///< then SIGKILL and Error unavailable
   std::vector<std::string> env{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"};
   std::string cwd;
+  std::string path;                          ///< the file to start; empty: argv[0] names it
 };
 /// Runs argv[0] (searched in PATH of options.env when it has no "/") to its end. A program that exits with another
 /// code than 0 is not an Error. Errors: not_found when there is no such program.

@@ -139,6 +139,12 @@ TEST(RunProgram, input_output_and_exit_code_come_through) {
   EXPECT_EQ(ran.standard_error, "problem\n");
 }
 
+TEST(RunProgram, a_program_can_be_called_by_another_name) {
+  RunOptions options;
+  options.path = "/bin/sh";
+  EXPECT_EQ(must(run_program({"other-name", "-c", "echo $0"}, options)).standard_output, "other-name\n");
+}
+
 TEST(RunProgram, a_program_that_hangs_is_killed) {
   RunOptions options;
   options.timeout_ms = 50;

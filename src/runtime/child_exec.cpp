@@ -82,6 +82,21 @@ void check_inside(const ChildSetup& setup) noexcept {
   if (program_path[0] != '/') child_fail(setup, ChildStep::working_directory_outside, 0, EPERM);  // "(unreachable)/…"
 }
 
+/// Everything of the host goes before our rights do. Close-on-exec is not enough: of a process that fails and exits, the kernel
+/// takes the memory first, and with it dumpable's protection (ptrace_may_access); its files stay for a moment, and after the
+/// capabilities are gone its equals in the container may open them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
+void close_host_descriptors(const ChildSetup& setup) noexcept {
+  unsigned int first = 3 + setup.preserve_fds;
+  for (;;) {
+    unsigned int next = ~0U;  // the lowest one still needed
+    for (int needed : {setup.sync_fd, setup.exec_fifo, setup.init_fd})
+      if (needed >= 0 && static_cast<unsigned int>(needed) >= first && static_cast<unsigned int>(needed) < next) next = static_cast<unsigned int>(needed);
+    if (next > first) child_check(setup, raw::close_range(first, next == ~0U ? next : next - 1, 0), ChildStep::close_descriptors);
+    if (next == ~0U) return;
+    first = next + 1;
+  }
+}
+
 void take_ids(const ChildSetup& setup) noexcept {
   const ProcessPlan& process = *setup.process;
   const linux::CapabilitySet bounding(process.capabilities.bounding);
@@ -261,6 +276,7 @@ void child_become_program(ChildSetup& setup) noexcept {
   const bool has_cwd = process.cwd != "/";
   int entered = has_cwd ? try_working_directory(setup, !is_exec) : 0;
   if (process.find_home) find_home(setup);
+  close_host_descriptors(setup);
   // seccomp(2): without no_new_privs the filter needs CAP_SYS_ADMIN, so it must come before the capabilities go.
   if (!process.no_new_privileges) load_filter(setup);
   take_ids(setup);

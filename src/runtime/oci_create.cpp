@@ -61,7 +61,7 @@ Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& fi
   auto parsed = TRY(parse_config(out.config, filters), path);
   out.spec = std::move(parsed.spec);
   out.filter = std::move(parsed.filter);
-  if (in_doubt && out.spec.find_namespace(NamespaceType::user) == nullptr) TRY_PLAIN(protect_binary());
+  if (in_doubt && out.spec.may_be_host_root()) TRY_PLAIN(protect_binary());
   return out;
 }
 

@@ -10,7 +10,7 @@
 
 namespace caisson::runtime {
 
-/// Without a user namespace the container's root is the host's: our own binary, which is what a child is until it execs, must
+/// Where the container's root may be the host's (Spec::may_be_host_root): our own binary, which is what a child is until it execs, must
 /// not be reachable through a writable mount (CVE-2019-5736). Runs us again from a read-only clone; returns when we are that.
 Status protect_binary();
 
@@ -20,7 +20,7 @@ struct Bundle {
   Spec spec;
   std::optional<linux::SeccompProgram> filter;  ///< of linux.seccomp, which `spec` may then lack
 };
-/// Of --bundle and --config, with the binary protected where the container will have no user namespace. Errors: not_found, invalid.
+/// Of --bundle and --config, with the binary protected where the container's root may be the host's. Errors: not_found, invalid.
 Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& filters);
 
 struct Created {

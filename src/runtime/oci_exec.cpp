@@ -112,6 +112,7 @@ Result<int> oci_exec(OciContext& context) {
   TRY_PLAIN(check_status(context, state));
   TRY_PLAIN(linux::set_dumpable(false));
   auto config = TRY_PLAIN(context.store.load_config(state.id));
+  if (state.in_user_namespace && config.spec.may_be_host_root()) TRY_PLAIN(protect_binary());
   auto process = TRY_PLAIN(exec_process(arguments, config.spec));
   const bool detached = arguments.has("detach");
   const std::string console_socket = arguments.value("console-socket");

@@ -210,10 +210,11 @@ Status append_to(const OciState& state, std::string_view stream, std::string_vie
 }
 
 Result<linux::ProgramOutput> run_hook(const Hook& hook, const std::string& state_text) {
-  std::vector<std::string> argv{hook.path};
-  // args carry their own argv[0]; the path alone decides what is executed.
-  for (std::size_t i = 1; i < hook.args.size(); ++i) argv.push_back(hook.args[i]);
+  // args carry their own argv[0], by which a multi-call program knows its part (dockerd: /proc/PID/exe as "libnetwork-setkey");
+  // the path alone decides what is executed.
+  const std::vector<std::string> argv = hook.args.empty() ? std::vector{hook.path} : hook.args;
   linux::RunOptions options;
+  options.path = hook.path;
   options.standard_input = state_text;
   options.env = hook.env;
   if (hook.timeout_seconds) options.timeout_ms = static_cast<int>(std::min<std::int64_t>(*hook.timeout_seconds, 1'000'000) * 1000);

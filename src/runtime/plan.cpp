@@ -160,6 +160,8 @@ void plan_devices(LaunchPlan& plan, const Spec& spec) {
     add({"/dev/tty", character | 0666, 5, 0, 0, 0});
   }
   for (const auto& device : spec.devices) {
+    // ptmx and the console are those of the container's own devpts, never the host's: podman --privileged lists them all.
+    if (device.path == "/dev/ptmx" || (device.path == "/dev/console" && plan.process.terminal)) continue;
     const std::uint32_t type = device.type == 'b' ? block : device.type == 'p' ? fifo : character;
     const std::uint32_t mode = device.file_mode.value_or(0666) & 07777;
     add({device.path, type | mode, static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor), device.uid,
@@ -287,9 +289,9 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan_root(plan, spec, options);
   for (std::size_t i = 0; i < spec.mounts.size(); ++i)
     plan.mounts.push_back(TRY_PLAIN(plan_mount(spec.mounts[i], i, plan, facts, options)));
+  plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), facts, options, plan.warnings));
   plan_devices(plan, spec);
   plan_device_folders(plan);
-  plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), facts, options, plan.warnings));
   plan.masked_paths = spec.masked_paths;
   plan.readonly_paths = spec.readonly_paths;
   for (const auto& [key, value] : spec.sysctl) plan.sysctls.push_back({sysctl_path(key), value});

@@ -160,11 +160,11 @@ TEST(Plan, a_cgroup_is_delegated_only_where_the_container_owns_its_view_of_it) {
     return plan ? std::move(plan).value() : LaunchPlan{};
   };
   const LaunchPlan plan = plan_on(unified);
-  EXPECT_TRUE(plan.delegate_cgroup);
+  EXPECT_TRUE(plan.hand_over_cgroup);
   EXPECT_EQ(plan.systemd_properties, (std::map<std::string, std::string>{{"TimeoutStopUSec", "uint64 5"}}));
-  EXPECT_FALSE(plan_on(facts()).delegate_cgroup) << "a delegated v1 hierarchy is a way out (release_agent)";
+  EXPECT_FALSE(plan_on(facts()).hand_over_cgroup) << "a delegated v1 hierarchy is a way out (release_agent)";
   spec.mounts = {mount_of("/sys/fs/cgroup", "cgroup", "cgroup", {"ro"})};
-  EXPECT_FALSE(plan_on(unified).delegate_cgroup);
+  EXPECT_FALSE(plan_on(unified).hand_over_cgroup);
 }
 
 TEST(Plan, limits_that_cannot_be_raised_are_clamped_with_a_word_or_left_to_fail) {
@@ -225,6 +225,20 @@ TEST(Plan, devices_are_denied_by_default_and_the_usual_ones_allowed) {
   all.allow = true;
   everything.resources.devices = {all};
   EXPECT_EQ(plan_of(everything).limits.devices.size(), 1U);
+}
+
+TEST(Plan, the_hosts_ptmx_and_console_are_never_made_where_the_container_has_its_own) {
+  auto spec = base_spec();
+  for (const char* path : {"/dev/ptmx", "/dev/console"}) {
+    Device device;
+    device.path = path;
+    device.major = 5;
+    spec.devices.push_back(device);
+  }
+  spec.process.terminal = true;
+  EXPECT_EQ(plan_of(spec).devices.size(), 6U);
+  spec.process.terminal = false;
+  EXPECT_EQ(plan_of(spec).devices.size(), 7U);
 }
 
 TEST(Plan, a_profile_is_compiled_once) {

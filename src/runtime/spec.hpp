@@ -290,6 +290,8 @@ struct Spec {
   std::vector<NetDevice> net_devices;
 
   [[nodiscard]] const Namespace* find_namespace(NamespaceType type) const;
+  /// May a process in it be the host's root: without a user namespace, in one that exists already, or in one that maps id 0?
+  [[nodiscard]] bool may_be_host_root() const;
 };
 
 /// Reads config.json. Unknown properties are ignored; wrong types, wrong values and properties this build cannot honour are

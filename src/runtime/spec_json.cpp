@@ -419,4 +419,10 @@ const Namespace* Spec::find_namespace(NamespaceType type) const {
   return nullptr;
 }
 
+bool Spec::may_be_host_root() const {
+  const auto* user = find_namespace(NamespaceType::user);
+  if (user == nullptr || !user->path.empty()) return true;
+  return std::any_of(id_map.uids.begin(), id_map.uids.end(), [](const linux::IdMapping& mapping) { return mapping.outside == 0; });
+}
+
 }  // namespace caisson::runtime

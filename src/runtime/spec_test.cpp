@@ -128,5 +128,18 @@ TEST(Spec, id_maps_that_overlap_or_are_too_long_are_refused) {
   EXPECT_TRUE(with_maps(many));
 }
 
+TEST(Spec, who_may_be_the_hosts_root_is_known) {
+  Spec spec;
+  EXPECT_TRUE(spec.may_be_host_root());
+  spec.namespaces.push_back({NamespaceType::user, ""});
+  spec.id_map.uids = {{0, 100000, 1000}};
+  EXPECT_FALSE(spec.may_be_host_root());
+  spec.id_map.uids.push_back({1000, 0, 1});
+  EXPECT_TRUE(spec.may_be_host_root());
+  spec.id_map.uids.clear();
+  spec.namespaces.back().path = "/proc/1/ns/user";
+  EXPECT_TRUE(spec.may_be_host_root());
+}
+
 }  // namespace
 }  // namespace caisson::runtime
