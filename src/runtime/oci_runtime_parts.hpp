@@ -106,6 +106,7 @@ class OciRuntime final : public Runtime {
   Result<std::shared_ptr<Container>> find(const std::string& id);
   void begin_adoption(const std::shared_ptr<Container>& container);
   void take_state(Container& container, const StateBody& body, std::vector<UniqueFd> fds);
+  void take_first(Container& container, ReceivedMessage message);
 
   // Without it.
   template <typename Body>

@@ -1,4 +1,5 @@
 // make_namespaces and start: from a spec to a running container.
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
@@ -42,6 +43,25 @@ void remember(Container& container, const LaunchPlan& plan, const Spec& spec) {
   container.id_map = plan.id_map;
   container.terminal = plan.process.terminal;
   container.cgroup_path = plan.cgroups_path;
+}
+
+namespace {
+/// The monitor's `started`. None when it did not come: why, the event thread finds out from the connection's end or the launcher's answer.
+std::optional<ReceivedMessage> receive_first(int control) {
+  constexpr int limit_ms = static_cast<int>(std::chrono::milliseconds(answer_limit).count());
+  if (!linux::wait_readable(control, limit_ms).value_or(false)) return std::nullopt;
+  auto message = receive_body(control);  // an end of the connection stays there to be seen again
+  if (!message || message->closed) return std::nullopt;
+  return std::move(*message);
+}
+}  // namespace
+
+void OciRuntime::take_first(Container& container, ReceivedMessage message) {
+  auto body = read_body<StateBody>(message.body, "started");
+  if (!body) return;
+  if (!body->error) take_state(container, *body, std::move(message.fds));
+  container.state = std::move(*body);
+  container.state_arrived = true;
 }
 
 Result<Started> OciRuntime::start(StartRequest request) {
@@ -101,8 +121,7 @@ Result<Started> OciRuntime::start(StartRequest request) {
     containers_.erase(request.id);
     return error;
   };
-  auto watched = watch(container, std::move(pair.first));
-  if (!watched) return undo(std::move(watched).error());
+  container->control = std::move(pair.first);
   const std::uint64_t number = next_request_++;
   starting_[number] = request.id;
   auto sent = send_body(launcher_socket_.get(), MessageKind::start, number, body, fds);
@@ -111,7 +130,14 @@ Result<Started> OciRuntime::start(StartRequest request) {
     starting_.erase(number);
     return undo(std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable));
   }
-  auto outcome = wait_for_state(lock, *container);
+  lock.unlock();
+  // Nobody else knows the connection yet: taken here, the first message needs no event thread to wake this one.
+  auto first = receive_first(container->control.get());
+  lock.lock();
+  if (first) take_first(*container, std::move(*first));
+  auto watched = watch(container, std::move(container->control));
+  if (!watched && container->pidfd) ignore(linux::pidfd_send_signal(container->pidfd.get(), SIGKILL));  // it must not run on unseen
+  auto outcome = watched ? wait_for_state(lock, *container) : std::move(watched);
   starting_.erase(number);
   if (!outcome) return undo(std::move(outcome).error());
   Started started;
