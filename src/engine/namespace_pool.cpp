@@ -30,7 +30,8 @@ std::optional<std::uint32_t> NamespacePool::assign(const std::string& container_
 }
 
 std::optional<ReadyPair> NamespacePool::remove_locked(const std::string& container_id) {
-  auto found = std::find_if(assigned_.begin(), assigned_.end(), [&](const Assigned& entry) { return entry.container_id == container_id; });
+  auto found =
+      std::find_if(assigned_.begin(), assigned_.end(), [&](const Assigned& entry) { return entry.container_id == container_id; });
   if (found == assigned_.end()) return std::nullopt;
   ReadyPair pair = std::move(found->pair);
   assigned_.erase(found);

@@ -58,7 +58,7 @@ struct Core : std::enable_shared_from_this<Core> {
   std::size_t watching = 0;  ///< threads that wait for events; at least one does, unless the pool is full or stopping
   bool paused = false;       ///< listeners rest after accept() failed
   bool stopping = false;
-  Status failure;            ///< of the event loop itself
+  Status failure;  ///< of the event loop itself
 
   // -- pool (mutex held where `_locked` says so)
 
@@ -122,9 +122,7 @@ struct Core : std::enable_shared_from_this<Core> {
   }
 
   /// Before a thread turns to a request that may last: somebody must go on watching. False when no further thread may be made.
-  bool leave_a_watcher_locked() {
-    return watching > 0 || (threads <= options.max_threads && start_thread_locked());
-  }
+  bool leave_a_watcher_locked() { return watching > 0 || (threads <= options.max_threads && start_thread_locked()); }
 
   void stop_locked() {
     stopping = true;
@@ -176,7 +174,8 @@ struct Core : std::enable_shared_from_this<Core> {
     const int fd = connection.stream.fd();
     const bool is_new = !std::exchange(connection.is_watched, true);
     idle.insert(active.extract(id));
-    auto watched = is_new ? linux::epoll_add(epoll.get(), fd, connection_events, id) : linux::epoll_modify(epoll.get(), fd, connection_events, id);
+    auto watched = is_new ? linux::epoll_add(epoll.get(), fd, connection_events, id)
+                          : linux::epoll_modify(epoll.get(), fd, connection_events, id);
     if (watched.ok()) return true;
     active.insert(idle.extract(id));
     return false;
@@ -326,11 +325,9 @@ class EpollServer final : public Server {
   /// Precondition: the mutex is held, so that no socket is closed (and its number reused) meanwhile.
   void cut_locked(Cut cut) {
     for (auto& [id, connection] : core_->active) {
-      if (connection->stream.fd() < 0) continue;  // hijacked
-      if (cut == Cut::all)
-        ignore(linux::shutdown(connection->stream.fd(), SHUT_RDWR));  // it may be gone already
-      else if (connection->streaming)
-        ignore(linux::shutdown(connection->stream.fd(), SHUT_RD));
+      if (connection->stream.fd() < 0) continue;                                         // hijacked
+      if (cut == Cut::all) ignore(linux::shutdown(connection->stream.fd(), SHUT_RDWR));  // it may be gone already
+      else if (connection->streaming) ignore(linux::shutdown(connection->stream.fd(), SHUT_RD));
     }
   }
 
