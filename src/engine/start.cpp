@@ -131,11 +131,11 @@ Status LocalEngine::connect_bridge(Container& container, StartContext& context) 
     request.netns_fd = context.network_namespace.get();
     endpoint = network_->connect(request);
   }
-  if (!endpoint.ok() && (endpoint.error().kind() == ErrorKind::conflict || endpoint.error().kind() == ErrorKind::unavailable)) {
-    pool_.drain();  // the address that is wanted, or the last one, may be among those kept ready
-    if (endpoint.error().kind() == ErrorKind::conflict) wait_for_released_ports();
+  if (!endpoint.ok() && (endpoint.error().kind() == ErrorKind::unavailable || request.ipv4)) {
+    pool_.drain();  // the last address, or the one that is wanted, may be among those kept ready
     endpoint = network_->connect(request);
   }
+  if (!endpoint.ok() && endpoint.error().kind() == ErrorKind::conflict && wait_for_released_ports()) endpoint = network_->connect(request);
   context.connecting = false;
   if (!endpoint.ok()) return std::move(endpoint).error();
   context.endpoint = std::move(*endpoint);
