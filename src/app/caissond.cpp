@@ -129,6 +129,7 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   local.rootless = options.rootless;
   local.log = options.log_limits;
   local.default_pids_limit = options.pids_limit;
+  local.start_pool = options.start_pool;
   return engine::open_local_engine(std::move(local), std::move(parts));
 }
 

@@ -93,6 +93,13 @@ Status set_pids_limit(DaemonOptions& options, const std::string& value) {
   return {};
 }
 
+Status set_start_pool(DaemonOptions& options, const std::string& value) {
+  constexpr std::uint32_t most = 64;  // each holds a range of ids and an address
+  options.start_pool = TRY_PLAIN(parse_integer<std::uint32_t>(value));
+  if (options.start_pool > most) return Error(ErrorKind::invalid, concat("must be 0 to ", most));
+  return {};
+}
+
 Status set_log_option(DaemonOptions& options, const char* key, const std::string& value) {
   auto limits = TRY_PLAIN(engine::parse_log_options({{key, value}}));
   if (std::string_view(key) == "max-size") options.log_limits.max_size_bytes = limits.max_size_bytes;
@@ -137,6 +144,7 @@ const Setting settings[] = {
     {"--log-max-file", "logs.max-file", "N", "log files kept per container (default 3)",
      [](DaemonOptions& options, const std::string& value) { return set_log_option(options, "max-file", value); }},
     {"--default-pids-limit", "containers.pids-limit", "N", "processes per container that asks for no limit; 0: unlimited (default 4096)", set_pids_limit},
+    {"--start-pool", "start.pool", "N", "namespaces kept ready for the next containers, per kind of network in use; 0: none (default 4)", set_start_pool},
     {"--log-level", "log-level", "LEVEL", "debug, info, warning, error (default info)", set_level},
     {"--log-format", "log-format", "FORMAT", "text or json (default text)", set_format},
 };

@@ -1,6 +1,7 @@
 // Where the daemon keeps things and whom it serves: flags, then caisson.toml, then defaults.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,7 @@ struct DaemonOptions {
   network::Options network;
   engine::LogLimits log_limits;
   std::optional<std::int64_t> pids_limit = 4096;
+  std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
   LogOptions log;
   bool rootless = false;
 };

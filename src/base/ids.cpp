@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <random>
 #include <span>
 
 #include "base/strings.hpp"
@@ -12,10 +11,9 @@
 namespace caisson {
 
 namespace {
-void fill_random(std::span<std::uint8_t> bytes) {
-  std::random_device source;  // getrandom(2) in libstdc++
-  for (auto& byte : bytes) byte = static_cast<std::uint8_t>(source());
-}
+/// One getrandom(2) (arc4random_buf(3), glibc 2.36). Not std::random_device: its constructor executes CPUID, which a virtual machine traps;
+/// measured at 2 % of the daemon's whole work per container.
+void fill_random(std::span<std::uint8_t> bytes) { arc4random_buf(bytes.data(), bytes.size()); }
 }  // namespace
 
 std::string random_id() {

@@ -8,11 +8,22 @@
 namespace caisson::cli {
 
 Result<ExitWatch> ExitWatch::open(Session& session, std::string_view container, std::string_view condition) {
+  auto watch = TRY_PLAIN(begin(session, container, condition));
+  TRY_PLAIN(watch.confirm(session));
+  return watch;
+}
+
+Result<ExitWatch> ExitWatch::begin(Session& session, std::string_view container, std::string_view condition) {
   auto client = TRY_PLAIN(session.connect());
   Query query;
   query.add_if(!condition.empty(), "condition", condition);
-  TRY_PLAIN(session.open_stream(*client, "POST", object_path("containers", container, "wait") + query.text()));
+  TRY_PLAIN(session.begin_stream(*client, "POST", object_path("containers", container, "wait") + query.text()));
   return ExitWatch(std::move(client));
+}
+
+Status ExitWatch::confirm(Session& session) {
+  TRY_PLAIN(session.finish_stream(*client_));
+  return {};
 }
 
 Result<int> ExitWatch::wait() {
@@ -35,6 +46,15 @@ Result<int> ExitWatch::wait_for(int timeout_ms) {
   int ready = TRY_PLAIN(linux::poll(std::span(&entry, 1), timeout_ms));
   if (ready == 0) return Error(ErrorKind::timeout, "the container's end was not reported in time");
   return wait();
+}
+
+Result<Watched> watch_container(Session& session, std::string_view id, const std::string& attach_target, std::string_view condition) {
+  auto client = TRY_PLAIN(session.connect());
+  TRY_PLAIN(session.begin_hijack(*client, attach_target));
+  auto exit = TRY_PLAIN(ExitWatch::begin(session, id, condition));
+  auto stream = TRY_PLAIN(session.finish_hijack(std::move(client)));
+  TRY_PLAIN(exit.confirm(session));
+  return Watched{std::move(stream), std::move(exit)};
 }
 
 Status require_terminal_input() {

@@ -12,11 +12,14 @@
 
 namespace caisson::cli {
 
-/// A request for a container's end that was sent already: its head has been read, so the daemon is watching.
+/// A request for a container's end that was sent already: once its head has been read, the daemon is watching.
 class ExitWatch {
  public:
   /// `condition`: "next-exit", "removed", or "" (not-running). Errors: the daemon's.
   static Result<ExitWatch> open(Session& session, std::string_view container, std::string_view condition);
+  /// Only asks; confirm() reads the head. For those who have something else to ask at the same time.
+  static Result<ExitWatch> begin(Session& session, std::string_view container, std::string_view condition);
+  Status confirm(Session& session);
   /// The exit code; blocks until there is one. Errors: internal with the daemon's words; io when the daemon went away.
   Result<int> wait();
   /// As wait(), at most that long. Errors: timeout too.
@@ -55,6 +58,13 @@ class Attached {
   DetachKeys keys_;
   std::optional<linux::RawMode> raw_;
 };
+
+/// A container's stream and its end, both asked for before anything is started, so that not a byte and not the exit code can be missed.
+struct Watched {
+  Session::Stream stream;
+  ExitWatch exit;
+};
+Result<Watched> watch_container(Session& session, std::string_view id, const std::string& attach_target, std::string_view condition);
 
 /// docker's check before -t with an attached standard input.
 Status require_terminal_input();

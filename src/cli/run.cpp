@@ -145,10 +145,8 @@ Result<int> run_attached(Session& session, const Invocation& invocation, const s
   settings.passes_signals = invocation.flag("sig-proxy");
   settings.detach_keys = invocation.text("detach-keys");
 
-  // Both are open before the start, so that not a byte and not the exit code can be missed.
-  auto stream_client = TRY_PLAIN(session.connect());
-  auto stream = TRY_PLAIN(session.hijack(std::move(stream_client), attach_target(id, in, wants("stdout", true), wants("stderr", true), settings.detach_keys)));
-  auto watch = TRY_PLAIN(ExitWatch::open(session, id, invocation.flag("rm") ? "removed" : "next-exit"));
+  auto [stream, watch] = TRY_PLAIN(watch_container(session, id, attach_target(id, in, wants("stdout", true), wants("stderr", true), settings.detach_keys),
+                                                   invocation.flag("rm") ? "removed" : "next-exit"));
   PumpResult result;
   {
     // The terminal is raw only inside this block.
@@ -243,9 +241,8 @@ Result<int> start_attached(Session& session, const Invocation& invocation) {
   Target target = TRY_PLAIN(inspect(session, invocation.word(0)));
   bool in = invocation.flag("interactive") && target.open_stdin;
   if (in && target.tty) TRY_PLAIN(require_terminal_input());
-  auto stream_client = TRY_PLAIN(session.connect());
-  auto stream = TRY_PLAIN(session.hijack(std::move(stream_client), attach_target(target.id, in, true, true, invocation.text("detach-keys"))));
-  auto watch = TRY_PLAIN(ExitWatch::open(session, target.id, target.auto_remove ? "removed" : "next-exit"));
+  auto [stream, watch] = TRY_PLAIN(watch_container(session, target.id, attach_target(target.id, in, true, true, invocation.text("detach-keys")),
+                                                   target.auto_remove ? "removed" : "next-exit"));
   PumpResult result;
   {
     auto attached = TRY_PLAIN(Attached::create(session, settings_for(target, invocation, in, true)));

@@ -83,8 +83,19 @@ Result<std::unique_ptr<wire::Client>> Session::connect_quickly(int timeout_ms) {
 }
 
 Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body) {
+  TRY_PLAIN(begin_stream(client, method, target, body));
+  return finish_stream(client);
+}
+
+Status Session::begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body) {
   std::string text = body != nullptr ? to_text(*body) : "";
-  auto response = client.send(method, versioned(target), headers_for(body), text);
+  auto sent = client.begin(method, versioned(target), headers_for(body), text);
+  if (!sent.ok()) return lost(endpoint(), sent.error());
+  return {};
+}
+
+Result<wire::ClientResponse> Session::finish_stream(wire::Client& client) {
+  auto response = client.finish();
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status < 400) return response;
   std::string answer = std::move(client.read_all()).value_or("");
@@ -136,11 +147,22 @@ Result<json::value> Session::post(std::string_view target, const json::value* bo
 }
 
 Result<Session::Stream> Session::hijack(std::unique_ptr<wire::Client> client, std::string_view target, const json::value* body) {
+  TRY_PLAIN(begin_hijack(*client, target, body));
+  return finish_hijack(std::move(client));
+}
+
+Status Session::begin_hijack(wire::Client& client, std::string_view target, const json::value* body) {
   std::string text = body != nullptr ? to_text(*body) : "";
   wire::Headers headers = headers_for(body);
   headers.emplace_back("Connection", "Upgrade");
   headers.emplace_back("Upgrade", "tcp");
-  auto response = client->send("POST", versioned(target), headers, text);
+  auto sent = client.begin("POST", versioned(target), headers, text);
+  if (!sent.ok()) return lost(endpoint(), sent.error());
+  return {};
+}
+
+Result<Session::Stream> Session::finish_hijack(std::unique_ptr<wire::Client> client) {
+  auto response = client->finish();
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status != 101 && response->status != 200) {
     std::string answer = std::move(client->read_all()).value_or("");

@@ -51,6 +51,11 @@ class Session {
     bool is_multiplexed = false;  ///< framed, by the answer's content type
   };
   Result<Stream> hijack(std::unique_ptr<wire::Client> client, std::string_view target, const json::value* body = nullptr);
+  /// Its halves, and those of open_stream(): two requests on two connections cost one round trip. Errors as call().
+  Status begin_hijack(wire::Client& client, std::string_view target, const json::value* body = nullptr);
+  Result<Stream> finish_hijack(std::unique_ptr<wire::Client> client);
+  Status begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr);
+  Result<wire::ClientResponse> finish_stream(wire::Client& client);
 
   /// The daemon's endpoint, as chosen from -H, CAISSON_HOST or the defaults.
   [[nodiscard]] std::string endpoint() const;

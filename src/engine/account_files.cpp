@@ -1,6 +1,7 @@
 // Each layer is a root of its own for path resolution, so no symbolic link of an image leads out of it.
 #include "engine/account_files.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "linux/file.hpp"
@@ -18,7 +19,7 @@ std::optional<std::string> read_in_layer(int layer_fd, const char* path) {
   if (!status.ok() || !S_ISREG(status->st_mode)) return "";  // a whiteout, a FIFO, a device: never opened
   auto readable = linux::reopen(fd->get(), O_RDONLY | O_NOCTTY | O_NONBLOCK);
   if (!readable.ok()) return "";
-  std::string text(largest_file_bytes, '\0');
+  std::string text(std::min<std::size_t>(static_cast<std::size_t>(status->st_size), largest_file_bytes), '\0');
   auto size = linux::pread(readable->get(), text, 0);
   text.resize(size.ok() ? *size : 0);
   return text;

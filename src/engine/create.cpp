@@ -275,10 +275,13 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
                !container_of_mode(info.spec.ipc_mode).empty();
   if (info.spec.userns_mode != "host" && !joins) {
     // Taken already here, so that start needs no transaction of its own for it. When none is free, start says so.
-    auto range = ranges_.allocate();
+    auto range = choose_range(info.id, info.spec);
     if (range.ok()) info.first_host_id = *range;
   }
-  Undo give_range_back([&] { ranges_.release(info.first_host_id); });
+  Undo give_range_back([&] {
+    pool_.forget(info.id);
+    ranges_.release(info.first_host_id);
+  });
 
   // Two creates that make the same volume take turns, so that the second finds what the first has recorded.
   std::unique_lock volume_turn(volume_creation_mutex_, std::defer_lock);

@@ -4,6 +4,7 @@
 #include "base/ids.hpp"
 #include "base/strings.hpp"
 #include "engine/local_engine.hpp"
+#include "engine/mount_points.hpp"
 #include "linux/process.hpp"
 #include "linux/sysinfo.hpp"
 #include "linux/tree.hpp"
@@ -54,10 +55,12 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       network_(std::move(parts.network)),
       make_runtime_(std::move(parts.make_runtime)),
       repairs_(parts.repairs),
-      state_damage_(std::move(parts.repairs)) {}
+      state_damage_(std::move(parts.repairs)),
+      pool_(options_.start_pool, pool_source()) {}
 
 LocalEngine::~LocalEngine() {
   worker_.finish();   // its tasks use the runtime
+  pool_.drain();      // its links hang on the bridge
   if (is_open_) leave_host();
   runtime_.reset();   // its events use everything
 }
@@ -69,6 +72,7 @@ Status LocalEngine::open() {
   host_.memory_bytes = TRY(linux::total_memory_bytes(), "open the engine");
   for (const auto& dir : {options_.root + "/containers", options_.root + "/volumes", options_.exec_root + "/containers"})
     TRY(linux::make_dirs(dir, 0700), "open the engine");
+  TRY(make_mount_points(mount_points_dir()), "open the engine");
   // A store's id tells clients whether they still speak to the same engine; it is made once.
   auto id = store_->get("engine/id");
   if (id.ok()) {

@@ -183,6 +183,7 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
   auto last = container->snapshot();
   registry_.remove(container->id, last->info.name);
   execs_.forget_container(container->id);
+  pool_.forget(container->id);
   container->take_clients();
   crash_point("remove:erased");
   container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running, WaitCondition::removed}, {last->info.exit_code, last->info.error});

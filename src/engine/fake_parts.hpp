@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -301,11 +302,23 @@ class FakeNetwork final : public network::NetworkManager {
     network::Endpoint endpoint;
     endpoint.network_id = bridge().id;
     endpoint.network_name = "bridge";
-    endpoint.ipv4 = concat("10.0.0.", ++last_);
+    if (request.ready) ready_.erase(request.ready->ipv4);
+    if (request.ready && ready_links_are_gone) return Error(ErrorKind::not_found, "the link is not on the bridge any more");
+    endpoint.ipv4 = request.ready ? request.ready->ipv4 : concat("10.0.0.", ++last_);
     endpoint.gateway = "10.0.0.1";
     endpoint.ports = request.ports;
     endpoints_[request.container_id] = endpoint;
     return endpoint;
+  }
+  Result<network::ReadyLink> prepare_link(int) override {
+    std::lock_guard lock(mutex_);
+    if (refuse_ready_links) return Error(ErrorKind::unavailable, "no address left");
+    ready_.insert(concat("10.0.0.", ++last_));
+    return network::ReadyLink{concat("10.0.0.", last_), concat("veth", last_), 1};
+  }
+  void give_back(const network::ReadyLink& link) override {
+    std::lock_guard lock(mutex_);
+    ready_.erase(link.ipv4);
   }
   Status bring_up_loopback(int) override { return {}; }
   Status disconnect(const std::string& id) override {
@@ -323,6 +336,12 @@ class FakeNetwork final : public network::NetworkManager {
     return std::vector<std::pair<std::string, network::Endpoint>>(endpoints_.begin(), endpoints_.end());
   }
   Status shut_down() override { return {}; }
+  std::atomic<bool> refuse_ready_links{false};
+  std::atomic<bool> ready_links_are_gone{false};  ///< somebody has removed the bridge
+  std::set<std::string> ready_links() {
+    std::lock_guard lock(mutex_);
+    return ready_;
+  }
   std::size_t endpoint_count() {
     std::lock_guard lock(mutex_);
     return endpoints_.size();
@@ -341,6 +360,7 @@ class FakeNetwork final : public network::NetworkManager {
   }
   std::mutex mutex_;
   std::map<std::string, network::Endpoint> endpoints_;
+  std::set<std::string> ready_;  ///< addresses of links that no container has yet
   std::vector<std::string> live_;
   int last_ = 1;
 };
@@ -350,6 +370,7 @@ class Harness {
  public:
   Harness() : temp_(std::make_unique<TempFolder>()) { open(); }
   explicit Harness(std::string folder) : given_(std::move(folder)) { open(); }
+  explicit Harness(std::size_t start_pool) : temp_(std::make_unique<TempFolder>()), start_pool_(start_pool) { open(); }
 
   void open() {
     LocalParts parts;
@@ -374,6 +395,7 @@ class Harness {
     options.root = root();
     options.exec_root = folder() + "/run";
     options.resolv_conf_path = folder() + "/resolv.conf";
+    options.start_pool = start_pool_;
     auto opened = open_local_engine(std::move(options), std::move(parts));
     ASSERT_TRUE(opened.ok()) << opened.error().text();
     engine = std::move(*opened);
@@ -432,6 +454,7 @@ class Harness {
  private:
   std::string given_;
   std::unique_ptr<TempFolder> temp_;
+  std::size_t start_pool_ = 0;
   state::Store* store_ = nullptr;
 };
 

@@ -1,6 +1,7 @@
 // The engine of this host, put together from a store, images, networks and a runtime.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -25,6 +26,7 @@ struct LocalOptions {
   bool rootless = false;
   LogLimits log;                    ///< where a container says nothing
   std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
+  std::size_t start_pool = 0;       ///< namespaces kept ready per kind of network, once one of the kind was asked for; 0: none
   std::string resolv_conf_path = "/etc/resolv.conf";      ///< the host's resolver file
 };
 

@@ -18,6 +18,7 @@
 #include "engine/exec_table.hpp"
 #include "engine/id_ranges.hpp"
 #include "engine/local.hpp"
+#include "engine/namespace_pool.hpp"
 #include "engine/registry.hpp"
 #include "engine/spec_builder.hpp"
 #include "engine/worker.hpp"
@@ -107,6 +108,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] std::string container_dir(const std::string& id) const { return options_.root + "/containers/" + id; }
   [[nodiscard]] std::string run_dir(const std::string& id) const { return options_.exec_root + "/containers/" + id; }
   [[nodiscard]] std::string volume_dir(const std::string& name) const { return options_.root + "/volumes/" + name; }
+  [[nodiscard]] std::string mount_points_dir() const { return options_.root + "/mount-points"; }
   [[nodiscard]] std::string log_path_of(const Record& record) const;
   [[nodiscard]] runtime::LogPolicy log_policy_of(const Record& record) const;
   [[nodiscard]] std::string cgroups_path_of(const Record& record) const;
@@ -132,6 +134,17 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status prepare_start(Container& container, StartContext& context);
   Result<Joined> resolve_joins(const ContainerSpec& spec);
   Status open_namespaces(StartContext& context, const ContainerSpec& spec, const Joined& joined);
+  Status connect_bridge(Container& container, StartContext& context);
+
+  // -- ready.cpp
+  /// What pool a container of this specification can be served from; none when it shares namespaces or asks for an address of its own.
+  static std::optional<NamespacePool::Kind> pool_kind(const ContainerSpec& spec);
+  NamespacePool::Source pool_source();
+  Result<ReadyPair> make_ready_pair(NamespacePool::Kind kind);
+  void unmake(ReadyPair pair);
+  void refill_later();
+  /// A range for a new container: a ready pair's, a free one, or one that the pool must give back.
+  Result<std::uint32_t> choose_range(const std::string& container_id, const ContainerSpec& spec);
   Status connect_network(Container& container, StartContext& context);
   /// Waits until containers that have ended have given their ports back; false when none was about to.
   bool wait_for_released_ports();
@@ -231,6 +244,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
 
   Worker worker_;                              ///< its tasks use all of the above and the runtime
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
+  NamespacePool pool_;
 };
 
 }  // namespace caisson::engine

@@ -8,6 +8,9 @@ namespace caisson::engine {
 
 namespace {
 constexpr std::int64_t default_shm_bytes = 64 << 20;
+/// The mount is shown through the container's own user namespace. Naming the same map once more (uidMappings) would make the runtime
+/// create another namespace per mount, which is a process each.
+constexpr const char* own_id_map = "idmap";
 
 using Options = std::vector<std::string>;
 
@@ -57,9 +60,9 @@ std::vector<runtime::Mount> network_files(const SpecInput& input) {
   std::vector<runtime::Mount> mounts;
   auto add = [&](const std::string& source, const char* destination) {
     if (source.empty()) return;
-    auto mount = make_mount(destination, "bind", source, {"bind", "rprivate", info.spec.read_only_rootfs ? "ro" : "rw"});
-    mount.id_map = input.id_map;
-    mounts.push_back(std::move(mount));
+    Options options = {"bind", "rprivate", info.spec.read_only_rootfs ? "ro" : "rw"};
+    if (!input.id_map.empty()) options.emplace_back(own_id_map);
+    mounts.push_back(make_mount(destination, "bind", source, std::move(options)));
   };
   add(info.resolv_conf_path, "/etc/resolv.conf");
   add(info.hostname_path, "/etc/hostname");
@@ -77,12 +80,11 @@ runtime::Mount bind_mount(const SpecInput& input, const MountSpec& asked, const 
   }
   for (const auto& word : asked.options)
     if (word == "nosuid" || word == "nodev" || word == "noexec") options.push_back(word);
-  auto mount = make_mount(point.destination, "bind", point.source, std::move(options));
   // Without a map of its own, what root owns on the host would belong to nobody inside. The caller may read and write these files
   // already (he is root or holds the engine's socket), so ids inside equal ids on disk.
   bool mappable = std::find(input.unmappable_sources.begin(), input.unmappable_sources.end(), point.source) == input.unmappable_sources.end();
-  if (mappable) mount.id_map = input.id_map;
-  return mount;
+  if (mappable && !input.id_map.empty()) options.emplace_back(own_id_map);
+  return make_mount(point.destination, "bind", point.source, std::move(options));
 }
 
 runtime::Mount tmpfs_mount(const MountSpec& asked) {

@@ -45,6 +45,7 @@ LocalEngine::StartContext::~StartContext() {
   if (committed) return;
   // Failures here leave traces that the next start of the daemon removes; the first error is the one to report.
   if (endpoint || connecting) ignore(engine.network_->disconnect(id));
+  if (link) engine.network_->give_back(*link);
   if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
 }
 
@@ -84,6 +85,15 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
     context.id_map = IdRanges::map_of(context.first_host_id);
   }
   if (!joined.net_path.empty()) context.network_namespace = TRY(linux::open_namespace(joined.pid, "net"), "join a container");
+  if (wants_user_namespace && wants_network) {
+    if (auto ready = pool_.take(context.id)) {
+      context.user_namespace = std::move(ready->user);
+      context.network_namespace = std::move(ready->network);
+      context.link = std::move(ready->link);
+      context.network_is_ready = true;
+      return {};
+    }
+  }
   if (wants_user_namespace || wants_network) {
     auto pair = TRY(runtime_->make_namespaces(context.id_map, wants_network), "make namespaces");
     if (wants_user_namespace) context.user_namespace = std::move(pair.user);
@@ -95,7 +105,13 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
 Status LocalEngine::connect_network(Container& container, StartContext& context) {
   const auto& spec = context.record.info.spec;
   if (shares_network(spec)) return {};
-  if (spec.network.mode == "none") return network_->bring_up_loopback(context.network_namespace.get());
+  if (spec.network.mode != "none") return connect_bridge(container, context);
+  if (context.network_is_ready) return {};
+  return network_->bring_up_loopback(context.network_namespace.get());
+}
+
+Status LocalEngine::connect_bridge(Container& container, StartContext& context) {
+  const auto& spec = context.record.info.spec;
   network::ConnectRequest request;
   request.container_id = container.id;
   request.network = spec.network.mode;
@@ -103,8 +119,22 @@ Status LocalEngine::connect_network(Container& container, StartContext& context)
   request.ports = spec.ports;
   if (!spec.network.ipv4.empty()) request.ipv4 = spec.network.ipv4;
   if (!spec.network.mac.empty()) request.mac = spec.network.mac;
+  request.ready = std::exchange(context.link, std::nullopt);
   context.connecting = true;
   auto endpoint = network_->connect(request);
+  if (!endpoint.ok() && request.ready) {
+    // Whatever the reason: the namespace may have a link already, so the plain way begins with a new one.
+    request.ready.reset();
+    auto pair = TRY(runtime_->make_namespaces(context.id_map, true), "make namespaces");
+    context.user_namespace = std::move(pair.user);
+    context.network_namespace = std::move(pair.network);
+    request.netns_fd = context.network_namespace.get();
+    endpoint = network_->connect(request);
+  }
+  if (!endpoint.ok() && (endpoint.error().kind() == ErrorKind::unavailable || request.ipv4)) {
+    pool_.drain();  // the last address, or the one that is wanted, may be among those kept ready
+    endpoint = network_->connect(request);
+  }
   if (!endpoint.ok() && endpoint.error().kind() == ErrorKind::conflict && wait_for_released_ports()) endpoint = network_->connect(request);
   context.connecting = false;
   if (!endpoint.ok()) return std::move(endpoint).error();
@@ -159,7 +189,7 @@ Status LocalEngine::take_id_range(Container& container, StartContext& context, c
   std::uint32_t held = context.record.info.first_host_id;
   std::uint32_t wanted = joined.first_host_id;
   bool own = context.record.info.spec.userns_mode != "host" && joined.pid == 0;
-  if (own) wanted = held != 0 ? held : TRY_PLAIN(ranges_.allocate());
+  if (own) wanted = held != 0 ? held : TRY_PLAIN(choose_range(container.id, context.record.info.spec));
   context.first_host_id = wanted;
   if (wanted == held) return {};
   if (!own) ranges_.share(wanted);
@@ -184,6 +214,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
 
   auto image_id = TRY_PLAIN(Digest::parse(info.image_id));
   context.lowerdirs = TRY_PLAIN(images_->lowerdirs(image_id));
+  if (!info.hosts_path.empty()) context.lowerdirs.push_back(mount_points_dir());
   if (info.started_at != 0) {
     // What the kernel keeps in the work folder of an earlier mount may forbid the next one ("volatile", overlayfs.rst).
     TRY_PLAIN(linux::remove_tree(info.work_dir));
@@ -191,7 +222,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   }
   TRY_PLAIN(open_namespaces(context, info.spec, joined));
   // From here on a crash is noticed by the run folder: recover() looks into every one.
-  TRY_PLAIN(linux::make_dirs(run_dir(container.id), 0700));
+  if (!linux::mkdir(run_dir(container.id), 0700).ok()) TRY_PLAIN(linux::make_dirs(run_dir(container.id), 0700));  // it, or its parent, may be there or not
   context.made_run_dir = true;
   crash_point("start:run_dir");
   TRY_PLAIN(connect_network(container, context));
@@ -278,6 +309,7 @@ Status LocalEngine::start_locked(const Pointer& container) {
     return status;
   }
   publish(*container->snapshot(), "start");
+  refill_later();
   if (auto early_exit = container->finish_start()) handle_exit(container, *early_exit);
   return {};
 }

@@ -32,6 +32,8 @@ struct LocalEngine::StartContext {
   linux::IdMap id_map;
   UniqueFd user_namespace;
   UniqueFd network_namespace;
+  bool network_is_ready = false;     ///< `lo` is up, and `link` made if it should have one
+  std::optional<network::ReadyLink> link;  ///< until connect() has used it up
   std::string joined_pid_path;
   std::string joined_ipc_path;
   std::vector<std::string> lowerdirs;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "base/strings.hpp"
 #include "linux/syscall.hpp"
@@ -171,14 +172,14 @@ Status NetlinkSocket::send(const NetlinkBatch& batch, std::uint32_t first_sequen
   });
 }
 
-Result<std::size_t> NetlinkSocket::receive(std::string& buffer) {
-  buffer.resize(receive_buffer_bytes);
+Result<std::string_view> NetlinkSocket::receive(char* buffer) {
   sockaddr_nl sender{};
   socklen_t size = sizeof sender;
   // Everything has been handled inside sendto, so an answer is there or never comes.
-  return detail::value<std::size_t>("netlink_receive", [&] {
-    return ::recvfrom(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&sender), &size);
-  });
+  const auto length = TRY_PLAIN(detail::value<std::size_t>("netlink_receive", [&] {
+    return ::recvfrom(fd_.get(), buffer, receive_buffer_bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&sender), &size);
+  }));
+  return std::string_view(buffer, length);
 }
 
 Result<std::vector<NetlinkAnswer>> NetlinkSocket::exchange(const NetlinkBatch& batch) {
@@ -191,11 +192,12 @@ Result<std::vector<NetlinkAnswer>> NetlinkSocket::exchange(const NetlinkBatch& b
     if (batch.messages_[i].wants_ack) ++missing;
   }
   TRY(send(batch, first), "netlink");
-  std::string buffer;
+  // Not zeroed: an answer fills a few hundred bytes, and each page that is touched costs a fault.
+  const std::unique_ptr<char[]> buffer(new char[receive_buffer_bytes]);
   while (missing > 0) {
-    std::size_t size = TRY(receive(buffer), concat("netlink: waiting for ", missing, " answers"));
+    const std::string_view received = TRY(receive(buffer.get()), concat("netlink: waiting for ", missing, " answers"));
     bool batch_refused = false;
-    for_each_message(std::string_view(buffer).substr(0, size), [&](const nlmsghdr& header, std::string_view message) {
+    for_each_message(received, [&](const nlmsghdr& header, std::string_view message) {
       if (header.nlmsg_type != NLMSG_ERROR || message.size() < sizeof(nlmsghdr) + sizeof(int)) return true;
       const std::uint32_t index = header.nlmsg_seq - first;
       if (index >= answers.size() || answers[index].answered) return true;  // left over from an exchange that was given up
@@ -225,12 +227,12 @@ Result<std::vector<NetlinkMessage>> NetlinkSocket::request(const NetlinkBatch& b
   const bool is_dump = (read_struct<nlmsghdr>(batch.bytes()).nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
   TRY(send(batch, sequence), what);
   std::vector<NetlinkMessage> messages;
-  std::string buffer;
+  const std::unique_ptr<char[]> buffer(new char[receive_buffer_bytes]);
   NetlinkAnswer failure;
   bool done = false;
   while (!done) {
-    std::size_t size = TRY(receive(buffer), what);
-    for_each_message(std::string_view(buffer).substr(0, size), [&](const nlmsghdr& header, std::string_view message) {
+    const std::string_view received = TRY(receive(buffer.get()), what);
+    for_each_message(received, [&](const nlmsghdr& header, std::string_view message) {
       if (header.nlmsg_seq != sequence) return true;
       if (header.nlmsg_type == NLMSG_ERROR) {
         failure.error_number = -read_struct<int>(message.substr(sizeof(nlmsghdr)));

@@ -99,7 +99,7 @@ class NetlinkSocket {
  private:
   explicit NetlinkSocket(UniqueFd fd) : fd_(std::move(fd)) {}
   Status send(const NetlinkBatch& batch, std::uint32_t first_sequence);
-  Result<std::size_t> receive(std::string& buffer);
+  Result<std::string_view> receive(char* buffer);
   UniqueFd fd_;
   std::uint32_t next_sequence_ = 1;
 };

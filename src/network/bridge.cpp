@@ -175,6 +175,21 @@ Status attach_container(const Attachment& attachment) {
   return status;
 }
 
+Status complete_attachment(const Attachment& attachment) {
+  linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
+  auto link = TRY_PLAIN(linux::find_link(host, attachment.host_interface));
+  Status status;
+  if (link.master != attachment.bridge_index)
+    status = Error(ErrorKind::not_found, concat("interface ", attachment.host_interface, " is not on the bridge any more"));
+  if (status && attachment.hairpin) {
+    linux::NetlinkBatch batch;
+    linux::set_hairpin(batch, link.index);
+    status = host.execute(batch);
+  }
+  if (!status) ignore(remove_interface_by(host, attachment.host_interface));  // the first error is the one to report
+  return status;
+}
+
 Status remove_interface(const std::string& name) {
   linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
   return remove_interface_by(host, name);

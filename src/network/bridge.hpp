@@ -56,6 +56,9 @@ struct Attachment {
 /// veth, addresses, routes, `lo`. On error the veth is removed again. Errors: conflict (the name inside is taken),
 /// not_found (ENODEV: the bridge is gone), by errno.
 Status attach_container(const Attachment& attachment);
+/// What attach_container() leaves to do for a link made ahead: checks that it still hangs on the bridge, and the hairpin mode. On error it
+/// is removed. Errors: not_found when link or bridge are gone.
+Status complete_attachment(const Attachment& attachment);
 /// For undoing an attachment; a veth that is not there is no error.
 Status remove_interface(const std::string& name);
 /// Brings `lo` up in a network namespace.

@@ -23,10 +23,55 @@ Result<std::vector<std::pair<std::string, Endpoint>>> HostNetworkManager::endpoi
 }
 
 Result<linux::Ipv4> HostNetworkManager::take_address(const ConnectRequest& request) {
+  if (request.ready) return linux::parse_ipv4(request.ready->ipv4);  // taken by prepare_link()
   if (!request.ipv4) return pool_->take();
   auto wanted = TRY(linux::parse_ipv4(*request.ipv4), "--ip");
   TRY_PLAIN(pool_->take(wanted));
   return wanted;
+}
+
+namespace {
+std::string host_interface_of(const std::string& random) { return concat("veth", random.substr(0, 7)); }
+}  // namespace
+
+Attachment HostNetworkManager::plain_attachment(const Network& network, int netns_fd, linux::Ipv4 address) const {
+  Attachment attachment;
+  attachment.bridge_index = bridge_state_->index;
+  attachment.mtu = network.mtu;
+  attachment.interface = ConnectRequest().interface;
+  attachment.netns_fd = netns_fd;
+  attachment.mac = mac_of(address);
+  attachment.address = address;
+  attachment.prefix_length = firewall_->subnet.length;
+  attachment.gateway = linux::parse_ipv4(network.subnets.front().gateway).value_or(linux::Ipv4{});
+  return attachment;
+}
+
+Result<ReadyLink> HostNetworkManager::prepare_link(int netns_fd) {
+  if (!options_.enabled) return Error(ErrorKind::unsupported, "this engine was started without a bridge network");
+  Attachment attachment;
+  {
+    std::lock_guard lock(mutex_);
+    Network network = TRY(bridge_definition(), "preparing a link");
+    TRY(ensure_ready(), "preparing a link");
+    attachment = plain_attachment(network, netns_fd, TRY(pool_->take(), "preparing a link"));
+  }
+  attachment.host_interface = host_interface_of(random_id());
+  ReadyLink link;
+  link.ipv4 = linux::to_string(attachment.address);
+  link.host_interface = attachment.host_interface;
+  link.bridge_index = attachment.bridge_index;
+  auto attached = attach_container(attachment);
+  if (attached) return link;
+  give_back(link);
+  return std::move(attached).error().in("preparing a link");
+}
+
+void HostNetworkManager::give_back(const ReadyLink& link) {
+  std::lock_guard lock(mutex_);
+  // The pool may have been made anew since, with the bridge; then the address may be somebody else's by now.
+  const bool is_used = std::any_of(records_.begin(), records_.end(), [&](const auto& entry) { return entry.second.endpoint.ipv4 == link.ipv4; });
+  if (auto address = linux::parse_ipv4(link.ipv4); address.ok() && pool_ && !is_used) pool_->give_back(*address);
 }
 
 Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRequest& request) {
@@ -41,7 +86,9 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   Prepared prepared;
   Endpoint& endpoint = prepared.record.endpoint;
   linux::Ipv4 address = TRY_PLAIN(take_address(request));
-  auto undo_address = [&] { pool_->give_back(address); };
+  auto undo_address = [&] {
+    if (!request.ready) pool_->give_back(address);  // connect() gives back what was ready
+  };
   linux::MacAddress mac = mac_of(address);
   if (request.mac) {
     auto wanted = linux::parse_mac(*request.mac);
@@ -65,7 +112,8 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   endpoint.prefix_length = firewall_->subnet.length;
   endpoint.gateway = network.subnets.front().gateway;
   endpoint.mac = linux::to_string(mac);
-  prepared.record.host_interface = concat("veth", endpoint.endpoint_id.substr(0, 7));
+  prepared.is_attached = request.ready.has_value();
+  prepared.record.host_interface = request.ready ? request.ready->host_interface : host_interface_of(endpoint.endpoint_id);
 
   state::Transaction transaction;
   transaction.require_absent(endpoint_key(request.container_id))
@@ -81,16 +129,11 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   records_[request.container_id] = prepared.record;
 
   Attachment& attachment = prepared.attachment;
-  attachment.bridge_index = bridge_state_->index;
-  attachment.mtu = network.mtu;
+  attachment = plain_attachment(network, request.netns_fd, address);
   attachment.hairpin = bridge_state_->needs_hairpin && !endpoint.ports.empty();
   attachment.host_interface = prepared.record.host_interface;
   attachment.interface = request.interface;
-  attachment.netns_fd = request.netns_fd;
   attachment.mac = mac;
-  attachment.address = address;
-  attachment.prefix_length = endpoint.prefix_length;
-  attachment.gateway = linux::parse_ipv4(endpoint.gateway).value_or(linux::Ipv4{});
   attachment.sysctls = request.sysctls;
   for (const auto& binding : endpoint.ports) prepared.ports.push_back({binding, address});
   return prepared;
@@ -124,7 +167,7 @@ Status HostNetworkManager::publish(const std::vector<PublishedPort>& ports) {
 }
 
 Status HostNetworkManager::apply(const Prepared& prepared) {
-  Status attached = attach_container(prepared.attachment);
+  Status attached = prepared.is_attached ? complete_attachment(prepared.attachment) : attach_container(prepared.attachment);
   if (!attached) return attached;
   Status published = publish(prepared.ports);
   if (!published) ignore(remove_interface(prepared.attachment.host_interface));  // the first error is the one to report
@@ -138,8 +181,11 @@ Result<Endpoint> HostNetworkManager::connect(const ConnectRequest& request) {
   std::string step = concat("connecting container ", request.container_id.substr(0, 12), " to network ", request.network);
   std::optional<Prepared> prepared;
   {
-    std::lock_guard lock(mutex_);
-    prepared = TRY(prepare(request), step);
+    std::unique_lock lock(mutex_);
+    auto result = prepare(request);
+    lock.unlock();
+    if (!result && request.ready) give_back(*request.ready);
+    prepared = TRY(std::move(result), step);
   }
   Status applied = apply(*prepared);
   if (!applied) {

@@ -26,6 +26,8 @@ class HostNetworkManager : public NetworkManager {
   Result<std::vector<Network>> list() override;
   Result<Network> find(const std::string& name_or_id) override;
   Result<Endpoint> connect(const ConnectRequest& request) override;
+  Result<ReadyLink> prepare_link(int netns_fd) override;
+  void give_back(const ReadyLink& link) override;
   Status bring_up_loopback(int netns_fd) override;
   Status disconnect(const std::string& container_id) override;
   Result<std::vector<std::string>> recover(const std::vector<std::string>& live_container_ids) override;
@@ -40,6 +42,7 @@ class HostNetworkManager : public NetworkManager {
     EndpointRecord record;
     Attachment attachment;
     std::vector<PublishedPort> ports;
+    bool is_attached = false;  ///< by prepare_link()
   };
 
   // All of these: mutex_ is held.
@@ -52,6 +55,7 @@ class HostNetworkManager : public NetworkManager {
   Status rebuild_table();
   Result<Prepared> prepare(const ConnectRequest& request);
   Result<linux::Ipv4> take_address(const ConnectRequest& request);
+  [[nodiscard]] Attachment plain_attachment(const Network& network, int netns_fd, linux::Ipv4 address) const;
   Status forget(const std::string& container_id);
   [[nodiscard]] std::vector<PublishedPort> all_ports() const;
   Status reserve_again(const std::string& container_id, EndpointRecord& record, std::vector<std::string>& repairs);

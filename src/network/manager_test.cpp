@@ -236,6 +236,66 @@ TEST_F(NetworkManagerTest, a_container_gets_address_route_and_loopback) {
   EXPECT_EQ(connect("c1", container.get()).error().kind(), ErrorKind::conflict);
 }
 
+TEST_F(NetworkManagerTest, a_link_made_ahead_is_recorded_when_a_container_takes_it) {
+  UniqueFd container = new_netns();
+  auto link = manager_->prepare_link(container.get());
+  ASSERT_TRUE(link.ok()) << link.error().text();
+  EXPECT_EQ(count_records(), 0U);
+  ConnectRequest request;
+  request.container_id = "c1";
+  request.netns_fd = container.get();
+  request.ready = *link;
+  auto endpoint = manager_->connect(request);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_EQ(endpoint->ipv4, link->ipv4);
+  EXPECT_EQ(count_records(), 2U);
+  std::string seen = inside(container.get(), [] { return output_of("ip addr; ip route"); });
+  EXPECT_THAT(seen, HasSubstr(concat("inet ", link->ipv4, "/16")));
+  EXPECT_THAT(seen, HasSubstr("inet 127.0.0.1/8"));
+  EXPECT_THAT(seen, HasSubstr("default via 172.30.0.1 dev eth0"));
+}
+
+TEST_F(NetworkManagerTest, the_address_of_a_link_made_ahead_is_nobody_elses_until_it_is_given_back) {
+  UniqueFd ahead = new_netns();
+  auto link = manager_->prepare_link(ahead.get());
+  ASSERT_TRUE(link.ok()) << link.error().text();
+  UniqueFd container = new_netns();
+  ConnectRequest request;
+  request.container_id = "c1";
+  request.netns_fd = container.get();
+  request.ipv4 = link->ipv4;
+  auto refused = manager_->connect(request);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::conflict);
+  ahead.reset();
+  manager_->give_back(*link);
+  auto endpoint = manager_->connect(request);
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  manager_->give_back(*link);  // the container's by now
+  UniqueFd other = new_netns();
+  request.container_id = "c2";
+  request.netns_fd = other.get();
+  EXPECT_EQ(manager_->connect(request).error().kind(), ErrorKind::conflict);
+}
+
+TEST_F(NetworkManagerTest, a_link_that_hangs_on_no_bridge_any_more_is_refused_and_leaves_nothing) {
+  UniqueFd ahead = new_netns();
+  auto link = manager_->prepare_link(ahead.get());
+  ASSERT_TRUE(link.ok()) << link.error().text();
+  ASSERT_EQ(run("ip link delete testbr0"), 0);
+  ConnectRequest request;
+  request.container_id = "c1";
+  request.netns_fd = ahead.get();
+  request.ready = *link;
+  auto refused = manager_->connect(request);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::not_found);
+  EXPECT_EQ(count_records(), 0U);
+  UniqueFd container = new_netns();
+  auto endpoint = connect("c1", container.get());
+  EXPECT_TRUE(endpoint.ok()) << endpoint.error().text();
+}
+
 TEST_F(NetworkManagerTest, a_published_tcp_port_is_reached_from_everywhere) {
   UniqueFd web = new_netns();
   UniqueFd other = new_netns();

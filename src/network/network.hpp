@@ -44,6 +44,14 @@ struct Network {
   std::map<std::string, std::string> options;
 };
 
+/// A link to the default bridge made before its container exists. Nothing of it is recorded: link and address die with the namespace and the
+/// daemon's memory.
+struct ReadyLink {
+  std::string ipv4;
+  std::string host_interface;
+  std::uint32_t bridge_index = 0;
+};
+
 struct ConnectRequest {
   std::string container_id;
   std::string network = "bridge";   ///< name or id
@@ -53,6 +61,7 @@ struct ConnectRequest {
   std::optional<std::string> ipv4;  ///< a wanted address
   std::optional<std::string> mac;
   std::map<std::string, std::string> sysctls;
+  std::optional<ReadyLink> ready;   ///< already in the namespace: only for the default bridge, interface and address, without sysctls
 };
 
 struct Endpoint {
@@ -86,6 +95,10 @@ class NetworkManager {
   /// idle engine touches nothing). Errors: conflict ("port is already allocated" with the address), not_found (network),
   /// unavailable (no address left). On error nothing is left behind.
   virtual Result<Endpoint> connect(const ConnectRequest& request) = 0;
+  /// What connect() to the default bridge does for a namespace that no container has yet, with the address it will have. Use it up by
+  /// connect() (whatever that answers), or give it back. Errors: as connect().
+  virtual Result<ReadyLink> prepare_link(int netns_fd) = 0;
+  virtual void give_back(const ReadyLink& link) = 0;
   /// Only brings `lo` up: for networks "none" and container-private namespaces.
   virtual Status bring_up_loopback(int netns_fd) = 0;
   /// Withdraws ports and returns the address. The veth goes with its namespace (deleting one takes 15–50 ms). Safe to repeat.

@@ -97,6 +97,8 @@ class Launcher {
     std::vector<UniqueFd> fds;
     auto outcome = dispatch(message, answer, fds);
     if (!outcome) answer.error = to_wire(outcome.error());
+    // Of a start that went well the monitor tells; an answer of ours would only wake the daemon once more.
+    if (outcome && message.head.kind == MessageKind::start) return;
     std::vector<int> numbers;
     for (const auto& fd : fds) numbers.push_back(fd.get());
     ignore(send_body(daemon_fd, MessageKind::answer, message.head.request, answer, numbers));

@@ -18,6 +18,7 @@ struct Connection {
   std::uint64_t id;
   Stream stream;
   Peer peer;
+  bool is_watched = false;  ///< known to the event loop, which one served at once and then closed never is
   std::string buffer;  ///< received, not yet consumed
   std::atomic<bool> streaming = false;  ///< a chunked answer has begun: stop() need not wait for its natural end
 };

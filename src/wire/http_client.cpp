@@ -21,14 +21,17 @@ class SocketClient final : public Client {
  public:
   SocketClient(UniqueFd socket, std::string host) : stream_(std::move(socket)), host_(std::move(host)) {}
 
-  Result<ClientResponse> send(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) override {
+  Status begin(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) override {
     std::string head = TRY_PLAIN(begin_request(method, target, headers));
     // A POST without a body still needs its length (RFC 9110, 8.6).
     if (!body.empty() || method == "POST" || method == "PUT") head += concat("Content-Length: ", body.size(), "\r\n");
     head += "\r\n";
-    auto sent = stream_.write_all({head, body});
-    return read_answer(method, std::move(sent));
+    asked_with_head_ = method == "HEAD";
+    sent_ = stream_.write_all({head, body});
+    return {};  // a refusal that the daemon sent before it closed is worth more than a failed write: finish() tells
   }
+
+  Result<ClientResponse> finish() override { return read_answer(std::exchange(sent_, Status())); }
 
   Result<ClientResponse> send_stream(std::string_view method, std::string_view target, const Headers& headers, int source_fd) override {
     std::string head = TRY_PLAIN(begin_request(method, target, headers));
@@ -48,7 +51,8 @@ class SocketClient final : public Client {
       sent = stream_.write_all({size, std::string_view(piece).substr(0, *got), "\r\n"});
     }
     if (sent.ok()) sent = stream_.write_all({"0\r\n\r\n"});
-    return read_answer(method, std::move(sent));
+    asked_with_head_ = method == "HEAD";
+    return read_answer(std::move(sent));
   }
 
   Result<std::string> read_some() override {
@@ -115,9 +119,9 @@ class SocketClient final : public Client {
   }
 
   /// `sent` may have failed because the daemon answered early (an error, mostly) and closed; its answer is worth more.
-  Result<ClientResponse> read_answer(std::string_view method, Status sent) {
+  Result<ClientResponse> read_answer(Status sent) {
     for (;;) {
-      parser_ = create_response_parser(max_header_bytes, method == "HEAD");
+      parser_ = create_response_parser(max_header_bytes, asked_with_head_);
       early_body_.clear();
       stalled_ = false;
       auto head = read_head();
@@ -162,6 +166,8 @@ class SocketClient final : public Client {
   std::string early_body_;  ///< parsed, not given out
   bool stalled_ = false;
   bool usable_ = true;
+  bool asked_with_head_ = false;  ///< the answer to HEAD has no body, whatever its head says
+  Status sent_;                   ///< of begin()'s write
 };
 
 /// Addresses of `host` from /etc/hosts, numeric ones as they are. A static glibc cannot load the resolver's plug-ins, so names that

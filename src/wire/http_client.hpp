@@ -21,8 +21,14 @@ struct ClientResponse {
 class Client {
  public:
   virtual ~Client() = default;
-  /// Sends a request with a whole body and reads the answer's head.
-  virtual Result<ClientResponse> send(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) = 0;
+  /// Sends a request with a whole body; finish() reads the answer's head. Between the two the caller may talk to other connections.
+  virtual Status begin(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) = 0;
+  virtual Result<ClientResponse> finish() = 0;
+  /// Both in one.
+  Result<ClientResponse> send(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) {
+    TRY_PLAIN(begin(method, target, headers, body));
+    return finish();
+  }
   /// Sends the head, then the body as chunks from `source_fd` until its end, then reads the answer's head.
   virtual Result<ClientResponse> send_stream(std::string_view method, std::string_view target, const Headers& headers, int source_fd) = 0;
   /// Next piece of the answer's body; "" at the end. Errors: io, corrupt.

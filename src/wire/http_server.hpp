@@ -1,4 +1,4 @@
-// HTTP/1.1 server: one event loop watches idle connections; a request is handled synchronously on a pool thread.
+// HTTP/1.1 server: pool threads watch all connections together; a request is handled synchronously by the thread that it woke.
 #pragma once
 
 #include <sys/types.h>
@@ -76,7 +76,7 @@ struct ServerOptions {
   std::size_t max_connections = 4096;
   std::size_t max_header_bytes = 64 << 10;
   int header_timeout_ms = 30'000;        ///< slow requests are cut, idle keep-alive connections are not
-  int idle_thread_ms = 10'000;           ///< pool threads end after this
+  int idle_thread_ms = 10'000;           ///< pool threads beyond one end after this
 };
 
 class Server {

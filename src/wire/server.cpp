@@ -1,10 +1,10 @@
-// The event loop and its elastic pool: the loop watches listeners and idle connections, pool threads do everything else.
+// An elastic pool of threads that watch listeners and idle connections together: whoever is woken by a request serves it, so that no
+// request is handed from one thread to another.
 #include <pthread.h>
 
 #include <array>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <unordered_map>
 
@@ -21,6 +21,8 @@ namespace {
 
 constexpr std::uint64_t wake_tag = 0;
 constexpr std::uint64_t listener_bit = 1ULL << 63;
+// Edge-triggered: one thread is woken per burst of connections, and it takes them all.
+constexpr std::uint32_t listener_events = EPOLLIN | static_cast<std::uint32_t>(EPOLLET);
 constexpr std::uint32_t connection_events = EPOLLIN | EPOLLRDHUP | static_cast<std::uint32_t>(EPOLLONESHOT);
 constexpr int accept_pause_ms = 100;  ///< after accept() failed for want of descriptors: the queue is still readable
 
@@ -37,7 +39,7 @@ constexpr std::size_t stack_bytes = 4 << 20;  // sanitizers multiply the size of
 constexpr std::size_t stack_bytes = 256 << 10;
 #endif
 
-/// What loop and pool threads share. Threads hold it by shared_ptr: one that is stuck in a handler may outlive the server.
+/// What the threads share. They hold it by shared_ptr: one that is stuck in a handler may outlive the server.
 struct Core : std::enable_shared_from_this<Core> {
   Core(Handler handle, const ServerOptions& given) : handler(std::move(handle)), options(given) {}
 
@@ -47,38 +49,23 @@ struct Core : std::enable_shared_from_this<Core> {
   UniqueFd wake;
 
   std::mutex mutex;
-  std::condition_variable work;      ///< queue grew, or stopping
-  std::condition_variable finished;  ///< a thread ended or a connection left
+  std::condition_variable changed;  ///< a thread ended, a connection left, or stopping
+  std::vector<UniqueFd> listeners;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> idle;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> active;
-  std::deque<Connection*> queue;  ///< of active ones
   std::uint64_t next_id = 1;
   std::size_t threads = 0;
-  std::size_t waiting_threads = 0;
+  std::size_t watching = 0;  ///< threads that wait for events; at least one does, unless the pool is full or stopping
+  bool paused = false;       ///< listeners rest after accept() failed
   bool stopping = false;
+  Status failure;  ///< of the event loop itself
 
   // -- pool (mutex held where `_locked` says so)
 
-  /// Hands an active connection to a thread. False when all threads are busy and no further one may be made.
-  bool submit_locked(Connection* connection) {
-    if (waiting_threads > queue.size()) {
-      queue.push_back(connection);
-      work.notify_one();
-      return true;
-    }
-    if (threads < options.max_threads && start_thread_locked(connection)) return true;
-    return false;
-  }
-
-  struct ThreadStart {
-    std::shared_ptr<Core> core;
-    Connection* first;
-  };
-
-  bool start_thread_locked(Connection* first) {
+  bool start_thread_locked() {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
-    auto start = std::make_unique<ThreadStart>(ThreadStart{shared_from_this(), first});
+    auto start = std::make_unique<std::shared_ptr<Core>>(shared_from_this());
     pthread_t thread{};
     bool made = pthread_attr_setstacksize(&attributes, stack_bytes) == 0 &&
                 pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
@@ -91,198 +78,112 @@ struct Core : std::enable_shared_from_this<Core> {
   }
 
   static void* thread_main(void* argument) {
-    std::unique_ptr<ThreadStart> start(static_cast<ThreadStart*>(argument));
-    std::shared_ptr<Core> core = std::move(start->core);
-    Connection* connection = start->first;
+    std::unique_ptr<std::shared_ptr<Core>> start(static_cast<std::shared_ptr<Core>*>(argument));
+    std::shared_ptr<Core> core = std::move(*start);
     start.reset();
-    while (connection != nullptr) {
-      core->serve(*connection);
-      connection = core->next_job();
-    }
+    core->watch();
     return nullptr;
   }
 
-  /// The next connection to serve, or null when this thread should end.
-  Connection* next_job() {
+  /// A pool thread's life: one event at a time, until it has been idle for long beside another one, or the server stops.
+  void watch() {
+    std::array<linux::EpollEvent, 1> event{};
     std::unique_lock lock(mutex);
-    ++waiting_threads;
-    work.wait_for(lock, std::chrono::milliseconds(options.idle_thread_ms), [&] { return stopping || !queue.empty(); });
-    --waiting_threads;
-    if (queue.empty()) {
-      --threads;
-      finished.notify_all();
-      return nullptr;
+    while (!stopping) {
+      const bool was_paused = paused;
+      ++watching;
+      lock.unlock();
+      auto count = linux::epoll_wait(epoll.get(), event, was_paused ? accept_pause_ms : options.idle_thread_ms);
+      lock.lock();
+      --watching;
+      if (stopping) break;
+      Status outcome = count.ok() ? resume_listeners_locked() : Status(std::move(count).error());
+      if (!outcome.ok()) {
+        failure = std::move(outcome).error().in("event loop");
+        stop_locked();
+        break;
+      }
+      if (*count == 0) {
+        if (watching > 0 && !was_paused) break;
+        continue;
+      }
+      Connection* connection = take_locked(event[0].tag);
+      if (connection == nullptr) continue;
+      if (!leave_a_watcher_locked()) {
+        refuse_locked(*connection, "too many requests at once");
+        continue;
+      }
+      lock.unlock();
+      serve(*connection);
+      lock.lock();
     }
-    Connection* connection = queue.front();
-    queue.pop_front();
-    return connection;
+    --threads;
+    changed.notify_all();
+  }
+
+  /// Before a thread turns to a request that may last: somebody must go on watching. False when no further thread may be made.
+  bool leave_a_watcher_locked() { return watching > 0 || (threads <= options.max_threads && start_thread_locked()); }
+
+  void stop_locked() {
+    stopping = true;
+    if (wake) ignore(linux::eventfd_signal(wake.get()));  // fails only for a bad descriptor
+    changed.notify_all();
   }
 
   // -- connections
 
-  void serve(Connection& connection) {
-    const Detach detach = [this](Connection& leaving) -> Result<UniqueFd> {
-      std::lock_guard lock(mutex);  // wind_down() looks at sockets under it
-      TRY_PLAIN(linux::epoll_remove(epoll.get(), leaving.stream.fd()));
-      return leaving.stream.release();
-    };
+  /// What an event is about: a connection to serve now (active already), or null when there is nothing more to do.
+  Connection* take_locked(std::uint64_t tag) {
+    if (tag == wake_tag) return nullptr;
+    if ((tag & listener_bit) != 0) return accept_all_locked(tag & ~listener_bit);
+    auto node = idle.extract(tag);
+    if (node.empty()) return nullptr;
+    return active.insert(std::move(node)).position->second.get();
+  }
+
+  /// Takes every connection that waits. The first that has sent something already is returned; the others are watched.
+  Connection* accept_all_locked(std::size_t index) {
+    Connection* ready = nullptr;
     for (;;) {
-      const Outcome outcome = serve_one(connection, handler, options, detach);
-      if (outcome == Outcome::keep) {
-        if (!connection.buffer.empty()) continue;  // pipelined
-        if (give_back(connection)) return;
-      } else if (outcome == Outcome::linger) {
-        connection.stream.linger();
+      auto accepted = linux::accept_connection(listeners[index].get());
+      if (!accepted.ok()) {
+        pause_listeners_locked();
+        return ready;
       }
-      drop(connection);
-      return;
+      if (!*accepted) return ready;
+      Connection* connection = admit_locked(std::move(**accepted));
+      if (connection == nullptr) continue;
+      if (ready == nullptr && linux::wait_readable(connection->stream.fd(), 0).value_or(false)) ready = connection;
+      else if (!watch_locked(*connection)) active.erase(connection->id);
     }
   }
 
-  /// Back to the loop. False when the server is stopping (or the kernel refuses): the caller drops the connection.
-  bool give_back(Connection& connection) {
-    connection.buffer.shrink_to_fit();
-    std::lock_guard lock(mutex);
-    if (stopping) return false;
+  Connection* admit_locked(UniqueFd socket) {
+    if (idle.size() + active.size() >= options.max_connections) {
+      Stream(std::move(socket)).write_or_drop(refusal(503, "too many connections"));
+      return nullptr;
+    }
+    Peer peer = describe(socket.get());
+    const std::uint64_t id = next_id++;
+    return active.emplace(id, std::make_unique<Connection>(id, std::move(socket), std::move(peer))).first->second.get();
+  }
+
+  /// From active to idle. False when the kernel refuses: the connection stays active then, and is the caller's to drop.
+  bool watch_locked(Connection& connection) {
     const std::uint64_t id = connection.id;
     const int fd = connection.stream.fd();
-    auto node = active.extract(id);
-    idle.insert(std::move(node));
-    finished.notify_all();
-    if (linux::epoll_modify(epoll.get(), fd, connection_events, id).ok()) return true;
+    const bool is_new = !std::exchange(connection.is_watched, true);
+    idle.insert(active.extract(id));
+    auto watched = is_new ? linux::epoll_add(epoll.get(), fd, connection_events, id)
+                          : linux::epoll_modify(epoll.get(), fd, connection_events, id);
+    if (watched.ok()) return true;
     active.insert(idle.extract(id));
     return false;
   }
 
-  void drop(Connection& connection) {
-    std::unique_ptr<Connection> doomed;  // closed outside the lock
-    std::lock_guard lock(mutex);
-    auto node = active.extract(connection.id);
-    doomed = std::move(node.mapped());
-    finished.notify_all();
-  }
-};
-
-class EpollServer final : public Server {
- public:
-  EpollServer(Handler handler, const ServerOptions& options) : core_(std::make_shared<Core>(std::move(handler), options)) {}
-
-  EpollServer(const EpollServer&) = delete;
-  EpollServer& operator=(const EpollServer&) = delete;
-
-  /// Waits for every thread: the handler may refer to things that die right after the server.
-  ~EpollServer() override {
-    std::unique_lock lock(core_->mutex);
-    core_->stopping = true;
-    core_->work.notify_all();
-    cut_locked(Cut::all);
-    core_->finished.wait(lock, [&] { return core_->threads == 0; });
-  }
-
-  Status add_listener(UniqueFd listener) override {
-    std::lock_guard lock(core_->mutex);
-    TRY_PLAIN(prepare_locked());
-    TRY(linux::set_nonblocking(listener.get(), true), "listener");
-    TRY(linux::epoll_add(core_->epoll.get(), listener.get(), EPOLLIN, listener_bit | listeners_.size()), "listener");
-    listeners_.push_back(std::move(listener));
-    return {};
-  }
-
-  Status run() override {
-    {
-      std::lock_guard lock(core_->mutex);
-      TRY_PLAIN(prepare_locked());
-    }
-    std::array<linux::EpollEvent, 64> events{};
-    for (;;) {
-      const std::size_t count = TRY(linux::epoll_wait(core_->epoll.get(), events, paused_ ? accept_pause_ms : -1), "event loop");
-      if (paused_) TRY_PLAIN(resume_listeners());
-      for (std::size_t i = 0; i < count; ++i) {
-        const std::uint64_t tag = events[i].tag;
-        if (tag == wake_tag) continue;
-        if ((tag & listener_bit) != 0)
-          accept_all(tag & ~listener_bit);
-        else
-          dispatch(tag);
-      }
-      std::unique_lock lock(core_->mutex);
-      if (core_->stopping) {
-        wind_down(lock);
-        return {};
-      }
-    }
-  }
-
-  void stop(int grace_ms) override {
-    std::lock_guard lock(core_->mutex);
-    if (core_->stopping) return;
-    core_->stopping = true;
-    stop_deadline_ns_ = monotonic_ns() + std::int64_t{grace_ms} * 1'000'000;
-    core_->work.notify_all();
-    if (core_->wake) ignore(linux::eventfd_signal(core_->wake.get()));  // fails only for a bad descriptor
-  }
-
- private:
-  enum class Cut { streams, all };
-
-  Status prepare_locked() {
-    if (core_->epoll) return {};
-    UniqueFd epoll = TRY(linux::epoll_create(), "event loop");
-    UniqueFd wake = TRY(linux::eventfd(), "event loop");
-    TRY(linux::epoll_add(epoll.get(), wake.get(), EPOLLIN, wake_tag), "event loop");
-    core_->epoll = std::move(epoll);
-    core_->wake = std::move(wake);
-    return {};
-  }
-
-  /// Ends streams at once (their natural end may never come), gives the rest the grace time, then cuts everything.
-  void wind_down(std::unique_lock<std::mutex>& lock) {
-    listeners_.clear();
-    core_->idle.clear();
-    auto quiet = [&] { return core_->active.empty(); };
-    cut_locked(Cut::streams);
-    while (!quiet()) {
-      const std::int64_t left = stop_deadline_ns_ - monotonic_ns();
-      if (left <= 0) break;
-      // Handlers that begin a stream after stop() are found by the next round.
-      core_->finished.wait_for(lock, std::chrono::nanoseconds(std::min<std::int64_t>(left, 50'000'000)), quiet);
-      cut_locked(Cut::streams);
-    }
-    cut_locked(Cut::all);
-  }
-
-  /// Precondition: the mutex is held, so that no socket is closed (and its number reused) meanwhile.
-  void cut_locked(Cut cut) {
-    for (auto& [id, connection] : core_->active) {
-      if (connection->stream.fd() < 0) continue;  // hijacked
-      if (cut == Cut::all)
-        ignore(linux::shutdown(connection->stream.fd(), SHUT_RDWR));  // it may be gone already
-      else if (connection->streaming)
-        ignore(linux::shutdown(connection->stream.fd(), SHUT_RD));
-    }
-  }
-
-  void accept_all(std::size_t index) {
-    for (;;) {
-      UniqueFd& listener = listeners_[index];
-      auto accepted = linux::accept_connection(listener.get());
-      if (!accepted.ok()) return pause_listeners();
-      if (!*accepted) return;
-      admit(std::move(**accepted));
-    }
-  }
-
-  void admit(UniqueFd socket) {
-    Peer peer = describe(socket.get());
-    std::lock_guard lock(core_->mutex);
-    if (core_->idle.size() + core_->active.size() >= core_->options.max_connections) {
-      Stream(std::move(socket)).write_or_drop(refusal(503, "too many connections"));
-      return;
-    }
-    const std::uint64_t id = core_->next_id++;
-    const int fd = socket.get();
-    core_->idle.emplace(id, std::make_unique<Connection>(id, std::move(socket), std::move(peer)));
-    if (!linux::epoll_add(core_->epoll.get(), fd, connection_events, id).ok()) core_->idle.erase(id);
+  void refuse_locked(Connection& connection, std::string_view why) {
+    connection.stream.write_or_drop(refusal(503, why));
+    active.erase(connection.id);
   }
 
   static Peer describe(int fd) {
@@ -302,34 +203,135 @@ class EpollServer final : public Server {
     return peer;
   }
 
-  void dispatch(std::uint64_t id) {
-    std::lock_guard lock(core_->mutex);
-    auto node = core_->idle.extract(id);
-    if (node.empty()) return;
-    Connection* connection = node.mapped().get();
-    core_->active.insert(std::move(node));
-    if (core_->submit_locked(connection)) return;
-    connection->stream.write_or_drop(refusal(503, "too many requests at once"));
-    core_->active.erase(id);
+  /// Descriptors or memory ran out: the connections that wait would wake nobody again, so the listeners are added anew after a moment.
+  void pause_listeners_locked() {
+    for (const auto& listener : listeners) ignore(linux::epoll_remove(epoll.get(), listener.get()));  // absent is as good
+    paused = true;
   }
 
-  /// Descriptors or memory ran out: level-triggered listeners would spin, so they rest for a moment.
-  void pause_listeners() {
-    for (const auto& listener : listeners_) ignore(linux::epoll_remove(core_->epoll.get(), listener.get()));  // absent is as good
-    paused_ = true;
-  }
-
-  Status resume_listeners() {
-    paused_ = false;
-    std::lock_guard lock(core_->mutex);
-    for (std::size_t i = 0; i < listeners_.size(); ++i)
-      TRY(linux::epoll_add(core_->epoll.get(), listeners_[i].get(), EPOLLIN, listener_bit | i), "listener");
+  Status resume_listeners_locked() {
+    if (!std::exchange(paused, false)) return {};
+    for (std::size_t i = 0; i < listeners.size(); ++i)
+      TRY(linux::epoll_add(epoll.get(), listeners[i].get(), listener_events, listener_bit | i), "listener");
     return {};
   }
 
+  void serve(Connection& connection) {
+    const Detach detach = [this](Connection& leaving) -> Result<UniqueFd> {
+      std::lock_guard lock(mutex);  // wind_down() looks at sockets under it
+      if (leaving.is_watched) TRY_PLAIN(linux::epoll_remove(epoll.get(), leaving.stream.fd()));
+      return leaving.stream.release();
+    };
+    for (;;) {
+      const Outcome outcome = serve_one(connection, handler, options, detach);
+      if (outcome == Outcome::keep) {
+        if (!connection.buffer.empty()) continue;  // pipelined
+        if (give_back(connection)) return;
+      } else if (outcome == Outcome::linger) {
+        connection.stream.linger();
+      }
+      drop(connection);
+      return;
+    }
+  }
+
+  /// Back to those that are watched. False when the server is stopping (or the kernel refuses): the caller drops the connection.
+  bool give_back(Connection& connection) {
+    connection.buffer.shrink_to_fit();
+    std::lock_guard lock(mutex);
+    if (stopping) return false;
+    changed.notify_all();
+    return watch_locked(connection);
+  }
+
+  void drop(Connection& connection) {
+    std::unique_ptr<Connection> doomed;  // closed outside the lock
+    std::lock_guard lock(mutex);
+    auto node = active.extract(connection.id);
+    doomed = std::move(node.mapped());
+    changed.notify_all();
+  }
+};
+
+class EpollServer final : public Server {
+ public:
+  EpollServer(Handler handler, const ServerOptions& options) : core_(std::make_shared<Core>(std::move(handler), options)) {}
+
+  EpollServer(const EpollServer&) = delete;
+  EpollServer& operator=(const EpollServer&) = delete;
+
+  /// Waits for every thread: the handler may refer to things that die right after the server.
+  ~EpollServer() override {
+    std::unique_lock lock(core_->mutex);
+    core_->stop_locked();
+    cut_locked(Cut::all);
+    core_->changed.wait(lock, [&] { return core_->threads == 0; });
+  }
+
+  Status add_listener(UniqueFd listener) override {
+    std::lock_guard lock(core_->mutex);
+    TRY_PLAIN(prepare_locked());
+    TRY(linux::set_nonblocking(listener.get(), true), "listener");
+    TRY(linux::epoll_add(core_->epoll.get(), listener.get(), listener_events, listener_bit | core_->listeners.size()), "listener");
+    core_->listeners.push_back(std::move(listener));
+    return {};
+  }
+
+  Status run() override {
+    std::unique_lock lock(core_->mutex);
+    TRY_PLAIN(prepare_locked());
+    if (!core_->stopping && !core_->start_thread_locked()) return Error(ErrorKind::unavailable, "event loop: no thread can be made");
+    core_->changed.wait(lock, [&] { return core_->stopping; });
+    wind_down(lock);
+    return core_->failure;
+  }
+
+  void stop(int grace_ms) override {
+    std::lock_guard lock(core_->mutex);
+    if (core_->stopping) return;
+    stop_deadline_ns_ = monotonic_ns() + std::int64_t{grace_ms} * 1'000'000;
+    core_->stop_locked();
+  }
+
+ private:
+  enum class Cut { streams, all };
+
+  Status prepare_locked() {
+    if (core_->epoll) return {};
+    UniqueFd epoll = TRY(linux::epoll_create(), "event loop");
+    UniqueFd wake = TRY(linux::eventfd(), "event loop");
+    TRY(linux::epoll_add(epoll.get(), wake.get(), EPOLLIN, wake_tag), "event loop");
+    core_->epoll = std::move(epoll);
+    core_->wake = std::move(wake);
+    return {};
+  }
+
+  /// Ends streams at once (their natural end may never come), gives the rest the grace time, then cuts everything.
+  void wind_down(std::unique_lock<std::mutex>& lock) {
+    core_->listeners.clear();
+    core_->idle.clear();
+    auto quiet = [&] { return core_->active.empty(); };
+    cut_locked(Cut::streams);
+    while (!quiet()) {
+      const std::int64_t left = stop_deadline_ns_ - monotonic_ns();
+      if (left <= 0) break;
+      // Handlers that begin a stream after stop() are found by the next round.
+      core_->changed.wait_for(lock, std::chrono::nanoseconds(std::min<std::int64_t>(left, 50'000'000)), quiet);
+      cut_locked(Cut::streams);
+    }
+    cut_locked(Cut::all);
+  }
+
+  /// Precondition: the mutex is held, so that no socket is closed (and its number reused) meanwhile.
+  void cut_locked(Cut cut) {
+    for (auto& [id, connection] : core_->active) {
+      if (connection->stream.fd() < 0) continue;                                         // hijacked
+      if (cut == Cut::all) ignore(linux::shutdown(connection->stream.fd(), SHUT_RDWR));  // it may be gone already
+      else if (connection->streaming) ignore(linux::shutdown(connection->stream.fd(), SHUT_RD));
+    }
+  }
+
   std::shared_ptr<Core> core_;
-  std::vector<UniqueFd> listeners_;
-  bool paused_ = false;
   std::int64_t stop_deadline_ns_ = 0;
 };
 
