@@ -189,8 +189,9 @@ Status start_container(Request& request) {
   if (!changed.ok()) {
     // A program that cannot be executed is the request's fault to Docker (400); the text tells the CLI its exit code.
     const auto kind = changed.error().kind();
-    const bool is_request = kind == ErrorKind::not_found || kind == ErrorKind::denied;
-    return request.reply_error(is_request ? 400 : http_status(kind), changed.error().text(), changed.error().hint());
+    // What the program is refused, not the caller.
+    const bool is_programs = kind == ErrorKind::denied && request.caller.role >= engine::Role::operator_;
+    return request.reply_error(is_programs || kind == ErrorKind::not_found ? 400 : http_status(kind), changed.error().text(), changed.error().hint());
   }
   return request.reply_empty(*changed == engine::Engine::Changed::already ? 304 : 204);
 }

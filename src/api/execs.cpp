@@ -90,8 +90,9 @@ Status start_exec(Request& request) {
   auto started = request.engine.start_exec(request.caller, exec.id, std::move(options));
   if (!started.ok()) {
     const auto kind = started.error().kind();
-    const bool is_request = kind == ErrorKind::not_found || kind == ErrorKind::denied;  // of the program, not of the exec
-    return request.reply_error(is_request ? 400 : http_status(kind), started.error().text(), started.error().hint());
+    // What the program is refused, not the caller.
+    const bool is_programs = kind == ErrorKind::denied && request.caller.role >= engine::Role::operator_;
+    return request.reply_error(is_programs || kind == ErrorKind::not_found ? 400 : http_status(kind), started.error().text(), started.error().hint());
   }
   return request.reply_empty(200);
 }

@@ -2,10 +2,19 @@
 #include "cli/attached.hpp"
 
 #include "base/strings.hpp"
+#include "base/time.hpp"
 #include "cli/request.hpp"
 #include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/socket.hpp"
 
 namespace caisson::cli {
+
+namespace {
+constexpr int reconnect_timeout_ms = 1000;  // of a unix socket somebody listens on: it answers at once
+constexpr int look_again_ms = 50;
+constexpr std::int64_t successor_timeout_ns = 30'000'000'000;  // a service manager restarts within seconds
+}  // namespace
 
 Result<ExitWatch> ExitWatch::open(Session& session, std::string_view container, std::string_view condition) {
   auto watch = TRY_PLAIN(begin(session, container, condition));
@@ -15,10 +24,54 @@ Result<ExitWatch> ExitWatch::open(Session& session, std::string_view container, 
 
 Result<ExitWatch> ExitWatch::begin(Session& session, std::string_view container, std::string_view condition) {
   auto client = TRY_PLAIN(session.connect());
+  TRY_PLAIN(send(session, *client, container, condition));
+  return ExitWatch(session, std::string(container), std::string(condition), std::move(client));
+}
+
+Status ExitWatch::send(Session& session, wire::Client& client, std::string_view container, std::string_view condition) {
   Query query;
   query.add_if(!condition.empty(), "condition", condition);
-  TRY_PLAIN(session.begin_stream(*client, "POST", object_path("containers", container, "wait") + query.text()));
-  return ExitWatch(std::move(client));
+  TRY_PLAIN(session.begin_stream(client, "POST", object_path("containers", container, "wait") + query.text()));
+  return {};
+}
+
+Status ExitWatch::ask(Session& session, wire::Client& client, std::string_view container, std::string_view condition) {
+  TRY_PLAIN(send(session, client, container, condition));
+  TRY_PLAIN(session.finish_stream(client));
+  return {};
+}
+
+bool ExitWatch::tend() {
+  if (client_) {
+    char byte = 0;
+    auto there = linux::recv(client_->fd(), std::span(&byte, 1), MSG_PEEK | MSG_DONTWAIT);
+    if (there.ok() && *there > 0) return false;
+    if (!there.ok() && linux::would_block(there.error())) return true;
+    client_.reset();
+    if (condition_ == "next-exit") condition_.clear();  // that exit may have been while nobody looked
+  }
+  auto client = session_->connect_quickly(reconnect_timeout_ms);
+  if (!client.ok()) return true;
+  if (ask(*session_, **client, container_, condition_).ok()) client_ = std::move(*client);
+  return client_ != nullptr;  // a refusal is for wait() to hear again, and to tell
+}
+
+/// Asks the daemon's successor, which may have yet to come: by its unit, by hand, or by us where that is ours to do.
+Status ExitWatch::reopen() {
+  if (condition_ == "next-exit") condition_.clear();
+  std::int64_t deadline = monotonic_ns() + successor_timeout_ns;
+  for (;;) {
+    auto client = session_->connect();
+    Status asked = client.ok() ? ask(*session_, **client, container_, condition_) : Status(client.error());
+    if (asked.ok()) {
+      client_ = std::move(*client);
+      return {};
+    }
+    if (client.ok() && asked.error().kind() == ErrorKind::not_found)
+      return Error(ErrorKind::not_found, "the container was removed while the daemon was away; its exit code is lost");
+    if (monotonic_ns() > deadline) return std::move(asked).error().in("ask how the container ended");
+    ignore(linux::poll({}, look_again_ms));  // there is no event for a socket that somebody may make
+  }
 }
 
 Status ExitWatch::confirm(Session& session) {
@@ -27,10 +80,14 @@ Status ExitWatch::confirm(Session& session) {
 }
 
 Result<int> ExitWatch::wait() {
-  auto body = client_->read_all();
-  if (!body.ok()) return Error(ErrorKind::io, concat("lost the connection to the daemon: ", body.error().text()));
-  if (trim(*body).empty()) return Error(ErrorKind::io, "lost the connection to the daemon");
-  auto answer = TRY_PLAIN(parse_json(*body, "the daemon's answer to wait"));
+  std::string body;
+  for (;;) {
+    if (client_) body = std::move(client_->read_all()).value_or("");
+    if (!trim(body).empty()) break;
+    client_.reset();
+    TRY_PLAIN(reopen());
+  }
+  auto answer = TRY_PLAIN(parse_json(body, "the daemon's answer to wait"));
   JsonView view(answer);
   std::int64_t code = 0;
   TRY_PLAIN(view.read("StatusCode", code));
@@ -42,6 +99,7 @@ Result<int> ExitWatch::wait() {
 }
 
 Result<int> ExitWatch::wait_for(int timeout_ms) {
+  if (!client_) return Error(ErrorKind::unavailable, "lost the connection to the daemon");
   linux::PollEntry entry{client_->fd(), POLLIN, 0};
   int ready = TRY_PLAIN(linux::poll(std::span(&entry, 1), timeout_ms));
   if (ready == 0) return Error(ErrorKind::timeout, "the container's end was not reported in time");
@@ -83,7 +141,7 @@ void Attached::send_size() {
   ignore(session_->call("POST", settings_.resize_path + query.text()));  // a program that has ended needs no size
 }
 
-Result<PumpResult> Attached::run(const Session::Stream& stream) {
+Result<PumpResult> Attached::run(const Session::Stream& stream, ExitWatch* watch) {
   PumpOptions options;
   options.is_multiplexed = !settings_.tty;
   options.takes_input = settings_.takes_input;
@@ -91,10 +149,16 @@ Result<PumpResult> Attached::run(const Session::Stream& stream) {
   options.passes_signals = settings_.passes_signals && !settings_.kill_path.empty();
   options.detach_keys = keys_;
   options.on_resize = [this] { send_size(); };
+  if (watch != nullptr) {
+    options.watch_fd = [watch] { return watch->fd(); };
+    options.tend_watch = [watch] { return watch->tend(); };
+  }
   options.on_signal = [this](int signal) {
     Query query;
     query.add("signal", signal_name(signal));
-    ignore(session_->call("POST", settings_.kill_path + query.text()));  // a container that has ended needs no signal
+    auto sent = session_->call("POST", settings_.kill_path + query.text());
+    // The kept connection may have ended with an earlier daemon. A container that has ended needs no signal.
+    if (!sent.ok() && sent.error().kind() == ErrorKind::io) ignore(session_->call("POST", settings_.kill_path + query.text()));
   };
   return pump(stream.connection, options, signals_);
 }

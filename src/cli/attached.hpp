@@ -12,7 +12,8 @@
 
 namespace caisson::cli {
 
-/// A request for a container's end that was sent already: once its head has been read, the daemon is watching.
+/// A request for a container's end that was sent already: once its head has been read, the daemon is watching. A daemon that dies takes
+/// nothing with it: container and stream live on, and the request is sent again to its successor.
 class ExitWatch {
  public:
   /// `condition`: "next-exit", "removed", or "" (not-running). Errors: the daemon's.
@@ -20,13 +21,27 @@ class ExitWatch {
   /// Only asks; confirm() reads the head. For those who have something else to ask at the same time.
   static Result<ExitWatch> begin(Session& session, std::string_view container, std::string_view condition);
   Status confirm(Session& session);
-  /// The exit code; blocks until there is one. Errors: internal with the daemon's words; io when the daemon went away.
+  /// The exit code; blocks until there is one. Errors: internal with the daemon's words; not_found when the container was removed while
+  /// the daemon was away; unavailable when no daemon comes back for half a minute.
   Result<int> wait();
   /// As wait(), at most that long. Errors: timeout too.
   Result<int> wait_for(int timeout_ms);
 
+  /// What becomes readable when there is something to tend(); -1 while the daemon is away.
+  [[nodiscard]] int fd() const { return client_ ? client_->fd() : -1; }
+  /// Asks a daemon that has come back, without waiting for one. False: the answer is there, nothing is left to tend.
+  bool tend();
+
  private:
-  explicit ExitWatch(std::unique_ptr<wire::Client> client) : client_(std::move(client)) {}
+  ExitWatch(Session& session, std::string container, std::string condition, std::unique_ptr<wire::Client> client)
+      : session_(&session), container_(std::move(container)), condition_(std::move(condition)), client_(std::move(client)) {}
+  static Status send(Session& session, wire::Client& client, std::string_view container, std::string_view condition);
+  static Status ask(Session& session, wire::Client& client, std::string_view container, std::string_view condition);
+  Status reopen();
+
+  Session* session_;
+  std::string container_;
+  std::string condition_;
   std::unique_ptr<wire::Client> client_;
 };
 
@@ -46,8 +61,8 @@ class Attached {
   static Result<Attached> create(Session& session, AttachSettings settings);
   /// Tells the daemon the window's size; a container that is not there yet is no error.
   void send_size();
-  /// Until the stream ends.
-  Result<PumpResult> run(const Session::Stream& stream);
+  /// Until the stream ends. `watch` (may be null) is tended meanwhile.
+  Result<PumpResult> run(const Session::Stream& stream, ExitWatch* watch);
 
  private:
   Attached(Session& session, AttachSettings settings, SignalGuard signals, DetachKeys keys)

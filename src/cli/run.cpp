@@ -158,7 +158,7 @@ Result<int> run_attached(Session& session, const Invocation& invocation, const s
       return report_start_error(session, started.error());
     }
     attached.send_size();
-    result = TRY_PLAIN(attached.run(stream));
+    result = TRY_PLAIN(attached.run(stream, &watch));
   }
   return conclude(session, result, watch);
 }
@@ -253,7 +253,7 @@ Result<int> start_attached(Session& session, const Invocation& invocation) {
       return 1;
     }
     attached.send_size();
-    result = TRY_PLAIN(attached.run(stream));
+    result = TRY_PLAIN(attached.run(stream, &watch));
   }
   return conclude(session, result, watch);
 }
@@ -293,7 +293,7 @@ Result<int> attach_container(Session& session, const Invocation& invocation) {
   {
     auto attached = TRY_PLAIN(Attached::create(session, settings_for(target, invocation, in, invocation.flag("sig-proxy") && !target.tty)));
     attached.send_size();
-    result = TRY_PLAIN(attached.run(stream));
+    result = TRY_PLAIN(attached.run(stream, &watch));
   }
   return conclude(session, result, watch);
 }
@@ -327,7 +327,7 @@ Result<int> exec_in_container(Session& session, const Invocation& invocation) {
     auto attached = TRY_PLAIN(Attached::create(session, std::move(settings)));
     auto stream = TRY_PLAIN(session.hijack(std::move(client), object_path("exec", id, "start"), &start));
     attached.send_size();
-    result = TRY_PLAIN(attached.run(stream));
+    result = TRY_PLAIN(attached.run(stream, nullptr));
   }
   if (result.end == StreamEnd::detached) return 0;
   if (result.end == StreamEnd::interrupted) return 128 + result.signal;

@@ -81,23 +81,28 @@ linux::SignalSet watched_signals() {
 }
 
 constexpr std::size_t piece_bytes = 32U << 10U;
+constexpr int away_poll_ms = 100;  // how soon a daemon that has come back is asked again
 
 // The state of one pump call.
 class Loop {
  public:
   Loop(const wire::Hijacked& connection, const PumpOptions& options, int signals)
-      : socket_(connection.socket.get()), options_(options), signals_(signals), keys_(options.detach_keys), reads_input_(options.takes_input) {}
+      : socket_(connection.socket.get()), options_(options), signals_(signals), keys_(options.detach_keys), reads_input_(options.takes_input), tends_watch_(options.watch_fd != nullptr) {}
 
   Result<PumpResult> run(std::string_view pending) {
     TRY_PLAIN(deliver(pending));
     while (!result_) {
       // Input waits while what was read before is not sent: back-pressure instead of a growing buffer.
-      std::array<linux::PollEntry, 3> entries = {{
+      int watched = tends_watch_ ? options_.watch_fd() : -1;
+      std::array<linux::PollEntry, 4> entries = {{
           {socket_, static_cast<short>(POLLIN | (unsent_.empty() ? 0 : POLLOUT)), 0},
           {signals_, POLLIN, 0},
           {reads_input_ && unsent_.empty() ? 0 : -1, POLLIN, 0},
+          {watched, POLLIN, 0},
       }};
-      TRY_PLAIN(linux::poll(entries, -1));
+      bool is_away = tends_watch_ && watched < 0;
+      TRY_PLAIN(linux::poll(entries, is_away ? away_poll_ms : -1));
+      if (is_away || entries[3].revents != 0) tends_watch_ = options_.tend_watch();
       if ((entries[1].revents & POLLIN) != 0) TRY_PLAIN(take_signals());
       if ((entries[2].revents & ~0) != 0) TRY_PLAIN(read_input());
       if (!unsent_.empty()) TRY_PLAIN(send_input());
@@ -194,6 +199,7 @@ class Loop {
   bool reads_input_;
   bool input_ended_ = false;
   bool detached_ = false;
+  bool tends_watch_;
   std::optional<PumpResult> result_;
 };
 

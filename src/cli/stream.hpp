@@ -59,6 +59,8 @@ struct PumpOptions {
   DetachKeys detach_keys;
   std::function<void(int signal)> on_signal;  ///< passes a signal on
   std::function<void()> on_resize;            ///< the window changed
+  std::function<int()> watch_fd;              ///< polled beside the stream (-1: away, looked after now and then); may be empty
+  std::function<bool()> tend_watch;           ///< it is readable or away; false: no more
 };
 struct PumpResult {
   StreamEnd end = StreamEnd::closed;

@@ -81,10 +81,12 @@ Status publish_exposed_ports(ContainerSpec& spec) {
   return {};
 }
 
-/// "arch" or "os/arch[/variant]". Errors: not_found in docker's words.
+/// "arch" or "os/arch[/variant]". Errors: invalid, and not_found in docker's words.
 Status check_platform(const std::string& platform, const std::string& image_name, const image::Image& image) {
   if (platform.empty()) return {};
   auto parts = split(platform, '/');
+  if (parts.size() > 3 || std::any_of(parts.begin(), parts.end(), [](std::string_view part) { return part.empty(); }))
+    return Error(ErrorKind::invalid, concat("\"", platform, "\": cannot parse platform specifier: want os/architecture[/variant]"));
   std::string_view os = parts.size() > 1 ? parts[0] : std::string_view("linux");
   std::string_view architecture = parts.size() > 1 ? parts[1] : parts[0];
   if (os == image.os && architecture == image.architecture) return {};
@@ -131,7 +133,10 @@ Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
     auto halves = split_once(source, ':');
     if (halves.found && halves.after != "ro" && halves.after != "rw" && halves.after != "z")
       return Error(ErrorKind::invalid, concat("volumes_from: invalid mode: ", halves.after));
-    auto other = TRY(registry_.find(halves.before), "volumes_from");
+    auto found = registry_.find(halves.before);
+    // The body is wrong, not the path: a client must not take it for a missing image.
+    if (!found.ok()) return std::move(found).error().in("volumes_from").with_kind(ErrorKind::invalid);
+    auto other = std::move(*found);
     for (const auto& point : other->snapshot()->info.mounts) {
       if (point.type == MountType::tmpfs || has_target(spec, point.destination)) continue;
       MountSpec mount;

@@ -105,20 +105,28 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   if (restart) schedule_restart(container);
 }
 
+namespace {
+/// What a daemon that ends could not do any more is in the records; its successor does it.
+void say_left_over(bool accepted, std::string_view step, const std::string& container_id) {
+  if (!accepted) log(LogLevel::info, step, object_of(container_id), "the daemon is ending: left to its next start");
+}
+}  // namespace
+
 void LocalEngine::schedule_teardown(const Pointer& container) {
-  worker_.post([this, container] {
+  bool accepted = worker_.post([this, container] {
     std::lock_guard lock(container->operation);
     if (!container->teardown_pending || container->removed) return;
     auto status = teardown_locked(*container);
     if (!status.ok()) log_error("clear away", object_of(container->id), status.error());
   });
+  say_left_over(accepted, "clear away", container->id);
 }
 
 void LocalEngine::schedule_restart(const Pointer& container) {
   std::int64_t delay = container->restart_delay_ms;
   delay = delay == 0 ? first_delay_ms : std::min(delay * 2, longest_delay_ms);
   container->restart_delay_ms = delay;
-  worker_.post_after(delay, [this, container] { restart_by_policy(container); });
+  say_left_over(worker_.post_after(delay, [this, container] { restart_by_policy(container); }), "restart", container->id);
 }
 
 void LocalEngine::restart_by_policy(const Pointer& container) {
@@ -207,10 +215,12 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
 }
 
 void LocalEngine::collect_later(Garbage garbage) {
-  worker_.post([this, garbage = std::move(garbage)] {
+  std::string id = garbage.id;
+  bool accepted = worker_.post([this, garbage = std::move(garbage)] {
     auto status = collect_garbage(garbage);
     if (!status.ok()) log_error("clear away", object_of(garbage.id), status.error());
   });
+  say_left_over(accepted, "clear away", id);
 }
 
 }  // namespace caisson::engine

@@ -61,9 +61,9 @@ class FakeRuntime final : public runtime::Runtime {
     thread_.join();
   }
 
-  Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network) override {
+  Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network, int owner) override {
     NamespacePair pair;
-    if (!id_map.empty()) pair.user = TRY_PLAIN(linux::eventfd());
+    if (!id_map.empty() && owner < 0) pair.user = TRY_PLAIN(linux::eventfd());
     if (with_network) pair.network = TRY_PLAIN(linux::eventfd());
     return pair;
   }

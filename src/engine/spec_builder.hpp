@@ -33,6 +33,7 @@ struct SpecInput {
   std::optional<runtime::SeccompProfile> seccomp;  ///< none: unconfined
   std::optional<std::int64_t> default_pids_limit;
   std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids
+  bool host_has_mqueue = true;                     ///< /dev/mqueue, for whoever shares the host's ipc namespace
 };
 
 /// Errors: invalid, naming the field. Precondition: check_spec() accepted info.spec.

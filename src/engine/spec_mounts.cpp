@@ -41,10 +41,11 @@ std::vector<runtime::Mount> kernel_mounts(const SpecInput& input) {
   else
     mounts.push_back(make_mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}));
   mounts.push_back(make_mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}));
-  if (spec.ipc_mode == "host" && own_user_namespace)
-    mounts.push_back(make_mount("/dev/mqueue", "bind", "/dev/mqueue", {"bind", "nosuid", "noexec", "nodev"}));
-  else
+  if (spec.ipc_mode == "host" && own_user_namespace) {
+    if (input.host_has_mqueue) mounts.push_back(make_mount("/dev/mqueue", "bind", "/dev/mqueue", {"bind", "nosuid", "noexec", "nodev"}));
+  } else {
     mounts.push_back(make_mount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
+  }
   if (spec.ipc_mode == "host") {
     mounts.push_back(make_mount("/dev/shm", "bind", "/dev/shm", {"bind", "nosuid", "noexec", "nodev"}));
   } else if (spec.ipc_mode != "none") {

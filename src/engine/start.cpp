@@ -68,9 +68,6 @@ Result<LocalEngine::Joined> LocalEngine::resolve_joins(const ContainerSpec& spec
   TRY_PLAIN(join_one(spec.pid_mode, "pid", joined.pid_path));
   TRY_PLAIN(join_one(spec.ipc_mode, "ipc", joined.ipc_path));
   TRY_PLAIN(join_one(spec.network.mode, "net", joined.net_path));
-  if (joined.pid != 0 && joined.first_host_id != 0 && joined.net_path.empty() && spec.network.mode != "host")
-    return Error(ErrorKind::unsupported, "joining another container's pid or ipc namespace with a network of one's own needs one owner for both")
-        .with_hint("join its network too (--network container:NAME), or run both with --userns=host");
   return joined;
 }
 
@@ -78,7 +75,8 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
   bool wants_user_namespace = spec.userns_mode != "host" && joined.pid == 0;
   bool wants_network = !shares_network(spec);
   if (joined.first_host_id != 0) {
-    // A network namespace obeys the user namespace that owns it; so whoever joins one lives in the same user namespace.
+    // A namespace obeys the user namespace that owns it; so whoever joins one lives in the same user namespace, and so does a network of
+    // its own.
     context.user_namespace = TRY(linux::open_namespace(joined.pid, "user"), "join a container");
     context.id_map = IdRanges::map_of(joined.first_host_id);
   } else if (wants_user_namespace) {
@@ -95,7 +93,8 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
     }
   }
   if (wants_user_namespace || wants_network) {
-    auto pair = TRY(runtime_->make_namespaces(context.id_map, wants_network), "make namespaces");
+    int owner = context.user_namespace ? context.user_namespace.get() : -1;
+    auto pair = TRY(runtime_->make_namespaces(context.id_map, wants_network, owner), "make namespaces");
     if (wants_user_namespace) context.user_namespace = std::move(pair.user);
     if (wants_network) context.network_namespace = std::move(pair.network);
   }
@@ -125,7 +124,7 @@ Status LocalEngine::connect_bridge(Container& container, StartContext& context) 
   if (!endpoint.ok() && request.ready) {
     // Whatever the reason: the namespace may have a link already, so the plain way begins with a new one.
     request.ready.reset();
-    auto pair = TRY(runtime_->make_namespaces(context.id_map, true), "make namespaces");
+    auto pair = TRY(runtime_->make_namespaces(context.id_map, true, -1), "make namespaces");
     context.user_namespace = std::move(pair.user);
     context.network_namespace = std::move(pair.network);
     request.netns_fd = context.network_namespace.get();
@@ -180,6 +179,7 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   input.ipc_namespace_path = context.joined_ipc_path;
   input.default_pids_limit = options_.default_pids_limit;
   input.unmappable_sources = context.unmappable_sources;
+  if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
   if (info.spec.seccomp.empty()) input.seccomp = runtime::default_seccomp(capabilities);
   else if (info.spec.seccomp != "unconfined") input.seccomp = TRY_PLAIN(seccomp_from_text(info.spec.seccomp, capabilities));
   return build_spec(input);
@@ -265,7 +265,10 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
   }
   crash_point("start:launched");
   context.committed = true;
-  for (auto& warning : started->warnings) info.warnings.push_back(std::move(warning));
+  for (auto& warning : started->warnings) {
+    log(LogLevel::warning, "start", concat("container ", container.id.substr(0, 12)), warning);
+    info.warnings.push_back(std::move(warning));
+  }
   auto saved = container.change([&](Record& next) {
     next = record;
     next.info.name = next.info.spec.name = container.snapshot()->info.name;

@@ -8,6 +8,10 @@
 namespace caisson::engine {
 
 void Worker::start(unsigned threads) {
+  {
+    std::lock_guard lock(mutex_);
+    running_ = threads;
+  }
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
@@ -22,20 +26,24 @@ void Worker::finish() {
   threads_.clear();
 }
 
-void Worker::post_after(std::int64_t delay_ms, std::function<void()> task) {
+bool Worker::post_after(std::int64_t delay_ms, std::function<void()> task) {
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) return;
+    if (stopping_ && (running_ == 0 || delay_ms > 0)) return false;
     tasks_.emplace(monotonic_ns() + delay_ms * 1'000'000, std::move(task));
   }
   changed_.notify_one();
+  return true;
 }
 
 void Worker::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     if (tasks_.empty()) {
-      if (stopping_) return;
+      if (stopping_) {
+        --running_;
+        return;
+      }
       changed_.wait(lock);
       continue;
     }

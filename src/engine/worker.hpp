@@ -21,10 +21,12 @@ class Worker {
 
   /// Until then tasks are only collected: what recovery finds must not run beside it.
   void start(unsigned threads);
-  /// Runs the tasks that are due and drops the later ones; what is posted afterwards is dropped too (the next start finds it).
+  /// Runs the tasks that are due, and those that they post, and drops the later ones.
   void finish();
-  void post(std::function<void()> task) { post_after(0, std::move(task)); }
-  void post_after(std::int64_t delay_ms, std::function<void()> task);
+  /// False: refused, because finish() is through (or on its way and the task is for later). The poster says so; the next start of the
+  /// daemon finds the work in the records.
+  [[nodiscard]] bool post(std::function<void()> task) { return post_after(0, std::move(task)); }
+  [[nodiscard]] bool post_after(std::int64_t delay_ms, std::function<void()> task);
 
  private:
   void run();
@@ -32,6 +34,7 @@ class Worker {
   std::condition_variable changed_;
   std::multimap<std::int64_t, std::function<void()>> tasks_;  ///< by CLOCK_MONOTONIC ns
   bool stopping_ = false;
+  unsigned running_ = 0;  ///< threads that still look at `tasks_` before they end
   std::vector<std::thread> threads_;
 };
 

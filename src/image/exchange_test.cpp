@@ -133,6 +133,20 @@ TEST_F(Exchange, what_is_saved_loads_elsewhere_with_the_same_ids_and_names) {
   EXPECT_EQ((*again)[0].size_bytes, 8U);
 }
 
+TEST_F(Exchange, a_load_tells_the_names_of_its_archive_and_not_those_the_image_has_already) {
+  auto made = make_image({two_layer_a()}, false);
+  Index named;
+  named.manifests.push_back(descriptor_of(made, "app:1"));
+  ASSERT_TRUE(fixture_->load(layout_of({made}, write_index(named))).ok());
+  Index unnamed;
+  unnamed.manifests.push_back(descriptor_of(made));
+  auto again = fixture_->load(layout_of({made}, write_index(unnamed)));
+  ASSERT_TRUE(again.ok()) << again.error().text();
+  ASSERT_EQ(again->size(), 1U);
+  EXPECT_TRUE((*again)[0].repo_tags.empty()) << "an unnamed archive names nothing";
+  EXPECT_THAT((*fixture_)->find("app:1")->repo_tags, ElementsAre("app:1")) << "and takes no name away";
+}
+
 TEST_F(Exchange, implied_directories_take_the_attributes_of_the_layer_below) {
   auto made = make_image({two_layer_a(), two_layer_b()}, false);
   Index index;

@@ -127,7 +127,8 @@ class ImageStore {
 
   /// Errors: invalid (no tar, reference, change), unavailable (full disk); nothing is half-created.
   virtual Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
-  /// docker-archive or OCI layout tar, plain or compressed. Returns what was loaded, in the archive's order.
+  /// docker-archive or OCI layout tar, plain or compressed. Returns what was loaded, in the archive's order, each with the names
+  /// that the archive gave it.
   virtual Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) = 0;
   /// A tar that is both a docker-archive (manifest.json) and an OCI layout (index.json), as docker ≥ 25 writes. `names`: references or ids.
   virtual Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;

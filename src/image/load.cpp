@@ -75,7 +75,12 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
   for (const auto& [digest, file] : blobs) TRY(content_->adopt_blob(concat(staging.path(), "/", file), digest), "load: store a layer");
   TRY(record_images(images), "load");
   std::vector<Image> out;
-  for (const auto& image : images) out.push_back(TRY_PLAIN(image_of(image.record)));
+  for (const auto& image : images) {
+    // The names that this archive gave: none for an unnamed one, whatever the image was called before.
+    std::vector<NameRecord> given;
+    for (const auto& name : image.names) given.push_back({name, image.record.id});
+    out.push_back(TRY_PLAIN(image_of(image.record, given)));
+  }
   return out;
 }
 

@@ -243,10 +243,51 @@ Status HostNetworkManager::reserve_again(const std::string& container_id, Endpoi
   return {};
 }
 
+/// Unreadable records would come up again at every start, and forbid their container a new endpoint.
+Status HostNetworkManager::forget_unreadable(std::vector<std::string>& repairs) {
+  for (const auto& [key, reason] : unreadable_) {
+    state::Transaction transaction;
+    transaction.erase(key);
+    TRY(store_.commit(transaction), concat("removing the unreadable record ", key));
+    repairs.push_back(concat("the record ", key, " cannot be read (", reason, ") and was removed"));
+  }
+  unreadable_.clear();
+  return {};
+}
+
+/// A container that runs without a readable endpoint record, but whose address lease names it, gets a new record: nobody else may be
+/// given its address. Its published ports were known by the lost record alone. False when the lease is nobody's.
+Result<bool> HostNetworkManager::adopt(const state::Entry& lease, const std::set<std::string>& live, std::vector<std::string>& repairs) {
+  auto container_id = container_of_lease(lease.value, lease.key);
+  if (!container_id || !options_.enabled || !live.contains(*container_id) || records_.contains(*container_id)) return false;
+  Network network = TRY_PLAIN(bridge_definition());
+  EndpointRecord record;
+  Endpoint& endpoint = record.endpoint;
+  endpoint.ipv4 = split_last(lease.key, '/').after;
+  auto address = linux::parse_ipv4(endpoint.ipv4);
+  if (!address || network.subnets.empty() || lease.key != address_key(network.id, endpoint.ipv4)) return false;
+  endpoint.endpoint_id = random_id();
+  endpoint.network_id = network.id;
+  endpoint.network_name = network.name;
+  endpoint.interface = "eth0";
+  endpoint.prefix_length = TRY_PLAIN(linux::parse_ipv4_prefix(network.subnets.front().cidr)).length;
+  endpoint.gateway = network.subnets.front().gateway;
+  endpoint.mac = linux::to_string(mac_of(*address));
+  state::Transaction transaction;
+  transaction.put(endpoint_key(*container_id), to_text(record));
+  TRY(store_.commit(transaction), "recording the endpoint");
+  records_[*container_id] = std::move(record);
+  pool_.reset();  // it does not know the address yet
+  repairs.push_back(concat("container ", container_id->substr(0, 12), ": its network endpoint was made anew from its address ", records_[*container_id].endpoint.ipv4,
+                           "; ports it had published are not published any more until it starts again"));
+  return true;
+}
+
 Result<std::vector<std::string>> HostNetworkManager::recover(const std::vector<std::string>& live_container_ids) {
   std::lock_guard lock(mutex_);
   std::vector<std::string> repairs;
   const std::set<std::string> live(live_container_ids.begin(), live_container_ids.end());
+  TRY_PLAIN(forget_unreadable(repairs));
   std::vector<std::string> gone;
   for (const auto& [container_id, record] : records_)
     if (!live.contains(container_id)) gone.push_back(container_id);
@@ -259,7 +300,7 @@ Result<std::vector<std::string>> HostNetworkManager::recover(const std::vector<s
   std::set<std::string> leased;
   for (const auto& [container_id, record] : records_) leased.insert(address_key(record.endpoint.network_id, record.endpoint.ipv4));
   for (const auto& entry : TRY(store_.list(address_prefix), "reading address leases")) {
-    if (leased.contains(entry.key)) continue;
+    if (leased.contains(entry.key) || TRY_PLAIN(adopt(entry, live, repairs))) continue;
     state::Transaction transaction;
     transaction.erase(entry.key);
     TRY(store_.commit(transaction), "removing an address lease");

@@ -22,6 +22,14 @@ Network plain_definition(std::string name, std::string driver) {
 /// Our own gateway of a subnet: its first address, as docker has it.
 linux::Ipv4 gateway_of(const linux::Ipv4Prefix& subnet) { return linux::Ipv4{subnet.address.value + 1}; }
 
+Result<linux::Ipv4Prefix> subnet_around(const Endpoint& endpoint) {
+  linux::Ipv4Prefix subnet;
+  subnet.length = endpoint.prefix_length;
+  subnet.address = TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4));
+  subnet.address.value &= subnet.mask();
+  return subnet;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<NetworkManager>> create_network_manager(state::Store& store, const Options& options) {
@@ -44,20 +52,33 @@ Result<std::unique_ptr<NetworkManager>> HostNetworkManager::create(state::Store&
 }
 
 Status HostNetworkManager::load_records() {
-  auto definition = store_.get(definition_key("bridge"));
-  if (definition) bridge_ = TRY_PLAIN(network_from_text(definition->value, definition->key));
-  else if (definition.error().kind() != ErrorKind::not_found) return std::move(definition).error();
-  for (const auto& entry : TRY_PLAIN(store_.list(endpoint_prefix)))
-    records_[entry.key.substr(endpoint_prefix.size())] = TRY_PLAIN(endpoint_from_text(entry.value, entry.key));
+  for (const auto& entry : TRY_PLAIN(store_.list(definition_prefix))) {
+    auto network = network_from_text(entry.value, entry.key);
+    if (!network) unreadable_[entry.key] = network.error().text();
+    else if (entry.key == definition_key("bridge")) bridge_ = std::move(*network);
+  }
+  for (const auto& entry : TRY_PLAIN(store_.list(endpoint_prefix))) {
+    auto record = endpoint_from_text(entry.value, entry.key);
+    if (record) records_[entry.key.substr(endpoint_prefix.size())] = std::move(*record);
+    else unreadable_[entry.key] = record.error().text();
+  }
   return {};
 }
 
 Result<Network> HostNetworkManager::make_bridge_definition() {
   linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
   linux::Ipv4Prefix subnet;
-  if (options_.subnet.empty()) subnet = TRY_PLAIN(choose_subnet(socket, options_.bridge_interface));
-  else subnet = TRY_PLAIN(linux::parse_ipv4_prefix(options_.subnet));
   Network network = plain_definition("bridge", "bridge");
+  if (!records_.empty()) {
+    // The definition was lost while containers run: their endpoints know what it was.
+    const Endpoint& endpoint = records_.begin()->second.endpoint;
+    network.id = endpoint.network_id;
+    subnet = TRY_PLAIN(subnet_around(endpoint));
+  } else if (options_.subnet.empty()) {
+    subnet = TRY_PLAIN(choose_subnet(socket, options_.bridge_interface));
+  } else {
+    subnet = TRY_PLAIN(linux::parse_ipv4_prefix(options_.subnet));
+  }
   network.bridge_interface = options_.bridge_interface;
   network.mtu = options_.mtu != 0 ? options_.mtu : TRY_PLAIN(default_mtu(socket));
   Subnet pool;

@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ namespace caisson::network {
 /// in between leaves at most a record of a container that does not live, which recover() removes.
 class HostNetworkManager : public NetworkManager {
  public:
-  /// Reads the records; changes nothing. Errors: invalid (options), corrupt, and those of the store.
+  /// Reads the records; changes nothing. One that cannot be read is put right, and said, by recover(). Errors: invalid (options), and
+  /// those of the store.
   static Result<std::unique_ptr<NetworkManager>> create(state::Store& store, const Options& options);
 
   Result<std::vector<Network>> list() override;
@@ -59,6 +61,8 @@ class HostNetworkManager : public NetworkManager {
   Status forget(const std::string& container_id);
   [[nodiscard]] std::vector<PublishedPort> all_ports() const;
   Status reserve_again(const std::string& container_id, EndpointRecord& record, std::vector<std::string>& repairs);
+  Status forget_unreadable(std::vector<std::string>& repairs);
+  Result<bool> adopt(const state::Entry& lease, const std::set<std::string>& live, std::vector<std::string>& repairs);
 
   // Without the lock.
   Status apply(const Prepared& prepared);
@@ -69,6 +73,7 @@ class HostNetworkManager : public NetworkManager {
 
   std::mutex mutex_;
   std::map<std::string, EndpointRecord> records_;  ///< by container id
+  std::map<std::string, std::string> unreadable_;  ///< key of a record → why it cannot be read; until recover()
   std::optional<Network> bridge_;
   std::optional<FirewallPlan> firewall_;
   std::optional<AddressPool> pool_;

@@ -461,6 +461,59 @@ TEST_F(NetworkManagerTest, a_restarted_manager_keeps_live_endpoints_and_removes_
   EXPECT_TRUE(manager_->recover({"live", "next"}).ok()) << "recover may be repeated";
 }
 
+TEST_F(NetworkManagerTest, an_unreadable_endpoint_is_said_and_its_container_keeps_its_address) {
+  UniqueFd whole = new_netns();
+  UniqueFd broken = new_netns();
+  ASSERT_TRUE(connect("whole", whole.get(), {"8080:80"}).ok());
+  auto before = connect("broken", broken.get(), {"9090:90"});
+  ASSERT_TRUE(before.ok());
+  Server server(whole.get(), SOCK_STREAM, "0.0.0.0", 80, "whole");
+  for (const char* text : {R"({"ipv4":5})", R"({"ipv4":"172.30.0.999"})", R"([])"}) {
+    state::Transaction transaction;
+    transaction.put("network/endpoint/broken", text);
+    ASSERT_TRUE(store_->commit(transaction).ok());
+    open_manager();
+    auto repairs = manager_->recover({"whole", "broken"});
+    ASSERT_TRUE(repairs.ok()) << repairs.error().text();
+    EXPECT_THAT(join(*repairs, "\n"), testing::AllOf(HasSubstr("network/endpoint/broken"), HasSubstr("not published any more"))) << text;
+    ASSERT_EQ(manager_->endpoints()->size(), 2U) << text;
+    EXPECT_EQ(manager_->endpoints()->front().second.ipv4, before->ipv4);
+    EXPECT_EQ(manager_->endpoints()->front().second.mac, before->mac);
+  }
+  EXPECT_THAT(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("whole"));
+  UniqueFd next = new_netns();
+  auto endpoint = connect("next", next.get(), {"9090:90"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_NE(endpoint->ipv4, before->ipv4);
+  for (const char* name : {"whole", "broken", "next"}) EXPECT_TRUE(manager_->disconnect(name).ok());
+  EXPECT_EQ(count_records(), 0U);
+  open_manager();
+  EXPECT_THAT(*manager_->recover({}), testing::IsEmpty()) << "said once";
+}
+
+TEST_F(NetworkManagerTest, unreadable_definitions_are_made_anew_around_what_runs) {
+  options_.subnet = "";
+  open_manager();
+  UniqueFd container = new_netns();
+  auto before = connect("c", container.get());
+  ASSERT_TRUE(before.ok()) << before.error().text();
+  ASSERT_TRUE(manager_->list().ok());
+  for (const char* name : {"bridge", "host", "none"}) {
+    state::Transaction transaction;
+    transaction.put(std::string("network/definition/") + name, R"({"id":[]})");
+    ASSERT_TRUE(store_->commit(transaction).ok());
+  }
+  open_manager();
+  auto repairs = manager_->recover({"c"});
+  ASSERT_TRUE(repairs.ok()) << repairs.error().text();
+  EXPECT_EQ(repairs->size(), 3U);
+  EXPECT_EQ(manager_->list()->size(), 3U);
+  EXPECT_EQ(manager_->find("bridge")->id, before->network_id);
+  EXPECT_EQ(manager_->find("bridge")->subnets.front().gateway, before->gateway);
+  UniqueFd next = new_netns();
+  EXPECT_TRUE(connect("next", next.get()).ok());
+}
+
 TEST_F(NetworkManagerTest, a_flushed_ruleset_heals_with_the_next_published_port) {
   UniqueFd first = new_netns();
   UniqueFd second = new_netns();

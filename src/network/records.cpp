@@ -2,6 +2,7 @@
 #include "network/records.hpp"
 
 #include "base/strings.hpp"
+#include "linux/rtnetlink.hpp"
 
 namespace caisson::network {
 namespace {
@@ -64,7 +65,9 @@ Status from_json(const JsonView& view, EndpointRecord& record) {
   TRY_PLAIN(view.read("gateway", endpoint.gateway));
   TRY_PLAIN(view.read("mac", endpoint.mac));
   TRY_PLAIN(view.read("ports", endpoint.ports));
-  return view.read("host_interface", record.host_interface);
+  TRY_PLAIN(view.read("host_interface", record.host_interface));
+  if (!linux::parse_ipv4(endpoint.ipv4)) return view.error(concat("ipv4 \"", endpoint.ipv4, "\" is no address"));
+  return {};
 }
 
 std::string definition_key(std::string_view name) { return concat(definition_prefix, name); }
@@ -75,6 +78,13 @@ std::string lease_text(std::string_view container_id) {
   json::object object;
   object["container"] = container_id;
   return caisson::to_text(object);
+}
+
+Result<std::string> container_of_lease(std::string_view text, std::string_view key) {
+  auto document = TRY_PLAIN(parse_json(text, key));
+  std::string container_id;
+  TRY_PLAIN(JsonView(document, std::string(key)).read("container", container_id));
+  return container_id;
 }
 
 std::string to_text(const Network& network) {

@@ -26,6 +26,8 @@ struct EndpointRecord {
 };
 
 std::string lease_text(std::string_view container_id);
+/// The container that lease_text() named. Errors: invalid, naming `key`.
+Result<std::string> container_of_lease(std::string_view text, std::string_view key);
 std::string to_text(const Network& network);
 std::string to_text(const EndpointRecord& record);
 /// Errors: corrupt, naming `key` and the field.

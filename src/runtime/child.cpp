@@ -118,6 +118,9 @@ int own_proc() noexcept {
   const int context = raw::fsopen("proc");
   if (context < 0) return context;
   const int created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  // The host's pid namespace from a user namespace of one's own: no new procfs of it may be made (user_namespaces(7)). The root is still
+  // the host's here, so its procfs is as little in the container's hands.
+  if (created == -EPERM) return raw::openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS, 0);
   if (created < 0) return created;
   return raw::fsmount(context, 0);
 }

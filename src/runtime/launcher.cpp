@@ -115,7 +115,10 @@ class Launcher {
       case MessageKind::make_namespaces: {
         auto body = TRY_PLAIN(read_body<MakeNamespacesBody>(message.body, "make_namespaces"));
         int owner = -1;  // without a map the network namespace belongs to our own user namespace (--userns=host)
-        if (!body.id_map.empty()) {
+        if (body.with_owner) {
+          if (message.fds.size() != 1) return Error(ErrorKind::invalid, "make_namespaces: the owner is missing");
+          owner = message.fds.front().get();
+        } else if (!body.id_map.empty()) {
           fds.push_back(TRY(linux::create_user_namespace(body.id_map), "user namespace"));
           owner = fds.front().get();
         }

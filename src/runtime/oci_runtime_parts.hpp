@@ -72,7 +72,7 @@ class OciRuntime final : public Runtime {
 
   Status setup();
 
-  Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network) override;
+  Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network, int owner) override;
   Result<Started> start(StartRequest request) override;
   Result<Recovered> recover(RecoverRequest request) override;
   Status attach(const std::string& id, AttachRequest request) override;

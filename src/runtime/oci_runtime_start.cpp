@@ -10,17 +10,19 @@ namespace caisson::runtime {
 
 namespace detail {
 
-Result<Runtime::NamespacePair> OciRuntime::make_namespaces(const linux::IdMap& id_map, bool with_network) {
+Result<Runtime::NamespacePair> OciRuntime::make_namespaces(const linux::IdMap& id_map, bool with_network, int owner) {
   MakeNamespacesBody body;
   body.id_map = id_map;
   body.with_network = with_network;
-  auto reply = ask_launcher(MessageKind::make_namespaces, body, {});
+  body.with_owner = owner >= 0;
+  auto reply = ask_launcher(MessageKind::make_namespaces, body, body.with_owner ? std::span<const int>(&owner, 1) : std::span<const int>());
   TRY_PLAIN(std::move(reply.status));
-  const std::size_t wanted = (id_map.empty() ? 0U : 1U) + (with_network ? 1U : 0U);
+  const bool with_user = !id_map.empty() && !body.with_owner;
+  const std::size_t wanted = (with_user ? 1U : 0U) + (with_network ? 1U : 0U);
   if (reply.fds.size() != wanted) return Error(ErrorKind::internal, "the launcher sent the wrong number of namespaces");
   NamespacePair pair;
   if (with_network) pair.network = std::move(reply.fds.back());
-  if (!id_map.empty()) pair.user = std::move(reply.fds.front());
+  if (with_user) pair.user = std::move(reply.fds.front());
   return pair;
 }
 

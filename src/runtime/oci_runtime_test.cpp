@@ -567,7 +567,7 @@ TEST_F(OciRuntimeTest, a_dead_launcher_is_restarted) {
   kill_and_wait(launcher);
   std::string out;
   for (int i = 0; i < 100; ++i) {
-    auto pair = runtime_->make_namespaces(make_spec({"true"}, true).id_map, true);
+    auto pair = runtime_->make_namespaces(make_spec({"true"}, true).id_map, true, -1);
     if (pair) break;
     EXPECT_EQ(pair.error().kind(), ErrorKind::unavailable);
     (void)linux::poll({}, 10);
@@ -578,7 +578,7 @@ TEST_F(OciRuntimeTest, a_dead_launcher_is_restarted) {
 
 TEST_F(OciRuntimeTest, namespaces_given_by_descriptor_are_joined) {
   auto wanted = request({"sh", "-c", "cat /proc/self/uid_map; ls /sys/class/net"});
-  auto pair = must(runtime_->make_namespaces(wanted.spec.id_map, true));
+  auto pair = must(runtime_->make_namespaces(wanted.spec.id_map, true, -1));
   wanted.user_namespace = std::move(pair.user);
   wanted.network_namespace = std::move(pair.network);
   auto out = run(std::move(wanted));

@@ -213,6 +213,11 @@ void bind_instead(PlanMount& plan, std::string source) {
 
 bool is_new(const LaunchPlan& plan, std::uint64_t flag) { return (plan.clone_flags & flag) != 0; }
 
+/// Neither new nor another container's: only the host's cannot be mounted anew from a user namespace of one's own.
+bool is_hosts(const LaunchPlan& plan, std::uint64_t flag) {
+  return !is_new(plan, flag) && std::none_of(plan.joins.begin(), plan.joins.end(), [&](const PlanJoin& join) { return join.flag == flag; });
+}
+
 void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& facts, const PlanOptions& options) {
   plan.kind = MountKind::filesystem;
   const bool own_network = is_new(launch, CLONE_NEWNET) || options.has_network_namespace;
@@ -236,8 +241,8 @@ void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& fac
   }
   if (!launch.in_user_namespace) return;
   if (plan.type == "sysfs" && !own_network) bind_instead(plan, "/sys");
-  if (plan.type == "proc" && !is_new(launch, CLONE_NEWPID)) bind_instead(plan, "/proc");
-  if (plan.type == "mqueue" && !is_new(launch, CLONE_NEWIPC)) bind_instead(plan, "/dev/mqueue");
+  if (plan.type == "proc" && is_hosts(launch, CLONE_NEWPID)) bind_instead(plan, "/proc");
+  if (plan.type == "mqueue" && is_hosts(launch, CLONE_NEWIPC)) bind_instead(plan, "/dev/mqueue");
 }
 
 }  // namespace

@@ -167,6 +167,23 @@ TEST(Plan, a_cgroup_is_delegated_only_where_the_container_owns_its_view_of_it) {
   EXPECT_FALSE(plan_on(unified).hand_over_cgroup);
 }
 
+TEST(Plan, proc_and_mqueue_of_a_joined_namespace_are_its_own_and_never_the_hosts) {
+  auto spec = base_spec();
+  spec.mounts = {mount_of("/proc", "proc", "proc", {}), mount_of("/dev/mqueue", "mqueue", "mqueue", {})};
+  spec.id_map = {{{0, 100000, 65536}}, {{0, 100000, 65536}}};
+  const auto kinds = [&](const std::string& path) {
+    spec.namespaces = {{NamespaceType::mount, ""}, {NamespaceType::user, ""}};
+    if (!path.empty()) {
+      spec.namespaces.push_back({NamespaceType::pid, path + "pid"});
+      spec.namespaces.push_back({NamespaceType::ipc, path + "ipc"});
+    }
+    auto plan = plan_of(spec);
+    return std::pair(plan.mounts[0].kind, plan.mounts[1].kind);
+  };
+  EXPECT_EQ(kinds("/proc/4711/ns/"), std::pair(MountKind::filesystem, MountKind::filesystem));
+  EXPECT_EQ(kinds(""), std::pair(MountKind::bind, MountKind::bind)) << "the host's: a new one is not permitted";
+}
+
 TEST(Plan, limits_that_cannot_be_raised_are_clamped_with_a_word_or_left_to_fail) {
   auto spec = base_spec();
   spec.process.rlimits = {{"RLIMIT_NOFILE", 1000, 50000}};

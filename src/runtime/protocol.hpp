@@ -87,11 +87,13 @@ void visit(C& c, HelloBody& b) {
 struct MakeNamespacesBody {
   linux::IdMap id_map;
   bool with_network = false;
+  bool with_owner = false;  ///< a user namespace travels beside it
 };
 template <class C>
 void visit(C& c, MakeNamespacesBody& b) {
   c(b.id_map);
   c(b.with_network);
+  c(b.with_owner);
 }
 
 /// A client without its socket, which travels beside it.

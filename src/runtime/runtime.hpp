@@ -134,12 +134,13 @@ class Runtime {
  public:
   virtual ~Runtime() = default;
 
-  /// A user namespace with these maps, and (if asked) a network namespace owned by it. Privilege: CAP_SETUID, CAP_SETGID.
+  /// A user namespace with these maps, and (if asked) a network namespace owned by it. `owner` ≥ 0: an existing user namespace to own
+  /// it, and no new one. Privilege: CAP_SETUID, CAP_SETGID.
   struct NamespacePair {
-    UniqueFd user;     ///< empty when the map is: the network namespace then belongs to the host's user namespace
+    UniqueFd user;     ///< empty with an owner, and when the map is: the network namespace then belongs to the host's user namespace
     UniqueFd network;  ///< empty unless asked for
   };
-  virtual Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network) = 0;
+  virtual Result<NamespacePair> make_namespaces(const linux::IdMap& id_map, bool with_network, int owner) = 0;
 
   /// Returns when the program was exec'ed. Errors leave nothing behind. The words of a failed exec are docker's:
   /// `exec: "x": executable file not found in $PATH` (not_found), `permission denied` (denied), `no such file or directory`.

@@ -111,6 +111,60 @@ class DaemonDies(OwnEngine):
         client.wait(30)
         self.finish_clean()
 
+    def attached(self, *arguments):
+        client = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        for stream in (client.stdin, client.stdout, client.stderr):
+            self.addCleanup(stream.close)
+        self.addCleanup(client.wait)
+        self.addCleanup(client.kill)
+        return client
+
+    def test_an_attached_run_tells_the_exit_code_although_the_daemon_died(self):
+        for arguments in (("--name", "kept"), ("--rm", "--name", "thrown")):
+            with self.subTest(arguments=arguments):
+                client = self.attached("-i", *arguments, "--network", "none", "busybox", "sh", "-c", "echo up; read x; echo got $x; exit 7")
+                self.assertEqual(client.stdout.read(3), b"up\n")
+                self.engine.kill9()
+                self.engine.start()
+                if "--rm" in arguments:  # it must watch again before the container ends, for then nothing is left to ask
+                    wait_until(lambda: self.watchers() > 0, "the client asks the new daemon")
+                out, err = client.communicate(b"word\n", timeout=60)
+                self.assertEqual((out, err, client.returncode), (b"got word\n", b"", 7))
+        self.finish_clean()
+
+    def watchers(self):
+        """How many accepted connections the daemon holds: sockets with the listener's address that are connected (03)."""
+        held = set()
+        for fd in os.listdir(f"/proc/{self.engine.process.pid}/fd"):
+            with contextlib.suppress(OSError):
+                held.add(os.readlink(f"/proc/{self.engine.process.pid}/fd/{fd}").removeprefix("socket:[").rstrip("]"))
+        with open("/proc/net/unix", encoding="utf-8") as file:
+            rows = [line.split() for line in file]
+        return sum(len(row) == 8 and row[5] == "03" and row[6] in held and row[7].startswith(self.engine.folder) for row in rows)
+
+    def test_an_attached_run_waits_for_a_daemon_that_comes_late(self):
+        client = self.attached("-i", "--name", "late", "--network", "none", "busybox", "sh", "-c", "echo up; read x; exit 9")
+        self.assertEqual(client.stdout.read(3), b"up\n")
+        pid = self.engine.inspect("late")["State"]["Pid"]
+        self.engine.kill9()
+        client.stdin.write(b"end\n")
+        wait_until(lambda: not caisson.is_alive(pid), "the container has ended while no daemon is there")
+        self.assertIsNone(client.poll())
+        self.engine.start()
+        out, err = client.communicate(timeout=60)
+        self.assertEqual((out, err, client.returncode), (b"", b"", 9))
+        self.finish_clean()
+
+    def test_a_signal_reaches_the_container_after_the_daemon_was_replaced(self):
+        client = self.attached("--name", "trapped", "--network", "none", "busybox", "sh", "-c", "trap 'echo caught; exit 5' TERM; echo up; while :; do sleep 0.05; done")
+        self.assertEqual(client.stdout.read(3), b"up\n")
+        self.engine.kill9()
+        self.engine.start()
+        client.send_signal(signal.SIGTERM)
+        out, err = client.communicate(timeout=60)
+        self.assertEqual((out, err, client.returncode), (b"caught\n", b"", 5))
+        self.finish_clean()
+
     def test_kill_9_at_random_moments_of_starts_and_removals_leaves_a_working_engine(self):
         dice = random.Random(SEED)
         print(f"CAISSON_TEST_SEED={SEED}", flush=True)
@@ -285,6 +339,43 @@ class DiskIsFull(OwnEngine):
         if len(lines) < 3001:
             self.assertRegex(json.dumps(self.engine.inspect("noisy")) + self.engine.log_text(), r"(?i)drop|could not be written|lost")
 
+    def test_a_log_that_meets_a_full_disk_counts_what_it_dropped_and_goes_on_when_there_is_room(self):
+        # It fills the disk by itself, lives on, and is written again once there is room.
+        command = "trap 'exit 0' TERM; read start; i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; echo filled >&2; read more; echo after; read end"
+        client = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "-i", "--name", "full", "--network", "none", "busybox", "sh", "-c", command],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(client.kill)
+        wait_until(lambda: "full" in self.engine.ok("ps", "--format", "{{.Names}}"), "it runs")
+        free = self.fill()
+        client.stdin.write(b"start\n")
+        client.stdin.flush()
+        for number in range(4000):
+            self.assertEqual(client.stdout.readline(), b"line %d\n" % number)  # whoever watches misses nothing
+        self.assertEqual(client.stderr.readline(), b"filled\n")
+        self.assertEqual(self.engine.cli("ps", timeout=20).returncode, 0, "the engine answers on a full disk")
+        refused = self.engine.cli("create", "--name", "another", "busybox", "true", timeout=20)
+        if refused.returncode != 0:
+            self.assertRegex(refused.stderr, "(?i)no space left|full")
+        loaded = self.engine.cli("load", stdin=caisson.docker_archive([caisson.busybox_rootfs(lambda tar: caisson.add_file(tar, "x", os.urandom(1 << 20)))], tags=("tardy:1",)),
+                                 text=False, timeout=60)
+        self.assertNotEqual(loaded.returncode, 0)
+        self.assertRegex(loaded.stderr, b"(?i)no space left|full")
+        free()
+        client.stdin.write(b"more\n")
+        client.stdin.flush()
+        self.assertEqual(client.stdout.readline(), b"after\n")
+        client.stdin.write(b"end\n")
+        client.communicate(timeout=30)
+        self.assertEqual(self.engine.ok("wait", "full"), "0")
+        lines = self.engine.ok("logs", "full").splitlines()
+        self.assertEqual(lines[-1], "after", "the log goes on")
+        numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+        self.assertEqual(numbers, sorted(set(numbers)), "lines are whole, in order and single")
+        if len(numbers) < 4000:
+            self.assertRegex(json.dumps(self.engine.inspect("full")) + self.engine.log_text() + "".join(lines), r"(?i)drop|could not be written|lost")
+        self.assertNotIn("tardy", self.engine.ok("images"))
+        self.assertEqual(self.engine.ok("run", "--rm", "--network", "none", "busybox", "echo", "works"), "works")
+
     def test_the_daemon_comes_back_on_a_full_disk(self):
         self.engine.ok("run", "-d", "--name", "keeps", "--network", "none", "busybox", "sleep", "1000")
         free = self.fill()
@@ -349,6 +440,24 @@ class StateIsDamaged(OwnEngine):
                     changed += database.execute(f"UPDATE \"{table}\" SET value = CAST(substr(CAST(value AS BLOB), 1, length(value) / 2) AS BLOB) "
                                                 "WHERE key = ?", (f"container/{victim}",)).rowcount
             return changed
+
+    def test_an_unreadable_endpoint_is_said_and_everything_else_works(self):
+        self.engine.ok("run", "-d", "--name", "hurt", "busybox", "sleep", "1000")
+        before = self.engine.inspect("hurt")
+        address = before["NetworkSettings"]["IPAddress"]
+        self.engine.kill9()
+        with contextlib.closing(sqlite3.connect(os.path.join(self.engine.root, "state.db"))) as database, database:
+            changed = database.execute("UPDATE entries SET value = '{\"ipv4\":5}' WHERE key = ?", (f"network/endpoint/{before['Id']}",)).rowcount
+            database.execute("UPDATE entries SET value = '{\"id\":5}' WHERE key IN ('network/definition/host', 'network/definition/none')")
+        self.assertEqual(changed, 1)
+        self.engine.start()
+        self.assertIn("network/endpoint/", self.engine.log_text())
+        self.assertIn("network/endpoint/", json.dumps(json.loads(self.engine.ok("info", "--format", "json"))))
+        self.assertEqual(self.engine.inspect("hurt")["NetworkSettings"]["IPAddress"], address)
+        self.assertIn(f"inet {address}/", self.engine.ok("exec", "hurt", "ip", "addr", "show", "eth0"))
+        self.assertNotEqual(self.engine.ok("run", "--rm", "busybox", "hostname", "-i"), address)
+        self.assertEqual(len(self.engine.ok("network", "ls", "-q").split()), 3)
+        self.finish_clean()
 
     def test_a_database_that_is_no_database_is_an_error_that_names_it(self):
         self.engine.stop()
