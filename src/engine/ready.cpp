@@ -50,7 +50,8 @@ void LocalEngine::unmake(ReadyPair pair) {
 
 void LocalEngine::refill_later() {
   if (!pool_.wants_refill()) return;
-  worker_.post([this] {
+  // A worker that takes nothing more belongs to an engine that is closing: it wants no pool.
+  (void)worker_.post([this] {
     auto filled = pool_.refill();
     if (!filled.ok()) log_error("start", "pool", filled.error());
   });

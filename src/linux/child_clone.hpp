@@ -35,6 +35,8 @@ namespace caisson::linux {
 Result<int> pipe_size(int fd);
 /// Gives freed heap pages back to the kernel (malloc_trim).
 void release_free_memory() noexcept;
+/// Gives the program's read-only pages back; what is touched again comes back from the file. For those who will mostly sleep.
+void release_program_text() noexcept;
 /// Whether the other side of a pipe or socket is gone for good (POLLHUP).
 bool has_hung_up(int fd) noexcept;
 

@@ -195,6 +195,19 @@ Decision decide(std::span<const Call> calls, std::uint32_t default_value) {
   return decision;
 }
 
+/// Numbers that say nothing about how new a profile is: arm's private calls stand far above all others, and the calls that x32 has for
+/// itself stand in a range that is closed (syscall_64.tbl: "not to be extended").
+struct NumberRange {
+  std::uint32_t first = 0;
+  std::uint32_t end = 0;
+  [[nodiscard]] bool contains(std::uint32_t number) const { return number >= first && number < end; }
+};
+NumberRange ageless_numbers(SyscallArch arch) {
+  if (arch == SyscallArch::arm) return {arm_private_base, UINT32_MAX};
+  if (arch == SyscallArch::x32) return {x32_bit | 512U, x32_bit | 548U};
+  return {};
+}
+
 /// The decisions of one architecture as sorted runs that cover all numbers.
 std::vector<Run> runs_of(const Plan& plan, SyscallArch arch) {
   std::vector<Call> calls;
@@ -202,28 +215,31 @@ std::vector<Run> runs_of(const Plan& plan, SyscallArch arch) {
     for (const SyscallRow* row : rule.calls)
       if (auto number = syscall_number(arch, *row)) calls.push_back({*number, &rule});
   std::stable_sort(calls.begin(), calls.end(), [](const Call& a, const Call& b) { return a.number < b.number; });
-  // arm's private calls stand so far above the others that they say nothing about how new a profile is.
-  std::uint32_t beyond = 0;
+  const NumberRange ageless = ageless_numbers(arch);
+  std::uint32_t beyond = 0;  // behind the newest call the profile knows
   for (const Call& call : calls)
-    if (arch != SyscallArch::arm || call.number < arm_private_base) beyond = call.number + 1;
+    if (!ageless.contains(call.number)) beyond = call.number + 1;
   std::vector<Run> runs;
   auto append = [&runs](std::uint32_t first, Decision decision) {
     if (runs.empty() || !(runs.back().decision == decision)) runs.push_back(Run{first, std::move(decision)});
   };
-  auto append_gap = [&](std::uint32_t first) {
-    const bool is_enosys = plan.default_refuses && !calls.empty() && first >= beyond;
-    append(first, Decision{{}, is_enosys ? SECCOMP_RET_ERRNO | ENOSYS : plan.default_value});
+  auto append_gap = [&](std::uint32_t first, std::uint32_t end) {
+    for (const std::uint32_t at : {first, ageless.first, ageless.end}) {
+      if (at < first || at >= end) continue;
+      const bool is_enosys = plan.default_refuses && beyond != 0 && at >= beyond && !(arch == SyscallArch::x32 && ageless.contains(at));
+      append(at, Decision{{}, is_enosys ? SECCOMP_RET_ERRNO | ENOSYS : plan.default_value});
+    }
   };
   std::uint32_t next = 0;
   for (std::size_t i = 0; i < calls.size();) {
     std::size_t end = i + 1;
     while (end < calls.size() && calls[end].number == calls[i].number) ++end;
-    if (calls[i].number > next) append_gap(next);
+    if (calls[i].number > next) append_gap(next, calls[i].number);
     append(calls[i].number, decide(std::span(calls).subspan(i, end - i), plan.default_value));
     next = calls[i].number + 1;
     i = end;
   }
-  append_gap(next);
+  append_gap(next, UINT32_MAX);
   return runs;
 }
 

@@ -572,6 +572,7 @@ int run_monitor(MonitorStart start) {
   // The plan is of no more use; an idle monitor should be small.
   start = MonitorStart{};
   linux::release_free_memory();
+  linux::release_program_text();
   return monitor.serve();
 }
 

@@ -41,7 +41,8 @@ def _state_files():
     found = set()
     for folder in STATE_FOLDERS:
         with contextlib.suppress(OSError):
-            found |= {os.path.join(folder, name) for name in os.listdir(folder)}
+            # Compiled filters (.cache) belong to no container and are meant to stay.
+            found |= {os.path.join(folder, name) for name in os.listdir(folder) if name != ".cache"}
     return found
 
 
