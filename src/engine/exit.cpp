@@ -79,6 +79,7 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   }
   auto edit = [&](Record& record) {
     record_exit(record, status);
+    restart = restart && !record.info.stopped_by_user;  // a stop may have come since we looked
     if (restart) {
       record.info.state = State::restarting;
       ++record.info.restart_count;

@@ -177,7 +177,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status signal_and_wait(const Pointer& container, int signal, int timeout_ms);
   /// KILL, and the thaw without which a frozen process cannot die.
   Status kill_and_wait(const Pointer& container);
-  static void mark_stopped_by_user(Container& container);
+  /// Whoever marks must not hold the container's operation lock. True: a restart was planned, and is called off.
+  static Result<bool> mark_stopped_by_user(Container& container);
 
   // -- recover.cpp
   Status recover();

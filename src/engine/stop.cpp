@@ -30,9 +30,22 @@ class RegisteredWait final : public Waiter {
 };
 }  // namespace
 
-void LocalEngine::mark_stopped_by_user(Container& container) {
-  // In memory: the exit that follows saves it. A restart that is only planned is called off here and now.
+Result<bool> LocalEngine::mark_stopped_by_user(Container& container) {
+  // In memory: the exit that follows saves it, and plans no restart (handle_exit looks again under the record's lock).
   container.change_in_memory([](Record& record) { record.info.stopped_by_user = true; });
+  // One that was planned before is called off here and now; one that is under way is waited for, and clears the mark.
+  if (container.snapshot()->info.state != State::restarting) return false;
+  std::lock_guard lock(container.operation);
+  container.change_in_memory([](Record& record) { record.info.stopped_by_user = true; });
+  if (container.snapshot()->info.state != State::restarting) return false;
+  bool called_off = false;
+  auto saved = container.change([&](Record& next) {
+    called_off = next.info.state == State::restarting;
+    if (called_off) next.info.state = State::exited;
+  });
+  if (called_off) container.complete_waiters({WaitCondition::not_running}, {container.snapshot()->info.exit_code, ""});
+  TRY_PLAIN(std::move(saved));
+  return called_off;
 }
 
 Status LocalEngine::signal_and_wait(const Pointer& container, int signal, int timeout_ms) {
@@ -61,18 +74,7 @@ Status LocalEngine::stop_container(const Pointer& container, const StopOptions& 
   std::string name = !options.signal.empty() ? options.signal : spec.stop_signal;
   int signal = name.empty() ? signal_term : TRY(parse_signal(name), "stop");
   std::int64_t timeout_s = options.timeout_s.value_or(spec.stop_timeout_s.value_or(default_stop_timeout_s));
-  mark_stopped_by_user(*container);
-  if (record->info.state == State::restarting) {
-    bool called_off = false;
-    auto saved = container->change([&](Record& next) {
-      called_off = next.info.state == State::restarting;
-      if (called_off) next.info.state = State::exited;
-    });
-    if (called_off) {
-      container->complete_waiters({WaitCondition::not_running}, {record->info.exit_code, ""});
-      return saved;
-    }
-  }
+  if (TRY_PLAIN(mark_stopped_by_user(*container))) return {};
   if (record->info.state == State::paused) {
     // It must run again to see the signal; docker leaves it frozen until the timeout and then kills it.
     auto resumed = runtime_->resume(container->id);
@@ -120,7 +122,9 @@ Status LocalEngine::kill(const Caller& caller, const std::string& name, const st
   if (!is_alive(record->info.state)) return not_running(*container).in(concat("cannot kill container: ", name));
   const auto& stop_signal = record->info.spec.stop_signal;
   int own_stop_signal = stop_signal.empty() ? signal_term : parse_signal(stop_signal).value_or(signal_term);
-  if (number == signal_kill || number == own_stop_signal) mark_stopped_by_user(*container);
+  if (number == signal_kill || number == own_stop_signal) {
+    if (TRY_PLAIN(mark_stopped_by_user(*container))) return {};  // it ended by itself a moment ago, and now stays so
+  }
   if (number == signal_kill) {
     TRY(kill_and_wait(container), concat("kill container ", short_id(*container)));
   } else {
@@ -167,8 +171,8 @@ Status LocalEngine::remove(const Caller& caller, const std::string& name, const 
     if (!options.force)
       return Error(ErrorKind::conflict, concat("cannot remove container \"/", record->info.name, "\": container is ", to_string(record->info.state),
                                                ": stop the container before removing or force remove"));
-    mark_stopped_by_user(*container);
-    if (is_alive(record->info.state)) TRY(kill_and_wait(container), concat("remove container ", short_id(*container)));
+    const bool called_off = TRY_PLAIN(mark_stopped_by_user(*container));
+    if (!called_off && is_alive(container->snapshot()->info.state)) TRY(kill_and_wait(container), concat("remove container ", short_id(*container)));
   }
   std::unique_lock lock(container->operation);
   if (container->removed) return {};  // --rm was quicker
