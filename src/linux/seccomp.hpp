@@ -79,7 +79,7 @@ void visit(C& c, SeccompProgram& p) {
 }
 
 /// Changes whenever the compiler's output for the same profile may change; part of the key of any cache of programs.
-inline constexpr std::uint32_t seccomp_compiler_version = 2;
+inline constexpr std::uint32_t seccomp_compiler_version = 3;
 
 /// The architecture this program was built for.
 SyscallArch native_architecture();
