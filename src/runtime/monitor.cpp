@@ -21,6 +21,7 @@ constexpr std::int64_t second_ns = 1'000'000'000;
 /// Strangers (a process moved to another pid namespace, a descriptor passed over a socket) may hold the container's pipes
 /// for ever; the exit status must not wait for them longer than this.
 constexpr std::int64_t drain_limit_ns = 2 * second_ns;
+constexpr int tidy_after_ms = 500;
 constexpr std::int64_t adopted_status_limit_ns = 2 * second_ns;
 /// Finished execs that no daemon has asked for yet; beyond this the oldest are forgotten.
 constexpr std::size_t finished_exec_limit = 256;
@@ -126,6 +127,8 @@ class Monitor {
       if (!count) return 1;
       for (std::size_t i = 0; i < *count; ++i) handle(events[i]);
       check_deadlines();
+      tidied_ = *count == 0;
+      if (tidied_) linux::release_program_text();  // nothing has happened for a while: most monitors sleep most of the time
     }
     ignore(linux::unlinkat(AT_FDCWD, concat(body_.run_dir, "/", monitor_socket_name), 0));
     return 0;
@@ -466,7 +469,7 @@ class Monitor {
     if (part_until_ns_ != 0 && (until == 0 || part_until_ns_ < until)) until = part_until_ns_;
     for (const auto& exec : execs_)
       if (exec->exit && (until == 0 || exec->drain_until_ns < until)) until = exec->drain_until_ns;
-    if (until == 0) return -1;
+    if (until == 0) return tidied_ ? -1 : tidy_after_ms;
     const std::int64_t left = until - monotonic_ns();
     return left <= 0 ? 0 : static_cast<int>(left / 1'000'000) + 1;
   }
@@ -557,6 +560,7 @@ class Monitor {
   std::int64_t status_until_ns_ = 0;
   std::int64_t drain_until_ns_ = 0;
   std::int64_t part_until_ns_ = 0;   ///< when a part of a line has waited long enough
+  bool tidied_ = false;
   bool announced_ = false;
   bool kept_ = false;
   bool recorded_ = false;
@@ -572,7 +576,6 @@ int run_monitor(MonitorStart start) {
   // The plan is of no more use; an idle monitor should be small.
   start = MonitorStart{};
   linux::release_free_memory();
-  linux::release_program_text();
   return monitor.serve();
 }
 
