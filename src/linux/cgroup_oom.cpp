@@ -13,6 +13,9 @@ namespace caisson::linux {
 
 namespace {
 
+constexpr int kill_wait_ms = 100;
+constexpr int look_again_ms = 1;
+
 std::uint64_t kills_in(const std::string& directory, std::string_view file) {
   const auto pairs = detail::read_cgroup_pairs(directory, file);
   const auto found = pairs.find("oom_kill");
@@ -44,8 +47,15 @@ class OomEventsV1 : public OomEvents {
       : event_(std::move(event)), control_(std::move(control)), directory_(std::move(directory)) {}
   [[nodiscard]] int fd() const override { return event_.get(); }
   Result<std::uint64_t> count() override {
-    TRY(eventfd_take(event_.get()), "oom events");
-    last_ = std::max(last_, kills_in(directory_, "memory.oom_control"));
+    const auto signalled = TRY(eventfd_take(event_.get()), "oom events");
+    std::uint64_t now = kills_in(directory_, "memory.oom_control");
+    // The signal is ahead of the kill, so who looks at once sees nothing, and is not told again. A cgroup whose killer is off, and one
+    // that is being removed, signals without a kill to follow.
+    for (int waited = 0; signalled.has_value() && now <= last_ && waited < kill_wait_ms && TRY_PLAIN(linux::exists(directory_)); waited += look_again_ms) {
+      ignore(linux::poll({}, look_again_ms));
+      now = kills_in(directory_, "memory.oom_control");
+    }
+    last_ = std::max(last_, now);
     return last_;
   }
 
