@@ -188,7 +188,12 @@ class Ending(unittest.TestCase):
         engine.cli("run", "--rm", "busybox", "true")
         engine.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
         engine.ok("run", "-d", "--name", "two", "busybox", *SERVER)
-        wait_until(lambda: asked_from(engine, "one", "two") == "served\n", "packets pass over the new bridge")
+        def seen():
+            links = subprocess.run(["ip", "-o", "link", "show", "type", "veth"], capture_output=True, text=True, check=False).stdout
+            return "packets pass over the new bridge; " + "; ".join([
+                f"links {links}", *(f"{name}: {engine.cli('exec', name, 'sh', '-c', 'ip addr; ip neigh').stdout}" for name in ("one", "two"))])
+
+        wait_until(lambda: asked_from(engine, "one", "two") == "served\n", seen)
         engine.ok("rm", "-f", "one", "two")
 
 
