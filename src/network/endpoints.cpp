@@ -50,17 +50,19 @@ Attachment HostNetworkManager::plain_attachment(const Network& network, int netn
 Result<ReadyLink> HostNetworkManager::prepare_link(int netns_fd) {
   if (!options_.enabled) return Error(ErrorKind::unsupported, "this engine was started without a bridge network");
   Attachment attachment;
+  std::uint64_t generation = 0;
   {
     std::lock_guard lock(mutex_);
     Network network = TRY(bridge_definition(), "preparing a link");
     TRY(ensure_ready(), "preparing a link");
     attachment = plain_attachment(network, netns_fd, TRY(pool_->take(), "preparing a link"));
+    generation = pool_generation_;
   }
   attachment.host_interface = host_interface_of(random_id());
   ReadyLink link;
   link.ipv4 = linux::to_string(attachment.address);
   link.host_interface = attachment.host_interface;
-  link.bridge_index = attachment.bridge_index;
+  link.generation = generation;
   auto attached = attach_container(attachment);
   if (attached) return link;
   give_back(link);
@@ -69,9 +71,9 @@ Result<ReadyLink> HostNetworkManager::prepare_link(int netns_fd) {
 
 void HostNetworkManager::give_back(const ReadyLink& link) {
   std::lock_guard lock(mutex_);
-  // The pool may have been made anew since, with the bridge; then the address may be somebody else's by now.
-  const bool is_used = std::any_of(records_.begin(), records_.end(), [&](const auto& entry) { return entry.second.endpoint.ipv4 == link.ipv4; });
-  if (auto address = linux::parse_ipv4(link.ipv4); address.ok() && pool_ && !is_used) pool_->give_back(*address);
+  // The pool may have been made anew since, with the bridge; then the address is another link's by now, or will be.
+  if (!pool_ || link.generation != pool_generation_) return;
+  if (auto address = linux::parse_ipv4(link.ipv4)) pool_->give_back(*address);
 }
 
 Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRequest& request) {
@@ -82,6 +84,8 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   if (records_.contains(request.container_id))
     return Error(ErrorKind::conflict, concat("container ", request.container_id, " is already connected to network ", network.name));
   TRY_PLAIN(ensure_ready());
+  if (request.ready && request.ready->generation != pool_generation_)
+    return Error(ErrorKind::not_found, concat("interface ", request.ready->host_interface, " was prepared for a bridge that is gone"));
 
   Prepared prepared;
   Endpoint& endpoint = prepared.record.endpoint;

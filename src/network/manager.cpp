@@ -131,6 +131,7 @@ Status HostNetworkManager::ensure_pool() {
   plan.bridge = network.bridge_interface;
   plan.subnet = subnet;
   pool_ = std::move(pool);
+  ++pool_generation_;
   firewall_ = std::move(plan);
   return {};
 }

@@ -77,6 +77,7 @@ class HostNetworkManager : public NetworkManager {
   std::optional<Network> bridge_;
   std::optional<FirewallPlan> firewall_;
   std::optional<AddressPool> pool_;
+  std::uint64_t pool_generation_ = 0;  ///< counts the pools there were
   std::optional<BridgeState> bridge_state_;  ///< set once bridge and table are there
   PortReservations reservations_;
 };

@@ -49,7 +49,7 @@ struct Network {
 struct ReadyLink {
   std::string ipv4;
   std::string host_interface;
-  std::uint32_t bridge_index = 0;
+  std::uint64_t generation = 0;  ///< of the pool its address is taken from; one made anew knows nothing of it
 };
 
 struct ConnectRequest {
