@@ -1,15 +1,25 @@
-// The Dockerfile lines that `import --change` and `commit --change` take: they set defaults of the image's containers.
+// What Dockerfile instructions do to an image's configuration: for `import --change`, `commit --change` and the builder.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "base/result.hpp"
+#include "dockerfile/parser.hpp"
+#include "dockerfile/scope.hpp"
 #include "image/manifest.hpp"
 
 namespace caisson::image {
 
-/// Applies one line ("ENV A=b c=d", "CMD [\"bash\"]", "EXPOSE 80/tcp"). Words know quotes, backslashes and $NAME, ${NAME},
-/// ${NAME:-word}, ${NAME:+word} of the environment set so far. Errors: invalid, in docker's words where it has some.
+/// True for instructions that only change the configuration: all but FROM, ARG, RUN, COPY and ADD.
+bool is_configuration(dockerfile::Keyword keyword);
+
+/// Applies one of these, its variables taken from `scope`, which then also knows a new ENV. Returns it as docker's history has it
+/// ("ENV A=b", "CMD [\"a\" \"b\"]"). `has_cmd`: a CMD stood before it in the same stage; an ENTRYPOINT then keeps it.
+/// Errors: invalid, in docker's words where it has some.
+Result<std::string> apply_instruction(const dockerfile::Instruction& instruction, dockerfile::StageScope& scope, ImageConfig& image, bool& has_cmd);
+
+/// Applies one line by itself ("ENV A=b c=d", "CMD [\"bash\"]", "EXPOSE 80/tcp"); variables are those of the image's environment.
 Status apply_change(std::string_view line, ImageConfig& image);
 
 }  // namespace caisson::image
