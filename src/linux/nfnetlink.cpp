@@ -10,21 +10,18 @@
 #include <cerrno>
 
 #include "base/strings.hpp"
+#include "linux/nfnetlink_parts.hpp"
 
 namespace caisson::linux {
+
+using detail::begin_transaction;
+using detail::end_transaction;
+using detail::generic_header;
+using detail::nft_type;
+
 namespace {
 
 enum class Change : std::uint8_t { add, remove };
-
-constexpr std::uint16_t nft_type(std::uint16_t message) { return static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message); }
-
-nfgenmsg generic_header(std::uint8_t family, std::uint16_t resource) {
-  nfgenmsg header{};
-  header.nfgen_family = family;
-  header.version = NFNETLINK_V0;
-  header.res_id = htons(resource);
-  return header;
-}
 
 void add_data(NetlinkBatch& batch, std::uint16_t type, const NftValue& value) {
   std::size_t nest = batch.open_nest(type);
@@ -50,11 +47,9 @@ void add_message(NetlinkBatch& batch, std::string_view table, const NftElement& 
 
 NetlinkBatch transaction(std::string_view table, const std::vector<NftElement>& elements, Change change) {
   NetlinkBatch batch;
-  batch.begin(NFNL_MSG_BATCH_BEGIN, 0, "starting an nftables transaction", NetlinkBatch::Ack::none);
-  batch.header(generic_header(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+  begin_transaction(batch);
   for (const auto& element : elements) add_message(batch, table, element, change);
-  batch.begin(NFNL_MSG_BATCH_END, 0, "ending an nftables transaction", NetlinkBatch::Ack::none);
-  batch.header(generic_header(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+  end_transaction(batch);
   return batch;
 }
 

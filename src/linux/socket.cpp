@@ -321,4 +321,21 @@ Result<int> getsockopt(int fd, int level, int option) {
   return number;
 }
 
+Result<std::optional<Datagram>> receive_datagram(int fd, std::span<char> into) {
+  Datagram out;
+  out.from.size = sizeof out.from.storage;
+  const auto count = detail::call_raw("recvfrom", [&] {
+    return ::recvfrom(fd, into.data(), into.size(), MSG_DONTWAIT | MSG_TRUNC, reinterpret_cast<struct ::sockaddr*>(&out.from.storage),
+                      &out.from.size);
+  });
+  if (count == -EAGAIN) return std::optional<Datagram>();
+  if (count < 0) return Error::from_errno(static_cast<int>(-count), "recvfrom");
+  out.size = static_cast<std::size_t>(count);
+  return std::optional(out);
+}
+Status send_datagram(int fd, std::string_view bytes, const SocketAddress& to) {
+  return status("sendto",
+                [&] { return ::sendto(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL, generic(&to.storage), to.size); });
+}
+
 }  // namespace caisson::linux

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -92,5 +93,15 @@ Result<SocketAddress> getsockname(int fd);
 Result<SocketAddress> getpeername(int fd);
 Status setsockopt(int fd, int level, int option, int value);
 Result<int> getsockopt(int fd, int level, int option);
+
+/// What came by one recvfrom(2).
+struct Datagram {
+  std::size_t size = 0;  ///< of the whole datagram; larger than the buffer when it did not fit
+  SocketAddress from;
+};
+/// Whatever the socket's mode: none when nothing waits.
+Result<std::optional<Datagram>> receive_datagram(int fd, std::span<char> into);
+/// Does not wait either; a socket that is full is an error (EAGAIN).
+Status send_datagram(int fd, std::string_view bytes, const SocketAddress& to);
 
 }  // namespace caisson::linux

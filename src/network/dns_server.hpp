@@ -77,8 +77,8 @@ class DnsServer {
 
   /// Makes 127.0.0.11 answer in the namespace `netns_fd` (borrowed) on behalf of `container_id`; in place when this returns. A new daemon
   /// calls it for containers that run: the sockets of the old one died with it, its rules are replaced in one transaction. Called
-  /// again for the same container it starts anew. Precondition: `lo` is up in there. Privilege: CAP_NET_ADMIN and CAP_SYS_ADMIN over the
-  /// namespace. Errors: unavailable (`lo` is down), unsupported (no nf_tables in this kernel), by errno. On error nothing is left behind.
+  /// again for the same container it starts anew. Brings `lo` up. Privilege: CAP_NET_ADMIN and CAP_SYS_ADMIN over the
+  /// namespace. Errors: unsupported (no nf_tables in this kernel), unavailable (descriptors are short), by errno. On error no socket is left.
   virtual Status serve(const std::string& container_id, int netns_fd, DnsConfig config) = 0;
   /// Takes effect for queries that come afterwards. A container that is not served: no effect.
   virtual Status update(const std::string& container_id, DnsConfig config) = 0;
