@@ -112,5 +112,21 @@ TEST(Socket, a_tcp_connection_is_made_on_port_zero) {
   EXPECT_EQ(must(getpeername(client.get())).port(), address.port());
 }
 
+TEST(Datagram, it_comes_with_its_sender_and_its_whole_size) {
+  UniqueFd server = must(socket(AF_INET, SOCK_DGRAM));
+  must(bind(server.get(), SocketAddress::ipv4(INADDR_LOOPBACK, 0)));
+  UniqueFd client = must(socket(AF_INET, SOCK_DGRAM));
+  must(bind(client.get(), SocketAddress::ipv4(INADDR_LOOPBACK, 0)));
+  std::array<char, 4> buffer{};
+  EXPECT_FALSE(must(receive_datagram(server.get(), buffer)).has_value()) << "nothing waits, and the call does not";
+  must(send_datagram(client.get(), "longer", must(getsockname(server.get()))));
+  must(wait_readable(server.get(), 5000));
+  auto datagram = must(receive_datagram(server.get(), buffer));
+  ASSERT_TRUE(datagram.has_value());
+  EXPECT_EQ(datagram->size, 6U) << "it did not fit";
+  EXPECT_EQ(std::string_view(buffer.data(), buffer.size()), "long");
+  EXPECT_EQ(datagram->from.text(), must(getsockname(client.get())).text());
+}
+
 }  // namespace
 }  // namespace caisson::linux

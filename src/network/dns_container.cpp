@@ -20,7 +20,6 @@ constexpr std::size_t questions_per_stream = 16;   // without an answer; then no
 constexpr std::size_t unsent_limit_bytes = 65536;  // likewise
 constexpr std::int64_t stream_patience_ns = 10'000'000'000;
 constexpr std::int64_t accept_pause_ns = 100'000'000;
-constexpr std::size_t length_size = 2;
 
 /// The order of several addresses is the cheapest way to spread load (docker shuffles as well). Nothing secret hangs on it.
 template <typename Address>
@@ -164,13 +163,11 @@ bool DnsContainer::answer_next(std::uint64_t number) {
   auto found = streams_.find(number);
   if (found == streams_.end()) return false;
   Stream& stream = found->second;
-  const std::string& bytes = stream.received;
-  if (stream.waiting >= questions_per_stream || bytes.size() < length_size) return false;
-  const std::size_t length = static_cast<unsigned char>(bytes[0]) << 8U | static_cast<unsigned char>(bytes[1]);
-  if (bytes.size() < length_size + length) return false;
+  auto next = first_framed(stream.received);
+  if (stream.waiting >= questions_per_stream || !next) return false;
   if (stream.unsent.size() >= unsent_limit_bytes && (!send_queued(stream) || stream.unsent.size() >= unsent_limit_bytes)) return false;
-  const std::string message = bytes.substr(length_size, length);
-  stream.received.erase(0, length_size + length);
+  const std::string message(*next);
+  stream.received.erase(0, dns_length_size + message.size());
   if (!is_dns_query(message)) {
     close_stream(number);
     return false;
@@ -186,9 +183,7 @@ void DnsContainer::queue_answer(std::uint64_t number, std::string_view answer) {
   if (found == streams_.end()) return;
   Stream& stream = found->second;
   --stream.waiting;
-  stream.unsent += static_cast<char>(answer.size() >> 8);
-  stream.unsent += static_cast<char>(answer.size() & 0xff);
-  stream.unsent += answer;
+  append_framed(stream.unsent, answer);
   if (!stream.is_answering) answer_stream(number);
 }
 

@@ -16,21 +16,12 @@ namespace {
 // Clients wait 5 s (resolv.conf(5)) before they ask again: two servers that are down must fit into it. docker waits 4 s for each.
 constexpr std::int64_t patience_ns = 2'000'000'000;
 constexpr std::int64_t total_patience_ns = 10'000'000'000;
-constexpr std::size_t length_size = 2;  // before each message on TCP (RFC 1035 4.2.2)
 constexpr auto refused = static_cast<DnsCode>(5);
 
 Result<std::uint16_t> random_query_id() {
   std::array<char, sizeof(std::uint16_t)> bytes{};
   TRY_PLAIN(linux::random_bytes(bytes));
   return static_cast<std::uint16_t>(static_cast<unsigned char>(bytes[0]) << 8 | static_cast<unsigned char>(bytes[1]));
-}
-
-std::string framed(std::string_view message) {
-  std::string out;
-  out += static_cast<char>(message.size() >> 8);
-  out += static_cast<char>(message.size() & 0xff);
-  out += message;
-  return out;
 }
 
 }  // namespace
@@ -101,9 +92,11 @@ Status DnsForwarder::start(std::uint64_t number, Pending& pending, const DnsUpst
 Status DnsForwarder::send_question(const Pending& pending, Attempt& attempt) const {
   std::string message = pending.request.message;
   set_dns_id(message, attempt.id);
-  if (pending.request.transport == DnsTransport::tcp) message = framed(message);
-  const std::size_t sent = TRY_PLAIN(linux::send(attempt.socket.get(), message));
-  if (sent != message.size()) return Error(ErrorKind::io, "the question was sent in part only");
+  std::string bytes;
+  if (pending.request.transport == DnsTransport::tcp) append_framed(bytes, message);
+  else bytes = std::move(message);
+  const std::size_t sent = TRY_PLAIN(linux::send(attempt.socket.get(), bytes));
+  if (sent != bytes.size()) return Error(ErrorKind::io, "the question was sent in part only");
   return {};
 }
 
@@ -135,10 +128,9 @@ Result<std::optional<std::string>> DnsForwarder::take_stream(Attempt& attempt) {
   if (!size) return std::optional<std::string>();
   if (*size == 0) return Error(ErrorKind::io, "the server has closed the connection");
   attempt.received.append(thread_.buffer, 0, *size);
-  if (attempt.received.size() < length_size) return std::optional<std::string>();
-  const std::size_t length = static_cast<unsigned char>(attempt.received[0]) << 8U | static_cast<unsigned char>(attempt.received[1]);
-  if (attempt.received.size() < length_size + length) return std::optional<std::string>();
-  return std::optional(attempt.received.substr(length_size, length));
+  auto message = first_framed(attempt.received);
+  if (!message) return std::optional<std::string>();
+  return std::optional(std::string(*message));
 }
 
 void DnsForwarder::judge(std::uint64_t number, Attempt* attempt, std::string answer) {

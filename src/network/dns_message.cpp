@@ -275,6 +275,18 @@ std::string dns_cut_answer(const DnsQuery& query) {
   return out;
 }
 
+void append_framed(std::string& out, std::string_view message) {
+  append16(out, static_cast<std::uint16_t>(message.size()));
+  out += message;
+}
+
+std::optional<std::string_view> first_framed(std::string_view stream) {
+  if (stream.size() < dns_length_size) return std::nullopt;
+  const std::size_t length = number_at(stream, 0);
+  if (stream.size() < dns_length_size + length) return std::nullopt;
+  return stream.substr(dns_length_size, length);
+}
+
 namespace {
 
 std::optional<IpAddress> reversed_ipv4(std::string_view name) {

@@ -64,6 +64,12 @@ std::string dns_refusal(std::string_view message, DnsCode code);
 /// The header and question of an upstream's answer that is too long for the client's datagram, marked as cut.
 std::string dns_cut_answer(const DnsQuery& query);
 
+/// On TCP each message has its length in front (RFC 1035 4.2.2).
+inline constexpr std::size_t dns_length_size = 2;
+void append_framed(std::string& out, std::string_view message);
+/// The first message of a stream, without its length; none when it has not come whole yet. A view into `stream`.
+std::optional<std::string_view> first_framed(std::string_view stream);
+
 /// "2.0.30.172.in-addr.arpa", or 32 nibbles below ip6.arpa. None: `name` is no reversed address.
 std::optional<IpAddress> address_of_reverse_name(std::string_view name);
 

@@ -158,6 +158,16 @@ TEST(DnsMessage, compressed_names_of_an_upstream_must_lead_backwards) {
   EXPECT_TRUE(check_dns_response(bytes("4321 8180 0001 0001 0000 0000 03776562 00 0001 0001 0178c00c 0001 0001 00000258 0000"), query, 0x4321).ok());
 }
 
+TEST(DnsMessage, messages_of_a_stream_are_taken_when_they_are_whole) {
+  std::string stream;
+  append_framed(stream, "first");
+  append_framed(stream, "");
+  EXPECT_EQ(hex(stream), "00056669727374" "0000");
+  EXPECT_EQ(first_framed(stream), "first");
+  EXPECT_EQ(first_framed(stream.substr(7)), "");
+  for (std::size_t size = 0; size < 7; ++size) EXPECT_FALSE(first_framed(stream.substr(0, size)).has_value()) << size;
+}
+
 TEST(DnsMessage, reversed_addresses_are_understood) {
   EXPECT_EQ(address_of_reverse_name("2.0.30.172.in-addr.arpa"), IpAddress(linux::Ipv4{0xac1e0002}));
   const Ipv6Bytes expected{0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34};

@@ -128,7 +128,7 @@ std::string describe(const std::string& asked, const std::string& answer) {
   std::size_t at = dns_header_size + query->question.size();
   while (at + 16 <= answer.size() && answer.compare(at, 2, "\xc0\x0c") == 0) {  // our own answers and those of FakeUpstream
     const auto number = [&](std::size_t place) { return static_cast<std::uint32_t>(static_cast<unsigned char>(answer[place])); };
-    const std::size_t length = number(at + 10) << 8 | number(at + 11);
+    const std::size_t length = number(at + 10) << 8U | number(at + 11);
     if (number(at + 3) == type_a) text += concat(' ', number(at + 12), '.', number(at + 13), '.', number(at + 14), '.', number(at + 15));
     if (number(at + 3) == type_aaaa) text += " v6";
     if (number(at + 3) == type_ptr) text += concat(" ", answer.substr(at + 13, number(at + 12)));
@@ -160,14 +160,14 @@ std::string recv_exactly(int fd, std::size_t size, int patience_ms) {
 
 std::string framed(const std::string& message) {
   std::string out;
-  append16(out, static_cast<std::uint16_t>(message.size()));
-  return out + message;
+  append_framed(out, message);
+  return out;
 }
 
 std::string recv_framed(int fd, int patience_ms) {
   const std::string length = recv_exactly(fd, 2, patience_ms);
   if (length.empty()) return {};
-  return recv_exactly(fd, static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8U | static_cast<unsigned char>(length[1]), patience_ms);
+  return recv_exactly(fd, static_cast<std::size_t>(static_cast<unsigned char>(length[0])) << 8U | static_cast<std::size_t>(static_cast<unsigned char>(length[1])), patience_ms);
 }
 
 constexpr int patience_ms = 15000;  // longer than the server's own
@@ -563,7 +563,7 @@ TEST_F(DnsServerTest, a_namespace_whose_loopback_is_down_is_served_all_the_same)
 
 TEST_F(DnsServerTest, a_failure_at_any_step_of_serving_is_told_and_leaves_the_next_try_free) {
   names_.set("c1", "web", "10.99.0.7");
-  for (const char* call : {"setns", "socket", "setsockopt", "bind", "listen", "netlink_socket", "netlink_send", "netlink_receive", "epoll_ctl", "dup"}) {
+  for (const char* call : {"setns", "socket", "bind", "listen", "netlink_socket", "netlink_send", "netlink_receive", "epoll_ctl", "dup"}) {
     linux::ScopedFault fault(call, ENOMEM, 1);
     Status served = server_->serve("c1", container_.get(), {});
     EXPECT_FALSE(served.ok()) << call;
