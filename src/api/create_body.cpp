@@ -118,6 +118,26 @@ Status read_networking(const JsonView& body, engine::ContainerSpec& spec) {
 
 }  // namespace
 
+Result<std::optional<image::ContainerConfig>> read_commit_body(const json::value& document) {
+  JsonView body(document);
+  if (!body.is_set()) return std::optional<image::ContainerConfig>();
+  engine::ContainerSpec spec;
+  TRY_PLAIN(read_config(body, spec));
+  image::ContainerConfig config;
+  config.user = spec.user;
+  config.exposed_ports = spec.exposed_ports;
+  config.env = spec.env;
+  config.entrypoint = spec.entrypoint.value_or(std::vector<std::string>{});
+  config.cmd = spec.cmd.value_or(std::vector<std::string>{});
+  TRY_PLAIN(read_set(TRY_PLAIN(body.at("Volumes")), config.volumes));
+  config.working_dir = spec.working_dir;
+  config.labels = spec.labels;
+  config.stop_signal = spec.stop_signal;
+  TRY_PLAIN(body.read("Shell", config.shell));
+  config.healthcheck = spec.healthcheck;
+  return std::optional<image::ContainerConfig>(std::move(config));
+}
+
 Result<PortKey> parse_port_key(std::string_view text) {
   auto halves = split_once(text, '/');
   auto port = parse_integer<std::uint16_t>(halves.before);

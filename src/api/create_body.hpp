@@ -2,6 +2,8 @@
 // Docker does not know is ignored.
 #pragma once
 
+#include <optional>
+
 #include "base/json.hpp"
 #include "engine/types.hpp"
 
@@ -11,6 +13,9 @@ namespace caisson::api {
 Result<engine::ContainerSpec> read_create_body(const json::value& body);
 /// `body`: the document of POST /containers/{id}/update. Errors: invalid, unsupported.
 Result<engine::UpdateSpec> read_update_body(const json::value& body);
+
+/// `body`: the document of POST /commit, a container's configuration that may be absent (null). Errors: invalid.
+Result<std::optional<image::ContainerConfig>> read_commit_body(const json::value& body);
 
 /// "vol:/data:ro,z" or "/host:/data" of HostConfig.Binds. Errors: invalid, in Docker's words.
 Result<engine::MountSpec> parse_bind(std::string_view text);

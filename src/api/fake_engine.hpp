@@ -7,6 +7,7 @@
 
 #include "base/strings.hpp"
 #include "engine/engine.hpp"
+#include "linux/file.hpp"
 #include "linux/socket.hpp"
 #include "wire/http_server.hpp"
 
@@ -31,6 +32,9 @@ class FakeEngine : public engine::Engine {
   std::string loaded;                      ///< what load or import read
   Status stream_status;                    ///< how load, import and save end
   image::Image image;
+  std::vector<engine::FileChange> file_changes;
+  image::PathStatus path_status;
+  engine::CommitOptions committed;
   std::string client_text = "hello";       ///< what attach writes to its client
 
   FakeEngine() {
@@ -134,6 +138,31 @@ class FakeEngine : public engine::Engine {
   }
   Status resize(const engine::Caller&, const std::string& name, runtime::ConsoleSize size) override {
     return verb(concat("resize ", size.height, "x", size.width), name);
+  }
+  Result<std::vector<engine::FileChange>> changes(const engine::Caller&, const std::string& name) override {
+    TRY_PLAIN(verb("changes", name));
+    return file_changes;
+  }
+  Status export_container(const engine::Caller&, const std::string& name, int target_fd, Cancel) override {
+    TRY_PLAIN(verb("export", name));
+    return linux::write_all(target_fd, "a tar");
+  }
+  Result<image::PathStatus> stat_path(const engine::Caller&, const std::string& name, const std::string& path) override {
+    TRY_PLAIN(verb("stat " + path, name));
+    return path_status;
+  }
+  Status read_archive(const engine::Caller&, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel) override {
+    TRY_PLAIN(verb(concat("read ", path, " as ", entry_name), name));
+    return linux::write_all(target_fd, "a tar");
+  }
+  Status write_archive(const engine::Caller&, const std::string& name, const engine::PlaceOptions& options, int source_fd, Cancel) override {
+    loaded = TRY_PLAIN(linux::read_all(source_fd));
+    return verb(concat("write ", options.path, options.keep_kinds ? " keep-kinds" : "", options.own_by_user ? " own-by-user" : ""), name);
+  }
+  Result<image::Image> commit(const engine::Caller&, const std::string& name, const engine::CommitOptions& options, Cancel) override {
+    committed = options;
+    TRY_PLAIN(verb("commit", name));
+    return image;
   }
   Result<std::string> create_exec(const engine::Caller&, const std::string& name, engine::ExecSpec spec) override {
     TRY_PLAIN(verb("exec", name));

@@ -41,6 +41,14 @@ Status stream_logs(Request& request);
 Status attach_container(Request& request);
 Status stream_stats(Request& request);
 
+// container_files.cpp
+Status show_changes(Request& request);
+Status export_container(Request& request);
+Status stat_archive(Request& request);
+Status get_archive(Request& request);
+Status put_archive(Request& request);
+Status commit_container(Request& request);
+
 // execs.cpp
 Status create_exec(Request& request);
 Status start_exec(Request& request);

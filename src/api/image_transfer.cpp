@@ -1,11 +1,8 @@
 // Images as streams: load, save, import, bootstrap.
-#include <thread>
-
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
+#include "api/transfer.hpp"
 #include "base/strings.hpp"
-#include "linux/file.hpp"
-#include "linux/socket.hpp"
 
 namespace caisson::api {
 
@@ -60,64 +57,9 @@ class ProgressStream {
   bool broken_ = false;
 };
 
-/// Runs `consume(fd)` in a thread of its own while this one feeds it the request's body. A socket, not a pipe: a consumer that
-/// stops early must not cost the daemon a SIGPIPE.
-Status feed_body(Request& request, const std::function<Status(int fd)>& consume) {
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  Status outcome;
-  std::thread consumer([&] {
-    outcome = consume(ends.second.get());
-    ends.second.reset();  // ends the feeding
-  });
-  Status fed;
-  for (;;) {
-    auto piece = request.exchange.read_body_some();
-    if (!piece.ok()) {
-      fed = std::move(piece).error();
-      break;
-    }
-    if (piece->empty() || !linux::send_all(ends.first.get(), *piece).ok()) break;
-  }
-  ends.first.reset();
-  consumer.join();
-  if (!fed.ok()) return std::move(fed).error().in("read the request body");
-  return outcome;
-}
-
-/// Runs `produce(fd)` in a thread of its own and sends what it writes as the answer's body. An error before the first byte is an
-/// ordinary error answer; a later one cuts the stream, so that nobody takes a part for the whole.
-Status stream_out(Request& request, std::string_view content_type, const std::function<Status(int fd, Cancel cancel)>& produce) {
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  Status outcome;
-  std::thread producer([&] {
-    // When this end is closed below, the producer sees a hang-up as well as an error of its write.
-    outcome = produce(ends.second.get(), Cancel{ends.second.get()});
-    ends.second.reset();
-  });
-  Status sent;
-  bool begun = false;
-  std::string buffer(64 << 10, '\0');
-  for (;;) {
-    auto got = linux::read(ends.first.get(), buffer);
-    if (!got.ok() || *got == 0) break;
-    if (!begun) {
-      begun = true;
-      sent = request.begin(200, content_type);
-    }
-    if (sent.ok()) sent = request.exchange.write(std::string_view(buffer).substr(0, *got));
-    if (!sent.ok()) break;
-  }
-  ends.first.reset();
-  producer.join();
-  if (!sent.ok()) return sent;
-  if (!outcome.ok()) return outcome;
-  if (!begun) TRY_PLAIN(request.begin(200, content_type));
-  return request.exchange.end();
-}
-
 Status save(Request& request, std::vector<std::string> names) {
   for (const auto& name : names) TRY_PLAIN(request.engine.inspect_image(request.caller, name));
-  return stream_out(request, "application/x-tar",
+  return stream_out(request, headers_of_type("application/x-tar"),
                     [&](int fd, Cancel cancel) { return request.engine.save_images(request.caller, names, fd, cancel); });
 }
 

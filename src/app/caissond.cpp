@@ -130,6 +130,7 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   local.log = options.log_limits;
   local.default_pids_limit = options.pids_limit;
   local.start_pool = options.start_pool;
+  local.worker = {options.worker_path, first_worker_id};
   return engine::open_local_engine(std::move(local), std::move(parts));
 }
 

@@ -36,6 +36,12 @@ Result<int> show_ports(Session& session, const Invocation& invocation);
 Result<int> inspect_any(Session& session, const Invocation& invocation);
 Result<int> inspect_containers(Session& session, const Invocation& invocation);
 
+// Containers: files.
+Result<int> copy_files(Session& session, const Invocation& invocation);
+Result<int> show_changes(Session& session, const Invocation& invocation);
+Result<int> export_container(Session& session, const Invocation& invocation);
+Result<int> commit_container(Session& session, const Invocation& invocation);
+
 // Images.
 Result<int> list_images(Session& session, const Invocation& invocation);
 Result<int> inspect_images(Session& session, const Invocation& invocation);

@@ -208,6 +208,14 @@ inline constexpr std::array history = {format_list, on("human", 'H', "Print size
 inline constexpr std::array import = {of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'CMD [\"sh\"]'"),
                                       of("message", 'm', text, "string", "Comment on the image"),
                                       of("platform", 0, text, "string", "Platform of the image, such as linux/amd64")};
+inline constexpr std::array commit = {of("author", 'a', text, "string", "Who made it, such as \"Ada <ada@example.org>\""),
+                                      of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'ENV A=b'"),
+                                      of("message", 'm', text, "string", "Comment on the image"),
+                                      on("pause", 'p', "Freeze the container meanwhile", "true")};
+inline constexpr std::array copy = {on("archive", 'a', "Give what is copied in to the container's user"),
+                                    on("follow-link", 'L', "Copy what a link leads to instead of the link"),
+                                    on("quiet", 'q', "Say nothing when done")};
+inline constexpr std::array export_ = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};
 inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),
                                     on("quiet", 'q', "Do not show progress")};
 inline constexpr std::array save = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};

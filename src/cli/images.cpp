@@ -10,6 +10,7 @@
 #include "cli/prune.hpp"
 #include "cli/ps.hpp"
 #include "cli/request.hpp"
+#include "cli/save_stream.hpp"
 #include "linux/file.hpp"
 #include "linux/terminal.hpp"
 
@@ -262,26 +263,8 @@ Result<int> save_images(Session& session, const Invocation& invocation) {
   for (const auto& name : invocation.words()) query.add("names", name);
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "GET", "/images/get" + query.text()));
-  // Written beside the target and renamed: a save that fails leaves neither half an archive nor the old one destroyed.
-  std::string temporary = output.empty() ? "" : concat(output, ".", now_ns(), ".tmp");
-  UniqueFd file;
-  if (!output.empty()) file = TRY_PLAIN(linux::open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
-  auto copy = [&]() -> Status {
-    for (;;) {
-      std::string piece = TRY(client->read_some(), "read the archive");
-      if (piece.empty()) return {};
-      TRY(linux::write_all(output.empty() ? 1 : file.get(), piece), "write the archive");
-    }
-  };
-  auto done = copy();
-  if (output.empty()) {
-    TRY_PLAIN(std::move(done));
-    return 0;
-  }
-  if (done.ok()) done = linux::rename(temporary, output);
-  if (done.ok()) return 0;
-  ignore(linux::unlink(temporary));  // the first error is the one to tell
-  return std::move(done).error();
+  TRY_PLAIN(save_stream(*client, output));
+  return 0;
 }
 
 Result<int> bootstrap_image(Session& session, const Invocation& invocation) {

@@ -44,7 +44,7 @@ class Session {
   /// Asks on `client` and reads the head only; the answer's body is to be streamed. Errors as call().
   Result<wire::ClientResponse> open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr);
   /// Sends `source_fd` to its end as a chunked body and reads the head.
-  Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd);
+  Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method = "POST");
   /// Asks for docker's upgraded stream; the client is used up. Errors as call().
   struct Stream {
     wire::Hijacked connection;

@@ -10,6 +10,7 @@
 #include "base/cancel.hpp"
 #include "base/result.hpp"
 #include "engine/types.hpp"
+#include "image/pack.hpp"
 #include "state/store.hpp"
 
 namespace caisson::engine {
@@ -55,6 +56,20 @@ class Engine {
   virtual Status attach(const Caller& caller, const std::string& name, AttachOptions options) = 0;
   /// Errors: conflict when not running.
   virtual Status resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) = 0;
+
+  // -- files of a container, running or not
+  /// What differs from its image, parents before children, in order of names. Errors: invalid (deeper than 256 folders).
+  virtual Result<std::vector<FileChange>> changes(const Caller& caller, const std::string& name) = 0;
+  /// Its root file system as a tar, without what is mounted in it.
+  virtual Status export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) = 0;
+  /// What lies at a path, a last symbolic link not followed. Errors: not_found, in docker's words.
+  virtual Result<image::PathStatus> stat_path(const Caller& caller, const std::string& name, const std::string& path) = 0;
+  /// What lies at a path with all below it, volumes too, as a tar whose first entry is called `entry_name`.
+  virtual Status read_archive(const Caller& caller, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel cancel) = 0;
+  /// The reverse: a tar (plain or compressed) into a folder. Errors: not_found, invalid (kinds differ, a bad archive), denied (read-only).
+  virtual Status write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) = 0;
+  /// An image from the container. Errors: invalid (change, reference), unavailable (full disk); nothing is half-created.
+  virtual Result<image::Image> commit(const Caller& caller, const std::string& name, const CommitOptions& options, Cancel cancel) = 0;
 
   // -- exec
   /// Returns the exec's id. Errors: conflict ("container X is not running", paused), invalid (no command).

@@ -265,6 +265,17 @@ class FakeImages final : public image::ImageStore {
   Result<std::vector<image::Image>> load(int, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
   Status save(const std::vector<std::string>&, int, Cancel) override { return {}; }
   Result<image::Image> bootstrap(const image::BootstrapRequest&, const image::ProgressSink&, Cancel) override { return image_; }
+  Result<image::MadeLayer> make_layer(int, const image::ProgressSink&, Cancel) override {
+    if (before_layer) before_layer();
+    if (!layer_outcome.ok()) return layer_outcome.error();
+    image::MadeLayer layer;
+    layer.diff_id = layer.blob = sha256_of("layer");
+    return layer;
+  }
+  Result<image::Image> compose(const image::ComposeRequest& request) override {
+    composed = request;
+    return image_;
+  }
   Status tag(const std::string&, const std::string&) override { return {}; }
   Result<image::RemovedImage> remove(const std::string& name, bool force,
                                      const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override {
@@ -277,6 +288,10 @@ class FakeImages final : public image::ImageStore {
   Result<std::vector<std::string>> recover() override { return std::vector<std::string>{}; }
   Result<Usage> usage() override { return Usage{10, 1000}; }
   image::Image& image() { return image_; }
+
+  image::ComposeRequest composed;     ///< the last one
+  Status layer_outcome;               ///< how the next layers end
+  std::function<void()> before_layer; ///< called while a layer is being made
 
  private:
   std::string layer_;

@@ -11,6 +11,7 @@
 #include "engine/check_spec.hpp"
 #include "engine/engine.hpp"
 #include "image/image_store.hpp"
+#include "image/worker.hpp"
 #include "linux/cgroup.hpp"
 #include "network/network.hpp"
 #include "runtime/runtime.hpp"
@@ -27,6 +28,7 @@ struct LocalOptions {
   LogLimits log;                    ///< where a container says nothing
   std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
   std::size_t start_pool = 0;       ///< namespaces kept ready per kind of network, once one of the kind was asked for; 0: none
+  image::WorkerOptions worker;      ///< the process that reads and writes containers' files
   std::string resolv_conf_path = "/etc/resolv.conf";      ///< the host's resolver file
 };
 

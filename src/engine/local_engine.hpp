@@ -61,6 +61,12 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status logs(const Caller& caller, const std::string& name, const LogOptions& options, LogSink& sink, Cancel cancel) override;
   Status attach(const Caller& caller, const std::string& name, AttachOptions options) override;
   Status resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) override;
+  Result<std::vector<FileChange>> changes(const Caller& caller, const std::string& name) override;
+  Status export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) override;
+  Result<image::PathStatus> stat_path(const Caller& caller, const std::string& name, const std::string& path) override;
+  Status read_archive(const Caller& caller, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel cancel) override;
+  Status write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) override;
+  Result<image::Image> commit(const Caller& caller, const std::string& name, const CommitOptions& options, Cancel cancel) override;
   Result<std::string> create_exec(const Caller& caller, const std::string& name, ExecSpec spec) override;
   Status start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) override;
   Result<ExecInfo> inspect_exec(const Caller& caller, const std::string& exec_id) override;
@@ -154,6 +160,19 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   void record_failed_start(Container& container, const Error& error, bool was_launched);
   [[nodiscard]] std::vector<std::string> find_unmappable_sources(const ContainerInfo& info, int user_namespace) const;
   Result<ResolvedUser> resolve_container_user(const ContainerInfo& info, const std::string& user, const std::vector<std::string>& groups);
+
+  // -- container_files.cpp
+  struct OpenFiles;
+  /// Directories of the layers below the container's own, topmost first.
+  Result<std::vector<std::string>> lower_layers(const ContainerInfo& info);
+  /// The container's files as it sees them, with its mounts. One that is not running cannot be started while the result lives.
+  Result<OpenFiles> open_files(const Pointer& container);
+
+  // -- commit.cpp
+  class PausedForCommit;
+  void end_commit_pause(const Pointer& container);
+  [[nodiscard]] std::string commit_mark(const std::string& id) const { return run_dir(id) + "/paused-for-commit"; }
+  Result<image::ComposeRequest> plan_commit(const ContainerInfo& info, const CommitOptions& options);
 
   // -- exit.cpp
   void handle_exit(const Pointer& container, const runtime::ExitStatus& status);

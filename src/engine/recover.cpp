@@ -132,6 +132,10 @@ void LocalEngine::recover_running(const Pointer& container, const runtime::Recov
     });
     if (!saved.ok()) log_error("recover", describe(*before), saved.error());
   }
+  if (linux::exists(commit_mark(container->id)).value_or(false)) {
+    note_repair(concat(describe(*before), " had been paused for a commit that did not get to its end; it goes on"));
+    end_commit_pause(container);
+  }
   if (found.monitor_replaced) note_repair(concat(describe(*before), ": its monitor had died; a new one took over"));
   for (const auto& exec_id : found.running_execs) {
     ExecInfo exec;

@@ -364,6 +364,32 @@ class LogSink {
   virtual Status flush() = 0;
 };
 
+// ---- files of a container ------------------------------------------------------------------------------------------
+
+/// The numbers are docker's.
+enum class ChangeKind : std::uint8_t { modified = 0, added = 1, deleted = 2 };
+struct FileChange {
+  ChangeKind kind = ChangeKind::modified;
+  std::string path;  ///< absolute
+  bool operator==(const FileChange&) const = default;
+};
+
+struct PlaceOptions {
+  std::string path;            ///< a folder in the container
+  bool keep_kinds = false;     ///< a folder never replaces a file, nor a file a folder
+  bool own_by_user = false;    ///< what is placed belongs to the container's user instead of the archive's owners
+};
+
+struct CommitOptions {
+  std::string reference;       ///< "": no name
+  std::string author;
+  std::string comment;
+  std::vector<std::string> changes;  ///< Dockerfile lines
+  bool pause = true;           ///< while the files are read
+  /// Given: what is set here replaces the container's own configuration, as docker merges it.
+  std::optional<image::ContainerConfig> config;
+};
+
 struct TopResult {
   std::vector<std::string> titles;
   std::vector<std::vector<std::string>> processes;

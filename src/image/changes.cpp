@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/json.hpp"
 #include "base/strings.hpp"
@@ -197,6 +198,26 @@ Status apply_change(std::string_view line, ImageConfig& image) {
   bool has_cmd = true;  // of two changes the order tells nothing: what is there stays
   TRY_PLAIN(apply_instruction(instruction, scope, image, has_cmd));
   return {};
+}
+
+Status apply_changes(const std::vector<std::string>& changes, ImageConfig& image) {
+  const auto text = join(changes, "\n");
+  std::string line;
+  auto finish = [&]() -> Status {
+    auto whole = std::exchange(line, {});
+    if (trim(whole).empty()) return {};
+    TRY(apply_change(whole, image), concat("change \"", trim(whole), "\""));
+    return {};
+  };
+  for (auto piece : split(text, '\n')) {
+    if (piece.ends_with('\r')) piece.remove_suffix(1);
+    if (trim(piece).starts_with('#')) continue;
+    const bool goes_on = piece.ends_with('\\');
+    if (goes_on) piece.remove_suffix(1);
+    line += piece;
+    if (!goes_on) TRY_PLAIN(finish());
+  }
+  return finish();
 }
 
 }  // namespace caisson::image

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "dockerfile/parser.hpp"
@@ -21,5 +22,9 @@ Result<std::string> apply_instruction(const dockerfile::Instruction& instruction
 
 /// Applies one line by itself ("ENV A=b c=d", "CMD [\"bash\"]", "EXPOSE 80/tcp"); variables are those of the image's environment.
 Status apply_change(std::string_view line, ImageConfig& image);
+
+/// The lines that a client sends as `changes`, each perhaps several ("ENV a=1\nUSER b"): blank ones and comments are passed over, a backslash at
+/// a line's end joins it with the next. Errors: invalid, naming the line.
+Status apply_changes(const std::vector<std::string>& changes, ImageConfig& image);
 
 }  // namespace caisson::image

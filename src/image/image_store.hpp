@@ -94,6 +94,30 @@ struct ImportRequest {
   std::vector<std::string> changes;     ///< "CMD [\"/bin/sh\"]", "ENV A=b": Dockerfile lines as docker import takes
   std::string platform;                 ///< "" : this machine's
 };
+/// A layer that lies in the store, kept from being collected while `hold` lives.
+struct MadeLayer {
+  Digest diff_id;
+  Digest blob;
+  std::uint64_t blob_bytes = 0;
+  std::string media_type;
+  std::string directory;  ///< unpacked, ready to be an overlay's lowerdir
+  bool is_empty = false;  ///< holds nothing: an image does not list it
+  std::shared_ptr<const void> hold;  ///< shared: a build's cache and the image that is being composed need it independently
+};
+/// An image put together from one that is there and further layers.
+struct ComposeRequest {
+  std::string base;                     ///< an image's name or id; "": from nothing
+  std::string platform;                 ///< without a base; "": this machine's
+  std::vector<MadeLayer> layers;        ///< upon the base's, lowest first
+  /// The whole configuration of the new image: nothing of the base's is taken over.
+  ContainerConfig config;
+  std::vector<std::string> on_build;
+  std::string author;
+  std::string comment;
+  TimestampNs created = 0;
+  std::vector<HistoryEntry> history;    ///< behind the base's; as many without `empty_layer` as there are layers that are not empty
+  std::vector<std::string> references;  ///< names it gets
+};
 struct BootstrapRequest {
   std::string suite;                    ///< "debian:bookworm" or "debian:trixie"
   std::vector<std::string> include;     ///< further packages
@@ -134,6 +158,15 @@ class ImageStore {
   virtual Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
   /// Errors: unavailable with a hint when mmdebstrap is missing.
   virtual Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
+  /// A layer from an overlay's upperdir (borrowed, opened for reading; ids on disk are the container's own). The same tree always gives
+  /// the same digest: names in order, times in whole seconds, no attribute of the overlay. A worker reads the tree, a second one
+  /// unpacks the stream that the first one writes; nothing is written twice. Whoever could change the tree should be paused: a file
+  /// that grows or shrinks meanwhile is taken with the size it had when it was opened.
+  /// Errors: invalid, naming the file (a name that begins with ".wh.", deeper than names can say); unavailable (full disk, cancelled).
+  virtual Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) = 0;
+  /// Writes config and manifest and records the image with its names. Errors: not_found (base), invalid (reference, platform,
+  /// a history that does not fit the layers), unavailable; nothing is half-created.
+  virtual Result<Image> compose(const ComposeRequest& request) = 0;
   virtual Status tag(const std::string& source, const std::string& target_reference) = 0;
   /// `is_in_use(image id)` names a container that needs it ("running container 0123456789ab", "stopped container …"), or none.
   /// It runs under a lock of the store and may not call back into it. Deleting is never forced while it names one; force

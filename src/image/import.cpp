@@ -29,7 +29,7 @@ Result<Image> LocalImageStore::import(const ImportRequest& request, const Progre
   plan.config.architecture = platform.architecture;
   plan.config.os = platform.os;
   plan.config.variant = platform.variant;
-  for (const auto& change : request.changes) TRY(apply_change(change, plan.config), concat("change \"", change, "\""));
+  TRY_PLAIN(apply_changes(request.changes, plan.config));
   plan.config.comment = request.message.empty() ? "Imported from -" : request.message;
 
   Pins pins(*content_);

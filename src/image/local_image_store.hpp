@@ -66,6 +66,8 @@ class LocalImageStore final : public ImageStore {
   Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) override;
   Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
+  Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
+  Result<Image> compose(const ComposeRequest& request) override;
   Status tag(const std::string& source, const std::string& target_reference) override;
   Result<RemovedImage> remove(const std::string& name, bool force,
                               const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override;
@@ -111,6 +113,14 @@ class LocalImageStore final : public ImageStore {
     std::string packages_text;  ///< "": none
   };
   Result<Image> finish_import(UnpackedArchive& archive, ImportPlan& plan, Pins& pins);
+
+  // compose.cpp
+  /// The start of a new image: platform, layers and history of what it is built upon.
+  struct ComposeBase {
+    ImageConfig config;
+    std::vector<LayerRecord> layers;
+  };
+  Result<ComposeBase> load_base(const ComposeRequest& request, Pins& pins);
 
   // remove.cpp
   Status collect_garbage(const ImageRecord& removed, RemovedImage& out);

@@ -71,17 +71,42 @@ std::string time_text(std::int64_t seconds, std::uint32_t nanoseconds) {
   return concat(is_negative ? "-" : "", whole, ".", digits);
 }
 
+std::uint64_t padding_of(std::uint64_t size) { return (tar_block_bytes - size % tar_block_bytes) % tar_block_bytes; }
+
+/// The map that stands before the data of a sparse file: numbers in lines, filled up to a block.
+std::string sparse_map_of(const TarEntry& entry) {
+  std::string map = concat(entry.segments.size(), "\n");
+  for (const auto& segment : entry.segments) map += concat(segment.offset, "\n", segment.length, "\n");
+  map.append(static_cast<std::size_t>(padding_of(map.size())), '\0');
+  return map;
+}
+
+/// Bytes that stand in the archive for this entry's contents.
+std::uint64_t stored_size(const TarEntry& entry, const std::string& sparse_map) {
+  if (entry.type != TarType::file) return 0;
+  if (!entry.is_sparse) return entry.size_bytes;
+  std::uint64_t sum = sparse_map.size();
+  for (const auto& segment : entry.segments) sum += segment.length;
+  return sum;
+}
+
 /// Fills a ustar header; what does not fit goes to `pax`.
-Block header_of(const TarEntry& entry, std::map<std::string, std::string>& pax) {
+Block header_of(const TarEntry& entry, std::uint64_t size, std::map<std::string, std::string>& pax) {
   Block block{};
   if (entry.name.size() > tar_field::name.length) pax["path"] = entry.name;
+  if (entry.is_sparse) {
+    // Readers take the name from here; the header's own may be cut.
+    pax["GNU.sparse.major"] = "1";
+    pax["GNU.sparse.minor"] = "0";
+    pax["GNU.sparse.name"] = entry.name;
+    pax["GNU.sparse.realsize"] = concat(entry.size_bytes);
+  }
   if (entry.link_target.size() > tar_field::link.length) pax["linkpath"] = entry.link_target;
   put_text(block, tar_field::name, entry.name);
   put_text(block, tar_field::link, entry.link_target);
   put_number(block, tar_field::mode, entry.mode & 07777);
   if (!put_number(block, tar_field::uid, entry.uid)) pax["uid"] = concat(entry.uid);
   if (!put_number(block, tar_field::gid, entry.gid)) pax["gid"] = concat(entry.gid);
-  std::uint64_t size = entry.type == TarType::file ? entry.size_bytes : 0;
   if (!put_number(block, tar_field::size, size)) pax["size"] = concat(size);
   bool fits = entry.mtime_s >= 0 && put_number(block, tar_field::mtime, static_cast<std::uint64_t>(entry.mtime_s));
   if (!fits || entry.mtime_ns != 0) pax["mtime"] = time_text(entry.mtime_s, entry.mtime_ns);
@@ -96,8 +121,6 @@ Block header_of(const TarEntry& entry, std::map<std::string, std::string>& pax) 
   return block;
 }
 
-std::uint64_t padding_of(std::uint64_t size) { return (tar_block_bytes - size % tar_block_bytes) % tar_block_bytes; }
-
 }  // namespace
 
 Status TarWriter::end_entry() {
@@ -107,33 +130,41 @@ Status TarWriter::end_entry() {
   return {};
 }
 
+/// The PAX header in front of an entry.
+Status TarWriter::write_extension(std::string records) {
+  Block extension{};
+  put_text(extension, tar_field::name, "PaxHeaders/entry");  // readers ignore it; a fixed name keeps the bytes stable
+  put_number(extension, tar_field::mode, 0644);
+  put_number(extension, tar_field::uid, 0);
+  put_number(extension, tar_field::gid, 0);
+  put_number(extension, tar_field::size, records.size());
+  put_number(extension, tar_field::mtime, 0);
+  extension[tar_field::type.offset] = 'x';
+  put_text(extension, tar_field::magic, std::string_view("ustar\0"
+                                                         "00",
+                                                         8));
+  seal(extension);
+  TRY_PLAIN(sink_(std::string_view(extension.data(), extension.size())));
+  records.append(static_cast<std::size_t>(padding_of(records.size())), '\0');
+  return sink_(records);
+}
+
 Status TarWriter::begin(const TarEntry& entry) {
   TRY_PLAIN(end_entry());
   std::map<std::string, std::string> pax;
-  Block header = header_of(entry, pax);
+  const std::string sparse_map = entry.is_sparse ? sparse_map_of(entry) : std::string();
+  const std::uint64_t size = stored_size(entry, sparse_map);
+  Block header = header_of(entry, size, pax);
   seal(header);
   if (!pax.empty()) {
     std::string records;
     for (const auto& [key, value] : pax) records += pax_record(key, value);
-    Block extension{};
-    put_text(extension, tar_field::name, "PaxHeaders/entry");  // readers ignore it; a fixed name keeps the bytes stable
-    put_number(extension, tar_field::mode, 0644);
-    put_number(extension, tar_field::uid, 0);
-    put_number(extension, tar_field::gid, 0);
-    put_number(extension, tar_field::size, records.size());
-    put_number(extension, tar_field::mtime, 0);
-    extension[tar_field::type.offset] = 'x';
-    put_text(extension, tar_field::magic, std::string_view("ustar\0"
-                                                           "00",
-                                                           8));
-    seal(extension);
-    TRY_PLAIN(sink_(std::string_view(extension.data(), extension.size())));
-    records.append(static_cast<std::size_t>(padding_of(records.size())), '\0');
-    TRY_PLAIN(sink_(records));
+    TRY_PLAIN(write_extension(std::move(records)));
   }
   TRY_PLAIN(sink_(std::string_view(header.data(), header.size())));
-  left_ = entry.type == TarType::file ? entry.size_bytes : 0;
-  padding_ = padding_of(left_);
+  TRY_PLAIN(sink_(sparse_map));
+  left_ = size - sparse_map.size();
+  padding_ = padding_of(size);
   return {};
 }
 

@@ -15,7 +15,8 @@ class TarWriter {
   using Sink = std::function<Status(std::string_view)>;
   explicit TarWriter(Sink sink) : sink_(std::move(sink)) {}
 
-  /// Ends the last entry and begins another; then write() must be given exactly entry.size_bytes bytes.
+  /// Ends the last entry and begins another; then write() must be given exactly entry.size_bytes bytes, or for a sparse file what its
+  /// segments cover, in order (written in PAX format 1.0, which Go, GNU tar, libarchive and we read).
   /// Errors: internal when the last entry is incomplete; those of the sink.
   Status begin(const TarEntry& entry);
   Status write(std::string_view bytes);
@@ -26,6 +27,7 @@ class TarWriter {
 
  private:
   Status end_entry();
+  Status write_extension(std::string records);
   Sink sink_;
   std::uint64_t left_ = 0;
   std::uint64_t padding_ = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "image/file_attributes.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::image {
@@ -15,16 +16,6 @@ using Directory = LayerTree::Directory;
 constexpr std::string_view whiteout_prefix = ".wh.";
 constexpr std::string_view opaque_marker = ".wh..wh..opq";
 constexpr std::string_view aufs_prefix = ".wh..wh.";  // aufs's own bookkeeping
-/// What a container's id map covers. A file of another owner would be unusable in every container.
-constexpr std::uint64_t most_id = 65535;
-constexpr int at_empty_path = AT_EMPTY_PATH;
-
-/// Attributes that a layer may carry. All others are dropped: overlay's would let it hide files of other layers, trusted.*
-/// is for host root, and security.selinux, .ima, .evm are this host's to decide.
-bool is_allowed_xattr(std::string_view name) {
-  if (name.starts_with("user.")) return !name.starts_with("user.overlay.");
-  return name == "security.capability" || name == "system.posix_acl_access" || name == "system.posix_acl_default";
-}
 
 class Unpacker {
  public:
@@ -43,9 +34,6 @@ class Unpacker {
   Status make_fifo(Directory& parent, const std::string& name, const TarEntry& entry);
   Status note_device(Directory& parent, const std::string& name, const TarEntry& entry);
   Status make_room(Directory& parent, const std::string& name);
-  Status write_contents(int fd, const TarEntry& entry);
-  Status apply_attributes(int fd, const TarEntry& entry, bool is_new_file);
-  Status apply_link_attributes(int parent_fd, const std::string& name, const TarEntry& entry);
   Status finish_directory(Directory& directory);
 
   TarReader& tar_;
@@ -55,13 +43,6 @@ class Unpacker {
   Directory* last_parent_ = nullptr;
   std::uint64_t last_generation_ = 0;
 };
-
-linux::TimeSpec time_of(const TarEntry& entry) {
-  linux::TimeSpec time{};
-  time.tv_sec = entry.mtime_s;
-  time.tv_nsec = static_cast<long>(entry.mtime_ns);
-  return time;
-}
 
 /// What the file really takes: a sparse one may claim 8 EiB.
 std::uint64_t stored_bytes(const TarEntry& entry) {
@@ -104,8 +85,8 @@ Result<Directory*> Unpacker::parent_of(const std::vector<std::string>& component
 
 Status Unpacker::place(const TarEntry& entry) {
   auto components = TRY_PLAIN(clean_components(entry.name));
-  if (entry.uid > most_id || entry.gid > most_id)
-    return Error(ErrorKind::invalid, concat("owner ", entry.uid, ":", entry.gid, " is outside the ids 0 to ", most_id, " that a container has"));
+  if (entry.uid > most_file_id || entry.gid > most_file_id)
+    return Error(ErrorKind::invalid, concat("owner ", entry.uid, ":", entry.gid, " is outside the ids 0 to ", most_file_id, " that a container has"));
   if (components.empty()) {
     if (entry.type != TarType::directory) return Error(ErrorKind::invalid, "the layer's root must be a directory");
     tree_.root().attributes = entry;
@@ -187,45 +168,9 @@ Status Unpacker::make_file(Directory& parent, const std::string& name, const Tar
   int parent_fd = TRY_PLAIN(tree_.descriptor(parent));
   auto mode = static_cast<mode_t>(entry.mode & 0777);
   auto file = TRY_PLAIN(replacing(parent_fd, name, [&] { return linux::openat(parent_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode); }));
-  TRY_PLAIN(write_contents(file.get(), entry));
+  TRY_PLAIN(write_contents(tar_, file.get(), entry));
   out_.size_bytes += stored_bytes(entry);
   return apply_attributes(file.get(), entry, true);
-}
-
-Status Unpacker::write_contents(int fd, const TarEntry& entry) {
-  for (;;) {
-    auto piece = TRY_PLAIN(tar_.read());
-    if (piece.bytes.empty()) break;
-    if (!entry.is_sparse) {
-      TRY_PLAIN(linux::write_all(fd, piece.bytes));
-      continue;
-    }
-    for (std::size_t done = 0; done < piece.bytes.size();) done += TRY_PLAIN(linux::pwrite(fd, piece.bytes.substr(done), piece.offset + done));
-  }
-  if (entry.is_sparse) TRY_PLAIN(linux::ftruncate(fd, entry.size_bytes));
-  return {};
-}
-
-/// Owner, then mode (chown clears setuid), then attributes (chown and writes clear security.capability), then times.
-Status Unpacker::apply_attributes(int fd, const TarEntry& entry, bool is_new_file) {
-  if (entry.uid != 0 || entry.gid != 0) TRY_PLAIN(linux::fchown(fd, static_cast<uid_t>(entry.uid), static_cast<gid_t>(entry.gid)));
-  bool mode_is_set = is_new_file && (entry.mode & 07000) == 0;
-  if (!mode_is_set) TRY_PLAIN(linux::fchmod(fd, static_cast<mode_t>(entry.mode)));
-  for (const auto& [name, value] : entry.xattrs) {
-    if (!is_allowed_xattr(name)) continue;
-    auto set = linux::fsetxattr(fd, name, value);
-    // A file system without such attributes (tmpfs before 6.6) loses them, as it does for every other tool.
-    if (!set.ok() && set.error().error_number() != EOPNOTSUPP) return std::move(set).error().in("attribute " + name);
-  }
-  auto time = time_of(entry);
-  return linux::utimensat(fd, "", time, time, at_empty_path);
-}
-
-Status Unpacker::apply_link_attributes(int parent_fd, const std::string& name, const TarEntry& entry) {
-  if (entry.uid != 0 || entry.gid != 0)
-    TRY_PLAIN(linux::fchownat(parent_fd, name, static_cast<uid_t>(entry.uid), static_cast<gid_t>(entry.gid), AT_SYMLINK_NOFOLLOW));
-  auto time = time_of(entry);
-  return linux::utimensat(parent_fd, name, time, time, AT_SYMLINK_NOFOLLOW);
 }
 
 Status Unpacker::make_symlink(Directory& parent, const std::string& name, const TarEntry& entry) {

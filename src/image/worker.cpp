@@ -1,4 +1,4 @@
-// Inside the worker process: sandbox, then one streaming pass from the input to the target directory.
+// Inside the worker process: sandbox, then one streaming pass from the input to the target directory, or from there to the output.
 #include "image/worker.hpp"
 
 #include <array>
@@ -18,6 +18,7 @@ namespace caisson::image {
 namespace {
 
 constexpr std::size_t input_buffer_bytes = 1 << 18;
+constexpr std::size_t output_buffer_bytes = 1 << 16;
 constexpr std::uint64_t progress_step_bytes = 4 << 20;
 
 Status send_frame(WorkerFrame type, std::string_view payload) {
@@ -80,7 +81,41 @@ Status drain(ByteSource& source) {
     if (TRY_PLAIN(source.next()).empty()) return {};
 }
 
-Status run_task(const WorkerRequest& request, WorkerResult& result) {
+/// Collects small writes: a tar is mostly blocks of 512 bytes.
+class PackedOutput {
+ public:
+  Status take(std::string_view bytes) {
+    if (pending_.size() + bytes.size() > output_buffer_bytes) TRY_PLAIN(flush());
+    if (bytes.size() >= output_buffer_bytes) return linux::write_all(worker_fd::copy, bytes);
+    pending_ += bytes;
+    return {};
+  }
+  Status flush() {
+    TRY_PLAIN(linux::write_all(worker_fd::copy, pending_));
+    pending_.clear();
+    return {};
+  }
+
+ private:
+  std::string pending_;
+};
+
+Status run_pack(const WorkerRequest& request) {
+  PackedOutput output;
+  TarWriter tar([&](std::string_view bytes) { return output.take(bytes); });
+  TRY_PLAIN(pack_tree(worker_fd::target, request.pack, tar));
+  return output.flush();
+}
+
+Status run_place(const WorkerRequest& request) {
+  InputSource input(request);
+  auto inflater = TRY_PLAIN(open_inflater(input));
+  TarReader tar(*inflater);
+  TRY_PLAIN(place_archive(tar, worker_fd::target, request.place));
+  return drain(*inflater);
+}
+
+Status run_archive(const WorkerRequest& request, WorkerResult& result) {
   InputSource input(request);
   auto inflater = TRY_PLAIN(open_inflater(input));
   result.compression = inflater->compression();
@@ -99,11 +134,23 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
   return {};
 }
 
-Status enter_sandbox() {
+Status run_task(const WorkerRequest& request, WorkerResult& result) {
+  switch (request.task) {
+    case WorkerTask::unpack:
+    case WorkerTask::split: return run_archive(request, result);
+    case WorkerTask::pack: return run_pack(request);
+    case WorkerTask::place: return run_place(request);
+    case WorkerTask::look: result.path_status = TRY_PLAIN(look_at(worker_fd::target, request.path)); return {};
+  }
+  return Error(ErrorKind::invalid, "a task that this worker does not know");
+}
+
+Status enter_sandbox(WorkerTask task) {
   TRY_PLAIN(linux::set_no_new_privileges());
+  const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
   if (linux::landlock_abi() > 0) {
     linux::LandlockPolicy policy;
-    policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), linux::LandlockAccess::read_write_whiteouts});
+    policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
     auto ruleset = TRY(linux::create_landlock_ruleset(policy), "Landlock");
     TRY(linux::landlock_restrict_self(ruleset.get()), "Landlock");
   }
@@ -116,7 +163,7 @@ Status serve(WorkerResult& result) {
   auto text = TRY(linux::read_all(worker_fd::request), "read the request");
   auto request = TRY_PLAIN(decode<WorkerRequest>(text, "worker request"));
   linux::umask(0);
-  TRY(enter_sandbox(), "enter the sandbox");
+  TRY(enter_sandbox(request.task), "enter the sandbox");
   return run_task(request, result);
 }
 

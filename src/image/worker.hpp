@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "base/cancel.hpp"
@@ -22,9 +23,12 @@ struct WorkerOptions {
 
 struct WorkerJob {
   WorkerRequest request;
-  int input_fd = -1;   ///< borrowed
-  int copy_fd = -1;    ///< borrowed; with request.copy_input
-  int target_fd = -1;  ///< borrowed: an empty directory, opened for reading; files in it get the ids the archive names
+  int input_fd = -1;   ///< borrowed; of unpack, split and place
+  int copy_fd = -1;    ///< borrowed; with request.copy_input, or of pack
+  int target_fd = -1;  ///< borrowed: a directory, opened for reading, empty for unpack and split; ids on disk are those of archives
+  /// Set: the target is a container's root as the container sees it, whose own 0 is this id of the host. The worker runs with
+  /// the container's ids then, in a user namespace of its own that the container has no power over.
+  std::optional<std::uint32_t> first_view_id;
   std::function<void(std::uint64_t bytes)> on_progress;
   Cancel cancel;
 };

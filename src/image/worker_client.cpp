@@ -44,8 +44,13 @@ struct Placement {
 };
 
 /// The ids a worker runs with, and the target as it sees it.
-Result<Placement> place_worker(const WorkerOptions& options, int target_fd) {
+Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& job) {
   Placement placement;
+  const int target_fd = job.target_fd;
+  if (job.first_view_id) {
+    placement.id_map = one_range(*job.first_view_id);
+    return placement;
+  }
   if (options.first_host_id != 0) {
     auto map = one_range(options.first_host_id);
     auto userns = TRY(linux::create_user_namespace(map), "ids of the worker");
@@ -141,23 +146,24 @@ Result<linux::ChildProcess> start(const WorkerOptions& options, const WorkerJob&
   linux::SpawnRequest spawn;
   spawn.process.path = options.path;
   spawn.process.argv = {"caisson-worker"};
-  spawn.process.fds = {{job.input_fd, worker_fd::input},
-                       {request_fd, worker_fd::request},
+  spawn.process.fds = {{request_fd, worker_fd::request},
                        {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
                        {result_fd, worker_fd::result}};
-  if (job.request.copy_input) spawn.process.fds.push_back({job.copy_fd, worker_fd::copy});
+  if (job.input_fd >= 0) spawn.process.fds.push_back({job.input_fd, worker_fd::input});
+  if (job.copy_fd >= 0) spawn.process.fds.push_back({job.copy_fd, worker_fd::copy});
   spawn.process.new_session = true;
   spawn.process.parent_death_signal = SIGKILL;
   spawn.id_map = placement.id_map;
   spawn.capabilities = worker_capabilities();
-  spawn.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 1024}};
+  constexpr std::uint64_t most_open_files = 4096;  // packing holds a descriptor per folder it is in, and names allow 2,048 of them
+  spawn.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, most_open_files}};
   return linux::spawn_sandboxed(spawn);
 }
 
 }  // namespace
 
 Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job) {
-  auto placement = TRY_PLAIN(place_worker(options, job.target_fd));
+  auto placement = TRY_PLAIN(place_worker(options, job));
   auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-request", encode(job.request)));
   auto pipe = TRY_PLAIN(linux::pipe2());
   auto child = TRY(start(options, job, placement, request.get(), pipe.write_end.get()), concat("start ", options.path));
@@ -168,7 +174,7 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
   auto status = TRY_PLAIN(worker.wait());
   if (!frames.result())
-    return Error(ErrorKind::io, concat("the unpack worker ended ", status.signaled ? "by signal " : "with code ", status.code, " before it was done"));
+    return Error(ErrorKind::io, concat("the worker ended ", status.signaled ? "by signal " : "with code ", status.code, " before it was done"));
   auto& result = *frames.result();
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
   return std::move(result);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,13 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "image/inflate.hpp"
+#include "image/pack.hpp"
+#include "image/place.hpp"
 #include "image/unpack.hpp"
 
 namespace caisson::image {
 
-/// Descriptors of the worker. 1 and 2 are as everywhere; 1 takes the copy of the input, if one is asked for.
+/// Descriptors of the worker. 1 and 2 are as everywhere; 1 takes the copy of the input, if one is asked for, or the tar that is packed.
 namespace worker_fd {
 inline constexpr int input = 0;
 inline constexpr int copy = 1;
@@ -25,6 +28,9 @@ inline constexpr int result = 5;   ///< a pipe
 enum class WorkerTask : std::uint8_t {
   unpack,  ///< a layer's tar → a tree in the target directory
   split,   ///< an archive of images → its files, as "0", "1", … in the target directory
+  pack,    ///< what lies at a path of the target → a tar on worker_fd::copy
+  look,    ///< what lies at a path of the target → WorkerResult::path_status
+  place,   ///< a tar → files below a path of the target, which others may be changing
 };
 
 struct WorkerRequest {
@@ -32,6 +38,9 @@ struct WorkerRequest {
   bool copy_input = false;    ///< write all that is read to worker_fd::copy
   std::string known_digest;   ///< of the input, already checked: it is not computed again. "": compute it
   std::uint64_t total_bytes = 0;  ///< of the input, for progress; 0: unknown
+  PackRequest pack;
+  PlaceRequest place;
+  std::string path;  ///< of look
 };
 template <class C>
 void visit(C& c, WorkerRequest& r) {
@@ -39,6 +48,9 @@ void visit(C& c, WorkerRequest& r) {
   c(r.copy_input);
   c(r.known_digest);
   c(r.total_bytes);
+  c(r.pack);
+  c(r.place);
+  c(r.path);
 }
 
 /// One member of a split archive.
@@ -72,6 +84,7 @@ struct WorkerResult {
   std::string decoded_digest;  ///< a layer's diffID
   UnpackedLayer layer;
   std::vector<ArchiveMember> members;
+  std::optional<PathStatus> path_status;
 };
 template <class C>
 void visit(C& c, WorkerResult& r) {
@@ -86,6 +99,7 @@ void visit(C& c, WorkerResult& r) {
   c(r.decoded_digest);
   c(r.layer);
   c(r.members);
+  c(r.path_status);
 }
 
 /// On the result pipe: a byte for the type, a little-endian u32 for the payload's length, the payload.

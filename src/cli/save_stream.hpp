@@ -1,0 +1,15 @@
+// Writing an answer's body to a file or to standard output: archives of images and containers.
+#pragma once
+
+#include <string>
+
+#include "base/result.hpp"
+#include "wire/http_client.hpp"
+
+namespace caisson::cli {
+
+/// `output`: a file's path; "": standard output. The file appears when all of it is there: a transfer that fails leaves neither half an
+/// archive nor the old one destroyed.
+Status save_stream(wire::Client& client, const std::string& output);
+
+}  // namespace caisson::cli
