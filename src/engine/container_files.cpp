@@ -49,9 +49,19 @@ Error read_only_error(const std::string& path, const ContainerInfo& info) {
 
 /// Files of one container, held open for one job.
 struct LocalEngine::OpenFiles {
+  OpenFiles() = default;
+  OpenFiles(OpenFiles&&) = default;
+  OpenFiles& operator=(OpenFiles&&) = delete;
+  OpenFiles(const OpenFiles&) = delete;
+  OpenFiles& operator=(const OpenFiles&) = delete;
+  ~OpenFiles() {
+    view = {};  // its clones of volumes' file systems go first
+    if (at_end) at_end();
+  }
   std::unique_lock<std::mutex> operation;  ///< held while a stopped container's layer is mounted here
   runtime::RootView view;
   std::uint32_t first_view_id = 0;
+  std::function<void()> at_end;  ///< unmounts volumes that were mounted for this job
 };
 
 Result<std::vector<std::string>> LocalEngine::lower_layers(const ContainerInfo& info) {
@@ -79,6 +89,13 @@ Result<LocalEngine::OpenFiles> LocalEngine::open_files(const Pointer& container)
   request.rootfs.upperdir = info.upper_dir;
   request.rootfs.workdir = info.work_dir;
   request.read_only = info.spec.read_only_rootfs;
+  files.at_end = [this, record] { release_volumes(record->info); };
+  VolumeSources sources;
+  {
+    std::lock_guard turn(volume_creation_mutex_);
+    sources = TRY_PLAIN(open_volume_sources(info, volume_loader()));
+  }
+  apply_volume_sources(info, sources);
   request.mounts = mounts_of(info);
   request.first_host_id = options_.worker.first_host_id;
   files.view = TRY(runtime::open_root_view(request), concat("files of container ", container->id.substr(0, 12)));

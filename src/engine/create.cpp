@@ -144,7 +144,10 @@ Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
       mount.source = point.type == MountType::volume ? point.name : point.source;
       mount.target = point.destination;
       mount.read_only = !point.read_write || halves.after == "ro";
-      mount.propagation = point.propagation;
+      mount.propagation = point.type == MountType::bind ? point.propagation : "";
+      const auto& asked = other->snapshot()->info.spec.mounts;
+      auto same = std::find_if(asked.begin(), asked.end(), [&](const MountSpec& one) { return one.target == point.destination; });
+      if (same != asked.end()) mount.subpath = same->subpath;
       mount.origin = "volumes-from";
       spec.mounts.push_back(std::move(mount));
     }
@@ -152,15 +155,13 @@ Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
   return {};
 }
 
-Status LocalEngine::fill_volume(const MountPoint& point, const std::string& target, const std::vector<std::string>& layers) {
-  auto folder = TRY(linux::open(point.source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), concat("volume ", point.name));
+Status LocalEngine::fill_volume(const std::string& contents, const MountPoint& point, const std::string& target, const std::vector<std::string>& layers) {
+  auto folder = TRY(linux::open(contents, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), concat("volume ", point.name));
   TRY(copy_from_layers(layers, target, folder.get()), concat("volume ", point.name));
   return {};
 }
 
 Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made) {
-  if (!mount.subpath.empty())
-    return Error(ErrorKind::unsupported, concat("mount ", mount.target, ": a subpath of a volume cannot be mounted by this version"));
   MountPoint point;
   point.type = MountType::volume;
   point.driver = "local";
@@ -171,27 +172,31 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   if (existing.ok()) {
     transaction.require(existing->key, existing->revision);  // an anonymous one may be on its way out with its container
     // Made by `volume create` and never used: docker fills it now.
-    bool is_fresh = !mount.no_copy && volume_users()[point.name].empty() && TRY_PLAIN(linux::list_dir(point.source)).empty();
-    if (is_fresh) TRY_PLAIN(fill_volume(point, mount.target, made.layers));
+    auto volume = TRY_PLAIN(load_volume(point.name));
+    const auto contents = contents_of(volume);
+    const bool may_fill = !mount.no_copy && mount.subpath.empty() && !is_file_system(volume) && volume_users()[point.name].empty();
+    if (may_fill && TRY(linux::list_dir(contents), concat("volume ", point.name)).empty()) TRY_PLAIN(fill_volume(contents, point, mount.target, made.layers));
     return point;
   }
   if (existing.error().kind() != ErrorKind::not_found) return std::move(existing).error();
   VolumeSpec wanted;
   wanted.name = point.name;
   wanted.options = mount.driver_options;
-  TRY_PLAIN(check_volume_spec(wanted));
+  TRY(check_volume_spec(wanted), concat("create ", point.name));
   TRY_PLAIN(make_volume_dir(point.name, "_data"));
   made.names.push_back(point.name);
   // docker's rule: a new volume begins with what the image has at that place.
-  if (!mount.no_copy && std::find(mount.options.begin(), mount.options.end(), "nocopy") == mount.options.end())
-    TRY_PLAIN(fill_volume(point, mount.target, made.layers));
   VolumeInfo volume;
   volume.name = point.name;
+  volume.mountpoint = point.source;
   volume.created = now_ns();
   volume.labels = mount.labels;
   volume.options = mount.driver_options;
   volume.anonymous = point.anonymous;
   if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
+  const auto contents = contents_of(volume);
+  const bool may_fill = !mount.no_copy && mount.subpath.empty() && !is_file_system(volume);
+  if (may_fill && TRY(linux::list_dir(contents), concat("volume ", point.name)).empty()) TRY_PLAIN(fill_volume(contents, point, mount.target, made.layers));
   transaction.require_absent("volume/" + point.name).put("volume/" + point.name, to_text(volume));
   return point;
 }

@@ -162,6 +162,7 @@ Status LocalEngine::teardown_locked(Container& container) {
   TRY(runtime_->remove(container.id, run_dir(container.id), record->cgroups_path), "clear away");
   TRY(linux::remove_tree(run_dir(container.id)), "clear away the run folder");
   crash_point("teardown:run_dir_gone");
+  release_volumes(record->info);
   // The stored record still names the range; that only keeps it from being given away until the next change is saved.
   std::uint32_t held = record->info.first_host_id;
   if (held != 0) container.change_in_memory([](Record& next) { next.info.first_host_id = 0; });

@@ -21,6 +21,7 @@
 #include "engine/namespace_pool.hpp"
 #include "engine/registry.hpp"
 #include "engine/spec_builder.hpp"
+#include "engine/volume_mounts.hpp"
 #include "engine/worker.hpp"
 
 namespace caisson::engine {
@@ -128,7 +129,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   struct MadeVolumes;
   Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
   Result<MountPoint> resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
-  static Status fill_volume(const MountPoint& point, const std::string& target, const std::vector<std::string>& layers);
+  static Status fill_volume(const std::string& contents, const MountPoint& point, const std::string& target, const std::vector<std::string>& layers);
   Status make_container_dirs(const std::string& id) const;
 
   // -- start.cpp
@@ -138,6 +139,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status start_locked(const Pointer& container);
   Status take_id_range(Container& container, StartContext& context, const Joined& joined);
   Status prepare_start(Container& container, StartContext& context);
+  static ContainerInfo shown_with_sources(const ContainerInfo& info, const StartContext& context);
   Result<Joined> resolve_joins(const ContainerSpec& spec);
   Status open_namespaces(StartContext& context, const ContainerSpec& spec, const Joined& joined);
   Status connect_bridge(Container& container, StartContext& context);
@@ -229,6 +231,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status make_volume_dir(const std::string& name, const std::string& subdirectory) const;
   Status remove_volume_locked(const std::string& name);
   static Status check_volume_spec(const VolumeSpec& spec);
+  [[nodiscard]] LoadVolume volume_loader();
+  /// Unmounts the file systems of a container's volumes that no other running container uses.
+  void release_volumes(const ContainerInfo& info);
 
   // -- inspect.cpp
   ContainerSummary summarize(const Record& record) const;

@@ -281,6 +281,15 @@ void LocalEngine::repair_volumes() {
     auto made = make_volume_dir(name, "_data");
     note_repair(concat("volume ", name, ": its folder was missing; ", made.ok() ? "an empty one was made" : made.error().text()));
   }
+  auto users = volume_users();
+  for (const auto& name : known) {
+    auto volume = load_volume(name);
+    if (!volume.ok() || !is_file_system(*volume)) continue;
+    const bool is_used = std::any_of(users[name].begin(), users[name].end(), [&](const std::string& id) { return linux::exists(run_dir(id)).value_or(true); });
+    if (is_used) continue;
+    auto unmounted = unmount_volume(*volume);  // of containers that ended while no daemon looked
+    if (!unmounted.ok()) note_repair(concat("volume ", name, ": ", unmounted.error().text()));
+  }
 }
 
 void LocalEngine::remove_strays() {

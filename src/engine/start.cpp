@@ -47,6 +47,7 @@ LocalEngine::StartContext::~StartContext() {
   if (endpoint || connecting) ignore(engine.network_->disconnect(id));
   if (link) engine.network_->give_back(*link);
   if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
+  if (!volumes.by_destination.empty()) engine.release_volumes(record.info);
 }
 
 Result<LocalEngine::Joined> LocalEngine::resolve_joins(const ContainerSpec& spec) {
@@ -153,7 +154,8 @@ Status LocalEngine::write_network_files(const Container& container, const StartC
 std::vector<std::string> LocalEngine::find_unmappable_sources(const ContainerInfo& info, int user_namespace) const {
   std::vector<std::string> sources;
   for (const auto& point : info.mounts) {
-    if (point.type != MountType::bind) continue;
+    // Volumes lie in a folder of ours, which can map ids; others are elsewhere.
+    if (point.type == MountType::tmpfs || (point.type == MountType::volume && point.source == volume_dir(point.name) + "/_data")) continue;
     auto tree = linux::open_tree(AT_FDCWD, point.source, OPEN_TREE_CLONE);
     if (!tree.ok()) continue;  // the runtime will report it, with the mount's name
     if (!linux::idmap_mount(tree->get(), user_namespace).ok()) sources.push_back(point.source);
@@ -200,6 +202,13 @@ Status LocalEngine::take_id_range(Container& container, StartContext& context, c
   return saved;
 }
 
+/// The container with what its volumes really show; the record keeps the volumes' own folders.
+ContainerInfo LocalEngine::shown_with_sources(const ContainerInfo& info, const StartContext& context) {
+  ContainerInfo shown = info;
+  apply_volume_sources(shown, context.volumes);
+  return shown;
+}
+
 Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   auto& record = context.record;
   auto& info = record.info;
@@ -228,7 +237,11 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   TRY_PLAIN(connect_network(container, context));
   crash_point("start:connected");
   TRY_PLAIN(write_network_files(container, context));
-  if (context.user_namespace) context.unmappable_sources = find_unmappable_sources(info, context.user_namespace.get());
+  {
+    std::lock_guard turn(volume_creation_mutex_);
+    context.volumes = TRY_PLAIN(open_volume_sources(info, volume_loader()));
+  }
+  if (context.user_namespace) context.unmappable_sources = find_unmappable_sources(shown_with_sources(info, context), context.user_namespace.get());
   for (const auto& source : context.unmappable_sources)
     info.warnings.push_back(concat("mount ", source, ": its file system cannot map user ids; files of host users belong to nobody inside"));
   return {};
@@ -239,7 +252,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
   auto& info = record.info;
   runtime::StartRequest request;
   request.id = container.id;
-  request.spec = TRY_PLAIN(plan(info, context));
+  request.spec = TRY_PLAIN(plan(shown_with_sources(info, context), context));
   linux::Overlay rootfs;
   rootfs.lowerdirs = context.lowerdirs;
   rootfs.upperdir = info.upper_dir;

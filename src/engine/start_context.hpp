@@ -37,6 +37,7 @@ struct LocalEngine::StartContext {
   std::string joined_pid_path;
   std::string joined_ipc_path;
   std::vector<std::string> lowerdirs;
+  VolumeSources volumes;             ///< open until the program runs
   std::vector<std::string> unmappable_sources;
   bool made_run_dir = false;
   bool connecting = false;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/ids.hpp"
+#include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/file.hpp"
@@ -17,10 +18,27 @@ Status LocalEngine::check_volume_spec(const VolumeSpec& spec) {
   if (!spec.name.empty()) TRY_PLAIN(check_name("volume", spec.name));
   if (!spec.driver.empty() && spec.driver != "local")
     return Error(ErrorKind::not_found, concat("error looking up volume plugin ", spec.driver, ": plugin \"", spec.driver, "\" not found"));
-  for (const auto& [key, value] : spec.options)
-    return Error(ErrorKind::unsupported, concat("volume option ", key, "=", value, ": this version's local driver takes no options"))
-        .with_hint("mount the source on the host and use a bind mount");
-  return {};
+  return check_volume_options(spec.options);
+}
+
+LoadVolume LocalEngine::volume_loader() {
+  return [this](const std::string& name) { return load_volume(name); };
+}
+
+void LocalEngine::release_volumes(const ContainerInfo& info) {
+  std::lock_guard turn(volume_creation_mutex_);  // a start that mounts one has its run folder already
+  auto is_used_elsewhere = [&](const std::string& name) {
+    for (const auto& id : volume_users()[name])
+      if (id != info.id && linux::exists(run_dir(id)).value_or(true)) return true;
+    return false;
+  };
+  for (const auto& point : info.mounts) {
+    if (point.type != MountType::volume) continue;
+    auto volume = load_volume(point.name);
+    if (!volume.ok() || !is_file_system(*volume) || is_used_elsewhere(point.name)) continue;
+    auto unmounted = unmount_volume(*volume);
+    if (!unmounted.ok()) log_error("clear away", concat("container ", info.id.substr(0, 12)), unmounted.error());
+  }
 }
 
 Result<VolumeInfo> LocalEngine::load_volume(const std::string& name) {
@@ -50,11 +68,11 @@ Status LocalEngine::make_volume_dir(const std::string& name, const std::string& 
 
 Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const VolumeSpec& spec) {
   TRY_PLAIN(authorize(caller, Access::administer, "create volume", spec.name));
-  TRY_PLAIN(check_volume_spec(spec));
-  std::unique_lock uses(uses_mutex_);
   VolumeInfo volume;
   volume.anonymous = spec.name.empty();
   volume.name = volume.anonymous ? random_id() : spec.name;
+  TRY(check_volume_spec(spec), concat("create ", volume.name));
+  std::unique_lock uses(uses_mutex_);
   auto existing = load_volume(volume.name);
   if (existing.ok()) return existing;
   if (existing.error().kind() != ErrorKind::not_found) return existing;
@@ -102,11 +120,14 @@ Result<VolumeInfo> LocalEngine::inspect_volume(const Caller& caller, const std::
 }
 
 Status LocalEngine::remove_volume_locked(const std::string& name) {
+  auto volume = load_volume(name);
   // The record goes first: a folder without a record is removed at the next start, a record without a folder would be a lie.
   state::Transaction transaction;
   transaction.erase(volume_key(name));
   TRY(store_->commit(transaction), concat("remove volume ", name));
   crash_point("volume:erased");
+  // No container uses it; what a crash left mounted must go first, or the removal would meet it.
+  if (volume.ok()) TRY(unmount_volume(*volume), concat("remove volume ", name));
   TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));
   publish_object("volume", "destroy", name, {{"driver", "local"}});
   return {};
