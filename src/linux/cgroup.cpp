@@ -311,11 +311,18 @@ Result<Cgroup> Cgroup::below(std::string_view path, const std::vector<std::strin
   return Cgroup(layout_, concat(path_, '/', path), std::move(directories));
 }
 
-bool may_make_cgroups(const CgroupLayout& layout) {
-  const auto directories = directories_of(layout, "x");
-  return directories && !directories->empty() &&
-         std::all_of(directories->begin(), directories->end(),
-                     [](const std::string& directory) { return faccessat(AT_FDCWD, parent_of(directory), W_OK).ok(); });
+bool may_make_cgroup(const CgroupLayout& layout, std::string_view path) {
+  const auto directories = directories_of(layout, path);
+  if (!directories || directories->empty()) return false;
+  for (std::size_t i = 0; i < directories->size(); ++i) {
+    const CgroupHierarchy& hierarchy = layout.hierarchies[i];
+    std::string above = parent_of((*directories)[i]);
+    while (above.size() > hierarchy.mount_point.size() && !exists(above).value_or(false)) above = parent_of(above);
+    if (!faccessat(AT_FDCWD, above, W_OK)) return false;
+    // Nobody is moved without the right to write here (cgroups(7), "Delegation containment").
+    if (hierarchy.is_v2 && !faccessat(AT_FDCWD, above + "/cgroup.procs", W_OK)) return false;
+  }
+  return true;
 }
 
 bool asks_for_limits(const CgroupLimits& limits) {

@@ -306,8 +306,9 @@ class Cgroup {
 
 /// The path of a process in each hierarchy, by controller list ("cpu,cpuacct"; "" for v2). pid 0: ours.
 Result<std::map<std::string, std::string>> cgroup_of_process(int pid);
-/// Whether we may make directories below our own cgroup in every hierarchy (a delegated subtree).
-bool may_make_cgroups(const CgroupLayout& layout);
+/// Whether we may make the cgroup PATH (as Cgroup::create takes it) and enter it: in every hierarchy the folder that is there already
+/// was delegated to us.
+bool may_make_cgroup(const CgroupLayout& layout, std::string_view path);
 /// Pure: whether anything but device rules is asked for.
 bool asks_for_limits(const CgroupLimits& limits);
 /// Pure: the same from the text of /proc/PID/cgroup.

@@ -271,6 +271,9 @@ Result<UniqueFd> memfd_create(PathArg name, unsigned int flags) {
 Status add_seals(int fd, int seals) {
   return status("fcntl", [&] { return ::fcntl(fd, F_ADD_SEALS, seals); }, "F_ADD_SEALS");
 }
+Result<int> get_seals(int fd) {
+  return value<int>("fcntl", [&] { return ::fcntl(fd, F_GET_SEALS); }, "F_GET_SEALS");
+}
 Result<UniqueFd> sealed_memfd(PathArg name, std::string_view bytes) {
   UniqueFd fd = TRY_PLAIN(memfd_create(name, MFD_ALLOW_SEALING));
   TRY_PLAIN(write_all(fd.get(), bytes));

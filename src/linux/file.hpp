@@ -172,6 +172,8 @@ Result<Pipe> pipe2(int flags = 0);
 Result<UniqueFd> memfd_create(PathArg name, unsigned int flags = 0);
 /// F_SEAL_* bits.
 Status add_seals(int fd, int seals);
+/// F_GET_SEALS. Errors: invalid when the file is of a kind that cannot be sealed.
+Result<int> get_seals(int fd);
 /// A memfd with this content, sealed against every change, read from its start.
 Result<UniqueFd> sealed_memfd(PathArg name, std::string_view bytes);
 

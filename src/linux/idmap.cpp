@@ -119,6 +119,12 @@ std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mapping
   return std::nullopt;
 }
 
+bool in_initial_user_namespace() {
+  constexpr std::uint64_t initial_inode = 0xEFFFFFFDU;  // PROC_USER_INIT_INO, include/linux/proc_ns.h; the same since 3.8
+  auto found = fstatat(AT_FDCWD, "/proc/self/ns/user", 0);
+  return found.ok() && found->st_ino == initial_inode;
+}
+
 Status write_id_maps(int pid, const IdMap& map) {
   const std::string uid_text = TRY(id_map_text(map.uids), "user ids");
   const std::string gid_text = TRY(id_map_text(map.gids), "group ids");

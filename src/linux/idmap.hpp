@@ -21,6 +21,9 @@ Result<std::vector<IdMapping>> parse_id_map(std::string_view text);
 std::optional<std::uint32_t> map_to_outside(const std::vector<IdMapping>& mappings, std::uint32_t inside);
 std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mappings, std::uint32_t outside);
 
+/// False in a user namespace that somebody made: who is root there has no rights over what belongs to the host.
+bool in_initial_user_namespace();
+
 /// Writes uid_map and gid_map of a process that has just entered a new user namespace. When this process lacks
 /// CAP_SETUID over the parent namespace: a single line for the own ids is written after setgroups "deny" (user_namespaces(7):
 /// else a group that denies access could be dropped), anything else goes through newuidmap and newgidmap.

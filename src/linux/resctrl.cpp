@@ -121,6 +121,12 @@ Result<ResctrlGroup> ResctrlGroup::create(const ResctrlRequest& request) {
   return std::move(built).error();
 }
 
+Status ResctrlGroup::change(const ResctrlRequest& request) {
+  const std::string folder = request.group == "/" ? request.root : concat(request.root, "/", request.group);
+  if (!TRY(exists(folder), "resctrl")) return Error(ErrorKind::not_found, concat("resctrl: the group ", folder, " does not exist"));
+  return write_schemata(request, folder);
+}
+
 Status ResctrlGroup::add(int pid) const {
   TRY(write_kernel_file(concat(folder_, "/tasks"), concat(pid, "\n")), "resctrl");
   if (!monitor_.empty()) TRY(write_kernel_file(concat(monitor_, "/tasks"), concat(pid, "\n")), "resctrl");

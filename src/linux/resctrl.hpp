@@ -30,6 +30,8 @@ class ResctrlGroup {
   /// Errors: conflict (there with other schemata, naming both), invalid (the kernel refused a line, with its own words), unsupported.
   /// On failure nothing is left.
   static Result<ResctrlGroup> create(const ResctrlRequest& request);
+  /// New schemata for the group that `request` names; its monitor is left alone. Errors: invalid (as create), not_found.
+  static Status change(const ResctrlRequest& request);
   /// Moves a process into it, before it has threads.
   Status add(int pid) const;
   /// Folders to remove when the container is gone, innermost first.

@@ -63,6 +63,14 @@ TEST_F(ResctrlTest, a_new_group_that_fails_is_removed_again) {
   EXPECT_FALSE(exists(concat(root_, "/new")).value_or(true));
 }
 
+TEST_F(ResctrlTest, a_group_that_is_there_gets_new_schemata) {
+  EXPECT_TRUE(ResctrlGroup::change({root_, "there", {"L3:0=f"}, ""}));
+  EXPECT_EQ(read_file(concat(root_, "/there/schemata")).value_or(""), "L3:0=f\n");
+  const auto missing = ResctrlGroup::change({root_, "nowhere", {"L3:0=f"}, ""});
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().text().find("/nowhere does not exist"), std::string::npos) << missing.error().text();
+}
+
 TEST_F(ResctrlTest, the_default_group_is_never_removed) {
   auto group = ResctrlGroup::create({root_, "/", {}, ""});
   ASSERT_TRUE(group) << group.error().text();

@@ -191,7 +191,11 @@ void run_container_child(ChildSetup& setup) noexcept {
     child_check(setup, target, ChildStep::console);
     child_check(setup, raw::attach_mount(clone, target), ChildStep::console);
   }
-  if (setup.wait_after_mounts) ask_parent(setup, ChildMessageKind::mounted);
+  if (setup.wait_after_mounts) {
+    if (setup.open_to_user) child_check(setup, raw::prctl(PR_SET_DUMPABLE, 1), ChildStep::wait_for_parent);
+    ask_parent(setup, ChildMessageKind::mounted);
+    if (setup.open_to_user) child_check(setup, raw::prctl(PR_SET_DUMPABLE, 0), ChildStep::wait_for_parent);
+  }
   detail::child_cover_paths(setup);
   if (!plan.sysctls.empty() || has_labels(plan.process)) {
     const int proc = own_proc();

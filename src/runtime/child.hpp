@@ -112,6 +112,9 @@ struct ChildSetup {
   std::vector<bool> device_done;               ///< by index of launch->devices: made in the device folder already
   bool has_device_folder = false;
   bool wait_after_mounts = false;  ///< hooks
+  /// Started by an ordinary user: while it stands still it is dumpable, or that user could not enter its namespaces (hooks, exec).
+  /// Only with a pid namespace of its own, where nobody sees it.
+  bool open_to_user = false;
   // process
   int standard_fds[3] = {-1, -1, -1};  ///< without terminal; -1 keeps what is inherited
   int exec_fifo = -1;

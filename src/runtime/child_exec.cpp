@@ -297,7 +297,11 @@ void child_become_program(ChildSetup& setup) noexcept {
   // A listener must reach its receiver while create still runs; without one the filter comes as late as it can.
   const bool filter_late = process.no_new_privileges && !has_listener(process);
   if (process.no_new_privileges && !filter_late) load_filter(setup);
-  if (setup.exec_fifo >= 0) wait_for_start(setup);
+  if (setup.exec_fifo >= 0) {
+    // Nothing of the host is open any more but the fifo.
+    if (setup.open_to_user) child_check(setup, raw::prctl(PR_SET_DUMPABLE, 1), ChildStep::wait_for_start);
+    wait_for_start(setup);
+  }
   // The kernel drops what a pid 1 has no handler for, unless it is blocked (pid_namespaces(7)): a SIGTERM that comes before the
   // init has begun would be lost.
   if (with_init) child_check(setup, raw::block_signals(), ChildStep::exec_init);

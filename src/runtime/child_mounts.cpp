@@ -55,8 +55,19 @@ void set_options(const ChildSetup& setup, const PlanMount& mount, int context, s
   for (const auto& option : mount.options) {
     const int set = option.is_flag ? raw::fsconfig(context, FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0)
                                    : raw::fsconfig(context, FSCONFIG_SET_STRING, option.key.c_str(), option.value.c_str(), 0);
-    check(setup, set, ChildStep::mount_option, index);
+    // The group of terminals has no id in a map of one id; all peers then leave it to the container's root.
+    const bool no_terminal_group = set == -EINVAL && mount.type == "devpts" && option.key == "gid" && option.value == "5";
+    if (!no_terminal_group) check(setup, set, ChildStep::mount_option, index);
   }
+}
+
+/// The host's sysfs, for a network namespace that our user namespace does not own.
+int clone_sysfs(const PlanMount& mount) noexcept {
+  const int tree = raw::open_tree(AT_FDCWD, "/sys", OPEN_TREE_CLONE | AT_RECURSIVE);
+  if (tree < 0) return tree;
+  // Recursive: under a read-only /sys the host's cgroups must not be writable either.
+  const int set = raw::mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, mount.attr_set, 0, MS_PRIVATE, -1);
+  return set < 0 ? set : tree;
 }
 
 /// A new superblock, made here because it belongs to the namespaces of whoever makes it.
@@ -66,7 +77,13 @@ int make_filesystem(const ChildSetup& setup, const PlanMount& mount, std::size_t
   if (!mount.source.empty() && mount.source != "none")
     check(setup, raw::fsconfig(context, FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0), ChildStep::mount_option, index);
   set_options(setup, mount, context, index);
-  check(setup, raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), ChildStep::mount_create, index);
+  const int created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  if (created == -EPERM && mount.type == "sysfs") {
+    const int tree = clone_sysfs(mount);
+    check(setup, tree, ChildStep::mount_create, index);
+    return tree;
+  }
+  check(setup, created, ChildStep::mount_create, index);
   // What is copied up later must be written first.
   const std::uint64_t attributes = mount.copy_up ? mount.attr_set & ~std::uint64_t{MOUNT_ATTR_RDONLY} : mount.attr_set;
   const int tree = raw::fsmount(context, attributes);

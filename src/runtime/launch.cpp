@@ -37,6 +37,25 @@ void fill_arguments(ChildSetup& setup, const ProcessPlan& process, const LaunchI
   setup.preserve_fds = inputs.preserve_fds;
 }
 
+/// The files of a process that is not dumpable belong to root (proc(5)), and an ordinary user must write some: the maps of a user
+/// namespace, the oom score. While this lives nothing of the container runs yet, and its process is born non-dumpable: entering
+/// the user namespace sees to that (commit_creds), and the stage once more.
+class DumpableMoment {
+ public:
+  explicit DumpableMoment(const LaunchInputs& inputs) : active_(inputs.is_rootless && !inputs.may_mount) {
+    if (active_) ignore(linux::set_dumpable(true));  // what is refused without it names itself
+  }
+  ~DumpableMoment() {
+    if (active_) ignore(linux::set_dumpable(false));  // cannot be refused (prctl(2))
+  }
+  DumpableMoment(const DumpableMoment&) = delete;
+  DumpableMoment& operator=(const DumpableMoment&) = delete;
+  [[nodiscard]] bool is_active() const { return active_; }
+
+ private:
+  bool active_;
+};
+
 /// Everything made for a container before its process exists; descriptors close when the launch is under way.
 class Preparation {
  public:
@@ -55,8 +74,9 @@ class Preparation {
   Status prepare(ChildSetup& setup, Stage& stage) {
     TRY_PLAIN(open_namespaces(setup, stage));
     TRY_PLAIN(make_cgroup(setup, stage));
-    TRY_PLAIN(make_root(setup));
-    return make_mounts(setup);
+    if (inputs_.may_mount || userns_ < 0) return make_tree(setup);
+    stage.prepare = [this, &setup] { return make_tree(setup); };
+    return {};
   }
   std::optional<linux::Cgroup> take_cgroup() { return std::exchange(cgroup_, std::nullopt); }
 
@@ -120,6 +140,11 @@ class Preparation {
     auto procs = TRY(linux::open_beneath(handle_.v2_dir.get(), concat(name, "/cgroup.procs"), O_WRONLY), "delegated cgroup");
     keep(setup.delegated_procs_fd, std::move(procs));
     return {};
+  }
+
+  Status make_tree(ChildSetup& setup) {
+    TRY_PLAIN(make_root(setup));
+    return make_mounts(setup);
   }
 
   Status make_root(ChildSetup& setup) {
@@ -338,6 +363,7 @@ Result<Launching> begin_launch(const LaunchPlan& given, const LaunchInputs& inpu
   setup.launch = plan;
   setup.in_user_namespace = plan->in_user_namespace;
   setup.wait_after_mounts = inputs.on_mounted || !plan->net_devices.empty();
+  setup.open_to_user = inputs.is_rootless && !inputs.may_mount && (plan->clone_flags & CLONE_NEWPID) != 0;
   fill_arguments(setup, plan->process, inputs);
   Stage stage;
   stage.setup = &setup;
@@ -347,6 +373,8 @@ Result<Launching> begin_launch(const LaunchPlan& given, const LaunchInputs& inpu
     stage.time_offsets = detail::offsets_text(plan->time_offsets);
   }
   Preparation preparation(*plan, inputs);
+  const DumpableMoment moment(inputs);
+  stage.is_dumpable = moment.is_active();
   TRY_PLAIN(preparation.prepare(setup, stage));
   auto launching = TRY_PLAIN(detail::run_stage(stage, plan));
   launching.cgroup = preparation.take_cgroup();
@@ -392,6 +420,8 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
       stage.cgroup_fd = -1;
     }
   }
+  const DumpableMoment moment(inputs);
+  stage.is_dumpable = moment.is_active();
   auto launching = detail::run_stage(stage, nullptr);
   // EBUSY: the container (a systemd inside) has moved its init deeper, and its own cgroup takes no processes any more.
   const bool inner_node = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == EBUSY;

@@ -23,6 +23,10 @@ struct LaunchInputs {
   int exec_fifo = -1;                  ///< opened for reading and writing: the child waits for one byte before it execs
   int init_fd = -1;                    ///< our own binary, needed when the plan uses init
   unsigned int preserve_fds = 0;
+  /// We are not the host's root (HostFacts::is_rootless, may_mount). Who may not mount prepares the mounts inside the user namespace,
+  /// in the stage.
+  bool is_rootless = false;
+  bool may_mount = true;
   std::shared_ptr<const linux::CgroupLayout> layout;
   /// Called when everything is mounted and nothing pivoted (hooks); its error ends the launch.
   std::function<Status(pid_t)> on_mounted;

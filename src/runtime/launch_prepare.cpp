@@ -80,6 +80,20 @@ Result<UniqueFd> make_device_folder(const PlanMount& mount, const LaunchPlan& pl
   return folder;
 }
 
+namespace {
+
+/// In a user namespace the host's mounts keep the restrictions they have (mount_namespaces(7): locked flags). A request to lift one is
+/// refused with EPERM; then what is asked for beyond that is set, and the restriction stays, as it does under crun.
+Status set_attributes(int tree, unsigned int flags, linux::MountAttributes attributes) {
+  auto set = linux::mount_setattr(tree, "", AT_EMPTY_PATH | flags, attributes);
+  if (set || set.error().error_number() != 1 /* EPERM */ || attributes.clear == 0) return set;
+  attributes.set &= ~std::uint64_t{MOUNT_ATTR__ATIME};
+  attributes.clear = 0;
+  return linux::mount_setattr(tree, "", AT_EMPTY_PATH | flags, attributes);
+}
+
+}  // namespace
+
 Result<UniqueFd> clone_bind(const PlanMount& mount, std::size_t index, int container_userns) {
   const std::string at = concat("mounts[", index, "]: bind of ", mount.source, " on ", mount.destination);
   const unsigned int flags =
@@ -100,20 +114,20 @@ Result<UniqueFd> clone_bind(const PlanMount& mount, std::size_t index, int conta
   const bool recursive_propagation = mount.propagation == 0 || mount.propagation_recursive;
   const bool plain = mount.attr_set == 0 && mount.attr_clear == 0;
   if (mount.recursive && recursive_propagation && plain) {
-    TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, attributes), at);
+    TRY(set_attributes(tree.get(), AT_RECURSIVE, attributes), at);
   } else {
-    TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH, attributes), at);
+    TRY(set_attributes(tree.get(), 0, attributes), at);
     if (mount.recursive && recursive_propagation) {
       linux::MountAttributes below;
       below.propagation = attributes.propagation;
-      TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, below), at);
+      TRY(set_attributes(tree.get(), AT_RECURSIVE, below), at);
     }
   }
   if (mount.recursive_attr_set != 0 || mount.recursive_attr_clear != 0) {
     linux::MountAttributes below;
     below.set = mount.recursive_attr_set;
     below.clear = mount.recursive_attr_clear;
-    TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, below), at);
+    TRY(set_attributes(tree.get(), AT_RECURSIVE, below), at);
   }
   if (mount.id_mapped) {
     UniqueFd own;

@@ -80,6 +80,11 @@ int clone_child(Stage& stage, std::uint64_t parent_flags) {
     args.flags |= CLONE_INTO_CGROUP;
     args.cgroup = static_cast<unsigned int>(stage.cgroup_fd);
   }
+  // Nobody may look into the child before it is the program (CVE-2016-9962); an ordinary user had to be dumpable until now.
+  if (stage.is_dumpable) {
+    const int hidden = raw::prctl(PR_SET_DUMPABLE, 0);
+    if (hidden < 0) return fail_stage(stage, ChildStep::stage_clone, 0, -hidden);
+  }
   const int pid = raw::clone3(&args, sizeof args);
   if (pid == 0) {
     if (stage.is_exec) run_exec_child(*stage.setup);
@@ -88,6 +93,18 @@ int clone_child(Stage& stage, std::uint64_t parent_flags) {
   if (pid < 0) return fail_stage(stage, ChildStep::stage_clone, 0, -pid);
   stage.pid = pid;
   return 0;
+}
+
+/// An ordinary user has CAP_SYS_ADMIN only over what belongs to the user namespace, so first come mounts that do. The child is born
+/// among them: nobody else has them, and they need not be copied again.
+int prepare_inside(Stage& stage) {
+  const int made = raw::unshare(CLONE_NEWNS);
+  if (made < 0) return fail_stage(stage, ChildStep::isolate_mounts, 0, -made);
+  stage.clone_flags &= ~std::uint64_t{CLONE_NEWNS};
+  auto prepared = stage.prepare();
+  if (prepared) return 0;
+  stage.error = std::move(prepared).error();
+  return 1;
 }
 
 int run_launch_stage(void* argument) {
@@ -100,6 +117,7 @@ int run_launch_stage(void* argument) {
   const UniqueFd offsets_file(offsets);  // our descriptors are the parent's
   if (set_inherited(stage) != 0 || join_namespaces(stage) != 0) return 1;
   if (offsets >= 0 && make_time_namespace(stage, offsets) != 0) return 1;
+  if (stage.prepare && prepare_inside(stage) != 0) return 1;
   return clone_child(stage, CLONE_PARENT);
 }
 
@@ -153,6 +171,7 @@ Result<Launching> run_stage(Stage& stage, const LaunchPlan* plan) {
   launching.pid = stage.pid;
   launching.pidfd.reset(stage.pidfd);
   launching.sync = std::move(pair.first);
+  if (stage.error) return std::move(*stage.error);
   if (stage.pid < 0) return describe_failure(stage.failure, *stage.setup->process, plan);
   return launching;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,10 +27,14 @@ struct Stage {
   int time_namespace = -1;   ///< to be joined (a namespace file or a pidfd)
   int cgroup_fd = -1;
   bool is_exec = false;
+  bool is_dumpable = false;  ///< as it must be for an ordinary user until the child is cloned
+  /// Called inside the user namespace, in a mount namespace that belongs to it: what we may not do with the rights we have.
+  std::function<Status()> prepare;
   // result
   int pid = -1;
   int pidfd = -1;
   ChildMessage failure;
+  std::optional<Error> error;  ///< of prepare
 };
 
 /// Makes the process from a stage: whoever is cloned there is our own child, in the namespaces the stage has entered.

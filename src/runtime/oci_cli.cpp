@@ -7,6 +7,7 @@
 #include <span>
 
 #include "linux/file.hpp"
+#include "linux/idmap.hpp"
 #include "linux/process.hpp"
 #include "runtime/oci_commands.hpp"
 
@@ -192,9 +193,12 @@ std::string command_help(const Command& command) {
 }
 
 std::string default_root() {
-  if (linux::geteuid() == 0) return "/run/caisson-runtime";
+  const bool is_user = linux::geteuid() != 0;
   const char* folder = std::getenv("XDG_RUNTIME_DIR");
-  return concat(folder == nullptr ? "/tmp" : folder, "/caisson-runtime");
+  // Root of a user namespace is a user too (podman runs us so); root itself may have the variable from whom it was before sudo.
+  if (folder != nullptr && *folder != '\0' && (is_user || !linux::in_initial_user_namespace())) return concat(folder, "/caisson-runtime");
+  // Where logind makes it. Never in /tmp, where others could have made it before us.
+  return is_user ? concat("/run/user/", linux::geteuid(), "/caisson-runtime") : "/run/caisson-runtime";
 }
 
 Status read_globals(const OciArguments& arguments, OciGlobals& out) {

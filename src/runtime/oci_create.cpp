@@ -1,6 +1,7 @@
 // create: flags, bundle, plan, record, launch, and what the caller is handed.
 #include "runtime/oci_create.hpp"
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "linux/file.hpp"
@@ -12,21 +13,51 @@ extern "C" char** environ;  // NOLINT: POSIX's own name (environ(7))
 
 namespace caisson::runtime {
 
+namespace {
+
+/// Our arguments and environment as we were given them.
+struct Invocation {
+  std::vector<std::string> argv;
+  std::vector<std::string> env;
+};
+Result<Invocation> own_invocation() {
+  Invocation out;
+  const std::string text = TRY(linux::read_file("/proc/self/cmdline"), "our arguments");
+  for (auto piece : split(std::string_view(text).substr(0, text.empty() ? 0 : text.size() - 1), '\0')) out.argv.emplace_back(piece);
+  for (char** entry = environ; *entry != nullptr; ++entry) out.env.emplace_back(*entry);
+  return out;
+}
+
+/// The way of those who may not clone a mount: a copy in memory that nobody can write to.
+Status run_sealed_copy() {
+  const auto binary = TRY(linux::open("/proc/self/exe", O_RDONLY), "our binary");
+  if (auto seals = linux::get_seals(binary.get()); seals && (*seals & F_SEAL_WRITE) != 0) return {};  // we are that copy
+  const auto copy = TRY(linux::sealed_memfd("caisson-runtime", TRY(linux::read_all(binary.get()), "our binary")), "our binary");
+  const auto invocation = TRY_PLAIN(own_invocation());
+  return linux::execveat(copy.get(), "", invocation.argv, invocation.env, AT_EMPTY_PATH).in("our binary");
+}
+
+}  // namespace
+
 Status protect_binary() {
   constexpr std::int64_t read_only_flag = 1;  // ST_RDONLY, statfs(2)
   auto status = TRY(linux::statfs("/proc/self/exe"), "our binary");
   if ((static_cast<std::int64_t>(status.f_flags) & read_only_flag) != 0) return {};
-  auto tree = TRY(linux::open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE), "our binary");
+  auto cloned = linux::open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE);
+  if (!cloned && (cloned.error().error_number() == EPERM || cloned.error().error_number() == EINVAL)) return run_sealed_copy();
+  const UniqueFd tree = TRY(std::move(cloned), "our binary");
   linux::MountAttributes attributes;
   attributes.set = MOUNT_ATTR_RDONLY;
   attributes.propagation = MS_PRIVATE;
   TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH, attributes), "our binary");
-  const std::string text = TRY(linux::read_file("/proc/self/cmdline"), "our arguments");
-  std::vector<std::string> argv;
-  for (auto piece : split(std::string_view(text).substr(0, text.empty() ? 0 : text.size() - 1), '\0')) argv.emplace_back(piece);
-  std::vector<std::string> env;
-  for (char** entry = environ; *entry != nullptr; ++entry) env.emplace_back(*entry);
-  return linux::execveat(tree.get(), "", argv, env, AT_EMPTY_PATH).in("our binary");
+  const auto invocation = TRY_PLAIN(own_invocation());
+  return linux::execveat(tree.get(), "", invocation.argv, invocation.env, AT_EMPTY_PATH).in("our binary");
+}
+
+bool container_may_own_binary(const Spec& spec) {
+  if (spec.may_be_host_root()) return true;
+  // Its root is the user who started us, and may have installed us too.
+  return linux::geteuid() != 0 && linux::faccessat(AT_FDCWD, "/proc/self/exe", W_OK).ok();
 }
 
 namespace {
@@ -61,23 +92,25 @@ Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& fi
   auto parsed = TRY(parse_config(out.config, filters), path);
   out.spec = std::move(parsed.spec);
   out.filter = std::move(parsed.filter);
-  if (in_doubt && out.spec.may_be_host_root()) TRY_PLAIN(protect_binary());
+  if (in_doubt && container_may_own_binary(out.spec)) TRY_PLAIN(protect_binary());
   return out;
 }
 
 /// The path that Cgroup takes, which names the driver too; empty: none of its own.
-Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout) {
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout,
+                                  bool is_rootless) {
   if (driver == linux::CgroupDriver::disabled) return std::string();
   if (driver == linux::CgroupDriver::cgroupfs) {
-    if (!spec.cgroups_path.empty()) {
-      if (linux::systemd_unit_name(spec.cgroups_path).empty()) return spec.cgroups_path;
+    if (!linux::systemd_unit_name(spec.cgroups_path).empty())
       return Error(ErrorKind::invalid,
                    concat("linux.cgroupsPath: \"", spec.cgroups_path, "\" is for the systemd driver (--systemd-cgroup)"));
-    }
-    if (linux::geteuid() == 0) return concat("/", id);
-    // Rootless: below our own cgroup when that was delegated to us. Without it, and without limits, none is needed.
+    std::string path = spec.cgroups_path;
+    // An ordinary user has at most the own cgroup, when that was delegated.
+    if (path.empty()) path = is_rootless ? id : concat("/", id);
+    if (!is_rootless || linux::may_make_cgroup(layout, path)) return path;
+    // Without the right to make one, and without limits, none is needed; podman gives a path all the same.
     const auto limits = TRY_PLAIN(plan_limits(spec.resources));
-    return linux::may_make_cgroups(layout) || linux::asks_for_limits(limits) ? id : std::string();
+    return linux::asks_for_limits(limits) ? path : std::string();
   }
   std::string path = TRY_PLAIN(linux::systemd_cgroup_path(spec.cgroups_path, id, TRY_PLAIN(linux::own_systemd_manager())));
   auto below = spec.annotations.find("run.oci.systemd.subgroup");
@@ -106,11 +139,23 @@ Status begin_record(const OciContext& context, OciState& state, const std::strin
   return written;
 }
 
+Result<unsigned int> preserved_descriptors(const OciArguments& arguments, unsigned int before) {
+  const auto count = TRY(parse_integer<unsigned int>(arguments.value("preserve-fds", "0")), "--preserve-fds");
+  constexpr unsigned int most = 65536;
+  if (count > most || before > most) return Error(ErrorKind::invalid, concat("--preserve-fds ", count, ": too many"));
+  // A number that the caller left closed would be given to a descriptor of ours, and that one to the container.
+  for (unsigned int i = 0; i < before + count; ++i) {
+    if (linux::fstat(static_cast<int>(3 + i))) continue;
+    if (i < before) return Error(ErrorKind::invalid, concat("LISTEN_FDS=", before, ": descriptor ", 3 + i, " is not open"), EBADF);
+    return Error(ErrorKind::invalid, concat("unable to stat preserved-fd ", i - before, " (of ", count, "): it is not open"), EBADF);
+  }
+  return before + count;
+}
+
 namespace {
 
 /// Of --preserve-fds and of systemd's socket activation, whose descriptors come first (sd_listen_fds(3)).
 Result<unsigned int> passed_descriptors(const OciArguments& arguments, Process& process) {
-  const auto preserved = TRY(parse_integer<unsigned int>(arguments.value("preserve-fds", "0")), "--preserve-fds");
   unsigned int listening = 0;
   const char* count = std::getenv("LISTEN_FDS");
   const char* pid = std::getenv("LISTEN_PID");
@@ -120,9 +165,7 @@ Result<unsigned int> passed_descriptors(const OciArguments& arguments, Process& 
     process.env.emplace_back("LISTEN_PID=1");  // the program's pid as it sees itself
     if (const char* names = std::getenv("LISTEN_FDNAMES")) process.env.push_back(concat("LISTEN_FDNAMES=", names));
   }
-  const unsigned int total = listening + preserved;
-  if (total < preserved || total > 65536) return Error(ErrorKind::invalid, concat("--preserve-fds ", preserved, ": too many"));
-  return total;
+  return preserved_descriptors(arguments, listening);
 }
 
 class Creation {
@@ -169,11 +212,23 @@ class Creation {
     options.no_pivot = arguments_.has("no-pivot");
     options.filter = bundle_.filter ? &*bundle_.filter : nullptr;
     auto facts = TRY_PLAIN(read_host_facts(*context_.layout, FactsNeeded::of(bundle_.spec)));
-    bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, id_, context_.globals.cgroup_driver, *context_.layout));
+    if (!facts.may_mount) add_user_namespace(bundle_.spec);
+    bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, id_, context_.globals.cgroup_driver, *context_.layout, facts.is_rootless));
+    inputs_.is_rootless = facts.is_rootless;
+    inputs_.may_mount = facts.may_mount;
     notifies_ = NotifyProxy::add_to(bundle_.spec, notify_folder(context_.store, id_));
     plan_ = TRY_PLAIN(compute_plan(bundle_.spec, facts, options));
     for (const auto& warning : plan_.warnings) warn(context_.globals.log, warning);
     return {};
+  }
+
+  /// crun's way with a configuration that was written for root.
+  void add_user_namespace(Spec& spec) {
+    if (spec.find_namespace(NamespaceType::user) != nullptr) return;
+    warn(context_.globals.log, "non root user need to have an 'user' namespace");
+    spec.namespaces.push_back({NamespaceType::user, ""});
+    if (spec.id_map.uids.empty()) spec.id_map.uids.push_back({0, linux::geteuid(), 1});
+    if (spec.id_map.gids.empty()) spec.id_map.gids.push_back({0, linux::getegid(), 1});
   }
 
   void describe() {

@@ -10,9 +10,15 @@
 
 namespace caisson::runtime {
 
-/// Where the container's root may be the host's (Spec::may_be_host_root): our own binary, which is what a child is until it execs, must
-/// not be reachable through a writable mount (CVE-2019-5736). Runs us again from a read-only clone; returns when we are that.
+/// Where the container's root may write to our own binary, which is what a child is until it execs, that must not be reachable
+/// (CVE-2019-5736). Runs us again from a read-only clone of its mount, or from a sealed copy in memory; returns when we are that.
 Status protect_binary();
+/// Whether it may: as the host's root (Spec::may_be_host_root), or as the ordinary user whose file it is.
+bool container_may_own_binary(const Spec& spec);
+
+/// How many descriptors from 3 on the container gets: `before` and those of --preserve-fds. To be asked before we open any ourselves.
+/// Errors: invalid, in runc's words for one that is not open.
+Result<unsigned int> preserved_descriptors(const OciArguments& arguments, unsigned int before);
 
 struct Bundle {
   std::string path;    ///< absolute
@@ -40,7 +46,8 @@ Result<Created> create_container(OciContext& context, CreateFor purpose);
 Status begin_record(const OciContext& context, OciState& state, const std::string& config);
 /// The path that linux::Cgroup takes for the configuration's cgroupsPath, which names the driver too; empty: none of its own.
 /// Errors: invalid (a path of the other driver), unavailable (no systemd).
-Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout);
+Result<std::string> choose_cgroup(const Spec& spec, const std::string& id, linux::CgroupDriver driver, const linux::CgroupLayout& layout,
+                                  bool is_rootless);
 /// Where sd_notify's socket for the container lives.
 std::string notify_folder(const OciStore& store, const std::string& id);
 

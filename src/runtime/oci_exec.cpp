@@ -80,7 +80,8 @@ Status check_status(const OciContext& context, const OciState& state) {
   return {};
 }
 
-Result<Launching> launch(const OciContext& context, const OciState& state, const ProcessPlan& plan) {
+Result<Launching> launch(const OciContext& context, const OciState& state, const ProcessPlan& plan, const HostFacts& facts,
+                         unsigned int preserve_fds) {
   auto pidfd = open_init(state);
   if (!pidfd) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   std::optional<linux::Cgroup> cgroup;
@@ -91,7 +92,9 @@ Result<Launching> launch(const OciContext& context, const OciState& state, const
   target.in_user_namespace = state.in_user_namespace;
   target.cgroup = cgroup ? &*cgroup : nullptr;
   LaunchInputs inputs;
-  inputs.preserve_fds = TRY(parse_integer<unsigned int>(context.arguments.value("preserve-fds", "0")), "--preserve-fds");
+  inputs.is_rootless = facts.is_rootless;
+  inputs.may_mount = facts.may_mount;
+  inputs.preserve_fds = preserve_fds;
   const auto receiver = TRY_PLAIN(connect_listener(plan.policy));
   inputs.on_listener = [&](pid_t pid, int listener) {
     return send_listener(receiver.get(), plan.policy, state, OciStatus::running, pid, listener);
@@ -108,24 +111,26 @@ Result<int> oci_exec(OciContext& context) {
   if (arguments.words.empty()) return Error(ErrorKind::invalid, "exec: the container's ID is needed");
   auto state = TRY_PLAIN(context.store.load(arguments.words[0]));
   if (!state.in_user_namespace) TRY_PLAIN(protect_binary());
+  const auto preserve_fds = TRY_PLAIN(preserved_descriptors(arguments, 0));
   TRY_PLAIN(context.find_cgroups());
   TRY_PLAIN(check_status(context, state));
   TRY_PLAIN(linux::set_dumpable(false));
   auto config = TRY_PLAIN(context.store.load_config(state.id));
-  if (state.in_user_namespace && config.spec.may_be_host_root()) TRY_PLAIN(protect_binary());
+  if (state.in_user_namespace && container_may_own_binary(config.spec)) TRY_PLAIN(protect_binary());
   auto process = TRY_PLAIN(exec_process(arguments, config.spec));
   const bool detached = arguments.has("detach");
   const std::string console_socket = arguments.value("console-socket");
   TRY_PLAIN(check_console(detached, process.terminal, console_socket));
   if (!detached) take_terminal_size(process);
   auto facts = TRY_PLAIN(read_host_facts(*context.layout, FactsNeeded::of(process)));
+  if (state.in_user_namespace) facts = facts.behind(config.spec.id_map);
   std::vector<std::string> warnings;
   PlanOptions options;
   options.filter = config.filter ? &*config.filter : nullptr;
   auto plan = TRY_PLAIN(compute_process_plan(process, SharedSettings::of(config.spec), facts, options, warnings));
   for (const auto& warning : warnings) warn(context.globals.log, warning);
   if (!detached) TRY_PLAIN(linux::set_child_subreaper(true));
-  auto launching = TRY_PLAIN(launch(context, state, plan));
+  auto launching = TRY_PLAIN(launch(context, state, plan, facts, preserve_fds));
   auto publish = [&]() -> Status {
     if (process.terminal && !console_socket.empty()) TRY_PLAIN(send_terminal(console_socket, launching.terminal));
     TRY_PLAIN(send_pidfd(arguments.value("pidfd-socket"), launching.pidfd));

@@ -16,7 +16,7 @@ Status oci_print(std::string_view text) { return linux::write_all(1, text); }
 Result<OciState> oci_load(const OciContext& context) { return context.store.load(TRY_PLAIN(context.arguments.id())); }
 
 Result<linux::Cgroup> oci_cgroup(const OciContext& context, const OciState& state) {
-  if (state.cgroup_path.empty()) return Error(ErrorKind::unsupported, "the container has no cgroup of its own");
+  if (state.cgroup_path.empty()) return Error(ErrorKind::unsupported, "the container is not using cgroups: it has no cgroup of its own");
   return linux::Cgroup::open(context.layout, state.cgroup_path);
 }
 
@@ -158,6 +158,7 @@ Result<int> oci_pause(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
   const auto status = status_of(state, context.store, context.layout);
   if (status != OciStatus::running && status != OciStatus::created) return Error(ErrorKind::conflict, "container not running");
+  if (state.cgroup_path.empty()) return Error(ErrorKind::unsupported, "cannot pause the container without a cgroup: it has no cgroup of its own");
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
   TRY_PLAIN(cgroup.freeze());
   return 0;
@@ -165,7 +166,10 @@ Result<int> oci_pause(OciContext& context) {
 
 Result<int> oci_resume(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  if (status_of(state, context.store, context.layout) != OciStatus::paused) return Error(ErrorKind::conflict, "container not paused");
+  const auto status = status_of(state, context.store, context.layout);
+  if (status == OciStatus::running && state.cgroup_path.empty())
+    return Error(ErrorKind::unsupported, "cannot resume the container without a cgroup: it has no cgroup of its own");
+  if (status != OciStatus::paused) return Error(ErrorKind::conflict, "container not paused");
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
   TRY_PLAIN(cgroup.thaw());
   return 0;

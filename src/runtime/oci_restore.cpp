@@ -103,10 +103,11 @@ class Restoration {
     TRY_PLAIN(check_console(arguments_.has("detach"), bundle_.spec.process.terminal, arguments_.value("console-socket")));
     folders_ = TRY_PLAIN(open_criu_folders(arguments_, CriuImages::use, "restore.log"));
     TRY_PLAIN(take_criu_flags(arguments_, bundle_.spec.annotations, options_));
-    bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, state_.id, context_.globals.cgroup_driver, *context_.layout));
+    const auto facts = TRY_PLAIN(read_host_facts(*context_.layout));
+    bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, state_.id, context_.globals.cgroup_driver, *context_.layout, facts.is_rootless));
     PlanOptions options;
     options.bundle = bundle_.path;
-    plan_ = TRY_PLAIN(compute_plan(bundle_.spec, TRY_PLAIN(read_host_facts(*context_.layout)), options));
+    plan_ = TRY_PLAIN(compute_plan(bundle_.spec, facts, options));
     state_.bundle = bundle_.path;
     state_.rootfs = plan_.root_path;
     state_.cgroup_path = plan_.cgroups_path;

@@ -234,13 +234,16 @@ Status judge_hook(Result<linux::ProgramOutput> ran, const OciState& state) {
 struct HookJob {
   int pidfd = -1;
   int flags = 0;
+  bool in_user_namespace = false;
   const Hook* hook = nullptr;
   const std::string* state = nullptr;
   std::optional<Result<linux::ProgramOutput>> outcome;
 };
 int run_hook_job(void* argument) {
   auto& job = *static_cast<HookJob*>(argument);
-  const int joined = linux::raw::setns(job.pidfd, job.flags);
+  int joined = linux::raw::setns(job.pidfd, job.flags);
+  // An ordinary user has the right only inside the user namespace.
+  if (joined == -EPERM && job.in_user_namespace) joined = linux::raw::setns(job.pidfd, job.flags | CLONE_NEWUSER);
   if (joined < 0) job.outcome.emplace(Error::from_errno(-joined, "joining the container's namespaces"));
   else job.outcome.emplace(run_hook(*job.hook, *job.state));
   return 0;
@@ -262,6 +265,7 @@ Status run_hooks(const std::vector<Hook>& hooks, std::string_view name, const Oc
     job.pidfd = pidfd.get();
     // The time namespace cannot be entered by who shares memory, and no hook's work depends on it.
     job.flags = static_cast<int>(state.exec_namespaces & ~std::uint64_t{CLONE_NEWUSER | CLONE_NEWTIME});
+    job.in_user_namespace = state.in_user_namespace;
     job.hook = &hooks[i];
     job.state = &text;
     const int stage = linux::raw::run_stage(run_hook_job, &job, 0);

@@ -1,5 +1,6 @@
 // update: new limits for a container that exists.
 #include "linux/file.hpp"
+#include "linux/resctrl.hpp"
 #include "runtime/oci_commands.hpp"
 
 namespace caisson::runtime {
@@ -52,13 +53,28 @@ Status take_flags(const OciArguments& arguments, Resources& resources) {
 }
 
 /// Flags of both peers that have nothing to act on.
-Status check_other_flags(const OciContext& context) {
-  for (const char* flag : {"l3-cache-schema", "mem-bw-schema"})
-    if (context.arguments.has(flag)) return Error(ErrorKind::unsupported, concat("--", flag, ": the container has no resctrl group"));
+void check_other_flags(const OciContext& context) {
   for (const char* flag : {"kernel-memory", "kernel-memory-tcp"})
     if (context.arguments.has(flag))  // refused by kernels since 5.16 (v1) and unknown to v2; runc and crun pass it over as well
       warn(context.globals.log, concat("--", flag, " has no effect: the kernel has no such limit any more"));
-  return {};
+}
+
+/// --l3-cache-schema and --mem-bw-schema: new lines for the group that linux.intelRdt has named.
+Status update_resctrl(const OciContext& context, const OciState& state) {
+  linux::ResctrlRequest request;
+  for (const char* flag : {"l3-cache-schema", "mem-bw-schema"}) {
+    if (!context.arguments.has(flag)) continue;
+    const std::string text = context.arguments.value(flag);
+    for (std::string_view line : split(text, '\n'))
+      if (!trim(line).empty()) request.schemata.emplace_back(trim(line));
+  }
+  if (request.schemata.empty()) return {};
+  const Spec spec = TRY_PLAIN(context.store.load_spec(state.id));
+  if (!spec.intel_rdt)
+    return Error(ErrorKind::unsupported, "--l3-cache-schema, --mem-bw-schema: the container has no resctrl group (linux.intelRdt)");
+  request.group = spec.intel_rdt->clos_id.empty() ? state.id : spec.intel_rdt->clos_id;
+  request.root = TRY(linux::find_resctrl(), "update");
+  return linux::ResctrlGroup::change(request);
 }
 
 }  // namespace
@@ -69,9 +85,10 @@ Result<int> oci_update(OciContext& context) {
   Resources resources;
   if (arguments.has("resources")) resources = TRY_PLAIN(resources_file(arguments.value("resources")));
   TRY_PLAIN(take_flags(arguments, resources));
-  TRY_PLAIN(check_other_flags(context));
+  check_other_flags(context);
   if (status_of(state, context.store, context.layout) == OciStatus::stopped)
     return Error(ErrorKind::conflict, "container not running");
+  TRY_PLAIN(update_resctrl(context, state));
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
   TRY_PLAIN(cgroup.apply(TRY_PLAIN(plan_limits(resources))));
   return 0;

@@ -6,6 +6,7 @@
 
 #include "linux/capabilities.hpp"
 #include "linux/file.hpp"
+#include "linux/idmap.hpp"
 #include "linux/process.hpp"
 
 namespace caisson::runtime {
@@ -279,6 +280,12 @@ bool has_writable_cgroup_mount(const Spec& spec) {
 
 }  // namespace
 
+HostFacts HostFacts::behind(const linux::IdMap& map) const {
+  HostFacts out = *this;
+  if (is_rootless) out.may_set_groups = may_mount || map.gids.size() != 1 || map.gids[0].count != 1;
+  return out;
+}
+
 Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const PlanOptions& options) {
   TRY_PLAIN(check_spec(spec));
   LaunchPlan plan;
@@ -286,10 +293,13 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   TRY_PLAIN(plan_net_devices(plan, spec, facts));
   TRY_PLAIN(plan_intel_rdt(plan, spec, options));
   TRY_PLAIN(plan_delegation(plan, spec, facts));
+  if (!facts.may_mount && !plan.in_user_namespace)
+    return Error(ErrorKind::denied, "linux.namespaces: an ordinary user needs a user namespace (EPERM)", EPERM);
   plan_root(plan, spec, options);
   for (std::size_t i = 0; i < spec.mounts.size(); ++i)
     plan.mounts.push_back(TRY_PLAIN(plan_mount(spec.mounts[i], i, plan, facts, options)));
-  plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), facts, options, plan.warnings));
+  const HostFacts inside = plan.new_user_namespace ? facts.behind(plan.id_map) : facts;
+  plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), inside, options, plan.warnings));
   plan_devices(plan, spec);
   plan_device_folders(plan);
   plan.masked_paths = spec.masked_paths;
@@ -308,7 +318,8 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan.hand_over_cgroup =
       facts.cgroup_unified && plan.in_user_namespace && plan.new_cgroup_namespace && has_writable_cgroup_mount(spec);
   plan.limits = TRY_PLAIN(plan_limits(spec.resources));
-  plan.limits.devices = plan_device_rules(spec.resources.devices);
+  // A device filter needs the host's root (CAP_BPF, or v1's devices.allow); but without it nobody makes a device node either.
+  if (!facts.is_rootless) plan.limits.devices = plan_device_rules(spec.resources.devices);
   return plan;
 }
 
@@ -324,21 +335,17 @@ Result<std::uint64_t> read_bounding_set() {
   return parse_integer<std::uint64_t>(rest.substr(0, rest.find('\n')), 16);
 }
 
-/// In a user namespace of its own (rootless, or nested) a process has CAP_MKNOD but the kernel still refuses devices.
-bool in_initial_user_namespace() {
-  constexpr std::uint64_t initial_inode = 0xEFFFFFFDU;  // PROC_USER_INIT_INO, include/linux/proc_ns.h; the same since 3.8
-  auto status = linux::fstatat(AT_FDCWD, "/proc/self/ns/user", 0);
-  return status.ok() && status->st_ino == initial_inode;
-}
-
 Result<HostFacts> facts_for_every_plan(const linux::CgroupLayout& layout) {
   HostFacts facts;
   auto state = TRY(linux::capget(), "reading our capabilities");
   constexpr int cap_mknod = 27;
   constexpr int cap_sys_admin = 21;
   constexpr int cap_sys_resource = 24;
-  const bool initial = in_initial_user_namespace();
-  facts.is_privileged = initial && state.effective.contains(cap_sys_admin) && state.effective.contains(cap_mknod);
+  // In a user namespace (rootless, or nested) a process may have CAP_MKNOD, but the kernel still refuses devices.
+  const bool initial = linux::in_initial_user_namespace();
+  facts.may_mount = state.effective.contains(cap_sys_admin);
+  facts.is_rootless = !initial || !facts.may_mount;
+  facts.is_privileged = !facts.is_rootless && state.effective.contains(cap_mknod);
   facts.may_raise_rlimits = initial && state.effective.contains(cap_sys_resource);
   facts.cgroup_unified = layout.mode == linux::CgroupMode::unified;
   for (const auto& hierarchy : layout.hierarchies)
@@ -377,6 +384,7 @@ FactsNeeded FactsNeeded::of(const Process& process) {
   FactsNeeded out;
   out.rlimits = process.rlimits;
   out.labels = !process.apparmor_profile.empty() || !process.selinux_label.empty();
+  out.oom_score = process.oom_score_adj.has_value();
   out.capabilities = process.capabilities.has_value();
   out.named = process.capabilities;
   return out;
@@ -403,6 +411,20 @@ Result<std::vector<std::uint64_t>> read_hard_limits(const FactsNeeded& needed) {
 
 }  // namespace
 
+namespace {
+
+/// What only those need to know who are not the host's root.
+Status read_rootless_facts(HostFacts& facts, const FactsNeeded& needed) {
+  // Missing where the kernel has no user namespaces, and then nothing is denied by one (user_namespaces(7)).
+  if (auto rule = linux::read_file("/proc/self/setgroups")) facts.may_set_groups = !rule->starts_with("deny");
+  if (!needed.oom_score) return {};
+  const std::string text = TRY_PLAIN(linux::read_file("/proc/self/oom_score_adj"));
+  facts.oom_score_adj = TRY(parse_integer<std::int32_t>(trim(text)), "/proc/self/oom_score_adj");
+  return {};
+}
+
+}  // namespace
+
 Result<HostFacts> read_host_facts() {
   auto layout = TRY(linux::detect_cgroup_layout(), "reading the cgroup mounts");
   return read_host_facts(layout);
@@ -418,6 +440,7 @@ Result<HostFacts> read_host_facts(const linux::CgroupLayout& layout, const Facts
     facts.our_bounding_set = TRY(read_bounding_set(), "reading our bounding set");
   }
   if (needed.labels) read_label_facts(facts);
+  if (facts.is_rootless) TRY_PLAIN(read_rootless_facts(facts, needed));
   return facts;
 }
 

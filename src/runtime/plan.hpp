@@ -20,6 +20,10 @@ namespace caisson::runtime {
 struct HostFacts {
   bool is_privileged = true;                ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
   bool may_raise_rlimits = true;            ///< CAP_SYS_RESOURCE there
+  bool is_rootless = false;                 ///< without CAP_SYS_ADMIN there: an ordinary user, or root of some user namespace
+  bool may_mount = true;                    ///< CAP_SYS_ADMIN where we stand; else a new user namespace must give it
+  bool may_set_groups = true;               ///< false where /proc/self/setgroups says "deny"
+  std::int32_t oom_score_adj = 0;           ///< ours; read when rootless, where it cannot be lowered
   std::vector<std::uint64_t> hard_rlimits;  ///< ours, by resource number; empty: not known, nothing is clamped
   std::uint32_t last_capability = 40;
   std::uint64_t our_bounding_set = ~0ULL;
@@ -27,12 +31,16 @@ struct HostFacts {
   std::vector<std::string> cgroup_v1_mounts;  ///< names below /sys/fs/cgroup, "cpu", "systemd"; empty on pure v2
   bool has_apparmor = false;
   bool has_selinux = false;
+  /// As a process in a user namespace that we make with `map` finds them: an ordinary user may map the own group alone only with
+  /// setgroups denied (user_namespaces(7)).
+  [[nodiscard]] HostFacts behind(const linux::IdMap& map) const;
 };
 Result<HostFacts> read_host_facts();
 /// Which of the facts a plan will look at: a command that starts one container need not ask for the rest.
 struct FactsNeeded {
   std::optional<std::vector<Rlimit>> rlimits;  ///< absent: all
   bool labels = true;
+  bool oom_score = true;
   bool capabilities = true;
   std::optional<CapabilitySets> named;  ///< those alone (what is not named reads as not held); absent: all
   static FactsNeeded of(const Process& process);

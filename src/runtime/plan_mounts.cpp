@@ -220,7 +220,6 @@ bool is_hosts(const LaunchPlan& plan, std::uint64_t flag) {
 
 void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& facts, const PlanOptions& options) {
   plan.kind = MountKind::filesystem;
-  const bool own_network = is_new(launch, CLONE_NEWNET) || options.has_network_namespace;
   if (plan.type == "cgroup" || plan.type == "cgroup2") {
     if (!facts.cgroup_unified && plan.type == "cgroup") {
       plan.kind = MountKind::cgroup_v1;
@@ -230,6 +229,8 @@ void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& fac
     }
     plan.type = "cgroup2";
     if (launch.new_cgroup_namespace) return;
+    // Without a cgroup of its own the container would be shown the user's, and could move processes in it (CVE-2023-25809).
+    if (facts.is_rootless) plan.attr_set |= MOUNT_ATTR_RDONLY;
     bind_instead(plan, "");
     plan.type = "cgroup";
     return;
@@ -239,8 +240,8 @@ void choose_kind(PlanMount& plan, const LaunchPlan& launch, const HostFacts& fac
     plan.kind = MountKind::device_folder;
     return;
   }
-  if (!launch.in_user_namespace) return;
-  if (plan.type == "sysfs" && !own_network) bind_instead(plan, "/sys");
+  if (!launch.in_user_namespace && !facts.is_rootless) return;
+  if (plan.type == "sysfs" && is_hosts(launch, CLONE_NEWNET) && !options.has_network_namespace) bind_instead(plan, "/sys");
   if (plan.type == "proc" && is_hosts(launch, CLONE_NEWPID)) bind_instead(plan, "/proc");
   if (plan.type == "mqueue" && is_hosts(launch, CLONE_NEWIPC)) bind_instead(plan, "/dev/mqueue");
 }

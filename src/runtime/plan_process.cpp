@@ -73,6 +73,16 @@ Result<std::vector<PlanRlimit>> plan_rlimits(const std::vector<Rlimit>& limits, 
   return out;
 }
 
+/// Without CAP_SYS_RESOURCE the score can only rise. podman does the same before it asks a runtime.
+void plan_oom_score(const Process& process, const HostFacts& facts, ProcessPlan& out, std::vector<std::string>& warnings) {
+  out.set_oom_score = process.oom_score_adj.has_value();
+  out.oom_score_adj = process.oom_score_adj.value_or(0);
+  if (!out.set_oom_score || !facts.is_rootless || facts.may_raise_rlimits || out.oom_score_adj >= facts.oom_score_adj) return;
+  warnings.push_back(concat("process.oomScoreAdj: ", out.oom_score_adj, " raised to our own ", facts.oom_score_adj,
+                            ": lowering it needs CAP_SYS_RESOURCE"));
+  out.oom_score_adj = facts.oom_score_adj;
+}
+
 bool has_variable(const std::vector<std::string>& env, std::string_view name) {
   return std::any_of(env.begin(), env.end(), [&](const std::string& entry) {
     return entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=';
@@ -262,8 +272,7 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
   out.capabilities = plan_capabilities(process.capabilities, facts, warnings);
   out.rlimits = TRY_PLAIN(plan_rlimits(process.rlimits, facts, options.clamp_rlimits, warnings));
   out.no_new_privileges = process.no_new_privileges;
-  out.set_oom_score = process.oom_score_adj.has_value();
-  out.oom_score_adj = process.oom_score_adj.value_or(0);
+  plan_oom_score(process, facts, out, warnings);
   if (!process.apparmor_profile.empty() && !facts.has_apparmor)
     return Error(ErrorKind::unsupported,
                  concat("process.apparmorProfile: \"", process.apparmor_profile, "\" is wanted, but AppArmor is off"));
@@ -274,6 +283,11 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
   out.selinux_label = process.selinux_label;
   out.policy = TRY_PLAIN(plan_policy(process, shared));
   if (out.policy.keep_groups) out.set_groups = false;
+  if (facts.is_rootless && !facts.may_set_groups) {
+    if (!out.groups.empty()) warnings.emplace_back("process.user.additionalGids: this user namespace denies setgroups, so they were left out");
+    out.groups.clear();
+    out.set_groups = false;
+  }
   TRY_PLAIN(plan_seccomp(shared, options, out, warnings));
   out.use_init = options.use_init;
   out.check_program_early = options.check_program_early;
