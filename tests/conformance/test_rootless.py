@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """caisson-runtime without root: started by an ordinary user, by rootless podman, and inside a user namespace, with crun beside where it works."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
-import io
 import tempfile
 import unittest
 
@@ -63,7 +65,7 @@ class User:
 
     def command(self, *arguments, prepare="true"):
         """The command as the user; `prepare` is done before, as root, in the same mount namespace."""
-        binds = "; ".join(f"touch /etc/{name}; mount --bind {self.path(name)} /etc/{name}" for name in ("passwd", "group", "subuid", "subgid"))
+        binds = "; ".join(f"[ ! -e /etc/{name} ] || mount --bind {self.path(name)} /etc/{name}" for name in ("passwd", "group", "subuid", "subgid"))
         script = f'set -e; {binds}; {prepare}; exec setpriv --reuid {UID} --regid {UID} --clear-groups "$@"'
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "_", *arguments]
 
@@ -95,15 +97,26 @@ class User:
             json.dump(config, file)
         return bundle
 
+    @staticmethod
+    def processes():
+        """What runs as the user or as one of the user's ids."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                owner = os.stat(f"/proc/{pid}").st_uid
+                if owner == UID or RANGE[0] <= owner < sum(RANGE):
+                    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                        found[int(pid)] = file.read().replace("\0", " ")
+        return found
+
     def close(self):
-        left = caisson.processes_mentioning(self.folder)
-        for pid in left:
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                pass
-        shutil.rmtree(self.folder, ignore_errors=True)
-        assert not left, f"left on the host: {left}"
+        try:
+            wait_until(lambda: not self.processes(), self.processes, 10)
+        finally:
+            for pid in self.processes():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 # crun refuses the hybrid cgroups of many test machines.
@@ -414,11 +427,12 @@ class RootlessPodman(unittest.TestCase):
     @classmethod
     def close(cls):
         cls.podman(oci.RUNTIME, "rm", "-af", "-t", "0")
-        # Its pause process keeps the user namespace; files of other ids can only be removed there.
+        # Files of other ids can only be removed in its user namespace, which its pause process keeps; that one names no folder.
         cls.podman(oci.RUNTIME, "unshare", "rm", "-rf", cls.user.path("home/.local"))
-        for pid, line in caisson.processes_mentioning(cls.user.folder).items():
-            if "pause" in line or "catatonit" in line:
-                os.kill(pid, 9)
+        for folder, _, files in os.walk(cls.user.runtime_folder):
+            if "pause.pid" in files:
+                with open(os.path.join(folder, "pause.pid"), encoding="utf-8") as file:
+                    os.kill(int(file.read()), signal.SIGKILL)
         cls.user.close()
 
     @classmethod

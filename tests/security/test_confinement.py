@@ -157,7 +157,29 @@ class Confined(attacks.AttackTest):
             self.assertIn("errno", found)
 
     def test_row_29_a_denying_group_cannot_be_dropped(self):
-        self.skipTest("rootless containers are not supported yet: without them nobody but root makes the namespaces in question")
+        user, group = 54_998, 54_997  # nobody's
+
+        def attack(user_owns_the_group):
+            bundle = self.bundle("sh", "-c", "cat /proc/self/setgroups; cat /denied; su root -c 'cat /denied'; echo tried").capabilities("CAP_SETGID", "CAP_SETUID")
+            denied = os.path.join(self.canary("denied", "secret"), "file")
+            os.chown(denied, 0, group)
+            os.chmod(denied, 0o604)  # everybody may read it, but not this group
+            os.chmod(self.folder, 0o755)
+            bundle.mount("/denied", denied).user_namespace(user, 1).unmount("/sys/fs/cgroup")
+            os.chmod(bundle.folder, 0o755)
+            state = os.path.join(bundle.folder, "state")
+            os.mkdir(state)
+            os.chown(state, user, user)
+            groups = ["--groups", str(group)] if user_owns_the_group else ["--clear-groups"]
+            return subprocess.run(["setpriv", "--reuid", str(user), "--regid", str(user), *groups, *CAISSON.command(state, "run", "--bundle", bundle.write().folder, bundle.id)],
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+        control = attack(False)
+        self.assertIn("secret", control.stdout, control.stderr)
+        run = attack(True)
+        self.assertIn("tried", run.stdout, run.stderr)
+        self.assertIn("deny", run.stdout)
+        self.assertNotIn("secret", run.stdout)
 
     def test_row_30_a_disk_can_be_neither_made_nor_opened(self):
         disk = os.stat("/dev/vda" if os.path.exists("/dev/vda") else "/dev/loop0") if os.path.exists("/dev/vda") or os.path.exists("/dev/loop0") else None
