@@ -16,6 +16,17 @@ if(CAISSON_STATIC)
   set(ZLIB_USE_STATIC_LIBS ON)
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a)  # FindSQLite3 and pkg-config targets have no switch of their own
 endif()
+# Always the shared library, also beside static programs: Debian's libcurl.a needs libraries that have no static form. Only
+# caisson-fetch uses it, so a build without it can do everything but reach registries.
+find_path(CURL_INCLUDE_DIR curl/curl.h)
+find_library(CURL_LIBRARY NAMES libcurl.so libcurl.so.4)
+if(CURL_LIBRARY AND CURL_INCLUDE_DIR)
+  add_library(caisson_curl INTERFACE)
+  target_link_libraries(caisson_curl INTERFACE ${CURL_LIBRARY})
+  target_include_directories(caisson_curl SYSTEM INTERFACE ${CURL_INCLUDE_DIR})
+else()
+  message(WARNING "libcurl is missing (libcurl4-openssl-dev): caisson-fetch is not built, so images cannot be pulled or pushed")
+endif()
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(SQLite3 REQUIRED)
 find_package(ZLIB REQUIRED)

@@ -19,7 +19,7 @@ constexpr std::array routes{
     Route{"GET", "/info", show_info},
     Route{"GET", "/events", stream_events},
     Route{"GET", "/system/df", show_disk_usage},
-    Route{"POST", "/auth", refuse_auth},
+    Route{"POST", "/auth", login},
     Route{"GET", "/plugins", list_plugins},
 
     Route{"POST", "/containers/create", create_container},
@@ -56,7 +56,7 @@ constexpr std::array routes{
 
     Route{"GET", "/images/json", list_images},
     Route{"GET", "/images/get", save_images},
-    Route{"GET", "/images/search", not_yet},
+    Route{"GET", "/images/search", search_images},
     Route{"POST", "/images/load", load_images},
     Route{"POST", "/images/create", create_image},
     Route{"POST", "/images/prune", prune_images},
@@ -64,9 +64,9 @@ constexpr std::array routes{
     Route{"GET", "/images/{name}/history", show_history},
     Route{"GET", "/images/{name}/get", save_one_image},
     Route{"POST", "/images/{name}/tag", tag_image},
-    Route{"POST", "/images/{name}/push", not_yet},
+    Route{"POST", "/images/{name}/push", push_image},
     Route{"DELETE", "/images/{name}", remove_image},
-    Route{"GET", "/distribution/{name}/json", not_yet},
+    Route{"GET", "/distribution/{name}/json", inspect_distribution},
     Route{"POST", "/build", not_yet},
     Route{"POST", "/build/prune", prune_build_cache},
 

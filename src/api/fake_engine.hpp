@@ -249,6 +249,38 @@ class FakeEngine : public engine::Engine {
     progress({"", "Bootstrapping " + request.suite, 0, 0});
     return image;
   }
+  Result<std::vector<image::Image>> pull_images(const engine::Caller&, const image::PullRequest& request, const image::ProgressSink& progress, Cancel) override {
+    calls.push_back(concat("pull ", request.reference, request.all_tags ? " all" : "", " as ", request.credentials.username));
+    if (!stream_status.ok()) return stream_status.error();
+    progress({"latest", "Pulling from library/alpine", 0, 0});
+    progress({"0123456789ab", "Downloading", 5, 10});
+    if (!next_status.ok()) return next_status.error();
+    return std::vector<image::Image>{image};
+  }
+  Result<std::vector<image::PushedTag>> push_image(const engine::Caller&, const image::PushRequest& request, const image::ProgressSink& progress, Cancel) override {
+    calls.push_back(concat("push ", request.reference, request.all_tags ? " all" : ""));
+    if (!stream_status.ok()) return stream_status.error();
+    progress({"", "The push refers to repository [docker.io/library/alpine]", 0, 0});
+    return std::vector<image::PushedTag>{{"latest", image.id, 528}};
+  }
+  Result<std::string> login(const engine::Caller&, const std::string& server, const image::RegistryCredentials& credentials, Cancel) override {
+    calls.push_back(concat("login ", credentials.username, " ", server));
+    if (!next_status.ok()) return next_status.error();
+    return std::string("refresh");
+  }
+  Result<std::vector<image::SearchHit>> search_images(const engine::Caller&, const image::SearchRequest& request, Cancel) override {
+    calls.push_back(concat("search ", request.term, " ", request.limit));
+    return std::vector<image::SearchHit>{{"alpine", "small", 7, true, false}};
+  }
+  Result<image::DistributionInfo> inspect_distribution(const engine::Caller&, const std::string& reference, const image::RegistryCredentials&, Cancel) override {
+    calls.push_back(concat("distribution ", reference));
+    image::DistributionInfo info;
+    info.descriptor.media_type = "application/vnd.oci.image.manifest.v1+json";
+    info.descriptor.digest = image.id;
+    info.descriptor.size_bytes = 528;
+    info.platforms = {{"linux", "amd64", ""}};
+    return info;
+  }
   Status tag_image(const engine::Caller&, const std::string& source, const std::string& target) override {
     calls.push_back(concat("tag ", source, " ", target));
     return next_status;

@@ -11,7 +11,6 @@ Status show_version(Request& request);
 Status show_info(Request& request);
 Status stream_events(Request& request);
 Status show_disk_usage(Request& request);
-Status refuse_auth(Request& request);
 Status list_plugins(Request& request);
 Status prune_build_cache(Request& request);
 Status refuse_swarm(Request& request);
@@ -69,6 +68,13 @@ Status load_images(Request& request);
 Status save_one_image(Request& request);
 Status save_images(Request& request);
 Status bootstrap_image(Request& request);
+
+// registry.cpp
+Status pull_image(Request& request);
+Status push_image(Request& request);
+Status login(Request& request);
+Status search_images(Request& request);
+Status inspect_distribution(Request& request);
 
 // volumes.cpp
 Status list_volumes(Request& request);

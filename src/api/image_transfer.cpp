@@ -1,61 +1,13 @@
 // Images as streams: load, save, import, bootstrap.
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
+#include "api/progress_stream.hpp"
 #include "api/transfer.hpp"
 #include "base/strings.hpp"
 
 namespace caisson::api {
 
 namespace {
-
-/// Docker's lines of progress: one JSON object each. The head goes out with the first line, so that an error before it is an
-/// ordinary error answer. Used by one thread at a time.
-class ProgressStream {
- public:
-  explicit ProgressStream(Request& request) : request_(request) {}
-
-  void send(const json::object& line) {
-    if (!begun_) {
-      begun_ = true;
-      broken_ = !request_.begin(200, "application/json").ok();
-    }
-    // A client that left stops the work through its cancel; here it is only not written to any more.
-    if (!broken_) broken_ = !request_.exchange.write(to_text(line) + "\r\n").ok();
-  }
-
-  void send(const image::Progress& progress) {
-    json::object line{{"status", progress.status}};
-    if (!progress.id.empty()) line["id"] = progress.id;
-    if (progress.total != 0 || progress.current != 0) {
-      json::object detail{{"current", progress.current}};
-      if (progress.total != 0) detail["total"] = progress.total;
-      line["progressDetail"] = std::move(detail);
-      line["progress"] = progress.total == 0 ? human_size(progress.current)
-                                             : concat(human_size(progress.current), "/", human_size(progress.total));
-    }
-    send(line);
-  }
-
-  image::ProgressSink sink() {
-    return [this](const image::Progress& progress) { send(progress); };
-  }
-
-  /// Ends the answer: an error becomes the last line once the head is out (Docker's failure inside a 200).
-  Status finish(const Status& outcome) {
-    if (!outcome.ok() && !begun_) return request_.reply_error(outcome.error());
-    if (!outcome.ok()) {
-      const auto& text = outcome.error().text();
-      send(json::object{{"errorDetail", json::object{{"message", text}}}, {"error", text}});
-    }
-    if (!begun_) TRY_PLAIN(request_.begin(200, "application/json"));
-    return request_.exchange.end();
-  }
-
- private:
-  Request& request_;
-  bool begun_ = false;
-  bool broken_ = false;
-};
 
 Status save(Request& request, std::vector<std::string> names) {
   for (const auto& name : names) TRY_PLAIN(request.engine.inspect_image(request.caller, name));
@@ -90,12 +42,7 @@ Status create_image(Request& request) {
   if (!source.empty())
     return Error(ErrorKind::unsupported, concat("import from ", source, " is not supported yet")).with_hint("download the archive and import it from a file or `-`");
   if (name.empty()) return Error(ErrorKind::invalid, "query parameter fromImage or fromSrc is missing");
-  const std::string tag = request.query.text("tag");
-  auto reference = TRY_PLAIN(image::parse_reference(tag.empty() ? name : concat(name, tag.find(':') == std::string::npos ? ":" : "@", tag)));
-  // The shape Docker's CLI prints as it is, and that a `run` of a missing image ends with.
-  return request.reply_error(404,
-                             concat("pull of ", reference.familiar(), ": pulling from a registry is not supported yet; bring the image in with `load`, `import` or `caisson bootstrap`"),
-                             "try `caisson bootstrap debian:bookworm`");
+  return pull_image(request);
 }
 
 Status load_images(Request& request) {

@@ -230,11 +230,6 @@ Status show_disk_usage(Request& request) {
 
 // -- what is not there
 
-Status refuse_auth(Request& request) {
-  TRY_PLAIN(request.read_json());
-  return request.reply_error(501, "login to a registry is not supported yet", "images come in by `load`, `import` and `bootstrap` for now");
-}
-
 Status list_plugins(Request& request) { return request.reply_json(200, json::array{}); }
 
 /// There is no build cache, so there is nothing to remove; `docker system prune` asks for it at its end.

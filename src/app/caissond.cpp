@@ -11,6 +11,7 @@
 #include "base/strings.hpp"
 #include "engine/local.hpp"
 #include "image/image_store.hpp"
+#include "image/registries.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -26,6 +27,7 @@ namespace caisson::app {
 namespace {
 constexpr mode_t socket_mode = 0660;
 constexpr std::uint32_t first_worker_id = 0x70000000;  // range 0 of the containers' ranges (engine/id_ranges.hpp)
+constexpr std::uint32_t fetch_id = first_worker_id + 65534;  // "nobody" of that range, of which no file is ever made
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -116,6 +118,8 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   images.root = options.root;
   images.worker_path = options.worker_path;
   images.worker_first_id = first_worker_id;
+  parts.registries = std::make_unique<image::Registries>(options.registry, fetch_id);
+  images.registries = parts.registries.get();
   parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
   parts.network = TRY(network::create_network_manager(*parts.store, options.network), "set up networks");
   parts.make_runtime = [path = options.runtime_path](runtime::RuntimeObserver& observer) {

@@ -107,6 +107,40 @@ Status set_log_option(DaemonOptions& options, const char* key, const std::string
   return {};
 }
 
+Status add_mirror(DaemonOptions& options, const std::string& value) {
+  TRY_PLAIN(image::check_mirror(value));
+  options.registry.mirrors.push_back(value);
+  return {};
+}
+
+Status add_insecure(DaemonOptions& options, const std::string& value) {
+  TRY_PLAIN(image::check_insecure(value));
+  options.registry.insecure.push_back(value);
+  return {};
+}
+
+Status set_downloads(DaemonOptions& options, const std::string& value) {
+  constexpr std::uint32_t most = 32;
+  options.registry.concurrent_downloads = TRY_PLAIN(parse_integer<std::uint32_t>(value));
+  if (options.registry.concurrent_downloads < 1 || options.registry.concurrent_downloads > most) return Error(ErrorKind::invalid, concat("must be 1 to ", most));
+  return {};
+}
+
+Status set_attempts(DaemonOptions& options, const std::string& value) {
+  constexpr std::uint32_t most = 100;
+  options.registry.patience.attempts = TRY_PLAIN(parse_integer<std::uint32_t>(value));
+  if (options.registry.patience.attempts < 1 || options.registry.patience.attempts > most) return Error(ErrorKind::invalid, concat("must be 1 to ", most));
+  return {};
+}
+
+Status set_stall_timeout(DaemonOptions& options, const std::string& value) {
+  constexpr std::uint32_t most_s = 3600;
+  auto seconds = TRY_PLAIN(parse_integer<std::uint32_t>(value));
+  if (seconds < 1 || seconds > most_s) return Error(ErrorKind::invalid, concat("must be 1 to ", most_s, " seconds"));
+  options.registry.patience.stall_timeout_ms = seconds * 1000;
+  return {};
+}
+
 #define CAISSON_TEXT(FIELD)                                  \
   [](DaemonOptions& options, const std::string& value) -> Status { \
     options.FIELD = value;                                   \
@@ -126,6 +160,14 @@ const Setting settings[] = {
     {"--pidfile", "pidfile", "FILE", "write the daemon's pid there", CAISSON_TEXT(pidfile)},
     {"--runtime", "runtime", "FILE", "caisson-runtime (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(runtime_path)},
     {"--worker", "worker", "FILE", "caisson-worker (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(worker_path)},
+    {"--fetch", "fetch", "FILE", "caisson-fetch (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(registry.fetch_path)},
+    {"--registry-mirror", "registry.mirrors", "URL", "asked before Docker Hub; repeatable, in order", add_mirror},
+    {"--insecure-registry", "registry.insecure", "HOST", "a registry without a known certificate or without TLS, or an IPv4 network of such; repeatable (127.0.0.0/8 always is)", add_insecure},
+    {"--registry-hosts", "registry.hosts-dir", "DIR", "certificates and mirrors per registry in containerd's layout: HOST/hosts.toml, HOST/*.crt (default /etc/caisson/certs.d)",
+     CAISSON_TEXT(registry.hosts_dir)},
+    {"--max-concurrent-downloads", "registry.concurrent-downloads", "N", "layers of one pull that are fetched at the same time (default 3)", set_downloads},
+    {"--registry-attempts", "registry.attempts", "N", "attempts in a row without progress before a registry is given up (default 5)", set_attempts},
+    {"--registry-stall-timeout", "registry.stall-timeout", "SECONDS", "a connection on which nothing comes for so long is given up (default 30)", set_stall_timeout},
     {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
     {"--cgroup-driver", "cgroup-driver", "NAME", "who makes containers' cgroups: cgroupfs (the daemon) or systemd (as scopes; default cgroupfs)",
      [](DaemonOptions& options, const std::string& value) -> Status {
@@ -150,6 +192,8 @@ const Setting settings[] = {
 };
 #undef CAISSON_TEXT
 
+bool is_list(const Setting& setting) { return setting.key == "hosts" || setting.key == "registry.mirrors" || setting.key == "registry.insecure"; }
+
 Status apply_value(const Setting& setting, DaemonOptions& options, std::string_view where, const toml::node& node) {
   auto set = [&](const std::string& value) -> Status {
     auto status = setting.apply(options, value);
@@ -159,10 +203,10 @@ Status apply_value(const Setting& setting, DaemonOptions& options, std::string_v
   if (const auto* text = node.as_string()) return set(text->get());
   if (const auto* number = node.as_integer()) return set(concat(number->get()));
   if (const auto* flag = node.as_boolean()) return set(flag->get() ? "true" : "false");
-  if (const auto* list = node.as_array(); list != nullptr && setting.key == "hosts") {
+  if (const auto* list = node.as_array(); list != nullptr && is_list(setting)) {
     for (const auto& item : *list) {
       const auto* text = item.as_string();
-      if (text == nullptr) return Error(ErrorKind::invalid, concat(where, ": hosts: want a list of texts"));
+      if (text == nullptr) return Error(ErrorKind::invalid, concat(where, ": ", setting.key, ": want a list of texts"));
       TRY_PLAIN(set(text->get()));
     }
     return {};
@@ -213,6 +257,7 @@ Status fill_defaults(DaemonOptions& options, const Surroundings& surroundings) {
   if (options.hosts.empty()) options.hosts.push_back(concat("unix://", options.rootless ? runtime_dir + "/caisson.sock" : "/run/caisson.sock"));
   if (options.runtime_path.empty()) options.runtime_path = beside_or_installed(surroundings, "caisson-runtime");
   if (options.worker_path.empty()) options.worker_path = beside_or_installed(surroundings, "caisson-worker");
+  if (options.registry.fetch_path.empty()) options.registry.fetch_path = beside_or_installed(surroundings, "caisson-fetch");
   for (const auto& [name, path] : {std::pair{"--root", &options.root}, std::pair{"--exec-root", &options.exec_root}})
     if (!path->starts_with('/')) return Error(ErrorKind::invalid, concat(name, " ", *path, ": must be an absolute path"));
   return {};

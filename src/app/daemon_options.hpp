@@ -10,6 +10,7 @@
 #include "base/result.hpp"
 #include "engine/engine.hpp"
 #include "engine/local.hpp"
+#include "image/registry_hosts.hpp"
 #include "linux/cgroup.hpp"
 #include "network/network.hpp"
 
@@ -31,6 +32,7 @@ struct DaemonOptions {
   engine::LogLimits log_limits;
   std::optional<std::int64_t> pids_limit = 4096;
   std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
+  image::RegistryOptions registry;
   LogOptions log;
   bool rootless = false;
 };

@@ -22,6 +22,7 @@ class Digest {
 
   [[nodiscard]] const std::string& text() const { return text_; }  ///< "sha256:…"
   [[nodiscard]] std::string_view algorithm() const { return std::string_view(text_).substr(0, text_.find(':')); }
+  [[nodiscard]] DigestAlgorithm kind() const { return algorithm() == "sha512" ? DigestAlgorithm::sha512 : DigestAlgorithm::sha256; }
   [[nodiscard]] std::string_view hex() const { return std::string_view(text_).substr(text_.find(':') + 1); }
   [[nodiscard]] bool empty() const { return text_.empty(); }
   auto operator<=>(const Digest&) const = default;
@@ -47,5 +48,6 @@ class Hasher {
 };
 
 Digest sha256_of(std::string_view bytes);
+Digest digest_of(std::string_view bytes, DigestAlgorithm algorithm);
 
 }  // namespace caisson

@@ -33,8 +33,10 @@ Digest Hasher::finish() {
   return Digest::from_hash(state_->algorithm, std::span(hash).first(length));
 }
 
-Digest sha256_of(std::string_view bytes) {
-  Hasher hasher;
+Digest sha256_of(std::string_view bytes) { return digest_of(bytes, DigestAlgorithm::sha256); }
+
+Digest digest_of(std::string_view bytes, DigestAlgorithm algorithm) {
+  Hasher hasher(algorithm);
   hasher.update(bytes);
   return hasher.finish();
 }

@@ -54,6 +54,13 @@ Result<int> save_images(Session& session, const Invocation& invocation);
 Result<int> bootstrap_image(Session& session, const Invocation& invocation);
 Result<int> prune_images(Session& session, const Invocation& invocation);
 
+// Registries.
+Result<int> pull_image(Session& session, const Invocation& invocation);
+Result<int> push_image(Session& session, const Invocation& invocation);
+Result<int> login(Session& session, const Invocation& invocation);
+Result<int> logout(Session& session, const Invocation& invocation);
+Result<int> search_images(Session& session, const Invocation& invocation);
+
 // Volumes and networks.
 Result<int> create_volume(Session& session, const Invocation& invocation);
 Result<int> list_volumes(Session& session, const Invocation& invocation);

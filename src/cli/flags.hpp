@@ -224,6 +224,16 @@ inline constexpr std::array bootstrap = {of("include", 0, list, "list", "Install
                                          on("quiet", 'q', "Print the image's id only"),
                                          of("snapshot", 0, text, "string", "Take the archive as it was then, such as 20260101T000000Z"),
                                          of("tag", 't', text, "string", "Name for the image")};
+inline constexpr Flag untrusted = on("disable-content-trust", 0, "Do not verify the image's signature", "true");
+inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the repository"), untrusted,
+                                    of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
+                                    on("quiet", 'q', "Print the image's name only")};
+inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted,
+                                    on("quiet", 'q', "Do not show progress")};
+inline constexpr std::array login = {of("password", 'p', text, "string", "Password; --password-stdin does not leave it in the shell's history"),
+                                     on("password-stdin", 0, "Read the password from standard input"),
+                                     of("username", 'u', text, "string", "User name")};
+inline constexpr std::array search = {filter, format_list, of("limit", 0, integer, "int", "Most results to show"), no_trunc};
 inline constexpr std::array image_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter, prune_force};
 
 inline constexpr std::array volume_create = {of("driver", 'd', text, "string", "Driver to use", "local"),

@@ -102,18 +102,6 @@ void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation&
   }
 }
 
-// Streams a progress answer to its end.
-Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style) {
-  ProgressPrinter printer(session.out(), session.err(), style);
-  for (;;) {
-    std::string piece = TRY(client.read_some(), "read the daemon's progress");
-    if (piece.empty()) break;
-    TRY_PLAIN(printer.feed(piece));
-  }
-  TRY_PLAIN(printer.finish());
-  return printer;
-}
-
 // Standard input for "-" or "", else the file. `owner` keeps it open.
 Result<int> open_source(std::string_view name, UniqueFd& owner) {
   if (name.empty() || name == "-") return 0;

@@ -19,6 +19,17 @@ std::string progress_bar(std::uint64_t current, std::uint64_t total, std::size_t
   return concat("[", bar, "] ", numbers);
 }
 
+Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style) {
+  ProgressPrinter printer(session.out(), session.err(), style);
+  for (;;) {
+    std::string piece = TRY(client.read_some(), "read the daemon's progress");
+    if (piece.empty()) break;
+    TRY_PLAIN(printer.feed(piece));
+  }
+  TRY_PLAIN(printer.finish());
+  return printer;
+}
+
 Status ProgressPrinter::feed(std::string_view bytes) {
   buffer_ += bytes;
   for (std::size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n')) {

@@ -10,6 +10,7 @@
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "cli/output.hpp"
+#include "cli/session.hpp"
 
 namespace caisson::cli {
 
@@ -53,6 +54,9 @@ class ProgressPrinter {
   std::string last_status_;
   std::vector<Line> lines_;
 };
+
+/// Streams a progress answer to its end.
+Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style);
 
 /// "[=====>     ] 12.3MB/45.6MB", at most `width` characters.
 std::string progress_bar(std::uint64_t current, std::uint64_t total, std::size_t width);

@@ -3,6 +3,7 @@
 #include "cli/attached.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
+#include "cli/registry.hpp"
 #include "cli/request.hpp"
 #include "linux/file.hpp"
 #include "linux/terminal.hpp"
@@ -68,10 +69,12 @@ class CidFile {
 
 Status check_pull(const Invocation& invocation) {
   std::string_view policy = invocation.text("pull");
-  if (policy == "missing" || policy == "never") return {};
-  if (policy == "always")
-    return Error(ErrorKind::unsupported, "--pull always: this version cannot pull from a registry yet").with_hint("load the image with 'caisson load -i FILE'");
+  if (policy == "missing" || policy == "never" || policy == "always") return {};
   return Error(ErrorKind::invalid, concat("invalid pull option: '", policy, "': must be one of \"always\", \"missing\" or \"never\""));
+}
+
+Status pull_for(Session& session, const Invocation& invocation) {
+  return pull(session, {.name = invocation.word(0), .platform = std::string(invocation.text("platform")), .is_quiet = invocation.flag("quiet")});
 }
 
 // Everything that can be refused without asking the daemon.
@@ -88,13 +91,19 @@ Result<Created> create(Session& session, const Invocation& invocation, CreateReq
   Query query;
   query.add_if(!request.name.empty(), "name", request.name).add_if(!request.platform.empty(), "platform", request.platform);
   json::value body(std::move(request.body));
+  if (invocation.text("pull") == "always") TRY_PLAIN(pull_for(session, invocation));
   auto answer = session.post("/containers/create" + query.text(), &body);
-  if (!answer.ok()) {
-    bool no_image = answer.error().kind() == ErrorKind::not_found && answer.error().text().find("o such image") != std::string::npos;
-    if (no_image && invocation.text("pull") == "missing") session.err().line(concat("Unable to find image '", with_tag(invocation.word(0)), "' locally"));
-    if (no_image) return missing_image(invocation.word(0), answer.error());
-    return std::move(answer).error();
+  bool no_image = !answer.ok() && answer.error().kind() == ErrorKind::not_found && answer.error().text().find("o such image") != std::string::npos;
+  if (no_image && invocation.text("pull") == "missing") {
+    session.err().line(concat("Unable to find image '", with_tag(invocation.word(0)), "' locally"));
+    TRY_PLAIN(session.err().flush());
+    auto pulled = pull_for(session, invocation);
+    if (!pulled.ok()) return missing_image(invocation.word(0), pulled.error());
+    answer = session.post("/containers/create" + query.text(), &body);
+  } else if (no_image) {
+    return missing_image(invocation.word(0), answer.error());
   }
+  if (!answer.ok()) return std::move(answer).error();
   JsonView view(*answer);
   Created created;
   TRY_PLAIN(view.read("Id", created.id));

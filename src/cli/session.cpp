@@ -82,14 +82,17 @@ Result<std::unique_ptr<wire::Client>> Session::connect_quickly(int timeout_ms) {
   return wire::connect(choose_endpoint(global_).address, timeout_ms);
 }
 
-Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body) {
-  TRY_PLAIN(begin_stream(client, method, target, body));
+Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body,
+                                                  const wire::Headers& more) {
+  TRY_PLAIN(begin_stream(client, method, target, body, more));
   return finish_stream(client);
 }
 
-Status Session::begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body) {
+Status Session::begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body, const wire::Headers& more) {
   std::string text = body != nullptr ? to_text(*body) : "";
-  auto sent = client.begin(method, versioned(target), headers_for(body), text);
+  auto headers = headers_for(body);
+  headers.insert(headers.end(), more.begin(), more.end());
+  auto sent = client.begin(method, versioned(target), headers, text);
   if (!sent.ok()) return lost(endpoint(), sent.error());
   return {};
 }

@@ -42,7 +42,9 @@ class Session {
   Result<json::value> post(std::string_view target, const json::value* body = nullptr);
 
   /// Asks on `client` and reads the head only; the answer's body is to be streamed. Errors as call().
-  Result<wire::ClientResponse> open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr);
+  /// `more`: headers beside the usual ones.
+  Result<wire::ClientResponse> open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr,
+                                           const wire::Headers& more = {});
   /// Sends `source_fd` to its end as a chunked body and reads the head.
   Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method = "POST");
   /// Asks for docker's upgraded stream; the client is used up. Errors as call().
@@ -54,7 +56,8 @@ class Session {
   /// Its halves, and those of open_stream(): two requests on two connections cost one round trip. Errors as call().
   Status begin_hijack(wire::Client& client, std::string_view target, const json::value* body = nullptr);
   Result<Stream> finish_hijack(std::unique_ptr<wire::Client> client);
-  Status begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr);
+  Status begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr,
+                      const wire::Headers& more = {});
   Result<wire::ClientResponse> finish_stream(wire::Client& client);
 
   /// The daemon's endpoint, as chosen from -H, CAISSON_HOST or the defaults.

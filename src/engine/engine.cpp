@@ -51,6 +51,7 @@ std::string_view to_string(State state) {
 LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
     : options_(std::move(options)),
       store_(std::move(parts.store)),
+      registries_(std::move(parts.registries)),
       images_(std::move(parts.images)),
       network_(std::move(parts.network)),
       make_runtime_(std::move(parts.make_runtime)),

@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "engine/types.hpp"
 #include "image/pack.hpp"
+#include "image/registries.hpp"
 #include "state/store.hpp"
 
 namespace caisson::engine {
@@ -102,6 +103,13 @@ class Engine {
   virtual Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) = 0;
   virtual Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
   virtual Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
+  /// Errors of the five below: see image/image_store.hpp and image/registries.hpp.
+  virtual Result<std::vector<image::Image>> pull_images(const Caller& caller, const image::PullRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
+  virtual Result<std::vector<image::PushedTag>> push_image(const Caller& caller, const image::PushRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
+  /// Checks credentials with a registry. Returns its identity token, or "".
+  virtual Result<std::string> login(const Caller& caller, const std::string& server, const image::RegistryCredentials& credentials, Cancel cancel) = 0;
+  virtual Result<std::vector<image::SearchHit>> search_images(const Caller& caller, const image::SearchRequest& request, Cancel cancel) = 0;
+  virtual Result<image::DistributionInfo> inspect_distribution(const Caller& caller, const std::string& reference, const image::RegistryCredentials& credentials, Cancel cancel) = 0;
   virtual Status tag_image(const Caller& caller, const std::string& source, const std::string& target) = 0;
   virtual Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) = 0;
 

@@ -276,6 +276,8 @@ class FakeImages final : public image::ImageStore {
     composed = request;
     return image_;
   }
+  Result<std::vector<image::Image>> pull(const image::PullRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
+  Result<std::vector<image::PushedTag>> push(const image::PushRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::PushedTag>{}; }
   Status tag(const std::string&, const std::string&) override { return {}; }
   Result<image::RemovedImage> remove(const std::string& name, bool force,
                                      const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override {

@@ -69,6 +69,43 @@ Result<image::Image> LocalEngine::bootstrap_image(const Caller& caller, const im
   return image;
 }
 
+Result<std::vector<image::Image>> LocalEngine::pull_images(const Caller& caller, const image::PullRequest& request, const image::ProgressSink& progress, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::administer, "pull image", request.reference));
+  auto images = TRY_PLAIN(images_->pull(request, progress, cancel));
+  for (const auto& image : images) publish_object("image", "pull", request.reference, name_attribute(image));
+  return images;
+}
+
+Result<std::vector<image::PushedTag>> LocalEngine::push_image(const Caller& caller, const image::PushRequest& request, const image::ProgressSink& progress, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::administer, "push image", request.reference));
+  auto pushed = TRY_PLAIN(images_->push(request, progress, cancel));
+  publish_object("image", "push", request.reference, {{"name", request.reference}});
+  return pushed;
+}
+
+namespace {
+Error no_registries() { return {ErrorKind::unsupported, "this engine was set up without registries"}; }
+}  // namespace
+
+Result<std::string> LocalEngine::login(const Caller& caller, const std::string& server, const image::RegistryCredentials& credentials, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::operate, "login", server));
+  if (!registries_) return no_registries();
+  return registries_->login(server, credentials, cancel);
+}
+
+Result<std::vector<image::SearchHit>> LocalEngine::search_images(const Caller& caller, const image::SearchRequest& request, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::operate, "search images", request.term));
+  if (!registries_) return no_registries();
+  return registries_->search(request, cancel);
+}
+
+Result<image::DistributionInfo> LocalEngine::inspect_distribution(const Caller& caller, const std::string& reference, const image::RegistryCredentials& credentials,
+                                                                  Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::operate, "inspect image in its registry", reference));
+  if (!registries_) return no_registries();
+  return registries_->inspect(reference, credentials, cancel);
+}
+
 Status LocalEngine::tag_image(const Caller& caller, const std::string& source, const std::string& target) {
   TRY_PLAIN(authorize(caller, Access::administer, "tag image", source));
   TRY_PLAIN(images_->tag(source, target));

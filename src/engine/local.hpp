@@ -12,6 +12,7 @@
 #include "engine/engine.hpp"
 #include "image/image_store.hpp"
 #include "image/worker.hpp"
+#include "image/registries.hpp"
 #include "linux/cgroup.hpp"
 #include "network/network.hpp"
 #include "runtime/runtime.hpp"
@@ -35,6 +36,7 @@ struct LocalOptions {
 /// What the engine stands on; owned by it from now on.
 struct LocalParts {
   std::unique_ptr<state::Store> store;
+  std::unique_ptr<image::Registries> registries;  ///< null: none can be spoken to; used by `images`, too
   std::unique_ptr<image::ImageStore> images;
   std::unique_ptr<network::NetworkManager> network;
   /// Called once, with the observer that must get the runtime's events.

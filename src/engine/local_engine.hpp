@@ -85,6 +85,11 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) override;
   Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
   Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<image::Image>> pull_images(const Caller& caller, const image::PullRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<image::PushedTag>> push_image(const Caller& caller, const image::PushRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
+  Result<std::string> login(const Caller& caller, const std::string& server, const image::RegistryCredentials& credentials, Cancel cancel) override;
+  Result<std::vector<image::SearchHit>> search_images(const Caller& caller, const image::SearchRequest& request, Cancel cancel) override;
+  Result<image::DistributionInfo> inspect_distribution(const Caller& caller, const std::string& reference, const image::RegistryCredentials& credentials, Cancel cancel) override;
   Status tag_image(const Caller& caller, const std::string& source, const std::string& target) override;
   Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) override;
   Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) override;
@@ -243,6 +248,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   LocalOptions options_;
   std::shared_ptr<EventHub> events_ = std::make_shared<EventHub>();  // shared with streams that clients still read
   std::unique_ptr<state::Store> store_;
+  std::unique_ptr<image::Registries> registries_;  ///< null: this engine speaks to none
   std::unique_ptr<image::ImageStore> images_;
   std::unique_ptr<network::NetworkManager> network_;
   bool is_open_ = false;  ///< recover() has told what lives here

@@ -18,10 +18,6 @@ constexpr std::string_view annotation_ref = "org.opencontainers.image.ref.name";
 
 std::string blob_name(const Digest& digest) { return concat("blobs/", digest.algorithm(), "/", digest.hex()); }
 
-bool is_index_type(const Descriptor& descriptor) {
-  return descriptor.media_type == media_type::oci_index || descriptor.media_type == media_type::docker_list;
-}
-
 std::string annotation(const Descriptor& descriptor, std::string_view key) {
   auto found = descriptor.annotations.find(std::string(key));
   return found == descriptor.annotations.end() ? std::string() : found->second;
@@ -63,7 +59,7 @@ class LayoutPlanner {
   static bool is_attestation(const Descriptor& descriptor) { return descriptor.platform && descriptor.platform->os == "unknown"; }
 
   Status add(const Descriptor& descriptor, const std::vector<std::string>& names, int depth) {
-    if (is_index_type(descriptor)) return add_from_index(descriptor, names, depth);
+    if (is_index_type(descriptor.media_type)) return add_from_index(descriptor, names, depth);
     auto step = concat("manifest ", descriptor.digest.text());
     auto text = TRY(members_.blob_text(descriptor), step);
     // One image may stand in the index under several names.

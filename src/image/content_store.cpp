@@ -6,6 +6,7 @@
 #include "base/ids.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
+#include "base/time.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -44,7 +45,7 @@ void Pins::add(std::string key) {
 
 Result<std::unique_ptr<ContentStore>> ContentStore::open(const std::string& root) {
   std::unique_ptr<ContentStore> store(new ContentStore(root));
-  for (const char* folder : {"", "/content", "/content/blobs", "/content/blobs/sha256", "/content/blobs/sha512", "/layers", "/ingest"})
+  for (const char* folder : {"", "/content", "/content/blobs", "/content/blobs/sha256", "/content/blobs/sha512", "/layers", "/ingest", "/partial"})
     TRY(linux::make_dirs(root + folder, private_dir), "open image store");
   // Setuid files and devices of images lie below: nobody but the daemon may pass.
   auto fd = TRY(linux::open(root, read_directory), "open image store");
@@ -89,14 +90,28 @@ Result<std::uint64_t> ContentStore::blob_size(const Digest& digest) const {
   return static_cast<std::uint64_t>(status->st_size);
 }
 
-Result<Digest> ContentStore::put_blob(std::string_view bytes) {
-  auto digest = sha256_of(bytes);
+Result<Digest> ContentStore::put_blob(std::string_view bytes, DigestAlgorithm algorithm) {
+  auto digest = digest_of(bytes, algorithm);
   if (TRY_PLAIN(has_blob(digest))) return digest;
   auto staging = TRY_PLAIN(new_staging("blob"));
   std::string file = staging.path() + "/blob";
   TRY(linux::write_file(file, bytes, 0600), "store blob");
   TRY_PLAIN(adopt_blob(file, digest));
   return digest;
+}
+
+std::string ContentStore::partial_path(const Digest& digest) const { return concat(root_, "/partial/", digest.algorithm(), "-", digest.hex()); }
+
+Result<std::size_t> ContentStore::remove_stale_partials(std::int64_t age_ns) {
+  std::size_t count = 0;
+  for (const auto& entry : TRY_PLAIN(linux::list_dir(root_ + "/partial"))) {
+    const std::string path = concat(root_, "/partial/", entry.name);
+    auto status = TRY_PLAIN(linux::stat(path));
+    if (now_ns() - static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 < age_ns) continue;
+    TRY(linux::unlink(path), "remove an old download");
+    ++count;
+  }
+  return count;
 }
 
 Status ContentStore::adopt_blob(const std::string& file, const Digest& digest) {

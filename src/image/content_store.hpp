@@ -65,9 +65,15 @@ class ContentStore {
   Result<std::string> read_blob(const Digest& digest) const;
   Result<std::uint64_t> blob_size(const Digest& digest) const;
   /// Hashes, writes, syncs, renames. An existing blob is kept.
-  Result<Digest> put_blob(std::string_view bytes);
+  Result<Digest> put_blob(std::string_view bytes, DigestAlgorithm algorithm = DigestAlgorithm::sha256);
   /// Takes over a finished file of a staging folder whose digest is known to be `digest`; syncs it first.
   Status adopt_blob(const std::string& file, const Digest& digest);
+
+  /// Where a blob grows that comes over the network. It outlives cut connections and crashes, and is a blob only once its digest was
+  /// checked (adopt_blob).
+  [[nodiscard]] std::string partial_path(const Digest& digest) const;
+  /// Removes downloads that nobody has gone on with for `age_ns`. How many.
+  Result<std::size_t> remove_stale_partials(std::int64_t age_ns);
 
   [[nodiscard]] std::string layer_dir(const Digest& diff_id) const;  ///< "…/layers/<hex>/fs"
   Result<bool> has_layer(const Digest& diff_id) const;

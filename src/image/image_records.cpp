@@ -29,6 +29,7 @@ static Status from_json(const JsonView& view, LayerRecord& out) {
 
 static Status from_json(const JsonView& view, ImageRecord& out) {
   TRY_PLAIN(read_digest(view, "manifest", out.manifest));
+  TRY_PLAIN(view.read("manifest_type", out.manifest_type));
   TRY_PLAIN(view.read("layers", out.layers));
   TRY_PLAIN(view.read("size_bytes", out.size_bytes));
   std::string packages;
@@ -105,6 +106,7 @@ Result<std::vector<NameRecord>> ImageRecords::names_of(const Digest& id) const {
 void ImageRecords::put(state::Transaction& transaction, const ImageRecord& image) {
   json::object out;
   out["manifest"] = image.manifest.text();
+  if (image.manifest_type != media_type::oci_manifest) out["manifest_type"] = image.manifest_type;
   json::array layers;
   for (const auto& layer : image.layers) {
     json::object item;

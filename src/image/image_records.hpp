@@ -8,6 +8,7 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "image/manifest.hpp"
 #include "state/store.hpp"
 
 namespace caisson::image {
@@ -22,6 +23,7 @@ struct LayerRecord {
 struct ImageRecord {
   Digest id;        ///< of the config blob
   Digest manifest;
+  std::string manifest_type{media_type::oci_manifest};  ///< as a registry has to be told, and as an index names it
   std::vector<LayerRecord> layers;  ///< lowest first
   std::uint64_t size_bytes = 0;     ///< of the unpacked layers
   std::optional<Digest> packages;   ///< blob with the list of packages of a bootstrapped image

@@ -15,6 +15,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
+#include "image/fetch_protocol.hpp"
 #include "state/store.hpp"
 
 namespace caisson::image {
@@ -74,6 +75,7 @@ struct Reference {
   [[nodiscard]] std::string canonical() const;  ///< "docker.io/library/alpine:latest"
   [[nodiscard]] std::string familiar() const;   ///< "alpine:latest"
   [[nodiscard]] std::string familiar_name() const;  ///< "alpine"
+  [[nodiscard]] std::string repository() const { return domain + "/" + path; }
 };
 /// Errors: invalid, in docker's words ("invalid reference format").
 Result<Reference> parse_reference(std::string_view text);
@@ -125,17 +127,36 @@ struct BootstrapRequest {
   std::string mirror;                   ///< "" : deb.debian.org, through the host's apt settings
   std::string snapshot;                 ///< "" : now; else "20260101T000000Z" of snapshot.debian.org
 };
+struct PullRequest {
+  std::string reference;                ///< with a tag or digest; with neither: latest, or all tags
+  bool all_tags = false;
+  std::string platform;                 ///< "" : this machine's
+  RegistryCredentials credentials;
+};
+struct PushRequest {
+  std::string reference;                ///< a name of this store; without a tag: latest, or all tags
+  bool all_tags = false;
+  RegistryCredentials credentials;
+};
+struct PushedTag {
+  std::string tag;
+  Digest digest;                        ///< of the manifest
+  std::uint64_t size_bytes = 0;         ///< of the manifest
+};
 struct RemovedImage {
   std::vector<std::string> untagged;  ///< familiar references
   std::vector<std::string> deleted;   ///< ids and layer digests
 };
 
+class Registries;
+
 /// What the store keeps on disk; all below `root`, 0700.
 struct ImageOptions {
-  std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/fs, ingest/
+  std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/fs, ingest/, partial/
   std::string worker_path;   ///< the caisson-worker binary
   /// Host ids that an unpack worker's user namespace uses: 65536 from here on.
   std::uint32_t worker_first_id = 0;
+  const Registries* registries = nullptr;  ///< borrowed, must outlive the store; null: pull and push are refused
 };
 
 /// Thread-safe; long operations run in the caller's thread and stop when `cancel` fires.
@@ -167,6 +188,13 @@ class ImageStore {
   /// Writes config and manifest and records the image with its names. Errors: not_found (base), invalid (reference, platform,
   /// a history that does not fit the layers), unavailable; nothing is half-created.
   virtual Result<Image> compose(const ComposeRequest& request) = 0;
+  /// Brings images from their registry: only what is missing here travels, and what a cut connection left is gone on with. Nothing is
+  /// named before every digest of it was checked. Errors: in docker's words; not_found ("manifest for X not found: …", "pull access denied
+  /// for X, …"), denied, unavailable, corrupt (a digest or size that is not what was promised), unsupported.
+  virtual Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
+  /// Sends names of this store to their registry, blobs as they are stored, so that digests stay the same.
+  /// Errors: not_found ("An image does not exist locally with the tag: X"), and those of the registry.
+  virtual Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
   virtual Status tag(const std::string& source, const std::string& target_reference) = 0;
   /// `is_in_use(image id)` names a container that needs it ("running container 0123456789ab", "stopped container …"), or none.
   /// It runs under a lock of the store and may not call back into it. Deleting is never forced while it names one; force

@@ -69,6 +69,8 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
   job.request.copy_input = source.keep_blob;
   job.request.known_digest = source.known_digest;
   job.request.total_bytes = source.total_bytes;
+  job.request.input_algorithm = source.input_algorithm;
+  job.request.decoded_algorithm = source.decoded_algorithm;
   job.input_fd = source.fd;
   job.copy_fd = blob.get();
   job.target_fd = root.get();
@@ -77,7 +79,7 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
     job.on_progress = [&](std::uint64_t bytes) {
       Progress line;
       line.id = source.progress_id;
-      line.status = "Unpacking";
+      line.status = source.progress_status;
       line.current = bytes;
       line.total = source.total_bytes;
       progress(line);
@@ -111,6 +113,7 @@ Status LocalImageStore::ensure_layer(const LayerSource& source, const ProgressSi
   from.known_digest = source.blob.text();
   from.total_bytes = source.size_bytes;
   from.progress_id = short_id(source.diff_id);
+  from.decoded_algorithm = source.diff_id.kind();
   auto archive = TRY(unpack(from, progress, cancel), step);
   if (archive.diff_id != source.diff_id)
     return Error(ErrorKind::corrupt, concat(step, ": the archive's content has the digest ", archive.diff_id.text()));

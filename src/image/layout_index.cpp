@@ -23,6 +23,7 @@ Result<ImageRecord> record_of(const ContentStore& content, const Digest& manifes
   ImageRecord record;
   record.id = manifest.config.digest;
   record.manifest = manifest_digest;
+  if (manifest.media_type == media_type::docker_manifest) record.manifest_type = manifest.media_type;
   for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
     const auto& layer = manifest.layers[i];
     record.layers.push_back({config.diff_ids[i], layer.digest, layer.size_bytes, layer.media_type});
@@ -43,7 +44,7 @@ Status LocalImageStore::write_layout_index(const Without& without) {
     auto size = content_->blob_size(record.manifest);
     if (!size.ok()) continue;  // damaged; recover() says so
     Descriptor descriptor;
-    descriptor.media_type = media_type::oci_manifest;
+    descriptor.media_type = record.manifest_type;
     descriptor.digest = record.manifest;
     descriptor.size_bytes = *size;
     bool has_name = false;

@@ -55,6 +55,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
     NewImage made;
     made.record.id = sha256_of(image.config_text);
     made.record.manifest = sha256_of(image.manifest_text);
+    if (auto type = parse_manifest(image.manifest_text); type.ok() && type->media_type == media_type::docker_manifest) made.record.manifest_type = type->media_type;
     made.names = image.names;
     pins.add_blob(made.record.id);
     pins.add_blob(made.record.manifest);

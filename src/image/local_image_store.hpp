@@ -68,6 +68,8 @@ class LocalImageStore final : public ImageStore {
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
   Result<Image> compose(const ComposeRequest& request) override;
+  Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Status tag(const std::string& source, const std::string& target_reference) override;
   Result<RemovedImage> remove(const std::string& name, bool force,
                               const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override;
@@ -88,9 +90,12 @@ class LocalImageStore final : public ImageStore {
   struct UnpackSource {
     int fd = -1;                 ///< borrowed
     bool keep_blob = false;      ///< copy what is read to "blob"
-    std::string known_digest;    ///< "": compute
+    std::string known_digest;    ///< "": compute, in the algorithm below
+    DigestAlgorithm input_algorithm = DigestAlgorithm::sha256;
+    DigestAlgorithm decoded_algorithm = DigestAlgorithm::sha256;
     std::uint64_t total_bytes = 0;
     std::string progress_id;
+    const char* progress_status = "Unpacking";
   };
   Result<UnpackedArchive> unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel);
   struct LayerSource {
@@ -121,6 +126,25 @@ class LocalImageStore final : public ImageStore {
     std::vector<LayerRecord> layers;
   };
   Result<ComposeBase> load_base(const ComposeRequest& request, Pins& pins);
+  // pull.cpp
+  Result<Image> pull_one(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
+  Result<std::string> fetch_document(class RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
+
+  // pull_layers.cpp
+  struct PulledLayer {
+    Descriptor blob;
+    Digest diff_id;
+  };
+  Status pull_layers(class RegistrySession& session, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel);
+  Status pull_layer(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
+  Status pull_and_unpack(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
+  /// The blob is in the store afterwards; nothing is unpacked.
+  Status pull_blob(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
+
+  // push.cpp
+  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel);
+  Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
+  Result<std::vector<std::string>> mount_sources(const Reference& name, const Digest& blob);
 
   // remove.cpp
   Status collect_garbage(const ImageRecord& removed, RemovedImage& out);
@@ -149,6 +173,7 @@ class LocalImageStore final : public ImageStore {
   state::Store& store_;
   std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording
   KeyedLocks layer_locks_;
+  KeyedLocks download_locks_;  // of blobs: whoever comes second waits and finds it here
 };
 
 /// First 12 digits, as people read ids.

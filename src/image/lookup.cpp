@@ -53,7 +53,9 @@ Result<ImageRecord> LocalImageStore::find_record(const std::string& name) {
 }
 
 Result<std::optional<ImageRecord>> LocalImageStore::find_by_reference(const Reference& reference) {
-  if (auto name = TRY_PLAIN(records_.find_name(reference.canonical()))) return records_.find(name->id);
+  Reference wanted = reference;
+  if (wanted.digest) wanted.tag.clear();  // what the digest says counts; a tag beside it is decoration
+  if (auto name = TRY_PLAIN(records_.find_name(wanted.canonical()))) return records_.find(name->id);
   if (!reference.digest) return std::optional<ImageRecord>();
   // name@digest: an image of that repository whose manifest has the digest.
   std::string repository = concat(reference.domain, "/", reference.path);

@@ -52,6 +52,8 @@ static Status from_json(const JsonView& view, ArchivedImage& out) {
   return {};
 }
 
+bool is_index_type(std::string_view type) { return type == media_type::oci_index || type == media_type::docker_list; }
+
 Platform platform_of_machine(std::string_view machine) {
   Platform platform;
   platform.os = "linux";

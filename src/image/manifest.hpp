@@ -23,8 +23,12 @@ inline constexpr std::string_view oci_config = "application/vnd.oci.image.config
 inline constexpr std::string_view oci_layer = "application/vnd.oci.image.layer.v1.tar";  // "+gzip", "+zstd"
 inline constexpr std::string_view docker_manifest = "application/vnd.docker.distribution.manifest.v2+json";
 inline constexpr std::string_view docker_list = "application/vnd.docker.distribution.manifest.list.v2+json";
+inline constexpr std::string_view docker_config = "application/vnd.docker.container.image.v1+json";
 inline constexpr std::string_view docker_schema1 = "application/vnd.docker.distribution.manifest.v1";  // and "+json", "+prettyjws"
 }  // namespace media_type
+
+/// An OCI index or Docker's manifest list.
+bool is_index_type(std::string_view type);
 
 struct Platform {
   std::string os;

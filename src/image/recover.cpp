@@ -7,10 +7,16 @@
 
 namespace caisson::image {
 
+namespace {
+constexpr std::int64_t partial_keep_ns = std::int64_t{7} * 24 * 3600 * 1'000'000'000;
+}
+
 Result<std::vector<std::string>> LocalImageStore::recover() {
   std::vector<std::string> repairs;
   auto leftovers = TRY(content_->clear_staging(), "recover images");
   if (leftovers > 0) repairs.push_back(concat("removed what ", leftovers, leftovers == 1 ? " interrupted image operation" : " interrupted image operations", " had left behind"));
+  auto stale = TRY(content_->remove_stale_partials(partial_keep_ns), "recover images");
+  if (stale > 0) repairs.push_back(concat("removed ", stale, " unfinished downloads that nobody had gone on with for a week"));
   auto listing = TRY(records_.list(), "recover images");
   for (const auto& text : listing.unreadable) repairs.push_back(concat("image ", text));
   auto lost = TRY(find_lost_images(listing.images, repairs), "recover images");

@@ -27,6 +27,18 @@ bool is_single_reference(const std::vector<NameRecord>& names) {
   return tags <= 1 && repositories.size() <= 1;
 }
 
+/// Canonical names by digest of `removed`'s repository, when no other tag of it names the image.
+std::vector<std::string> digests_without_tag(const std::vector<NameRecord>& names, const Reference& removed) {
+  std::vector<std::string> digests;
+  for (const auto& name : names) {
+    auto reference = parse_reference(name.reference);
+    if (!reference.ok() || reference->repository() != removed.repository() || name.reference == removed.canonical()) continue;
+    if (!reference->digest) return {};
+    if (!removed.digest) digests.push_back(name.reference);
+  }
+  return digests;
+}
+
 /// "running container X" → "container X": docker's sentence about a name does not tell the state.
 std::string_view without_state(std::string_view user) {
   for (std::string_view state : {"running ", "stopped "})
@@ -56,11 +68,13 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
     std::vector<std::string> dropped;
     bool keeps_image = false;
     if (is_by_name) {
-      bool is_last = names.size() == 1;
+      // The digests under which a repository was pulled go with its last tag (docker's rule).
+      dropped = digests_without_tag(names, *reference);
+      bool is_last = names.size() == 1 + dropped.size();
       if (is_last && !force && user)
         return Error(ErrorKind::conflict, concat("conflict: unable to remove repository reference \"", name, "\" (must force) - ", without_state(*user),
                                                  " is using its referenced image ", short_id(record.id)));
-      dropped.push_back(reference->canonical());
+      dropped.insert(dropped.begin(), reference->canonical());
       keeps_image = !is_last || user.has_value();  // forced away from under a container: the image stays, without a name
     } else if (is_by_id) {
       if (!is_single_reference(names) && !force) return delete_conflict(record.id, true, "image is referenced in multiple repositories");

@@ -110,7 +110,7 @@ std::string ArchiveWriter::index_of(const std::vector<SavedImage>& images, const
   Index index;
   for (const auto& image : images) {
     Descriptor descriptor;
-    descriptor.media_type = media_type::oci_manifest;
+    descriptor.media_type = image.record.manifest_type;
     descriptor.digest = image.record.manifest;
     descriptor.size_bytes = manifest_sizes.at(image.record.manifest);
     if (image.names.empty()) index.manifests.push_back(descriptor);

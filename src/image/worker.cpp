@@ -7,6 +7,7 @@
 
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
+#include "image/frames.hpp"
 #include "linux/file.hpp"
 #include "linux/landlock.hpp"
 #include "linux/process.hpp"
@@ -22,18 +23,14 @@ constexpr std::size_t output_buffer_bytes = 1 << 16;
 constexpr std::uint64_t progress_step_bytes = 4 << 20;
 
 Status send_frame(WorkerFrame type, std::string_view payload) {
-  std::string frame;
-  frame += static_cast<char>(type);
-  for (unsigned shift = 0; shift < 32; shift += 8) frame += static_cast<char>(payload.size() >> shift & 0xFF);
-  frame += payload;
-  return linux::write_all(worker_fd::result, frame);
+  return linux::write_all(worker_fd::result, make_frame(static_cast<std::uint8_t>(type), payload));
 }
 
 /// The raw input: counted, hashed, copied and reported on its way to the decoder.
 class InputSource final : public ByteSource {
  public:
   explicit InputSource(const WorkerRequest& request) : request_(request), buffer_(input_buffer_bytes) {
-    if (request.known_digest.empty()) hasher_.emplace();
+    if (request.known_digest.empty()) hasher_.emplace(request.input_algorithm);
   }
   Result<std::string_view> next() override {
     auto got = TRY(linux::read(worker_fd::input, buffer_), "read the archive");
@@ -61,7 +58,7 @@ class InputSource final : public ByteSource {
 /// Passes bytes on and hashes them.
 class HashingSource final : public ByteSource {
  public:
-  explicit HashingSource(ByteSource& input) : input_(input) {}
+  HashingSource(ByteSource& input, DigestAlgorithm algorithm) : input_(input), hasher_(algorithm) {}
   Result<std::string_view> next() override {
     auto piece = TRY_PLAIN(input_.next());
     hasher_.update(piece);
@@ -119,9 +116,10 @@ Status run_archive(const WorkerRequest& request, WorkerResult& result) {
   InputSource input(request);
   auto inflater = TRY_PLAIN(open_inflater(input));
   result.compression = inflater->compression();
-  // A plain tar's two digests are the same: hashing it once is enough.
+  // A plain tar's two digests are the same: hashing it once is enough, unless they are of two kinds.
+  const bool is_hashed_once = result.compression == Compression::none && request.input_algorithm == request.decoded_algorithm;
   std::optional<HashingSource> hashing;
-  if (request.task == WorkerTask::unpack && result.compression != Compression::none) hashing.emplace(*inflater);
+  if (request.task == WorkerTask::unpack && !is_hashed_once) hashing.emplace(*inflater, request.decoded_algorithm);
   ByteSource& decoded = hashing ? static_cast<ByteSource&>(*hashing) : *inflater;
   TarReader tar(decoded);
   if (request.task == WorkerTask::unpack) TRY_PLAIN(unpack_layer(tar, worker_fd::target, result.layer));

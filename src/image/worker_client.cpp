@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/strings.hpp"
+#include "image/frames.hpp"
 #include "image/worker.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -94,17 +95,7 @@ class FrameReader {
   explicit FrameReader(const std::function<void(std::uint64_t)>& on_progress) : on_progress_(on_progress) {}
 
   Status take(std::string_view bytes) {
-    pending_ += bytes;
-    for (;;) {
-      if (pending_.size() < worker_frame_header_bytes) return {};
-      std::size_t length = 0;
-      for (std::size_t i = 0; i < 4; ++i) length |= static_cast<std::size_t>(static_cast<unsigned char>(pending_[1 + i])) << (8 * i);
-      if (length > most_worker_frame_bytes) return Error(ErrorKind::corrupt, "worker sent a message that is too long");
-      if (pending_.size() < worker_frame_header_bytes + length) return {};
-      auto type = static_cast<WorkerFrame>(pending_[0]);
-      TRY_PLAIN(dispatch(type, std::string_view(pending_).substr(worker_frame_header_bytes, length)));
-      pending_.erase(0, worker_frame_header_bytes + length);
-    }
+    return frames_.add(bytes, [&](std::uint8_t type, std::string_view payload) { return dispatch(static_cast<WorkerFrame>(type), payload); });
   }
   std::optional<WorkerResult>& result() { return result_; }
 
@@ -120,7 +111,7 @@ class FrameReader {
     return {};
   }
   const std::function<void(std::uint64_t)>& on_progress_;
-  std::string pending_;
+  FrameSplitter frames_{"worker", most_worker_frame_bytes};
   std::optional<WorkerResult> result_;
 };
 

@@ -41,6 +41,8 @@ struct WorkerRequest {
   PackRequest pack;
   PlaceRequest place;
   std::string path;  ///< of look
+  DigestAlgorithm input_algorithm = DigestAlgorithm::sha256;    ///< in which the blob is named
+  DigestAlgorithm decoded_algorithm = DigestAlgorithm::sha256;  ///< in which the diffID is
 };
 template <class C>
 void visit(C& c, WorkerRequest& r) {
@@ -51,6 +53,8 @@ void visit(C& c, WorkerRequest& r) {
   c(r.pack);
   c(r.place);
   c(r.path);
+  c(r.input_algorithm);
+  c(r.decoded_algorithm);
 }
 
 /// One member of a split archive.
@@ -102,12 +106,11 @@ void visit(C& c, WorkerResult& r) {
   c(r.path_status);
 }
 
-/// On the result pipe: a byte for the type, a little-endian u32 for the payload's length, the payload.
+/// Types of the frames (frames.hpp) on the result pipe.
 enum class WorkerFrame : std::uint8_t {
   progress = 1,  ///< payload: u64 bytes of input read so far
   result = 2,    ///< payload: WorkerResult; the last frame
 };
-inline constexpr std::size_t worker_frame_header_bytes = 5;
 /// A result names every device and implied directory of a layer, or every member of an archive.
 inline constexpr std::size_t most_worker_frame_bytes = 64 << 20;
 

@@ -17,6 +17,7 @@ FLOORS = {
     "image": 3,
     "network": 3,
     "sandbox": 4,
+    "fetch": 4,
     "engine": 5,
     "build": 6,
     "cluster": 6,
@@ -37,6 +38,7 @@ KEPT_LIBRARIES = {
     "openssl/": (["base/", "wire/"], "hashes are base::Hasher, TLS is wire's"),
     "zlib": (["image/"], "layers are image's"),
     "zstd": (["image/"], "layers are image's"),
+    "curl/": (["fetch/http.cpp"], "only an unprivileged process speaks to the world"),
 }
 MOST_BEAST_FILES = 2
 

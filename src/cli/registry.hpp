@@ -1,0 +1,20 @@
+// Pulling, as several commands do it.
+#pragma once
+
+#include <string>
+
+#include "base/result.hpp"
+#include "cli/session.hpp"
+
+namespace caisson::cli {
+
+struct PullWish {
+  std::string name;       ///< as typed
+  std::string platform;
+  bool all_tags = false;
+  bool is_quiet = false;
+};
+/// Asks the daemon to pull, with the credentials kept for that registry, and shows the progress on standard error.
+Status pull(Session& session, const PullWish& wish);
+
+}  // namespace caisson::cli

@@ -1,0 +1,137 @@
+// pull: a reference becomes an image of this store. The manifest first, then only what is missing.
+#include <algorithm>
+
+#include "base/strings.hpp"
+#include "image/local_image_store.hpp"
+#include "image/registries.hpp"
+#include "linux/sysinfo.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+constexpr int most_index_depth = 3;
+
+void tell(const ProgressSink& progress, std::string id, std::string status) {
+  if (!progress) return;
+  Progress line;
+  line.id = std::move(id);
+  line.status = std::move(status);
+  progress(line);
+}
+
+Result<Platform> platform_of(const std::string& asked) {
+  if (!asked.empty()) return parse_platform(asked);
+  return platform_of_machine(TRY_PLAIN(linux::uname()).machine);
+}
+
+/// Follows indexes down to the manifest for `wanted`.
+Result<FetchedManifest> find_manifest(RegistrySession& session, const Reference& reference, FetchedManifest found, const Platform& wanted, const Cancel& cancel) {
+  for (int depth = 0; is_index_type(found.media_type); ++depth) {
+    const auto step = concat("index ", found.digest.text());
+    if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
+    auto chosen = TRY_PLAIN(choose_platform(TRY(parse_index(found.text), step), wanted));
+    auto next = TRY(fetch_manifest(session, reference, chosen.digest.text(), cancel), step);
+    if (next.text.size() != chosen.size_bytes)
+      return Error(ErrorKind::corrupt, concat(step, ": manifest ", chosen.digest.text(), " has ", next.text.size(), " bytes, not ", chosen.size_bytes));
+    found = std::move(next);
+  }
+  return found;
+}
+
+bool is_config_type(std::string_view type) { return type == media_type::oci_config || type == media_type::docker_config; }
+
+/// Artifacts (signatures, charts, provenance) have manifests of the same form and no file system in them.
+Status check_is_image(const Manifest& manifest, const Reference& reference) {
+  if (!is_config_type(manifest.config.media_type))
+    return Error(ErrorKind::unsupported, concat("Encountered remote \"", manifest.config.media_type, "\"(unknown) when fetching: ", reference.familiar(), " is no image"));
+  for (const auto& layer : manifest.layers)
+    if (layer.media_type.find("tar") == std::string::npos)
+      return Error(ErrorKind::unsupported, concat("layer ", layer.digest.text(), " has the media type \"", layer.media_type, "\", which is no archive"));
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> LocalImageStore::fetch_document(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel) {
+  if (TRY_PLAIN(content_->has_blob(descriptor.digest))) return content_->read_blob(descriptor.digest);
+  return fetch_small_blob(session, descriptor, cancel);
+}
+
+Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel) {
+  const auto name = reference.digest ? reference.digest->text() : reference.tag;
+  auto top = TRY_PLAIN(fetch_manifest(session, reference, name, cancel));
+  tell(progress, name, concat("Pulling from ", reference.path));
+  const auto top_digest = top.digest;
+  auto fetched = TRY_PLAIN(find_manifest(session, reference, std::move(top), wanted, cancel));
+  const auto step = concat("manifest ", fetched.digest.text());
+  auto manifest = TRY(parse_manifest(fetched.text), step);
+  TRY(check_is_image(manifest, reference), step);
+
+  Pins pins(*content_);
+  NewImage made;
+  made.record.id = manifest.config.digest;
+  made.record.manifest = fetched.digest;
+  made.record.manifest_type = fetched.media_type;
+  pins.add_blob(made.record.id);
+  pins.add_blob(made.record.manifest);
+  auto config_text = TRY(fetch_document(session, manifest.config, cancel), "image config");
+  auto config = TRY(parse_image_config(config_text), step);
+  if (config.diff_ids.size() != manifest.layers.size())
+    return Error(ErrorKind::invalid, concat(step, ": the config has ", config.diff_ids.size(), " diff_ids, the manifest has ", manifest.layers.size(), " layers"));
+  std::vector<PulledLayer> layers;
+  for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
+    const auto& blob = manifest.layers[i];
+    pins.add_blob(blob.digest);
+    pins.add_layer(config.diff_ids[i]);
+    made.record.layers.push_back({config.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
+    layers.push_back({blob, config.diff_ids[i]});
+  }
+  TRY_PLAIN(pull_layers(session, layers, progress, cancel));
+
+  TRY(content_->put_blob(config_text, made.record.id.kind()), "store the config");
+  TRY(content_->put_blob(fetched.text, made.record.manifest.kind()), "store the manifest");
+  Reference by_digest = reference;
+  by_digest.tag.clear();
+  by_digest.digest = top_digest;
+  made.names.push_back(by_digest.canonical());
+  if (!reference.digest) made.names.push_back(reference.canonical());
+  bool is_new = false;
+  for (const auto& canonical : made.names) {
+    auto known = TRY_PLAIN(records_.find_name(canonical));
+    is_new = is_new || !known || known->id != made.record.id;
+  }
+  std::vector<NewImage> images;
+  images.push_back(std::move(made));
+  TRY_PLAIN(record_images(images));
+  tell(progress, "", concat("Digest: ", top_digest.text()));
+  tell(progress, "", concat("Status: ", is_new ? "Downloaded newer image for " : "Image is up to date for ", reference.digest ? by_digest.familiar() : reference.familiar()));
+  return image_of(images[0].record);
+}
+
+Result<std::vector<Image>> LocalImageStore::pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) {
+  if (options_.registries == nullptr) return Error(ErrorKind::unsupported, "this engine was set up without registries");
+  auto reference = TRY_PLAIN(parse_reference(request.reference));
+  if (request.all_tags && reference.digest) return Error(ErrorKind::invalid, "all tags were asked for, and a digest");
+  // "x:1@sha256:…" is what the digest says; the tag is decoration (docker's rule).
+  if (reference.digest) reference.tag.clear();
+  auto wanted = TRY_PLAIN(platform_of(request.platform));
+  auto session = TRY_PLAIN(options_.registries->open(reference, "pull", request.credentials));
+  std::vector<Image> images;
+  if (!request.all_tags) {
+    images.push_back(TRY_PLAIN(pull_one(*session, reference, wanted, progress, cancel)));
+    return images;
+  }
+  FetchRequest list;
+  list.task = FetchTask::tags;
+  auto reply = TRY_PLAIN(session->ask(std::move(list), cancel));
+  std::vector<std::string> tags;
+  TRY(JsonView(TRY_PLAIN(parse_json(reply.body, "list of tags"))).read(tags), "list of tags");
+  for (const auto& tag : tags) {
+    auto one = TRY(parse_reference(concat(reference.repository(), ":", tag)), concat("list of tags: \"", tag, "\""));
+    images.push_back(TRY_PLAIN(pull_one(*session, one, wanted, progress, cancel)));
+  }
+  return images;
+}
+
+}  // namespace caisson::image

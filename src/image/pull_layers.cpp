@@ -1,0 +1,180 @@
+// Layers over the network: several at a time, each in one pass from the socket to files, each gone on with where it stopped.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <optional>
+#include <thread>
+
+#include "base/strings.hpp"
+#include "image/blob_feeder.hpp"
+#include "image/local_image_store.hpp"
+#include "image/registries.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+
+namespace caisson::image {
+
+namespace {
+
+/// docker names layers by the digest of what travels.
+void tell(const ProgressSink& progress, const Digest& blob, const char* status, std::uint64_t current = 0, std::uint64_t total = 0) {
+  if (!progress) return;
+  Progress line;
+  line.id = short_id(blob);
+  line.status = status;
+  line.current = current;
+  line.total = total;
+  progress(line);
+}
+
+/// The digest of a file, read in pieces.
+Result<Digest> digest_of_file(int fd, DigestAlgorithm algorithm) {
+  Hasher hasher(algorithm);
+  std::vector<char> buffer(256 << 10);
+  for (std::uint64_t at = 0;;) {
+    auto got = TRY_PLAIN(linux::pread(fd, buffer, at));
+    if (got == 0) return hasher.finish();
+    hasher.update(std::string_view(buffer.data(), got));
+    at += got;
+  }
+}
+
+Error wrong_digest(const Digest& wanted, const Digest& got) {
+  return {ErrorKind::corrupt, concat("the registry sent something else than ", wanted.text(), ": it has the digest ", got.text())};
+}
+
+}  // namespace
+
+Status LocalImageStore::pull_layers(RegistrySession& session, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel) {
+  std::mutex mutex;
+  std::optional<Error> failure;
+  std::atomic<std::size_t> next = 0;
+  ProgressSink serial = [&](const Progress& line) {
+    std::lock_guard lock(mutex);
+    if (progress) progress(line);
+  };
+  // Every layer once, though an image may hold the same one twice.
+  std::vector<PulledLayer> todo;
+  for (const auto& layer : layers)
+    if (std::none_of(todo.begin(), todo.end(), [&](const PulledLayer& other) { return other.blob.digest == layer.blob.digest && other.diff_id == layer.diff_id; }))
+      todo.push_back(layer);
+  for (const auto& layer : todo) tell(serial, layer.blob.digest, "Pulling fs layer");
+  auto work = [&] {
+    for (;;) {
+      auto index = next.fetch_add(1);
+      if (index >= todo.size()) return;
+      auto status = pull_layer(session, todo[index], serial, cancel);
+      if (status.ok()) continue;
+      std::lock_guard lock(mutex);
+      if (!failure) failure = std::move(status).error();
+      next = todo.size();  // nobody begins another one; what runs is kept as far as it gets
+    }
+  };
+  auto count = std::min<std::size_t>(todo.size(), std::max(1U, options_.registries->options().concurrent_downloads));
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
+  work();
+  for (auto& thread : others) thread.join();
+  if (failure) return std::move(*failure);
+  return {};
+}
+
+Status LocalImageStore::pull_layer(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
+  const auto step = concat("layer ", layer.blob.digest.text());
+  auto held = download_locks_.lock(layer.blob.digest.text());
+  const bool has_layer = TRY(content_->has_layer(layer.diff_id), step);
+  const bool has_blob = TRY(content_->has_blob(layer.blob.digest), step);
+  if (has_layer && has_blob) {
+    tell(progress, layer.blob.digest, "Already exists");
+    return {};
+  }
+  if (has_blob) return ensure_layer({layer.diff_id, layer.blob.digest, content_->blob_path(layer.blob.digest), layer.blob.size_bytes}, progress, cancel);
+  if (has_layer) {
+    TRY(pull_blob(session, layer, progress, cancel), step);
+  } else {
+    TRY(pull_and_unpack(session, layer, progress, cancel), step);
+  }
+  tell(progress, layer.blob.digest, "Pull complete");
+  return {};
+}
+
+Status LocalImageStore::pull_blob(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
+  const auto& blob = layer.blob;
+  const auto path = content_->partial_path(blob.digest);
+  for (bool is_retry : {false, true}) {
+    auto file = TRY_PLAIN(linux::open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    const auto offset = TRY_PLAIN(usable_bytes(file.get(), blob.size_bytes));
+    if (offset < blob.size_bytes) {
+      FetchRequest request;
+      request.task = FetchTask::blob;
+      request.name = blob.digest.text();
+      request.offset = offset;
+      request.size_bytes = blob.size_bytes;
+      auto on_progress = [&](std::uint64_t bytes) { tell(progress, blob.digest, "Downloading", bytes, blob.size_bytes); };
+      auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), on_progress, std::array{cancel.fd}));
+      if (!reply.ok) return error_of(reply);
+    }
+    tell(progress, blob.digest, "Verifying Checksum");
+    auto got = TRY_PLAIN(digest_of_file(file.get(), blob.digest.kind()));
+    if (got == blob.digest) break;
+    TRY_PLAIN(linux::unlink(path));
+    // What an earlier attempt had left may have been damaged: once more, from the start.
+    if (offset == 0 || is_retry) return wrong_digest(blob.digest, got);
+  }
+  tell(progress, blob.digest, "Download complete");
+  return content_->adopt_blob(path, blob.digest);
+}
+
+Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
+  const auto& blob = layer.blob;
+  const auto path = content_->partial_path(blob.digest);
+  for (bool is_retry : {false, true}) {
+    std::atomic<bool> is_downloaded = false;
+    BlobFeeder::Source source;
+    source.path = path;
+    source.digest = blob.digest;
+    source.size_bytes = blob.size_bytes;
+    auto feeder = TRY_PLAIN(BlobFeeder::start(session, std::move(source), cancel, [&](std::uint64_t bytes) {
+      if (bytes < blob.size_bytes) return tell(progress, blob.digest, "Downloading", bytes, blob.size_bytes);
+      tell(progress, blob.digest, "Verifying Checksum");
+      tell(progress, blob.digest, "Download complete");
+      is_downloaded = true;
+    }));
+    UnpackSource from;
+    from.fd = feeder->read_end();
+    from.total_bytes = blob.size_bytes;
+    from.progress_id = short_id(blob.digest);
+    from.progress_status = "Extracting";
+    from.input_algorithm = blob.digest.kind();
+    from.decoded_algorithm = layer.diff_id.kind();
+    // Until all is here, the bar is the download's.
+    auto archive = unpack(from, [&](const Progress& line) { if (is_downloaded && progress) progress(line); }, cancel);
+    const bool was_resumed = feeder->was_resumed();
+    // A download that failed cuts the archive short: its error is the reason, the worker's only the consequence.
+    auto downloaded = feeder->finish();
+    if (!downloaded.ok() && !feeder->was_stopped()) return std::move(downloaded).error();
+    if (archive.ok() && archive->blob == blob.digest && archive->diff_id == layer.diff_id) {
+      TRY_PLAIN(content_->adopt_blob(path, blob.digest));
+      auto held = layer_locks_.lock(layer.diff_id.text());
+      return content_->adopt_layer(archive->staging, layer.diff_id, archive->result.layer);
+    }
+    if (archive.ok() && archive->blob == blob.digest)
+      return Error(ErrorKind::corrupt, concat("the archive's content has the digest ", archive->diff_id.text(), ", the image's config says ", layer.diff_id.text()));
+    if (!archive.ok() && archive.error().error_number() == ECANCELED) return std::move(archive).error();
+    // The archive may be refused because what an earlier attempt had left was damaged: once more, from the start.
+    Digest got = archive.ok() ? archive->blob : Digest();
+    if (downloaded.ok() && got.empty()) {
+      // Whether the sender or the network is to blame shows in the digest, which an unpacker that gave up has not computed.
+      auto file = TRY_PLAIN(linux::open(path, O_RDONLY | O_NOFOLLOW));
+      got = TRY_PLAIN(digest_of_file(file.get(), blob.digest.kind()));
+    }
+    if (downloaded.ok() || was_resumed) TRY_PLAIN(discard_partial(path));
+    if (was_resumed && !is_retry) continue;
+    if (!got.empty() && got != blob.digest) return wrong_digest(blob.digest, got);
+    return std::move(archive).error();
+  }
+  return Error(ErrorKind::internal, "a layer was neither accepted nor refused");
+}
+
+}  // namespace caisson::image

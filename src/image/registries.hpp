@@ -1,0 +1,74 @@
+// Registries: how this host reaches registries. Opens sessions for the store, and answers what needs no store: login, search, inspect.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/cancel.hpp"
+#include "base/result.hpp"
+#include "image/manifest.hpp"
+#include "image/registry_hosts.hpp"
+#include "image/registry_session.hpp"
+
+namespace caisson::image {
+
+struct SearchRequest {
+  std::string term;       ///< "alpine" (Docker Hub) or "host:5000/alpine"
+  std::uint32_t limit = 25;
+  RegistryCredentials credentials;
+};
+struct SearchHit {
+  std::string name;
+  std::string description;
+  std::int64_t stars = 0;
+  bool is_official = false;
+  bool is_automated = false;
+};
+
+/// What /distribution tells of a reference, without pulling it.
+struct DistributionInfo {
+  Descriptor descriptor;
+  std::vector<Platform> platforms;
+};
+
+/// Thread-safe.
+class Registries {
+ public:
+  Registries(RegistryOptions options, std::uint32_t fetch_host_id) : options_(std::move(options)), fetch_host_id_(fetch_host_id) {}
+
+  /// `actions`: "pull" or "pull,push". Errors: unavailable (no caisson-fetch), invalid (a bad hosts.toml).
+  Result<std::unique_ptr<RegistrySession>> open(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const;
+  /// Checks the credentials. Returns the identity token that the registry gave, or "". Errors: denied, unavailable.
+  Result<std::string> login(const std::string& server, const RegistryCredentials& credentials, const Cancel& cancel) const;
+  Result<std::vector<SearchHit>> search(const SearchRequest& request, const Cancel& cancel) const;
+  Result<DistributionInfo> inspect(const std::string& reference, const RegistryCredentials& credentials, const Cancel& cancel) const;
+
+  [[nodiscard]] const RegistryOptions& options() const { return options_; }
+
+ private:
+  Result<std::unique_ptr<RegistrySession>> open_session(FetchSession session) const;
+  RegistryOptions options_;
+  std::uint32_t fetch_host_id_;
+};
+
+/// A manifest or index as a registry gave it, checked: the digest that was asked for or announced is the content's, the media type says
+/// what the content is. Errors: corrupt, invalid, unsupported, and the registry's in docker's words.
+struct FetchedManifest {
+  std::string text;
+  std::string media_type;
+  Digest digest;
+};
+Result<FetchedManifest> fetch_manifest(RegistrySession& session, const Reference& reference, const std::string& tag_or_digest, const Cancel& cancel);
+
+/// A document such as an image's config, checked against its descriptor. Errors: corrupt, invalid (too large), the registry's.
+Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
+
+/// The entry of an index for a machine: the nearest variant, no attestations. Errors: unsupported, listing what is offered.
+Result<Descriptor> choose_platform(const Index& index, const Platform& wanted);
+/// "https://index.docker.io/v1/", "docker.io", "localhost:5000" → the domain part of references. Errors: invalid.
+Result<std::string> domain_of_server(std::string_view server);
+/// Hub's answer to a search. Errors: corrupt.
+Result<std::vector<SearchHit>> parse_search(std::string_view body);
+
+}  // namespace caisson::image

@@ -1,0 +1,73 @@
+// RegistrySession: the store's side of one fetch process, which speaks HTTP to a registry without any right on this host.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+
+#include "base/cancel.hpp"
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+#include "image/fetch_protocol.hpp"
+#include "image/frames.hpp"
+
+namespace caisson::image {
+
+struct FetchOptions {
+  std::string path;             ///< the caisson-fetch binary
+  std::uint32_t host_id = 0;    ///< user and group it runs as; 0: nobody's where this process may choose, else its own
+};
+
+/// A process for one repository, with its connections and tokens, until this object ends. Thread-safe: several calls run side by side.
+class RegistrySession {
+ public:
+  /// Errors: unavailable (no caisson-fetch here), io.
+  static Result<std::unique_ptr<RegistrySession>> open(const FetchOptions& options, const FetchSession& session);
+  ~RegistrySession();
+  RegistrySession(const RegistrySession&) = delete;
+  RegistrySession& operator=(const RegistrySession&) = delete;
+
+  using OnProgress = std::function<void(std::uint64_t bytes)>;
+  /// Sends the request (with `fd`, borrowed, when ≥ 0) and waits, or until one of `cancel_fds` (-1: none) becomes readable or hangs up.
+  /// `on_progress` runs in this thread. The reply may be a failure. When it returns, nobody writes to `fd` any more.
+  /// Errors: unavailable ("cancelled"), io (the process ended).
+  Result<FetchReply> call(FetchRequest request, int fd, const OnProgress& on_progress, std::span<const int> cancel_fds);
+  /// The same, with a failed reply as its error.
+  Result<FetchReply> ask(FetchRequest request, const Cancel& cancel);
+
+ private:
+  struct Pending {
+    UniqueFd wake;  // eventfd
+    std::atomic<std::uint64_t> bytes = 0;
+    std::mutex mutex;
+    std::optional<FetchReply> reply;
+  };
+  RegistrySession(UniqueFd channel, UniqueFd pidfd);
+  void listen();
+  Status dispatch(FetchFrame type, std::string_view payload);
+  void fail_all();
+  Status send(FetchFrame type, std::string_view payload, int fd = -1);
+  Result<FetchReply> await(Pending& pending, std::uint64_t number, const OnProgress& on_progress, std::span<const int> cancel_fds);
+  void end_process();
+
+  UniqueFd channel_;
+  std::mutex process_mutex_;
+  UniqueFd pidfd_;
+  std::mutex send_mutex_;
+  std::mutex pending_mutex_;
+  std::map<std::uint64_t, std::shared_ptr<Pending>> pending_;  // shared: the listener may wake a call that is just leaving
+  std::uint64_t next_number_ = 1;
+  bool has_ended_ = false;
+  std::thread listener_;
+};
+
+/// The reply's failure as an Error of ours, in the registry's words.
+Error error_of(const FetchReply& reply);
+
+}  // namespace caisson::image
