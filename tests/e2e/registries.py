@@ -1,0 +1,284 @@
+"""Registries for tests: Debian's docker-registry in a network namespace of its own, and a server between that can be made to misbehave."""
+
+import base64
+import contextlib
+import ctypes
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+
+import caisson
+from caisson import wait_until
+
+CLONE_NEWNET = 0x40000000
+# bcrypt of "secret" with a fixed salt: docker-registry takes no other form.
+HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+
+
+def why_not():
+    return None if shutil.which("docker-registry") else "needs docker-registry: tools/dependencies peers"
+
+
+def in_namespace(name, call):
+    """What `call()` returns in a thread that lives in the network namespace `name`: a socket made there stays there."""
+    result = {}
+
+    def run():
+        try:
+            with open(f"/run/netns/{name}", "rb") as file:
+                if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), "setns")
+            result["value"] = call()
+        except BaseException as error:  # told to the caller below
+            result["error"] = error
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if "error" in result:
+        raise result["error"]
+    return result["value"]
+
+
+class Namespace:
+    """A network namespace with a loopback interface, for an engine and its registries."""
+
+    def __init__(self):
+        self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+
+    @property
+    def command(self):
+        # `ip netns exec` would remount /sys and hide the cgroups; nsenter does not.
+        return ["nsenter", f"--net=/run/netns/{self.name}"]
+
+    def connect(self, port):
+        return in_namespace(self.name, lambda: socket.create_connection(("127.0.0.1", port), timeout=30))
+
+    def close(self):
+        subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+
+
+class DockerRegistry:
+    """docker-registry on 127.0.0.1:PORT of a namespace, with its access log."""
+
+    def __init__(self, namespace, port=5000, htpasswd=False, tls=None, more=""):
+        self.namespace = namespace
+        self.port = port
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "registry-")
+        self.address = f"127.0.0.1:{port}"
+        self.log_path = os.path.join(self.folder, "log")
+        config = f"""version: 0.1
+log: {{level: info}}
+storage: {{filesystem: {{rootdirectory: {self.folder}/data}}, delete: {{enabled: true}}}}
+http:
+  addr: {self.address}
+"""
+        if tls:
+            config += f"  tls: {{certificate: {tls[0]}, key: {tls[1]}}}\n"
+        if htpasswd:
+            with open(os.path.join(self.folder, "htpasswd"), "w", encoding="utf-8") as file:
+                file.write(HTPASSWD)
+            config += f"auth: {{htpasswd: {{realm: test, path: {self.folder}/htpasswd}}}}\n"
+        self.config = os.path.join(self.folder, "config.yml")
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(config + more)
+        self.process = None
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+            self.process = subprocess.Popen([*self.namespace.command, "docker-registry", "serve", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=True, env=environment)
+
+        def answers():
+            if self.process.poll() is not None:
+                raise AssertionError("docker-registry ended: " + self.log_text()[-2000:])
+            with contextlib.suppress(OSError):
+                self.namespace.connect(self.port).close()
+                return True
+            return False
+
+        wait_until(answers, "docker-registry answers", 60)
+
+    def log_text(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def requests(self):
+        """(method, path, status) of every request so far."""
+        return [(m[1], m[2], int(m[3])) for m in re.finditer(r'"(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/[\d.]+" (\d+)', self.log_text())]
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def handle_any(self):
+        owner = self.server.owner
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length) if length else b""
+        with owner.lock:
+            owner.seen.append((self.command, self.path, dict(self.headers)))
+        try:
+            if not owner.respond(self, body):
+                owner.forward(self, body)
+        except OSError:
+            self.close_connection = True
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+    def answer(self, status, body=b"", headers=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name in (headers or {})):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, owner, listener):
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.owner = owner
+
+    def handle_error(self, *_):
+        pass  # clients that we cut off are the point
+
+
+class BetweenServer:
+    """An HTTP server in the namespace. `respond(handler, body)` answers what it wants and returns True; the rest goes to `upstream_port`."""
+
+    def __init__(self, namespace, upstream_port=5000):
+        self.namespace = namespace
+        self.upstream_port = upstream_port
+        self.lock = threading.Lock()
+        self.seen = []
+        self.faults = []  # (matches(handler), act(handler, body) -> bool), first match is used
+        listener = in_namespace(namespace.name, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
+        self.port = listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.server = Server(self, listener)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.thread.start()
+
+    def respond(self, handler, body):
+        for matches, act in list(self.faults):
+            if matches(handler):
+                return act(handler, body)
+        return False
+
+    def on(self, pattern, act, method=None):
+        """`act(handler, body)` for requests whose path matches; it returns False to have the request forwarded after all."""
+        self.faults.insert(0, (lambda handler: re.search(pattern, handler.path) and method in (None, handler.command), act))
+
+    def fetch(self, handler, body=b"", headers=None):
+        """(status, headers, body) of the request at the registry behind."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream_port)
+        connection.sock = self.namespace.connect(self.upstream_port)
+        sent = {name: value for name, value in handler.headers.items() if name.lower() not in ("host", "content-length", "connection")}
+        sent["Host"] = handler.headers["Host"]
+        sent.update(headers or {})
+        try:
+            connection.request(handler.command, handler.path, body=body or None, headers=sent)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def forward(self, handler, body):
+        status, headers, data = self.fetch(handler, body)
+        kept = {name: value for name, value in headers.items() if name.lower() not in ("connection", "transfer-encoding", "date")}
+        handler.answer(status, data, kept)
+
+    def paths(self, method=None):
+        with self.lock:
+            return [path for seen_method, path, _ in self.seen if method in (None, seen_method)]
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class TokenServer(BetweenServer):
+    """The registry behind, with a token server in front: Bearer challenges, scopes, refresh tokens."""
+
+    def __init__(self, namespace, upstream_port=5000):
+        self.granted = []   # (scopes, how)
+        self.tokens = {}
+        super().__init__(namespace, upstream_port)
+
+    def give(self, handler, scopes, how):
+        token = hashlib.sha256(os.urandom(8)).hexdigest()
+        self.tokens[token] = scopes
+        self.granted.append((scopes, how))
+        handler.answer(200, json.dumps({"token": token, "expires_in": 60, "refresh_token": "refresh-1"}).encode(), {"Content-Type": "application/json"})
+        return True
+
+    def respond(self, handler, body):
+        url = urllib.parse.urlsplit(handler.path)
+        if url.path == "/token" and handler.command == "GET":
+            query = urllib.parse.parse_qs(url.query)
+            wanted = "Basic " + base64.b64encode(b"user:secret").decode()
+            given = handler.headers.get("Authorization")
+            if given is not None and given != wanted:
+                handler.answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"incorrect username or password"}]}')
+                return True
+            # Without a password only "public" may be read.
+            scopes = [scope for scope in query.get("scope", []) if given or (scope.split(":")[1].startswith("public/") and scope.endswith(":pull"))]
+            return self.give(handler, scopes, "basic" if given else "anonymous")
+        if url.path == "/token":
+            form = urllib.parse.parse_qs(body.decode())
+            if form.get("refresh_token") != ["refresh-1"]:
+                handler.answer(401, b"{}")
+                return True
+            return self.give(handler, form["scope"][0].split(" "), "refresh")
+        given = handler.headers.get("Authorization", "")
+        scopes = self.tokens.get(given[len("Bearer "):]) if given.startswith("Bearer ") else None
+        repository = re.match(r"/v2/(.+?)/(manifests|blobs|tags)/", url.path)
+        action = "pull" if handler.command in ("GET", "HEAD") else "push"
+        needed = f"repository:{repository[1]}:{action}" if repository else ""
+        allowed = scopes is not None and (not repository or any(scope.rpartition(":")[0] == f"repository:{repository[1]}" and action in scope.rpartition(":")[2].split(",")
+                                                                for scope in scopes))
+        if allowed:
+            return super().respond(handler, body)
+        challenge = f'Bearer realm="http://{self.address}/token",service="test"' + (f',scope="{needed}"' if needed else "")
+        code = "DENIED" if scopes is not None else "UNAUTHORIZED"
+        handler.answer(401, json.dumps({"errors": [{"code": code, "message": "requested access to the resource is denied"}]}).encode(),
+                       {"WWW-Authenticate": challenge, "Content-Type": "application/json"})
+        return True
