@@ -156,6 +156,7 @@ Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLa
     if (!downloaded.ok() && !feeder->was_stopped()) return std::move(downloaded).error();
     if (archive.ok() && archive->blob == blob.digest && archive->diff_id == layer.diff_id) {
       TRY_PLAIN(content_->adopt_blob(path, blob.digest));
+      tell(progress, blob.digest, "Extracting", blob.size_bytes, blob.size_bytes);
       auto held = layer_locks_.lock(layer.diff_id.text());
       return content_->adopt_layer(archive->staging, layer.diff_id, archive->result.layer);
     }

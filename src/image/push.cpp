@@ -147,13 +147,16 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
     ImageRecord record;
   };
   std::vector<Item> items;
+  bool has_other_tags = false;
   Pins pins(*content_);
   {
     // Under the lock: between finding a record and pinning its blobs nobody may collect them.
     std::lock_guard lock(records_mutex_);
     for (const auto& known : TRY_PLAIN(records_.names())) {
       auto name = parse_reference(known.reference);
-      if (!name.ok() || name->digest || name->repository() != reference.repository() || (!request.all_tags && name->tag != reference.tag)) continue;
+      if (!name.ok() || name->digest || name->repository() != reference.repository()) continue;
+      has_other_tags = true;
+      if (!request.all_tags && name->tag != reference.tag) continue;
       auto record = TRY_PLAIN(records_.find(known.id));
       if (!record) continue;
       pins.add_blob(record->id);
@@ -163,8 +166,8 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
     }
   }
   if (items.empty())
-    return Error(ErrorKind::not_found, request.all_tags ? concat("An image does not exist locally with the tag: ", reference.familiar_name())
-                                                        : concat("tag does not exist: ", reference.familiar()));
+    return Error(ErrorKind::not_found, has_other_tags ? concat("tag does not exist: ", reference.familiar())
+                                                      : concat("An image does not exist locally with the tag: ", reference.familiar_name()));
   tell(progress, "", concat("The push refers to repository [", reference.repository(), "]"));
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull,push", request.credentials));
   std::vector<PushedTag> pushed;

@@ -181,7 +181,7 @@ class PullAndPush(RegistryTest):
         lost = self.engine.cli("pull", "registry.invalid/x")
         self.assertIn("no such host", lost.stderr)
         untagged = self.engine.cli("push", f"{self.registry.address}/never/tagged:1")
-        self.assertIn(f"tag does not exist: {self.registry.address}/never/tagged:1", untagged.stderr)
+        self.assertIn(f"An image does not exist locally with the tag: {self.registry.address}/never/tagged", untagged.stderr)
         self.no_leftovers()
 
     def test_all_tags_come_and_go_together(self):
@@ -244,7 +244,7 @@ print("good")
             self.skipTest("needs python3-docker: tools/dependencies peers")
         self.assertEqual(run.stdout, "good\n", run.stderr)
 
-    def test_skopeo_and_podman_read_what_we_pushed_and_the_other_way_round(self):
+    def test_skopeo_reads_what_we_pushed_and_the_other_way_round(self):
         if not shutil.which("skopeo"):
             self.skipTest("needs skopeo: tools/dependencies peers")
         self.push_busybox("exchange/ours:1")
