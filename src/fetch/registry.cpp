@@ -79,6 +79,11 @@ Error Registry::error_of(const HttpReply& answer, const std::string& method, con
     reply.code = said->code;
     return {kind_of_status(answer.status), said->text};
   }
+  // A HEAD's refusal has no body to say why.
+  if (method == "Head" && (answer.status == 401 || answer.status == 403)) {
+    reply.code = "DENIED";
+    return {ErrorKind::denied, "denied: requested access to the resource is denied"};
+  }
   if (answer.status == 429) return {ErrorKind::unavailable, "toomanyrequests: the registry asks for fewer requests"};
   return {kind_of_status(answer.status), concat(method, " \"", url, "\": unexpected status ", answer.status)};
 }
