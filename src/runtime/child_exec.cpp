@@ -287,6 +287,8 @@ void child_become_program(ChildSetup& setup) noexcept {
   (void)raw::umask(process.umask);
   child_check(setup, raw::close_range(3 + setup.preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC), ChildStep::close_descriptors);
   child_check(setup, raw::prctl(PR_SET_PDEATHSIG, 0), ChildStep::parent_death_signal);
+  // Nothing of the host is open any more but the fifo; and a filter that comes before the wait may forbid this call.
+  if (setup.open_to_user && setup.exec_fifo >= 0) child_check(setup, raw::prctl(PR_SET_DUMPABLE, 1), ChildStep::wait_for_start);
 
   const bool with_init = setup.init_fd >= 0;
   const char* program = setup.argv[with_init ? 2 : 0];
@@ -297,11 +299,7 @@ void child_become_program(ChildSetup& setup) noexcept {
   // A listener must reach its receiver while create still runs; without one the filter comes as late as it can.
   const bool filter_late = process.no_new_privileges && !has_listener(process);
   if (process.no_new_privileges && !filter_late) load_filter(setup);
-  if (setup.exec_fifo >= 0) {
-    // Nothing of the host is open any more but the fifo.
-    if (setup.open_to_user) child_check(setup, raw::prctl(PR_SET_DUMPABLE, 1), ChildStep::wait_for_start);
-    wait_for_start(setup);
-  }
+  if (setup.exec_fifo >= 0) wait_for_start(setup);
   // The kernel drops what a pid 1 has no handler for, unless it is blocked (pid_namespaces(7)): a SIGTERM that comes before the
   // init has begun would be lost.
   if (with_init) child_check(setup, raw::block_signals(), ChildStep::exec_init);

@@ -432,6 +432,7 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   for (const auto& fd : handle.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
   for (auto& join : stage.joins) join.done = false;
   stage.failure = {};
+  const DumpableMoment again(inputs);
   return detail::run_stage(stage, nullptr);
 }
 

@@ -282,7 +282,8 @@ bool has_writable_cgroup_mount(const Spec& spec) {
 
 HostFacts HostFacts::behind(const linux::IdMap& map) const {
   HostFacts out = *this;
-  if (is_rootless) out.may_set_groups = may_mount || map.gids.size() != 1 || map.gids[0].count != 1;
+  // A denial is inherited.
+  if (is_rootless) out.may_set_groups = may_set_groups && (may_mount || map.gids.size() != 1 || map.gids[0].count != 1);
   return out;
 }
 

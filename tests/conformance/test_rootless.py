@@ -372,6 +372,64 @@ class OrdinaryUser(RootlessTest):
         self.assertEqual(*outputs.values())
 
 
+class DelegatedCgroup(RootlessTest):
+    """Pure cgroup v2, and a group of it that belongs to the user, as systemd delegates one to user@.service."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.group = os.path.basename(cls.user.folder)
+        own = f"/sys/fs/cgroup/{cls.group}/own"
+        cls.prepare = (f"umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; mkdir -p {own}; "
+                       f"chown {UID}:{UID} {own} {own}/cgroup.procs {own}/cgroup.threads {own}/cgroup.subtree_control; echo 0 >{own}/cgroup.procs")
+        probe = cls.user.run("cat", "/proc/self/cgroup", prepare=cls.prepare)
+        if f"0::/{cls.group}/own" not in probe.stdout.split():
+            cls.tearDownClass()
+            raise unittest.SkipTest(f"needs cgroup v2: {probe.stderr.strip()[-200:]}")
+
+    @classmethod
+    def tearDownClass(cls):
+        script = f"umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; rmdir /sys/fs/cgroup/{cls.group}/own /sys/fs/cgroup/{cls.group}"
+        super().tearDownClass()
+        gone = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], capture_output=True, text=True, check=False)
+        assert gone.returncode == 0 or "No such file" in gone.stderr, gone.stderr
+
+    def runtime(self, *arguments, **options):
+        return super().runtime(*arguments, prepare=self.prepare, **options)
+
+    def cgroup_of(self, pid):
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            return next(line[3:].strip() for line in file if line.startswith("0::"))
+
+    def test_its_cgroup_lies_below_the_users_and_does_what_a_cgroup_does(self):
+        identifier = self.new_id()
+        bundle = self.user.bundle("sleep", "1000")
+        with open(self.user.path("log"), "w+", encoding="utf-8") as log:
+            run = subprocess.run(self.user.command(oci.RUNTIME, "run", "--detach", "--bundle", bundle, identifier, prepare=self.prepare),
+                                 env=self.user.environment(), cwd=self.user.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, check=False)
+            log.seek(0)
+            self.assertEqual(run.returncode, 0, log.read())
+        pid = self.state(identifier)["pid"]
+        self.assertEqual(self.cgroup_of(pid), f"/{self.group}/own/{identifier}")
+        self.assertEqual(json.loads(self.runtime("ps", "--format", "json", identifier, check=0).stdout), [pid])
+        self.runtime("pause", identifier, check=0)
+        self.assertEqual(self.state(identifier)["status"], "paused")
+        self.assertIn("paused", self.runtime("exec", identifier, "true", check=255).stderr)
+        self.runtime("resume", identifier, check=0)
+        self.assertEqual(self.runtime("exec", identifier, "cat", "/proc/self/cgroup", check=0).stdout.split()[-1], "0::/")
+        self.runtime("kill", "--all", identifier, "KILL", check=0)
+        wait_until(lambda: self.state(identifier)["status"] == "stopped", "it stopped")
+        self.runtime("delete", identifier, check=0)
+        look = self.user.run("ls", f"/sys/fs/cgroup/{self.group}/own", prepare=self.prepare, check=0).stdout
+        self.assertNotIn(identifier, look)
+
+    def test_a_limit_whose_controller_was_not_delegated_is_refused(self):
+        def change(config):
+            config["linux"]["resources"]["memory"] = {"limit": 64 << 20}
+
+        self.assertIn("memory controller is not available", self.run_inside("true", change=change, check=1).stderr)
+
+
 class InsideAUserNamespace(RootlessTest):
     """uid 0 of a user namespace that somebody else has made, as in a container, or under podman."""
 
