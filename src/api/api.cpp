@@ -21,6 +21,16 @@ constexpr std::array routes{
     Route{"GET", "/system/df", show_disk_usage},
     Route{"POST", "/auth", login},
     Route{"GET", "/plugins", list_plugins},
+    Route{"GET", "/plugins/privileges", refuse_plugin},
+    Route{"POST", "/plugins/pull", refuse_plugin},
+    Route{"POST", "/plugins/create", refuse_plugin},
+    Route{"GET", "/plugins/{name}/json", no_such_plugin},
+    Route{"POST", "/plugins/{name}/enable", no_such_plugin},
+    Route{"POST", "/plugins/{name}/disable", no_such_plugin},
+    Route{"POST", "/plugins/{name}/upgrade", no_such_plugin},
+    Route{"POST", "/plugins/{name}/push", no_such_plugin},
+    Route{"POST", "/plugins/{name}/set", no_such_plugin},
+    Route{"DELETE", "/plugins/{name}", no_such_plugin},
 
     Route{"POST", "/containers/create", create_container},
     Route{"POST", "/containers/prune", prune_containers},
@@ -47,7 +57,7 @@ constexpr std::array routes{
     Route{"PUT", "/containers/{name}/archive", put_archive},
     Route{"GET", "/containers/{name}/export", export_container},
     Route{"GET", "/containers/{name}/changes", show_changes},
-    Route{"GET", "/containers/{name}/attach/ws", not_yet},
+    Route{"GET", "/containers/{name}/attach/ws", attach_websocket},
     Route{"POST", "/commit", commit_container},
 
     Route{"POST", "/exec/{name}/start", start_exec},
@@ -86,7 +96,11 @@ constexpr std::array routes{
 
     Route{"GET", "/swarm", refuse_swarm},
     Route{"GET", "/swarm/unlockkey", refuse_swarm},
-    Route{"POST", "/swarm/{name}", refuse_swarm},
+    Route{"POST", "/swarm/init", found_no_swarm},
+    Route{"POST", "/swarm/join", found_no_swarm},
+    Route{"POST", "/swarm/leave", leave_no_swarm},
+    Route{"POST", "/swarm/update", refuse_swarm},
+    Route{"POST", "/swarm/unlock", refuse_swarm},
     Route{"GET", "/nodes", refuse_swarm},
     Route{"GET", "/nodes/{name}", refuse_swarm},
     Route{"POST", "/nodes/{name}/update", refuse_swarm},
@@ -118,15 +132,15 @@ engine::Caller caller_of(const wire::Exchange& exchange, const ApiOptions& optio
   caller.uid = peer.uid;
   caller.gid = peer.gid;
   caller.pid = peer.pid;
-  caller.source = peer.is_unix ? options.unix_source : concat("tcp:", peer.address);
-  caller.role = peer.is_unix ? options.unix_role : options.tcp_role;
+  caller.source = peer.is_unix ? options.unix_source : concat(peer.is_verified ? "tls:" : "tcp:", peer.address);
+  caller.role = peer.is_unix ? options.unix_role : peer.is_verified ? options.verified_role : options.tcp_role;
   return caller;
 }
 
 /// A page on the web whose name was rebound to 127.0.0.1 still sends its own name as Host; an address or "localhost"
 /// cannot be rebound. Unix sockets take any Host (docker sends api.moby.localhost).
 bool is_safe_host(const wire::Exchange& exchange) {
-  if (exchange.peer().is_unix) return true;
+  if (exchange.peer().is_unix || exchange.peer().is_verified) return true;  // no page on the web has the certificate
   std::string host = lower(exchange.header("Host"));
   if (host.starts_with('[')) return true;
   host = host.substr(0, host.find(':'));

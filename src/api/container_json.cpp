@@ -119,6 +119,7 @@ json::object config_json(const engine::ContainerInfo& info) {
   out["Entrypoint"] = spec.entrypoint && !spec.entrypoint->empty() ? json::value(texts(*spec.entrypoint)) : json::value(nullptr);
   out["OnBuild"] = nullptr;
   out["Labels"] = text_map(spec.labels);
+  if (!spec.shell.empty()) out["Shell"] = texts(spec.shell);
   if (!spec.stop_signal.empty()) out["StopSignal"] = spec.stop_signal;
   if (spec.stop_timeout_s) out["StopTimeout"] = *spec.stop_timeout_s;
   return out;
@@ -128,19 +129,28 @@ std::string_view status_word(engine::State state) {
   return state == engine::State::creating ? "created" : engine::to_string(state);  // Docker has no word for the time before
 }
 
+json::object health_json(const engine::Health& health) {
+  json::array log;
+  for (const auto& probe : health.log)
+    log.push_back(json::object{{"Start", to_rfc3339(probe.start)}, {"End", to_rfc3339(probe.end)}, {"ExitCode", probe.exit_code}, {"Output", probe.output}});
+  return json::object{{"Status", engine::to_string(health.status)}, {"FailingStreak", health.failing_streak}, {"Log", std::move(log)}};
+}
+
 json::object state_json(const engine::ContainerInfo& info) {
   const bool running = info.state == engine::State::running || info.state == engine::State::paused || info.state == engine::State::restarting;
-  return json::object{{"Status", status_word(info.state)},
-                      {"Running", running},
-                      {"Paused", info.state == engine::State::paused},
-                      {"Restarting", info.state == engine::State::restarting},
-                      {"OOMKilled", info.oom_killed},
-                      {"Dead", info.state == engine::State::dead},
-                      {"Pid", info.pid},
-                      {"ExitCode", info.exit_code},
-                      {"Error", info.error},
-                      {"StartedAt", to_rfc3339(info.started_at)},
-                      {"FinishedAt", to_rfc3339(info.finished_at)}};
+  json::object out{{"Status", status_word(info.state)},
+                   {"Running", running},
+                   {"Paused", info.state == engine::State::paused},
+                   {"Restarting", info.state == engine::State::restarting},
+                   {"OOMKilled", info.oom_killed},
+                   {"Dead", info.state == engine::State::dead},
+                   {"Pid", info.pid},
+                   {"ExitCode", info.exit_code},
+                   {"Error", info.error},
+                   {"StartedAt", to_rfc3339(info.started_at)},
+                   {"FinishedAt", to_rfc3339(info.finished_at)}};
+  if (info.health) out["Health"] = health_json(*info.health);
+  return out;
 }
 
 /// Exposed ports that are not published are null; a published one names each address that really listens. Docker adds an entry

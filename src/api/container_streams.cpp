@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/event.hpp"
+#include "wire/websocket.hpp"
 
 namespace caisson::api {
 
@@ -65,10 +66,15 @@ namespace {
 /// Frames records and sends them in as few writes as the reader's pauses allow.
 class LogWriter final : public engine::LogSink {
  public:
-  LogWriter(wire::Exchange& exchange, bool framed, bool timestamps) : exchange_(exchange), framed_(framed), timestamps_(timestamps) {}
+  struct Extras {
+    bool timestamps = false;
+    bool details = false;
+  };
+  LogWriter(wire::Exchange& exchange, bool framed, Extras extras) : exchange_(exchange), framed_(framed), extras_(extras) {}
 
   Status write(const engine::LogRecord& record) override {
-    const std::string stamp = timestamps_ ? concat(to_rfc3339(record.time), " ") : std::string();
+    std::string stamp = extras_.timestamps ? concat(to_rfc3339(record.time), " ") : std::string();
+    if (extras_.details) stamp += concat(record.attributes, " ");
     if (framed_)
       append_frame(buffer_, record.stream == engine::LogStream::standard_error ? StreamId::standard_error : StreamId::standard_output,
                    concat(stamp, record.text));
@@ -88,7 +94,7 @@ class LogWriter final : public engine::LogSink {
   static constexpr std::size_t flush_bytes = 32 << 10;
   wire::Exchange& exchange_;
   bool framed_;
-  bool timestamps_;
+  Extras extras_;
   std::string buffer_;
 };
 
@@ -117,11 +123,11 @@ Result<engine::LogOptions> log_options(const Query& query) {
 Status stream_logs(Request& request) {
   auto info = TRY_PLAIN(request.engine.inspect(request.caller, request.name, false));
   auto options = TRY_PLAIN(log_options(request.query));
-  if (info.log_path.empty())
+  if (!info.has_logs)
     return Error(ErrorKind::unsupported, "configured logging driver does not support reading");
   const bool framed = !info.spec.tty;
   TRY_PLAIN(request.begin(200, stream_content_type(request, framed)));
-  LogWriter writer(request.exchange, framed, request.query.flag("timestamps"));
+  LogWriter writer(request.exchange, framed, {request.query.flag("timestamps"), request.query.flag("details")});
   // The full id: a name may pass to another container while this one is followed.
   auto outcome = request.engine.logs(request.caller, info.id, options, writer, request.exchange.cancel());
   if (outcome.ok()) outcome = writer.flush();
@@ -137,6 +143,19 @@ Status stream_logs(Request& request) {
 
 // -- attach
 
+namespace {
+engine::AttachOptions attach_options(const Query& query, std::string detach_keys) {
+  engine::AttachOptions options;
+  options.stream = query.flag("stream");
+  options.logs = query.flag("logs");
+  options.request.with_stdin = query.flag("stdin");
+  options.request.with_stdout = query.flag("stdout");
+  options.request.with_stderr = query.flag("stderr");
+  options.request.detach_keys = std::move(detach_keys);
+  return options;
+}
+}  // namespace
+
 Status attach_container(Request& request) {
   // Clients of this call read errors as plain text.
   auto refuse = [&](const Error& error) {
@@ -148,13 +167,7 @@ Status attach_container(Request& request) {
   auto keys = parse_detach_keys(request.query.text("detachKeys"));
   if (!keys.ok()) return refuse(keys.error());
 
-  engine::AttachOptions options;
-  options.stream = request.query.flag("stream");
-  options.logs = request.query.flag("logs");
-  options.request.with_stdin = request.query.flag("stdin");
-  options.request.with_stdout = request.query.flag("stdout");
-  options.request.with_stderr = request.query.flag("stderr");
-  options.request.detach_keys = *keys;
+  auto options = attach_options(request.query, *keys);
   const bool framed = !info->spec.tty;
   options.connect = [&](runtime::AttachRequest& attach) -> Status {
     auto taken = TRY_PLAIN(request.exchange.hijack(hijack_head(request, framed)));
@@ -166,6 +179,21 @@ Status attach_container(Request& request) {
   // After the hijack the stream has been closed by whoever held it: there is nobody to tell.
   if (!outcome.ok() && !request.exchange.answered()) return refuse(outcome.error());
   return outcome;
+}
+
+Status attach_websocket(Request& request) {
+  auto info = TRY_PLAIN(request.engine.inspect(request.caller, request.name, false));
+  auto keys = TRY_PLAIN(parse_detach_keys(request.query.text("detachKeys")));
+  auto head = TRY_PLAIN(wire::websocket_head(request.exchange, common_headers()));
+  auto options = attach_options(request.query, std::move(keys));
+  options.raw = true;
+  // Text before 1.28, because Docker had it so.
+  const auto code = request.version < version_1_28 ? wire::WebSocketCode::text : wire::WebSocketCode::binary;
+  options.connect = [&](runtime::AttachRequest& attach) -> Status {
+    attach.client = TRY_PLAIN(request.exchange.hijack_through(head, wire::create_websocket_codec(code)));
+    return {};
+  };
+  return request.engine.attach(request.caller, info.id, std::move(options));
 }
 
 // -- stats

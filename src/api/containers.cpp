@@ -110,7 +110,7 @@ class ContainerFilters {
   }
 
   [[nodiscard]] bool passes_state(const engine::ContainerSummary& container) const {
-    if (!filters_.exact("status", engine::to_string(container.state)) || !filters_.exact("health", "none")) return false;
+    if (!filters_.exact("status", engine::to_string(container.state)) || !filters_.exact("health", engine::to_string(container.health))) return false;
     if (is_task_.value_or(false)) return false;
     if (exit_codes_.empty()) return true;
     return container.state == engine::State::exited && std::find(exit_codes_.begin(), exit_codes_.end(), container.exit_code) != exit_codes_.end();

@@ -35,12 +35,15 @@ Status read_healthcheck(const JsonView& view, std::optional<image::Healthcheck>&
   TRY_PLAIN(view.read("Interval", check.interval_ns));
   TRY_PLAIN(view.read("Timeout", check.timeout_ns));
   TRY_PLAIN(view.read("StartPeriod", check.start_period_ns));
+  TRY_PLAIN(view.read("StartInterval", check.start_interval_ns));
   TRY_PLAIN(view.read("Retries", check.retries));
-  for (auto [name, value] : {std::pair{"Interval", check.interval_ns}, {"Timeout", check.timeout_ns}, {"StartPeriod", check.start_period_ns}})
-    if (value != 0 && value < 1'000'000) return view.error(concat(name, " in Healthcheck cannot be less than 1ms"));
-  if (check.retries < 0) return view.error("Retries in Healthcheck cannot be negative");
+  for (auto [name, value] : {std::pair{"Interval", check.interval_ns}, {"Timeout", check.timeout_ns}, {"StartPeriod", check.start_period_ns}, {"StartInterval", check.start_interval_ns}})
+    if (value != 0 && value < 1'000'000) return Error(ErrorKind::invalid, concat(name, " in Healthcheck cannot be less than 1ms"));
+  if (check.retries < 0) return Error(ErrorKind::invalid, "Retries in Healthcheck cannot be negative");
   // All empty: the image's own check holds.
-  if (!check.test.empty() || check.interval_ns != 0 || check.timeout_ns != 0 || check.start_period_ns != 0 || check.retries != 0) out = check;
+  const bool says_something = !check.test.empty() || check.interval_ns != 0 || check.timeout_ns != 0 || check.start_period_ns != 0 ||
+                              check.start_interval_ns != 0 || check.retries != 0;
+  if (says_something) out = check;
   return {};
 }
 
@@ -63,6 +66,7 @@ Status read_config(const JsonView& body, engine::ContainerSpec& spec) {
   TRY_PLAIN(body.read("StopSignal", spec.stop_signal));
   TRY_PLAIN(body.read("StopTimeout", spec.stop_timeout_s));
   TRY_PLAIN(read_healthcheck(TRY_PLAIN(body.at("Healthcheck")), spec.healthcheck));
+  TRY_PLAIN(body.read("Shell", spec.shell));
   TRY_PLAIN(body.read("MacAddress", spec.network.mac));
   TRY_PLAIN(read_set(TRY_PLAIN(body.at("ExposedPorts")), spec.exposed_ports));
   for (const auto& port : spec.exposed_ports) TRY(parse_port_key(split_once(port, '-').before), concat("ExposedPorts: ", port));

@@ -134,7 +134,7 @@ TEST(create_body, wrong_bodies_are_refused_by_name) {
            Case{R"({"HostConfig":{"SecurityOpt":["no-new-privileges=maybe"]}})", "invalid --security-opt"},
            Case{R"({"HostConfig":{"SecurityOpt":["label=type:x"]}})", "SELinux", ErrorKind::unsupported},
            Case{R"({"HostConfig":{"Links":["a:b"]}})", "HostConfig.Links", ErrorKind::unsupported},
-           Case{R"({"HostConfig":{"DeviceRequests":[{"Count":-1}]}})", "HostConfig.DeviceRequests", ErrorKind::unsupported},
+           Case{R"({"HostConfig":{"DeviceRequests":[{"Count":-1,"DeviceIDs":["0"]}]}})", "cannot set both Count and DeviceIDs", ErrorKind::invalid},
            Case{R"({"HostConfig":{"StorageOpt":{"size":"1G"}}})", "HostConfig.StorageOpt", ErrorKind::unsupported},
            Case{R"({"HostConfig":{"KernelMemory":5}})", "HostConfig.KernelMemory", ErrorKind::unsupported},
            Case{R"({"HostConfig":{"CpuCount":1}})", "HostConfig.CpuCount", ErrorKind::unsupported},

@@ -44,6 +44,7 @@ class FakeEngine : public engine::Engine {
     container.spec.image = "alpine";
     container.args = {"sh", "-c", "echo x"};
     container.log_path = "/var/log/x";
+    container.has_logs = true;
     container.pid = 42;
     image.id = *Digest::parse("sha256:" + std::string(64, 'b'));
     image.repo_tags = {"alpine:latest"};
@@ -56,6 +57,7 @@ class FakeEngine : public engine::Engine {
     if (name == "web" || name == container.id) return {};
     return Error(ErrorKind::not_found, concat("No such container: ", name));
   }
+  Status reload(const engine::Caller&, engine::Settings) override { return next_status; }
   Status verb(std::string_view what, const std::string& name) {
     calls.push_back(concat(what, " ", name));
     TRY_PLAIN(known(name));
@@ -389,6 +391,7 @@ class FakeExchange final : public wire::Exchange {
     taken.pending = std::exchange(body_, {});
     return taken;
   }
+  Result<UniqueFd> hijack_through(std::string_view head, std::unique_ptr<wire::Codec>) override { return std::move(TRY_PLAIN(hijack(head)).socket); }
   [[nodiscard]] bool answered() const override { return status != 0; }
 
  private:

@@ -12,8 +12,12 @@ Status show_info(Request& request);
 Status stream_events(Request& request);
 Status show_disk_usage(Request& request);
 Status list_plugins(Request& request);
+Status no_such_plugin(Request& request);
+Status refuse_plugin(Request& request);
 Status prune_build_cache(Request& request);
 Status refuse_swarm(Request& request);
+Status leave_no_swarm(Request& request);
+Status found_no_swarm(Request& request);
 Status no_buildkit(Request& request);
 Status not_yet(Request& request);
 
@@ -38,6 +42,7 @@ Status prune_containers(Request& request);
 Status wait_container(Request& request);
 Status stream_logs(Request& request);
 Status attach_container(Request& request);
+Status attach_websocket(Request& request);
 Status stream_stats(Request& request);
 
 // container_files.cpp

@@ -22,7 +22,6 @@ Status refuse_unsupported(const JsonView& host) {
   };
   static constexpr Refused lists[] = {
       {"Links", "links between containers are not supported yet"},
-      {"DeviceRequests", "device requests (--gpus) are not supported yet"},
       {"StorageOpt", "storage options are not supported"},
   };
   for (const auto& [field, why] : lists) {
@@ -132,6 +131,16 @@ Status read_limits(const JsonView& host, engine::ContainerSpec& spec) {
     TRY_PLAIN(entry.read("CgroupPermissions", permissions));
     if (!permissions.empty()) device.permissions = permissions;
     spec.devices.push_back(std::move(device));
+    return {};
+  }));
+  TRY_PLAIN(TRY_PLAIN(host.at("DeviceRequests")).for_each_element([&](const JsonView& entry) -> Status {
+    engine::DeviceRequest request;
+    TRY_PLAIN(entry.read("Driver", request.driver));
+    TRY_PLAIN(entry.read("Count", request.count));
+    TRY_PLAIN(entry.read("DeviceIDs", request.device_ids));
+    TRY_PLAIN(TRY_PLAIN(entry.at("Capabilities")).for_each_element([&](const JsonView& list) { return list.read(request.capabilities.emplace_back()); }));
+    if (request.count != 0 && !request.device_ids.empty()) return Error(ErrorKind::invalid, "cannot set both Count and DeviceIDs on device request");
+    spec.device_requests.push_back(std::move(request));
     return {};
   }));
   return host.read("DeviceCgroupRules", spec.device_cgroup_rules);

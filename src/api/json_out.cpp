@@ -83,6 +83,7 @@ json::value healthcheck_json(const std::optional<image::Healthcheck>& healthchec
   if (healthcheck->interval_ns != 0) out["Interval"] = healthcheck->interval_ns;
   if (healthcheck->timeout_ns != 0) out["Timeout"] = healthcheck->timeout_ns;
   if (healthcheck->start_period_ns != 0) out["StartPeriod"] = healthcheck->start_period_ns;
+  if (healthcheck->start_interval_ns != 0) out["StartInterval"] = healthcheck->start_interval_ns;
   if (healthcheck->retries != 0) out["Retries"] = healthcheck->retries;
   return out;
 }

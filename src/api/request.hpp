@@ -18,6 +18,7 @@ struct Version {
   int number = 1045;
   friend auto operator<=>(const Version&, const Version&) = default;
 };
+inline constexpr Version version_1_28{1028};
 inline constexpr Version version_1_42{1042};
 inline constexpr Version version_1_44{1044};
 

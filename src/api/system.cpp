@@ -60,11 +60,11 @@ Status show_info(Request& request) {
   out["ContainersStopped"] = info.containers_stopped;
   out["Images"] = info.images;
   out["Driver"] = "overlay2";
-  out["DriverStatus"] = json::array{};
+  out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"}};
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
                                 {"Network", json::array{"bridge", "host", "null"}},
                                 {"Authorization", nullptr},
-                                {"Log", json::array{"json-file", "none"}}};
+                                {"Log", texts(info.log_drivers)}};
   out["MemoryLimit"] = info.memory_limit;
   out["SwapLimit"] = info.swap_limit;
   out["CpuCfsPeriod"] = info.cpu_quota;
@@ -75,12 +75,12 @@ Status show_info(Request& request) {
   out["IPv4Forwarding"] = true;
   out["BridgeNfIptables"] = false;
   out["BridgeNfIp6tables"] = false;
-  out["Debug"] = false;
+  out["Debug"] = info.debug;
   out["NFd"] = info.open_fds;
   out["OomKillDisable"] = info.cgroup_version == "1";
   out["NGoroutines"] = info.threads;
   out["SystemTime"] = to_rfc3339(now_ns());
-  out["LoggingDriver"] = "json-file";
+  out["LoggingDriver"] = info.log_driver;
   out["CgroupDriver"] = info.cgroup_driver;
   out["CgroupVersion"] = info.cgroup_version;
   out["NEventsListener"] = info.events_listeners;
@@ -103,7 +103,7 @@ Status show_info(Request& request) {
   out["HttpsProxy"] = "";
   out["NoProxy"] = "";
   out["Name"] = info.name;
-  out["Labels"] = json::array{};
+  out["Labels"] = texts(info.labels);
   out["ExperimentalBuild"] = false;
   out["ServerVersion"] = info.version;
   out["Runtimes"] = json::object{{"caisson", json::object{{"path", "caisson-runtime"}}}, {"runc", json::object{{"path", "caisson-runtime"}}}};
@@ -117,7 +117,7 @@ Status show_info(Request& request) {
   out["RuncCommit"] = json::object{{"ID", ""}, {"Expected", ""}};
   out["InitCommit"] = json::object{{"ID", ""}, {"Expected", ""}};
   out["SecurityOptions"] = texts(info.security_options);
-  out["CDISpecDirs"] = json::array{};
+  out["CDISpecDirs"] = texts(info.cdi_spec_dirs);
   std::vector<std::string> warnings = info.warnings;
   for (const auto& repair : info.repairs) warnings.push_back(concat("repaired at start: ", repair));
   out["Warnings"] = texts_or_null(warnings);
@@ -134,26 +134,24 @@ bool wanted(const Filters& filters, const engine::Event& event) {
     return found == event.attributes.end() ? std::string() : found->second;
   };
   if (!filters.exact("type", event.type) || !filters.exact("scope", "local")) return false;
-  // "exec_start: sh -c x" is asked for as exec_start.
-  const std::string action(split_once(event.action, ':').before);
-  if (!filters.exact("event", action) && !filters.exact("event", event.action)) return false;
+  // "exec_start: sh -c x" is asked for as exec_start; with one of these three Docker compares beginnings only (moby #25798).
+  const auto& actions = filters.get("event");
+  const bool by_beginning = std::any_of(actions.begin(), actions.end(), [](const std::string& asked) {
+    return asked == "health_status" || asked == "exec_create" || asked == "exec_start";
+  });
+  if (by_beginning ? !filters.prefix("event", event.action) : !filters.exact("event", event.action)) return false;
   if (!filters.labels("label", event.attributes)) return false;
+  // Names and ids by their beginnings, as Docker has it.
   auto names = [&](std::string_view type) {
     if (!filters.has(type)) return true;
-    if (event.type != type) return false;
-    return filters.exact(type, event.actor_id) || filters.exact(type, attribute("name")) || filters.exact(type, slashed(attribute("name"))) ||
-           std::any_of(filters.get(type).begin(), filters.get(type).end(),
-                       [&](const std::string& asked) { return asked.size() >= 12 && event.actor_id.starts_with(asked); });
+    return event.type == type && (filters.prefix(type, event.actor_id) || filters.prefix(type, attribute("name")) || filters.prefix(type, slashed(attribute("name"))));
   };
-  if (!names("container") || !names("volume") || !names("network")) return false;
-  if (filters.has("image")) {
-    // Of an image event the image itself, of a container's its image.
-    const std::string image = event.type == "image" ? attribute("name") : attribute("image");
-    const bool by_name = filters.exact("image", image) || filters.exact("image", split_last(image, ':').before);
-    if (!by_name && !(event.type == "image" && filters.exact("image", event.actor_id))) return false;
-  }
-  return !filters.has("daemon") && !filters.has("plugin") && !filters.has("service") && !filters.has("node") && !filters.has("secret") &&
-         !filters.has("config");
+  for (auto type : {"container", "volume", "network", "daemon", "plugin", "service", "node", "secret", "config"})
+    if (!names(type)) return false;
+  if (!filters.has("image")) return true;
+  // Of an image event the image itself, of a container's its image.
+  const std::string image = event.type == "image" ? attribute("name") : attribute("image");
+  return filters.exact("image", image) || filters.exact("image", split_last(image, ':').before) || filters.exact("image", event.actor_id);
 }
 
 std::string event_line(const engine::Event& event) {
@@ -207,30 +205,55 @@ Status stream_events(Request& request) {
 
 // -- disk usage
 
+namespace {
+/// `?type=`, since 1.42: which kinds are wanted; none named means all. Errors: invalid.
+Result<std::vector<std::string>> wanted_types(const Request& request) {
+  if (request.version < version_1_42) return std::vector<std::string>{};
+  auto types = request.query.all("type");
+  static constexpr std::string_view known[] = {"container", "image", "volume", "build-cache"};
+  for (const auto& type : types)
+    if (std::find(std::begin(known), std::end(known), type) == std::end(known)) return Error(ErrorKind::invalid, concat("unknown object type: ", type));
+  return types;
+}
+}  // namespace
+
 Status show_disk_usage(Request& request) {
+  auto types = TRY_PLAIN(wanted_types(request));
+  auto is_wanted = [&](std::string_view type) { return types.empty() || std::find(types.begin(), types.end(), type) != types.end(); };
   auto usage = TRY_PLAIN(request.engine.disk_usage(request.caller));
-  json::array images;
-  for (const auto& image : usage.images) {
-    auto entry = image_summary_json(image, request.version < version_1_44);
-    entry["Containers"] = image.used_by.size();
-    entry["SharedSize"] = 0;
-    images.push_back(std::move(entry));
+  json::object out{{"LayersSize", is_wanted("image") ? usage.layers_bytes : 0}, {"Images", nullptr}, {"Containers", nullptr}, {"Volumes", nullptr},
+                   {"BuildCache", nullptr}, {"BuilderSize", 0}};
+  if (is_wanted("image")) {
+    json::array images;
+    for (const auto& image : usage.images) {
+      auto entry = image_summary_json(image, request.version < version_1_44);
+      entry["Containers"] = image.used_by.size();
+      entry["SharedSize"] = 0;
+      images.push_back(std::move(entry));
+    }
+    out["Images"] = std::move(images);
   }
-  json::array containers;
-  for (const auto& container : usage.containers) containers.push_back(container_summary_json(container));
-  json::array volumes;
-  for (const auto& volume : usage.volumes) volumes.push_back(volume_json(volume));
-  return request.reply_json(200, json::object{{"LayersSize", usage.layers_bytes},
-                                              {"Images", std::move(images)},
-                                              {"Containers", std::move(containers)},
-                                              {"Volumes", std::move(volumes)},
-                                              {"BuildCache", json::array{}},
-                                              {"BuilderSize", 0}});
+  if (is_wanted("container")) {
+    json::array containers;
+    for (const auto& container : usage.containers) containers.push_back(container_summary_json(container));
+    out["Containers"] = std::move(containers);
+  }
+  if (is_wanted("volume")) {
+    json::array volumes;
+    for (const auto& volume : usage.volumes) volumes.push_back(volume_json(volume));
+    out["Volumes"] = std::move(volumes);
+  }
+  if (is_wanted("build-cache")) out["BuildCache"] = json::array{};
+  return request.reply_json(200, out);
 }
 
 // -- what is not there
 
 Status list_plugins(Request& request) { return request.reply_json(200, json::array{}); }
+
+Status no_such_plugin(Request& request) { return request.reply_error(404, concat("plugin \"", request.name, "\" not found")); }
+
+Status refuse_plugin(Request& request) { return request.reply_error(501, "plugins are not supported: this engine loads no foreign code as root"); }
 
 /// There is no build cache, so there is nothing to remove; `docker system prune` asks for it at its end.
 Status prune_build_cache(Request& request) {
@@ -242,6 +265,10 @@ Status refuse_swarm(Request& request) {
                              "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "
                              "swarm and try again.");
 }
+
+Status leave_no_swarm(Request& request) { return request.reply_error(503, "This node is not part of a swarm"); }
+
+Status found_no_swarm(Request& request) { return request.reply_error(503, "swarm mode is not supported by this engine"); }
 
 Status no_buildkit(Request& request) { return request.reply_error(404, "page not found"); }
 

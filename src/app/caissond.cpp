@@ -62,21 +62,30 @@ Result<std::optional<gid_t>> find_group(const std::string& name, bool is_require
 
 bool is_loopback(std::string_view address) { return address.starts_with("127.") || address.starts_with("[::1]:") || address.starts_with("localhost:"); }
 
-Result<UniqueFd> listen_on(const std::string& host, const DaemonOptions& options) {
+/// A certificate of the CA is what makes a client somebody; without one, only this host may come, unless the administrator says so.
+Status check_tcp_exposure(const std::string& host, const std::string& address, const DaemonOptions& options) {
+  if (is_loopback(address) || options.use_tls || options.allow_plain_tcp) return {};
+  return Error(ErrorKind::denied, concat(host, ": TCP without TLS is served on loopback only"))
+      .with_hint("use --tlsverify with --tlscacert, --tlscert and --tlskey, reach the unix socket through ssh, or say --allow-plain-tcp if the network is trusted");
+}
+
+Status listen_on_tcp(wire::Server& server, const std::string& host, const DaemonOptions& options) {
+  std::string address = host.substr(std::string_view("tcp://").size());
+  TRY_PLAIN(check_tcp_exposure(host, address, options));
+  if (address.starts_with("localhost:")) address.replace(0, std::string_view("localhost").size(), "127.0.0.1");
+  if (!options.use_tls) return server.add_listener(TRY_PLAIN(wire::listen_tcp(address)));
+  auto context = TRY(wire::TlsContext::create_server(options.tls), host);
+  return server.add_tls_listener(TRY_PLAIN(wire::listen_tcp(address)), std::move(context));
+}
+
+Status listen_on(wire::Server& server, const std::string& host, const DaemonOptions& options) {
   if (host.starts_with("unix://") || host.starts_with("/")) {
     std::string path = host.starts_with("/") ? host : host.substr(std::string_view("unix://").size());
     auto group = TRY_PLAIN(find_group(options.group, options.group_is_given));
-    return wire::listen_unix(path, socket_mode, options.rootless ? std::nullopt : group);
+    return server.add_listener(TRY_PLAIN(wire::listen_unix(path, socket_mode, options.rootless ? std::nullopt : group)));
   }
-  if (host.starts_with("tcp://")) {
-    std::string address = host.substr(std::string_view("tcp://").size());
-    if (!is_loopback(address))
-      return Error(ErrorKind::denied, concat(host, ": this version has no TLS, so TCP is served on loopback only"))
-          .with_hint("use tcp://127.0.0.1:PORT, or reach the unix socket through ssh");
-    if (address.starts_with("localhost:")) address.replace(0, std::string_view("localhost").size(), "127.0.0.1");
-    return wire::listen_tcp(address);
-  }
-  return Error(ErrorKind::invalid, concat(host, ": want unix:///PATH or tcp://127.0.0.1:PORT"));
+  if (host.starts_with("tcp://")) return listen_on_tcp(server, host, options);
+  return Error(ErrorKind::invalid, concat(host, ": want unix:///PATH or tcp://ADDRESS:PORT"));
 }
 
 Status make_folders(const DaemonOptions& options) {
@@ -131,8 +140,8 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   local.cgroup_parent = options.cgroup_parent;
   if (options.cgroup_driver == linux::CgroupDriver::systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
   local.rootless = options.rootless;
-  local.log = options.log_limits;
-  local.default_pids_limit = options.pids_limit;
+  local.settings = options.settings;
+  if (!options.cdi_spec_dirs.empty()) local.cdi_spec_dirs = options.cdi_spec_dirs;
   local.start_pool = options.start_pool;
   local.worker = {options.worker_path, first_worker_id};
   return engine::open_local_engine(std::move(local), std::move(parts));
@@ -157,7 +166,23 @@ class PidFile {
   std::string path_;
 };
 
-Status serve(const DaemonOptions& options) {
+/// SIGHUP: the configuration is read again. What is wrong is said and changes nothing.
+void reload(engine::Engine& engine, DaemonOptions& options, const std::vector<std::string>& arguments) {
+  auto parsed = parse_arguments(arguments, read_surroundings());
+  if (!parsed.ok()) return log_error("reload", "configuration", parsed.error());
+  auto& wanted = parsed->options;
+  const engine::Caller daemon{0, 0, linux::getpid(), "signal", engine::Role::admin};
+  auto outcome = engine.reload(daemon, wanted.settings);
+  if (!outcome.ok()) return log_error("reload", "configuration", outcome.error());
+  configure_log(wanted.log);
+  options.settings = wanted.settings;
+  options.log = wanted.log;
+  log(LogLevel::info, "reload", "configuration", "log and container defaults, labels and debug are in force");
+  for (const auto& flag : differences_that_need_a_restart(options, wanted))
+    log(LogLevel::warning, "reload", flag, "has changed, which a restart of the daemon takes into force; containers go on running through it");
+}
+
+Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   // Blocked before the first thread exists, so that they arrive at the signalfd only.
   linux::SignalSet endings{SIGTERM, SIGINT, SIGHUP};
   TRY(linux::signal_mask(SIG_BLOCK, endings), "signals");
@@ -177,10 +202,7 @@ Status serve(const DaemonOptions& options) {
   bool has_inherited = !inherited.empty();
   for (auto& listener : inherited) TRY(server->add_listener(std::move(listener)), "listen");
   if (!has_inherited)
-    for (const auto& host : options.hosts) {
-      auto listener = TRY(listen_on(host, options), "listen");
-      TRY(server->add_listener(std::move(listener)), concat("listen on ", host));
-    }
+    for (const auto& host : options.hosts) TRY(listen_on(*server, host, options), "listen");
 
   Status served;
   std::thread serving([&] { served = server->run(); });
@@ -194,7 +216,11 @@ Status serve(const DaemonOptions& options) {
       log_error("serve", "", event.error());
       break;
     }
-    if (*event && (*event)->signal != SIGHUP) break;  // nothing is read again on SIGHUP, but it must not end the daemon either
+    if (*event && (*event)->signal != SIGHUP) break;
+    if (!*event) continue;
+    notify_service_manager(notify_socket, "RELOADING=1");
+    reload(*engine, options, arguments);
+    notify_service_manager(notify_socket, "READY=1");
   }
   log(LogLevel::info, "serve", "", "ending; containers go on running");
   notify_service_manager(notify_socket, "STOPPING=1");
@@ -230,7 +256,7 @@ int run(const std::vector<std::string>& arguments) {
   limit_allocator();
   raise_descriptor_limit();
   linux::umask(022);  // folders of containers get exact modes; a stricter mask would lock their users out of "/"
-  auto served = serve(parsed->options);
+  auto served = serve(parsed->options, arguments);
   return served.ok() ? 0 : report(served.error());
 }
 }  // namespace

@@ -8,6 +8,7 @@
 #include <toml++/toml.h>
 
 #include "base/strings.hpp"
+#include "engine/log_drivers.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::app {
@@ -88,8 +89,8 @@ Status set_subnet(DaemonOptions& options, const std::string& value) {
 
 Status set_pids_limit(DaemonOptions& options, const std::string& value) {
   auto limit = TRY_PLAIN(parse_integer<std::int64_t>(value));
-  if (limit > 0) options.pids_limit = limit;
-  else options.pids_limit.reset();
+  if (limit > 0) options.settings.default_pids_limit = limit;
+  else options.settings.default_pids_limit.reset();
   return {};
 }
 
@@ -100,10 +101,34 @@ Status set_start_pool(DaemonOptions& options, const std::string& value) {
   return {};
 }
 
-Status set_log_option(DaemonOptions& options, const char* key, const std::string& value) {
-  auto limits = TRY_PLAIN(engine::parse_log_options({{key, value}}));
-  if (std::string_view(key) == "max-size") options.log_limits.max_size_bytes = limits.max_size_bytes;
-  else options.log_limits.max_files = limits.max_files;
+/// "key=value", as docker's --log-opt has it.
+Status set_log_option(DaemonOptions& options, const std::string& value) {
+  auto halves = split_once(value, '=');
+  if (!halves.found || halves.before.empty()) return Error(ErrorKind::invalid, concat("\"", value, "\": want KEY=VALUE"));
+  options.settings.log_options[std::string(halves.before)] = halves.after;
+  return {};
+}
+
+Status set_bool(bool& out, const std::string& value) {
+  if (value != "true" && value != "false") return Error(ErrorKind::invalid, concat("\"", value, "\" is neither true nor false"));
+  out = value == "true";
+  return {};
+}
+
+Status set_debug(DaemonOptions& options, const std::string& value) {
+  TRY_PLAIN(set_bool(options.settings.debug, value));
+  if (options.settings.debug) options.log.level = LogLevel::debug;
+  return {};
+}
+
+Status set_tls(DaemonOptions& options, const std::string& value) {
+  TRY_PLAIN(set_bool(options.use_tls, value));
+  return {};
+}
+
+Status set_tls_verify(DaemonOptions& options, const std::string& value) {
+  TRY_PLAIN(set_bool(options.tls.verify, value));
+  if (options.tls.verify) options.use_tls = true;
   return {};
 }
 
@@ -182,9 +207,29 @@ const Setting settings[] = {
     {"--mtu", "network.mtu", "BYTES", "of the bridge; 0: as the host's default route", set_mtu},
     {"--network", "network.enabled", "BOOL", "false: no bridge, containers have no network of their own beyond lo", set_network_enabled},
     {"--log-max-size", "logs.max-size", "SIZE", "a container's log file is rotated at that size (default 10m)",
-     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, "max-size", value); }},
+     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, concat("max-size=", value)); }},
     {"--log-max-file", "logs.max-file", "N", "log files kept per container (default 3)",
-     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, "max-file", value); }},
+     [](DaemonOptions& options, const std::string& value) { return set_log_option(options, concat("max-file=", value)); }},
+    {"--log-driver", "logs.driver", "NAME", "log driver of containers that ask for none: json-file, local, syslog, journald, none (default json-file)", CAISSON_TEXT(settings.log_driver)},
+    {"--log-opt", "logs.options", "KEY=VALUE", "option of that driver; repeatable", set_log_option},
+    {"--label", "labels", "KEY=VALUE", "label of this host, shown by `info`; repeatable",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.settings.labels.push_back(value);
+       return {};
+     }},
+    {"--tls", "tls.enabled", "BOOL", "TCP speaks TLS; clients need no certificate (default false)", set_tls},
+    {"--tlsverify", "tls.verify", "BOOL", "TCP speaks TLS, and a client with a certificate of the CA is admin (default false)", set_tls_verify},
+    {"--tlscacert", "tls.ca", "FILE", "CA that signs clients (default /etc/caisson/tls/ca.pem)", CAISSON_TEXT(tls.ca)},
+    {"--tlscert", "tls.certificate", "FILE", "the daemon's certificate (default /etc/caisson/tls/cert.pem)", CAISSON_TEXT(tls.certificate)},
+    {"--tlskey", "tls.key", "FILE", "its key (default /etc/caisson/tls/key.pem)", CAISSON_TEXT(tls.key)},
+    {"--allow-plain-tcp", "allow-plain-tcp", "BOOL", "serve TCP without TLS beyond loopback too: whoever reaches the port has --tcp-role (default false)",
+     [](DaemonOptions& options, const std::string& value) { return set_bool(options.allow_plain_tcp, value); }},
+    {"--cdi-spec-dir", "cdi-spec-dirs", "DIR", "folder with CDI specifications of devices; repeatable (default /etc/cdi and /var/run/cdi)",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.cdi_spec_dirs.push_back(value);
+       return {};
+     }},
+    {"--debug", "debug", "BOOL", "log level debug, and say so in `info` (default false)", set_debug},
     {"--default-pids-limit", "containers.pids-limit", "N", "processes per container that asks for no limit; 0: unlimited (default 4096)", set_pids_limit},
     {"--start-pool", "start.pool", "N", "namespaces kept ready for the next containers, per kind of network in use; 0: none (default 4)", set_start_pool},
     {"--log-level", "log-level", "LEVEL", "debug, info, warning, error (default info)", set_level},
@@ -192,11 +237,22 @@ const Setting settings[] = {
 };
 #undef CAISSON_TEXT
 
-bool is_list(const Setting& setting) { return setting.key == "hosts" || setting.key == "registry.mirrors" || setting.key == "registry.insecure"; }
+bool is_list(const Setting& setting) {
+  constexpr std::string_view lists[] = {"hosts", "labels", "logs.options", "cdi-spec-dirs", "registry.mirrors", "registry.insecure"};
+  return std::find(std::begin(lists), std::end(lists), setting.key) != std::end(lists);
+}
+
+/// Read again on SIGHUP; everything else is fixed at the start.
+constexpr std::string_view reloadable[] = {"--log-driver", "--log-opt", "--log-max-size", "--log-max-file", "--label", "--debug", "--log-level", "--log-format", "--default-pids-limit"};
+
+Status apply_setting(const Setting& setting, DaemonOptions& options, const std::string& value) {
+  options.given[std::string(setting.flag)] += value + "\n";
+  return setting.apply(options, value);
+}
 
 Status apply_value(const Setting& setting, DaemonOptions& options, std::string_view where, const toml::node& node) {
   auto set = [&](const std::string& value) -> Status {
-    auto status = setting.apply(options, value);
+    auto status = apply_setting(setting, options, value);
     if (!status.ok()) return std::move(status).error().in(concat(where, ": ", setting.key));
     return {};
   };
@@ -258,6 +314,10 @@ Status fill_defaults(DaemonOptions& options, const Surroundings& surroundings) {
   if (options.runtime_path.empty()) options.runtime_path = beside_or_installed(surroundings, "caisson-runtime");
   if (options.worker_path.empty()) options.worker_path = beside_or_installed(surroundings, "caisson-worker");
   if (options.registry.fetch_path.empty()) options.registry.fetch_path = beside_or_installed(surroundings, "caisson-fetch");
+  if (options.tls.ca.empty() && options.tls.verify) options.tls.ca = "/etc/caisson/tls/ca.pem";
+  if (options.tls.certificate.empty()) options.tls.certificate = "/etc/caisson/tls/cert.pem";
+  if (options.tls.key.empty()) options.tls.key = "/etc/caisson/tls/key.pem";
+  TRY(engine::check_log_driver(options.settings.log_driver, options.settings.log_options), "--log-driver");
   for (const auto& [name, path] : {std::pair{"--root", &options.root}, std::pair{"--exec-root", &options.exec_root}})
     if (!path->starts_with('/')) return Error(ErrorKind::invalid, concat(name, " ", *path, ": must be an absolute path"));
   return {};
@@ -268,6 +328,7 @@ const Setting* find_flag(std::string_view flag) {
   if (flag == "-l") flag = "--log-level";
   if (flag == "-G") flag = "--group";
   if (flag == "-p") flag = "--pidfile";
+  if (flag == "-D") flag = "--debug";
   const auto* found = std::find_if(std::begin(settings), std::end(settings), [&](const Setting& setting) { return setting.flag == flag; });
   return found == std::end(settings) ? nullptr : found;
 }
@@ -294,7 +355,11 @@ Result<ParsedArguments> parse_arguments(const std::vector<std::string>& argument
     if (setting == nullptr && !is_config)
       return Error(ErrorKind::invalid, concat("unknown flag: ", flag)).with_hint("`caissond --help` lists all flags");
     std::string value(halves.after);
-    if (!halves.found) {
+    // As in docker, a flag of true or false needs no value behind it.
+    const bool is_followed = i + 1 < arguments.size() && (arguments[i + 1] == "true" || arguments[i + 1] == "false");
+    if (!halves.found && !is_config && setting->argument == "BOOL" && !is_followed) {
+      value = "true";
+    } else if (!halves.found) {
       if (++i == arguments.size()) return Error(ErrorKind::invalid, concat("flag needs an argument: ", flag));
       value = arguments[i];
     }
@@ -304,12 +369,25 @@ Result<ParsedArguments> parse_arguments(const std::vector<std::string>& argument
       continue;
     }
     given.push_back(setting->flag);
-    auto status = setting->apply(parsed.options, value);
+    auto status = apply_setting(*setting, parsed.options, value);
     if (!status.ok()) return std::move(status).error().in(flag);
   }
   TRY_PLAIN(read_config(config_path, config_is_given, given, parsed.options));
   TRY_PLAIN(fill_defaults(parsed.options, surroundings));
   return parsed;
+}
+
+std::vector<std::string> differences_that_need_a_restart(const DaemonOptions& running, const DaemonOptions& wanted) {
+  std::vector<std::string> flags;
+  for (const auto& setting : settings) {
+    if (std::find(std::begin(reloadable), std::end(reloadable), setting.flag) != std::end(reloadable)) continue;
+    auto text = [&](const DaemonOptions& options) {
+      auto found = options.given.find(std::string(setting.flag));
+      return found == options.given.end() ? std::string() : found->second;
+    };
+    if (text(running) != text(wanted)) flags.emplace_back(setting.flag);
+  }
+  return flags;
 }
 
 std::string help_text() {

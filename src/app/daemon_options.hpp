@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "image/registry_hosts.hpp"
 #include "linux/cgroup.hpp"
 #include "network/network.hpp"
+#include "wire/tls.hpp"
 
 namespace caisson::app {
 
@@ -29,12 +31,16 @@ struct DaemonOptions {
   linux::CgroupDriver cgroup_driver = linux::CgroupDriver::cgroupfs;
   engine::Role tcp_role = engine::Role::viewer;
   network::Options network;
-  engine::LogLimits log_limits;
-  std::optional<std::int64_t> pids_limit = 4096;
+  engine::Settings settings;
+  std::vector<std::string> cdi_spec_dirs;  ///< empty: the usual two
+  wire::TlsFiles tls{"", "", "", false};
+  bool use_tls = false;
+  bool allow_plain_tcp = false;         ///< without TLS beyond loopback
   std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
   image::RegistryOptions registry;
   LogOptions log;
   bool rootless = false;
+  std::map<std::string, std::string> given;  ///< every setting that was named, by its flag, as text
 };
 
 enum class Wish { serve, show_help, show_version };
@@ -54,6 +60,9 @@ struct Surroundings {
 
 /// `arguments` without the program's name. Errors: invalid, naming the flag or the file's key; not_found (a --config that is missing).
 Result<ParsedArguments> parse_arguments(const std::vector<std::string>& arguments, const Surroundings& surroundings);
+
+/// Flags of settings that differ between the two and cannot change while the daemon runs.
+std::vector<std::string> differences_that_need_a_restart(const DaemonOptions& running, const DaemonOptions& wanted);
 
 /// Text of --help: every flag and its key in caisson.toml.
 std::string help_text();

@@ -5,6 +5,7 @@
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "cli/context.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -110,12 +111,18 @@ Status wait_until_ready(const Endpoint& endpoint, int pidfd, const std::string& 
 
 }  // namespace
 
-Endpoint choose_endpoint(const Invocation& global) {
+Result<Endpoint> choose_endpoint(const Invocation& global) {
   Endpoint endpoint;
   bool is_root = linux::geteuid() == 0;
   bool has_own_folders = global.has("root") || global.has("exec-root");
   endpoint.is_rootless = !is_root;
   std::string host(global.text("host"));
+  endpoint.tls = tls_files(global);
+  if (const std::string context = host.empty() ? context_name(global) : ""; !context.empty()) {
+    auto found = TRY_PLAIN(read_context(global, context));
+    host = found.host;
+    if (found.tls) endpoint.tls = std::move(found.tls);
+  }
   if (host.empty()) host = environment("CAISSON_HOST");
   if (!host.empty()) {
     endpoint.address = host.starts_with("/") ? "unix://" + host : host;

@@ -1,12 +1,14 @@
 // Finding the daemon, and starting it when nobody answers.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
+#include "wire/tls.hpp"
 
 namespace caisson::cli {
 
@@ -14,10 +16,12 @@ struct Endpoint {
   std::string address;     ///< "unix:///run/caisson.sock", "tcp://host:port"
   bool may_start = false;  ///< it is our own default, or a unix socket given together with --root or --exec-root
   bool is_rootless = false;
+  std::optional<wire::TlsFiles> tls;  ///< for tcp://
 };
 
-/// -H, else CAISSON_HOST, else /run/caisson.sock for root and for whom it lets in, else $XDG_RUNTIME_DIR/caisson.sock.
-Endpoint choose_endpoint(const Invocation& global);
+/// -H, else --context or DOCKER_CONTEXT, else CAISSON_HOST, else /run/caisson.sock for root and for whom it lets in, else $XDG_RUNTIME_DIR/caisson.sock.
+/// Errors: a context that is not there.
+Result<Endpoint> choose_endpoint(const Invocation& global);
 
 /// Starts the daemon and returns when its socket answers: through systemd where that runs and has a unit, so that the daemon
 /// does not live in the user's session (not when --root or --exec-root ask for an engine of one's own); else the caissond

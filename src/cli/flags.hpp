@@ -34,11 +34,17 @@ constexpr std::array<Flag, A + B> operator+(const std::array<Flag, A>& a, const 
 
 inline constexpr std::array global = {
     of("config", 0, text, "string", "Folder with the client's own settings", "", Words::files),
+    of("context", 'c', text, "string", "A docker context that names the daemon"),
     on("debug", 'D', "Show what the client does"),
     of("exec-root", 0, text, "string", "Folder for the engine's run-time state; used when the daemon has to be started", "", Words::files),
     of("host", 'H', list, "list", "The daemon's socket: unix:///path or tcp://host:port"),
     of("log-level", 'l', text, "string", "How much is logged: debug, info, warn, error or fatal", "info"),
     of("root", 0, text, "string", "Folder for images and containers; used when the daemon has to be started", "", Words::files),
+    on("tls", 0, "Speak TLS to a tcp:// daemon"),
+    of("tlscacert", 0, text, "string", "Certificate of the CA that signed the daemon's", "~/.docker/ca.pem", Words::files),
+    of("tlscert", 0, text, "string", "The client's certificate", "~/.docker/cert.pem", Words::files),
+    of("tlskey", 0, text, "string", "The client's key", "~/.docker/key.pem", Words::files),
+    on("tlsverify", 0, "Speak TLS, and demand that the CA has signed the daemon's certificate"),
     on("version", 'v', "Print the version and leave"),
 };
 

@@ -64,22 +64,31 @@ void print_error(Output& err, const Error& error) {
 
 Session::Session(const Invocation& global) : global_(global), out_(1), err_(2) {}
 
-std::string Session::endpoint() const { return choose_endpoint(global_).address; }
+std::string Session::endpoint() const {
+  auto endpoint = choose_endpoint(global_);
+  return endpoint.ok() ? endpoint->address : "";
+}
+
+Result<std::unique_ptr<wire::Client>> Session::connect_to(const Endpoint& endpoint, int timeout_ms) {
+  const bool uses_tls = endpoint.tls && !endpoint.address.starts_with("unix:");
+  if (uses_tls && !tls_) tls_ = TRY_PLAIN(wire::TlsContext::create_client(*endpoint.tls));
+  return wire::connect(endpoint.address, timeout_ms, uses_tls ? &*tls_ : nullptr);
+}
 
 Result<std::unique_ptr<wire::Client>> Session::connect() {
-  Endpoint endpoint = choose_endpoint(global_);
-  auto client = wire::connect(endpoint.address, connect_timeout_ms);
+  Endpoint endpoint = TRY_PLAIN(choose_endpoint(global_));
+  auto client = connect_to(endpoint, connect_timeout_ms);
   if (client.ok()) return client;
   bool nobody_listens = client.error().kind() == ErrorKind::not_found || client.error().kind() == ErrorKind::unavailable;
   if (!nobody_listens || !endpoint.may_start) return cannot_connect(endpoint, client.error());
   TRY_PLAIN(start_daemon(endpoint, global_, err_));
-  client = wire::connect(endpoint.address, connect_timeout_ms);
+  client = connect_to(endpoint, connect_timeout_ms);
   if (!client.ok()) return cannot_connect(endpoint, client.error());
   return client;
 }
 
 Result<std::unique_ptr<wire::Client>> Session::connect_quickly(int timeout_ms) {
-  return wire::connect(choose_endpoint(global_).address, timeout_ms);
+  return connect_to(TRY_PLAIN(choose_endpoint(global_)), timeout_ms);
 }
 
 Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body,

@@ -7,6 +7,7 @@
 
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "cli/daemon.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
 #include "wire/http_client.hpp"
@@ -64,7 +65,10 @@ class Session {
   [[nodiscard]] std::string endpoint() const;
 
  private:
+  Result<std::unique_ptr<wire::Client>> connect_to(const Endpoint& endpoint, int timeout_ms);
+
   Invocation global_;
+  std::optional<wire::TlsContext> tls_;  ///< made for the first connection that needs it
   Output out_;
   Output err_;
   std::unique_ptr<wire::Client> kept_;

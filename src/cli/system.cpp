@@ -351,7 +351,7 @@ Result<int> prune_system(Session& session, const Invocation& invocation) {
 
 Result<int> run_daemon(Session& session, const Invocation& /*invocation*/) {
   std::string binary = TRY_PLAIN(find_daemon_binary());
-  Endpoint endpoint = choose_endpoint(session.global());
+  Endpoint endpoint = TRY_PLAIN(choose_endpoint(session.global()));
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
   return linux::execve(binary, daemon_arguments(binary, endpoint, session.global()), environment);

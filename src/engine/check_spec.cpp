@@ -7,6 +7,7 @@
 #include "base/ids.hpp"
 #include "base/strings.hpp"
 #include "engine/capabilities.hpp"
+#include "engine/log_drivers.hpp"
 #include "engine/signals.hpp"
 #include "engine/spec_builder.hpp"
 
@@ -146,32 +147,11 @@ Status check_network(const ContainerSpec& spec) {
   return {};
 }
 
-Status check_logging(const ContainerSpec& spec) {
-  static constexpr std::string_view drivers[] = {"", "json-file", "local", "none"};
-  if (!is_one_of(spec.log_driver, drivers)) return invalid(concat("logger: no log driver named '", spec.log_driver, "' is registered"));
-  TRY_PLAIN(parse_log_options(spec.log_options));
-  return {};
-}
 }  // namespace
 
 std::string container_of_mode(const std::string& mode) {
   constexpr std::string_view prefix = "container:";
   return mode.starts_with(prefix) ? mode.substr(prefix.size()) : "";
-}
-
-Result<LogLimits> parse_log_options(const std::map<std::string, std::string>& options) {
-  LogLimits limits;
-  for (const auto& [key, value] : options) {
-    if (key == "max-size") {
-      limits.max_size_bytes = value == "-1" ? -1 : TRY(parse_size_bytes(value), "log option max-size");
-    } else if (key == "max-file") {
-      limits.max_files = TRY(parse_integer<std::uint32_t>(value), "log option max-file");
-      if (limits.max_files == 0 || limits.max_files > 1000) return invalid("log option max-file: must be 1 to 1000");
-    } else if (key != "compress" && key != "labels" && key != "tag" && key != "env" && key != "mode" && key != "max-buffer-size") {
-      return invalid(concat("unknown log opt '", key, "' for json-file log driver"));
-    }
-  }
-  return limits;
 }
 
 Status check_restart_policy(const RestartPolicy& policy, bool auto_remove) {
@@ -223,7 +203,7 @@ Status check_spec(const ContainerSpec& spec, const HostLimits& host) {
   TRY_PLAIN(check_resources(spec.resources, host));
   if (spec.shm_size_bytes < 0) return invalid("SHM size can not be less than 0");
   TRY_PLAIN(check_restart_policy(spec.restart, spec.auto_remove));
-  return check_logging(spec);
+  return check_log_driver(spec.log_driver, spec.log_options);
 }
 
 }  // namespace caisson::engine

@@ -25,11 +25,4 @@ Status check_restart_policy(const RestartPolicy& policy, bool auto_remove);
 /// "container:web" → "web"; "" for any other mode.
 std::string container_of_mode(const std::string& mode);
 
-/// Rotation from log_options. Errors: invalid, naming the option.
-struct LogLimits {
-  std::int64_t max_size_bytes = 10 << 20;
-  std::uint32_t max_files = 3;
-};
-Result<LogLimits> parse_log_options(const std::map<std::string, std::string>& options);
-
 }  // namespace caisson::engine

@@ -93,6 +93,11 @@ void Container::change_in_memory(const std::function<void(Record&)>& edit) {
   publish(std::move(next));
 }
 
+void Container::forget_restarts() {
+  restart_delay_ms = 0;
+  change_in_memory([](Record& record) { record.info.restart_count = 0; });
+}
+
 Status Container::flush() {
   std::lock_guard lock(state_mutex_);
   if (!unsaved_ || removed) return {};

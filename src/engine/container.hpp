@@ -61,6 +61,8 @@ class Container {
   Status erase(const std::function<void(Record&)>& edit, const std::function<void(const Record&, state::Transaction&)>& build);
   /// In memory only: for what is not stored (endpoint, ports).
   void change_in_memory(const std::function<void(Record&)>& edit);
+  /// A user starts it: the policy's count and pause begin anew, as docker has it. Saved with the start.
+  void forget_restarts();
   /// Writes a record that the store refused earlier.
   Status flush();
 

@@ -112,7 +112,7 @@ Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, 
   if (!spec.working_dir.empty()) spec.working_dir = clean_path(spec.working_dir);
   if (spec.user.empty()) spec.user = config.user;
   if (spec.stop_signal.empty()) spec.stop_signal = config.stop_signal;
-  if (!spec.healthcheck) spec.healthcheck = config.healthcheck;
+  spec.healthcheck = merge_healthcheck(spec.healthcheck, config.healthcheck);
   for (const auto& port : config.exposed_ports)
     if (std::find(spec.exposed_ports.begin(), spec.exposed_ports.end(), port) == spec.exposed_ports.end()) spec.exposed_ports.push_back(port);
   for (const auto& path : config.volumes) {
@@ -245,6 +245,7 @@ Status LocalEngine::make_container_dirs(const std::string& id) const {
 
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
   TRY_PLAIN(authorize(caller, Access::administer, "create", spec.name));
+  fill_log_defaults(spec, *settings());
   TRY_PLAIN(check_spec(spec, host_));
   if (!spec.name.empty()) {
     if (spec.name[0] == '/') spec.name.erase(0, 1);

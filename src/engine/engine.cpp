@@ -55,11 +55,17 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       images_(std::move(parts.images)),
       network_(std::move(parts.network)),
       make_runtime_(std::move(parts.make_runtime)),
+      settings_(std::make_shared<const Settings>(options_.settings)),
       repairs_(parts.repairs),
       state_damage_(std::move(parts.repairs)),
+      shippers_(options_.journal_socket),
+      health_checks_({[this](const std::string& id, const std::string& exec_id, UniqueFd client) { return begin_probe(id, exec_id, std::move(client)); },
+                      [this](const std::string& id, ProbeResult result) { return end_probe(id, std::move(result)); }}),
       pool_(options_.start_pool, pool_source()) {}
 
 LocalEngine::~LocalEngine() {
+  health_checks_.finish();
+  shippers_.finish();
   worker_.finish();   // its tasks use the runtime
   pool_.drain();      // its links hang on the bridge
   if (is_open_) leave_host();
@@ -153,15 +159,18 @@ std::string LocalEngine::log_path_of(const Record& record) const {
 runtime::LogPolicy LocalEngine::log_policy_of(const Record& record) const {
   runtime::LogPolicy policy;
   policy.path = log_path_of(record);
-  LogLimits limits = options_.log;
-  const auto& asked = record.info.spec.log_options;
-  if (auto own = parse_log_options(asked); own.ok()) {  // create() refused what cannot be read
-    if (asked.contains("max-size")) limits.max_size_bytes = own->max_size_bytes;
-    if (asked.contains("max-file")) limits.max_files = own->max_files;
-  }
+  // create() refused what cannot be read.
+  const LogLimits limits = file_limits_of(record.info.spec).value_or(LogLimits{});
   policy.max_size_bytes = limits.max_size_bytes;
   policy.max_files = limits.max_files;
+  policy.attributes = attributes_json(record.info).value_or("");
+  if (policy.attributes.size() > runtime::LogPolicy::longest_attributes) policy.attributes.clear();  // a record would hold more labels than log
   return policy;
+}
+
+std::shared_ptr<const Settings> LocalEngine::settings() const {
+  std::lock_guard lock(settings_mutex_);
+  return settings_;
 }
 
 std::string LocalEngine::cgroups_path_of(const Record& record) const {

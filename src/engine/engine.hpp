@@ -119,6 +119,8 @@ class Engine {
   virtual Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) = 0;
   virtual Result<DiskUsage> disk_usage(const Caller& caller) = 0;
   virtual Result<SystemInfo> info(const Caller& caller) = 0;
+  /// Takes `settings` into force and tells it as an event. Errors: invalid; nothing changes then.
+  virtual Status reload(const Caller& caller, Settings settings) = 0;
 };
 
 }  // namespace caisson::engine

@@ -49,7 +49,7 @@ Status LocalEngine::attach(const Caller& caller, const std::string& name, Attach
   auto record = container->snapshot();
   const auto& spec = record->info.spec;
   auto& request = options.request;
-  request.framed = !spec.tty;
+  request.framed = !spec.tty && !options.raw;
   if (record->info.state == State::paused)
     return Error(ErrorKind::conflict, concat("container ", container->id, " is paused, unpause the container before attach"));
   if (record->info.state == State::restarting)
@@ -65,7 +65,7 @@ Status LocalEngine::attach(const Caller& caller, const std::string& name, Attach
     all.standard_error = request.with_stderr;
     ReplaySink sink(request.client.get(), request.framed);
     std::string path = log_path_of(*record);
-    if (!path.empty()) TRY(read_log(path, all, sink, {}, {}), "attach: replay the log");
+    if (has_readable_log(spec)) TRY(read_log(path, all, sink, {}, {}), "attach: replay the log");
   }
   if (!options.stream) return connect();
   if (!spec.open_stdin) request.with_stdin = false;
@@ -106,6 +106,20 @@ Result<std::string> LocalEngine::create_exec(const Caller& caller, const std::st
   return exec.id;
 }
 
+Result<runtime::ExecRequest> LocalEngine::plan_exec(const Record& record, const ExecInfo& exec) {
+  SpecInput input{.info = record.info};
+  const auto& spec = record.info.spec;
+  bool own_user = !exec.spec.user.empty();
+  // docker: the container's --group-add applies to its own user only.
+  input.user = TRY_PLAIN(resolve_container_user(record.info, own_user ? exec.spec.user : spec.user, own_user ? std::vector<std::string>{} : spec.groups));
+  input.id_map = IdRanges::map_of(record.info.first_host_id);
+  runtime::ExecRequest request;
+  request.exec_id = exec.id;
+  request.process = TRY_PLAIN(build_exec_process(input, exec.spec));
+  request.privileged = exec.spec.privileged;
+  return request;
+}
+
 Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) {
   TRY_PLAIN(authorize(caller, Access::operate, "exec start", exec_id));
   auto known = TRY_PLAIN(execs_.find(exec_id));
@@ -117,16 +131,7 @@ Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id,
   if (options.console_size.height != 0) exec.spec.console_size = options.console_size;
 
   auto launch = [&]() -> Result<pid_t> {
-    SpecInput input{.info = record->info};
-    const auto& spec = record->info.spec;
-    bool own_user = !exec.spec.user.empty();
-    // docker: the container's --group-add applies to its own user only.
-    input.user = TRY_PLAIN(resolve_container_user(record->info, own_user ? exec.spec.user : spec.user, own_user ? std::vector<std::string>{} : spec.groups));
-    input.id_map = IdRanges::map_of(record->info.first_host_id);
-    runtime::ExecRequest request;
-    request.exec_id = exec_id;
-    request.process = TRY_PLAIN(build_exec_process(input, exec.spec));
-    request.privileged = exec.spec.privileged;
+    auto request = TRY_PLAIN(plan_exec(*record, exec));
     request.with_stdin = exec.spec.attach_stdin && !options.detach;
     if (!options.detach && options.attached) {
       request.attached = std::move(options.attached);
@@ -164,6 +169,7 @@ void LocalEngine::exec_exited(const std::string& id, const std::string& exec_id,
   execs_.finished(exec_id, status.code);
   if (auto container = registry_.find_id(id))
     publish(*container->snapshot(), "exec_die", {{"execID", exec_id}, {"exitCode", concat(status.code)}});
+  health_checks_.exec_ended(id, exec_id, status.code);
 }
 
 }  // namespace caisson::engine

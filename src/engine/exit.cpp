@@ -26,6 +26,7 @@ void record_exit(Record& record, const runtime::ExitStatus& status) {
   info.log_drops += status.log_drops;
   info.pid = 0;
   info.endpoint.reset();
+  if (info.health) info.health->status = HealthStatus::unhealthy;  // docker's word for one that is not looked at any more
   if (status.lost && info.error.empty()) info.error = "exit status lost: nobody saw how the program ended";
 }
 }  // namespace
@@ -68,6 +69,8 @@ bool LocalEngine::should_restart(const Container& container, const Record& recor
 void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatus& status) {
   auto before = container->snapshot();
   if (before->info.state != State::running && before->info.state != State::paused) return;  // told twice, by recovery and by event
+  health_checks_.forget(container->id);
+  shippers_.end(container->id);
   bool restart = should_restart(*container, *before, status);
   bool remove = before->info.spec.auto_remove && !container->restarting_by_user;
   std::int64_t finished = status.finished_at != 0 ? status.finished_at : now_ns();
@@ -206,6 +209,8 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
   TRY(release_network(garbage.id), "clear away the network");
   TRY(runtime_->remove(garbage.id, run_dir(garbage.id), garbage.cgroups_path), "clear away");
   TRY(linux::remove_tree(run_dir(garbage.id)), "clear away the run folder");
+  constexpr int last_records_ms = 2000;
+  shippers_.forget(garbage.id, last_records_ms);
   TRY(linux::remove_tree(container_dir(garbage.id)), "clear away the container's folder");
   ranges_.release(garbage.first_host_id);
   for (const auto& name : garbage.anonymous_volumes) TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));

@@ -124,8 +124,17 @@ class FakeRuntime final : public runtime::Runtime {
     TRY_PLAIN(require_running(id));
     if (request.process.args[0] == "missing") return Error(ErrorKind::not_found, "exec: \"missing\": executable file not found in $PATH");
     last_exec_ = request.process;
+    last_exec_timeout_ms_ = request.timeout_ms;
     runtime::ExitStatus status;
     status.code = 5;
+    // "say CODE TEXT" writes to its client before it ends; "hang" keeps its client and never ends.
+    const auto& words = request.process.args;
+    if (words[0] == "say" && request.attached) EXPECT_TRUE(linux::write_all(request.attached->client.get(), words[2]).ok());
+    if (words[0] == "say") status.code = parse_integer<int>(words[1]).value_or(1);
+    if (words[0] == "hang") {
+      if (request.attached) hanging_.push_back(std::move(request.attached->client));
+      return linux::getpid();
+    }
     std::string exec_id = request.exec_id;
     events_.emplace_back([this, id, exec_id, status] { observer_.exec_exited(id, exec_id, status); });
     changed_.notify_all();
@@ -170,6 +179,10 @@ class FakeRuntime final : public runtime::Runtime {
   runtime::Process last_exec() {
     std::lock_guard lock(mutex_);
     return last_exec_;
+  }
+  std::int64_t last_exec_timeout_ms() {
+    std::lock_guard lock(mutex_);
+    return last_exec_timeout_ms_;
   }
   std::vector<int> signals() {
     std::lock_guard lock(mutex_);
@@ -230,6 +243,8 @@ class FakeRuntime final : public runtime::Runtime {
   runtime::Spec last_;
   bool last_init_ = false;
   runtime::Process last_exec_;
+  std::int64_t last_exec_timeout_ms_ = 0;
+  std::vector<UniqueFd> hanging_;
   runtime::Resources updated_;
   std::vector<int> signals_;
   std::vector<std::string> removed_;

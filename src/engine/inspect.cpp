@@ -15,7 +15,11 @@ bool is_alive(State state) { return state == State::running || state == State::p
 std::string status_text(const ContainerInfo& info, TimestampNs now) {
   auto since = [&](TimestampNs time) { return human_duration(std::max<std::int64_t>(0, now - time)); };
   switch (info.state) {
-    case State::running: return "Up " + since(info.started_at);
+    case State::running: {
+      if (!info.health) return "Up " + since(info.started_at);
+      const bool starts = info.health->status == HealthStatus::starting;
+      return concat("Up ", since(info.started_at), starts ? " (health: " : " (", to_string(info.health->status), ")");
+    }
     case State::paused: return "Up " + since(info.started_at) + " (Paused)";
     case State::restarting: return concat("Restarting (", info.exit_code, ") ", since(info.finished_at), " ago");
     case State::exited: return concat("Exited (", info.exit_code, ") ", since(info.finished_at), " ago");
@@ -42,6 +46,7 @@ ContainerSummary LocalEngine::summarize(const Record& record) const {
   summary.started_at = info.started_at;
   summary.finished_at = info.finished_at;
   summary.status = status_text(info, now_ns());
+  summary.health = info.health ? info.health->status : HealthStatus::none;
   summary.labels = info.spec.labels;
   summary.network_mode = info.spec.network.mode;
   summary.endpoint = info.endpoint;
@@ -63,7 +68,10 @@ Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::stri
   auto record = container->snapshot();
   ContainerInfo info = record->info;
   fill_derived(info);
-  info.log_path = log_path_of(*record);
+  const auto& driver = info.spec.log_driver;
+  if (driver.empty() || driver == "json-file") info.log_path = log_path_of(*record);
+  info.has_logs = has_readable_log(info.spec);
+  info.unsent_logs = shippers_.lost(info.id);
   info.exec_ids = execs_.of_container(info.id);
   info.ports = info.endpoint ? info.endpoint->ports : info.spec.ports;
   if (auto id = Digest::parse(info.image_id); id.ok())
@@ -151,6 +159,7 @@ Result<TopResult> LocalEngine::top(const Caller& caller, const std::string& name
   auto record = container->snapshot();
   if (!is_alive(record->info.state)) return Error(ErrorKind::conflict, concat("container ", container->id, " is not running"));
   auto pids = TRY(runtime_->processes(container->id), concat("top of container ", container->id.substr(0, 12)));
+  publish(*record, "top");
   return read_processes(pids, columns);
 }
 

@@ -26,11 +26,12 @@ struct LocalOptions {
   std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup; with systemd "/a/b" means the slice a-b.slice
   std::optional<linux::SystemdManager> systemd;  ///< set: containers get scopes of this manager instead of directories of ours
   bool rootless = false;
-  LogLimits log;                    ///< where a container says nothing
-  std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
+  Settings settings;                ///< what reload() can change later
   std::size_t start_pool = 0;       ///< namespaces kept ready per kind of network, once one of the kind was asked for; 0: none
   image::WorkerOptions worker;      ///< the process that reads and writes containers' files
   std::string resolv_conf_path = "/etc/resolv.conf";      ///< the host's resolver file
+  std::string journal_socket = "/run/systemd/journal/socket";
+  std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  ///< the later ones win
 };
 
 /// What the engine stands on; owned by it from now on.

@@ -16,8 +16,10 @@
 #include "engine/container.hpp"
 #include "engine/event_hub.hpp"
 #include "engine/exec_table.hpp"
+#include "engine/health_checks.hpp"
 #include "engine/id_ranges.hpp"
 #include "engine/local.hpp"
+#include "engine/log_shipper.hpp"
 #include "engine/namespace_pool.hpp"
 #include "engine/registry.hpp"
 #include "engine/spec_builder.hpp"
@@ -97,6 +99,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) override;
   Result<DiskUsage> disk_usage(const Caller& caller) override;
   Result<SystemInfo> info(const Caller& caller) override;
+  Status reload(const Caller& caller, Settings settings) override;
 
   // -- RuntimeObserver
   void container_exited(const std::string& id, const runtime::ExitStatus& status) override;
@@ -127,6 +130,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   /// As linux::Cgroup takes it, with the driver in it.
   [[nodiscard]] std::string cgroup_below(const std::string& parent, const std::string& id) const;
   void fill_derived(ContainerInfo& info) const;
+  [[nodiscard]] std::shared_ptr<const Settings> settings() const;  // shared: whoever reads keeps what it saw
 
   // -- create.cpp
   Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
@@ -197,6 +201,21 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status collect_garbage(const Garbage& garbage);
   void collect_later(Garbage garbage);
 
+  // -- exec.cpp
+  /// The exec's request without its client.
+  Result<runtime::ExecRequest> plan_exec(const Record& record, const ExecInfo& exec);
+
+  // -- probes.cpp
+  /// Probes begin when a container runs (again), and end with it or while it is paused.
+  void begin_probes(const Record& record);
+  Result<std::int64_t> begin_probe(const std::string& container_id, const std::string& exec_id, UniqueFd client);
+  std::optional<std::int64_t> end_probe(const std::string& container_id, ProbeResult result);
+
+  // -- logs.cpp
+  /// Has the container's records sent to its log server from now on, when its driver does that. Errors: docker's words for a driver that
+  /// cannot work ("failed to initialize logging driver: …").
+  Status begin_shipping(const Record& record, LogShippers::Start start);
+
   // -- stop.cpp
   Status stop_container(const Pointer& container, const StopOptions& options);
   /// Errors: timeout when it still runs afterwards.
@@ -218,6 +237,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   void recover_containers();
   void recover_container(const Pointer& container);
   void recover_running(const Pointer& container, const runtime::Recovered& found);
+  void restart_after_boot(const Pointer& container);
   /// The end of a container that nobody was there to see. `why`: "" when the status is known.
   void recover_exit(const Pointer& container, const runtime::ExitStatus& status, const std::string& why);
   void recover_garbage();
@@ -253,6 +273,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::unique_ptr<network::NetworkManager> network_;
   bool is_open_ = false;  ///< recover() has told what lives here
   std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime_;
+  mutable std::mutex settings_mutex_;  ///< only for the pointer
+  std::shared_ptr<const Settings> settings_;
   HostLimits host_;
   std::string boot_id_;
   std::string engine_id_;
@@ -273,6 +295,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::condition_variable releases_changed_;
   std::set<std::string> pending_releases_;  ///< by id
 
+  LogShippers shippers_;
+  HealthChecks health_checks_;                 ///< its thread uses all of the above and the runtime
   Worker worker_;                              ///< its tasks use all of the above and the runtime
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
   NamespacePool pool_;

@@ -218,6 +218,10 @@ std::optional<LogRecord> parse_log_line(std::string_view line) {
   auto parsed = parse_rfc3339(time);
   if (!parsed.ok()) return std::nullopt;
   record.time = *parsed;
+  if (const auto* attributes = document->as_object().if_contains("attrs"); attributes != nullptr && attributes->is_object()) {
+    for (const auto& member : attributes->get_object())
+      if (member.value().is_string()) record.attributes += concat(record.attributes.empty() ? "" : ",", std::string_view(member.key()), "=", std::string_view(member.value().get_string()));
+  }
   record.stream = stream == "stderr" ? LogStream::standard_error : LogStream::standard_output;
   return record;
 }

@@ -9,11 +9,15 @@ Status LocalEngine::logs(const Caller& caller, const std::string& name, const Lo
   auto container = TRY_PLAIN(find_for(caller, Access::read, "logs", name));
   auto record = container->snapshot();
   std::string path = log_path_of(*record);
-  if (path.empty()) return Error(ErrorKind::unsupported, "configured logging driver does not support reading");
+  if (!has_readable_log(record->info.spec)) return Error(ErrorKind::unsupported, "configured logging driver does not support reading");
   if (!options.follow) return read_log(path, options, sink, cancel, {});
   // Follows through restarts by policy; the end is when the container stays stopped.
   auto over = TRY_PLAIN(container->add_waiter(WaitCondition::not_running));
   return read_log(path, options, sink, cancel, Cancel{over->fd()});
+}
+
+Status LocalEngine::begin_shipping(const Record& record, LogShippers::Start start) {
+  return shippers_.begin(record.info, log_path_of(record), start);
 }
 
 }  // namespace caisson::engine

@@ -11,6 +11,7 @@ void fields(C& c, image::Healthcheck& h) {
   c("interval_ns", h.interval_ns);
   c("timeout_ns", h.timeout_ns);
   c("start_period_ns", h.start_period_ns);
+  c("start_interval_ns", h.start_interval_ns);
   c("retries", h.retries);
 }
 template <class C>
@@ -55,6 +56,13 @@ void fields(C& c, DeviceSpec& d) {
   c("path_on_host", d.path_on_host);
   c("path_in_container", d.path_in_container);
   c("permissions", d.permissions);
+}
+template <class C>
+void fields(C& c, DeviceRequest& d) {
+  c("driver", d.driver);
+  c("count", d.count);
+  c("device_ids", d.device_ids);
+  c("capabilities", d.capabilities);
 }
 template <class C>
 void fields(C& c, WeightDevice& d) {
@@ -147,6 +155,7 @@ void fields(C& c, ContainerSpec& s) {
   c("cgroup_parent", s.cgroup_parent);
   c("oom_score_adj", s.oom_score_adj);
   c("devices", s.devices);
+  c("device_requests", s.device_requests);
   c("device_cgroup_rules", s.device_cgroup_rules);
   c("sysctls", s.sysctls);
   c("shm_size_bytes", s.shm_size_bytes);
@@ -163,6 +172,7 @@ void fields(C& c, ContainerSpec& s) {
   c("uts_mode", s.uts_mode);
   c("cgroupns_mode", s.cgroupns_mode);
   c("healthcheck", s.healthcheck);
+  c("shell", s.shell);
   c("runtime_name", s.runtime_name);
   c("client_data", s.client_data);
 }
@@ -177,6 +187,19 @@ void fields(C& c, MountPoint& m) {
   c("read_write", m.read_write);
   c("propagation", m.propagation);
   c("anonymous", m.anonymous);
+}
+template <class C>
+void fields(C& c, ProbeResult& p) {
+  c("start", p.start);
+  c("end", p.end);
+  c("exit_code", p.exit_code);
+  c("output", p.output);
+}
+template <class C>
+void fields(C& c, Health& h) {
+  c("status", h.status);
+  c("failing_streak", h.failing_streak);
+  c("log", h.log);
 }
 template <class C>
 void fields(C& c, Record& r) {
@@ -200,6 +223,7 @@ void fields(C& c, Record& r) {
   c("log_drops", r.info.log_drops);
   c("first_host_id", r.info.first_host_id);
   c("stopped_by_user", r.info.stopped_by_user);
+  c("health", r.info.health);
   c("start_time", r.start_time);
   c("boot_id", r.boot_id);
   c("cgroups_path", r.cgroups_path);

@@ -31,6 +31,21 @@ runtime::ExitStatus lost_exit() {
   return status;
 }
 
+/// A container that had ended before the host went down: docker starts it with its daemon when the policy says so, which here is once per boot.
+bool starts_at_boot(const Record& record, const std::string& boot_id) {
+  const auto& info = record.info;
+  if (info.state != State::exited || info.started_at == 0 || record.boot_id == boot_id) return false;
+  const auto& policy = info.spec.restart;
+  switch (policy.condition) {
+    case RestartCondition::no: return false;
+    case RestartCondition::always: return true;
+    case RestartCondition::unless_stopped: return !info.stopped_by_user;
+    case RestartCondition::on_failure:
+      return info.exit_code != 0 && !info.stopped_by_user && (policy.maximum_retry_count == 0 || info.restart_count < policy.maximum_retry_count);
+  }
+  return false;
+}
+
 /// What the runtime needs to know again of a container that runs already: namespaces and profile for execs, cgroup, terminal. The user and
 /// the devices of its start are not asked for again, because the image may be damaged meanwhile.
 runtime::Spec spec_for_recovery(const Record& record) {
@@ -100,6 +115,7 @@ void LocalEngine::recover_exit(const Pointer& container, const runtime::ExitStat
     record.info.finished_at = status.finished_at;
     record.info.log_drops += status.log_drops;
     record.info.pid = 0;
+    if (record.info.health) record.info.health->status = HealthStatus::unhealthy;
     if (!why.empty()) record.info.error = why;
   };
   container->teardown_pending = true;
@@ -137,6 +153,8 @@ void LocalEngine::recover_running(const Pointer& container, const runtime::Recov
     end_commit_pause(container);
   }
   if (found.monitor_replaced) note_repair(concat(describe(*before), ": its monitor had died; a new one took over"));
+  begin_probes(*container->snapshot());
+  if (auto shipping = begin_shipping(*before, LogShippers::Start::in_background); !shipping.ok()) log_error("log driver", describe(*before), shipping.error());
   for (const auto& exec_id : found.running_execs) {
     ExecInfo exec;
     exec.id = exec_id;
@@ -154,6 +172,12 @@ void LocalEngine::recover_running(const Pointer& container, const runtime::Recov
   }
 }
 
+void LocalEngine::restart_after_boot(const Pointer& container) {
+  auto saved = container->change([](Record& record) { record.info.state = State::restarting; });
+  if (!saved.ok()) log_error("recover", describe(*container->snapshot()), saved.error());
+  schedule_restart(container);
+}
+
 void LocalEngine::recover_container(const Pointer& container) {
   auto record = container->snapshot();
   bool expected = was_meant_to_run(record->info.state);
@@ -165,7 +189,10 @@ void LocalEngine::recover_container(const Pointer& container) {
     recover_exit(container, lost_exit(), why);
     return;
   }
-  if (!has_run_dir) return;
+  if (!has_run_dir) {
+    if (starts_at_boot(*record, boot_id_)) restart_after_boot(container);
+    return;
+  }
 
   runtime::RecoverRequest request;
   request.id = container->id;

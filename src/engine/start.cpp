@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/account_files.hpp"
+#include "engine/cdi.hpp"
 #include "engine/devices.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/network_files.hpp"
@@ -175,16 +176,23 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   SpecInput input{.info = info};
   input.user = TRY_PLAIN(resolve_container_user(info, info.spec.user, info.spec.groups));
   input.id_map = context.id_map;
-  input.devices = TRY_PLAIN(resolve_devices(info.spec));
+  std::vector<std::string> broken;
+  auto cdi_specs = info.spec.device_requests.empty() ? std::map<std::string, CdiSpec>{} : read_cdi_specs(options_.cdi_spec_dirs, broken);
+  auto edits = TRY_PLAIN(collect_cdi_edits(TRY_PLAIN(cdi_names(info.spec.device_requests, cdi_specs)), cdi_specs, broken));
+  ContainerSpec with_devices = info.spec;
+  with_devices.devices.insert(with_devices.devices.end(), edits.devices.begin(), edits.devices.end());
+  input.devices = TRY_PLAIN(resolve_devices(with_devices));
   input.cgroups_path = context.record.cgroups_path;
   input.pid_namespace_path = context.joined_pid_path;
   input.ipc_namespace_path = context.joined_ipc_path;
-  input.default_pids_limit = options_.default_pids_limit;
+  input.default_pids_limit = settings()->default_pids_limit;
   input.unmappable_sources = context.unmappable_sources;
   if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
   if (info.spec.seccomp.empty()) input.seccomp = runtime::default_seccomp(capabilities);
   else if (info.spec.seccomp != "unconfined") input.seccomp = TRY_PLAIN(seccomp_from_text(info.spec.seccomp, capabilities));
-  return build_spec(input);
+  auto plan = TRY_PLAIN(build_spec(input));
+  apply_cdi_edits(edits, plan);
+  return plan;
 }
 
 Status LocalEngine::take_id_range(Container& container, StartContext& context, const Joined& joined) {
@@ -268,11 +276,13 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
   request.network_namespace = std::move(context.network_namespace);
   request.attached = container.take_clients();
 
+  TRY_PLAIN(begin_shipping(record, LogShippers::Start::checked));
   container.begin_start();
   context.was_launched = true;
   TimestampNs started_at = now_ns();  // before the program runs: it may end before this thread goes on
   auto started = runtime_->start(std::move(request));
   if (!started.ok()) {
+    shippers_.end(container.id);
     container.finish_start();
     return std::move(started).error();
   }
@@ -297,6 +307,14 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
     next.info.stopped_by_user = false;
     next.info.first_host_id = context.first_host_id;
     next.info.endpoint = context.endpoint;
+    if (probe_command(next.info.spec).empty()) {
+      next.info.health.reset();
+    } else {
+      // The results of earlier runs stay to be read, as docker has it.
+      auto& health = next.info.health ? *next.info.health : next.info.health.emplace();
+      health.status = HealthStatus::starting;
+      health.failing_streak = 0;
+    }
     next.boot_id = boot_id_;
   });
   // It runs, whatever the store says: recover() would find it by its run folder. The record is written again at the next change.
@@ -325,6 +343,7 @@ Status LocalEngine::start_locked(const Pointer& container) {
     return status;
   }
   publish(*container->snapshot(), "start");
+  begin_probes(*container->snapshot());
   refill_later();
   if (auto early_exit = container->finish_start()) handle_exit(container, *early_exit);
   return {};
@@ -340,7 +359,7 @@ Result<Engine::Changed> LocalEngine::start(const Caller& caller, const std::stri
   if (state == State::paused) return Error(ErrorKind::conflict, "cannot start a paused container, try unpause instead");
   if (state == State::dead || state == State::removing)
     return Error(ErrorKind::conflict, "container is marked for removal and cannot be started");
-  container->restart_delay_ms = 0;
+  container->forget_restarts();
   auto status = start_locked(container);
   if (status.ok()) return Changed::yes;
   if (before->info.spec.auto_remove) {

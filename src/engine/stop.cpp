@@ -53,6 +53,7 @@ Status LocalEngine::signal_and_wait(const Pointer& container, int signal, int ti
   auto sent = runtime_->kill(container->id, signal);
   bool gone = !sent.ok() && (sent.error().kind() == ErrorKind::conflict || sent.error().kind() == ErrorKind::not_found);
   if (!sent.ok() && !gone) return sent;
+  if (!gone) publish(*container->snapshot(), "kill", {{"signal", concat(signal)}});
   TRY_PLAIN(waiter->wait({}, timeout_ms));
   return {};
 }
@@ -61,6 +62,7 @@ Status LocalEngine::kill_and_wait(const Pointer& container) {
   auto waiter = TRY_PLAIN(container->add_waiter(WaitCondition::not_running));
   auto sent = runtime_->kill(container->id, signal_kill);
   if (!sent.ok() && sent.error().kind() != ErrorKind::conflict && sent.error().kind() != ErrorKind::not_found) return sent;
+  if (sent.ok()) publish(*container->snapshot(), "kill", {{"signal", concat(signal_kill)}});
   if (container->snapshot()->info.state == State::paused) ignore(runtime_->resume(container->id));  // v1 and v2 freezers hold back even KILL
   auto ended = waiter->wait({}, kill_timeout_ms);
   if (ended.ok()) return {};
@@ -110,6 +112,7 @@ Status LocalEngine::restart(const Caller& caller, const std::string& name, const
   std::lock_guard lock(container->operation);
   if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
   if (is_alive(container->snapshot()->info.state)) return {};  // somebody else has started it meanwhile
+  container->forget_restarts();
   TRY(start_locked(container), concat("restart container ", short_id(*container)));
   publish(*container->snapshot(), "restart");
   return {};
@@ -132,8 +135,8 @@ Status LocalEngine::kill(const Caller& caller, const std::string& name, const st
     if (!sent.ok() && (sent.error().kind() == ErrorKind::conflict || sent.error().kind() == ErrorKind::not_found))
       return not_running(*container).in(concat("cannot kill container: ", name));
     if (!sent.ok()) return std::move(sent).error().in(concat("kill container ", short_id(*container)));
+    publish(*record, "kill", {{"signal", concat(number)}});
   }
-  publish(*record, "kill", {{"signal", concat(number)}});
   return {};
 }
 
@@ -146,7 +149,9 @@ Status LocalEngine::pause(const Caller& caller, const std::string& name) {
   TRY(runtime_->pause(container->id), concat("pause container ", short_id(*container)));
   TRY_PLAIN(container->change([](Record& record) {
     if (record.info.state == State::running) record.info.state = State::paused;  // unless it ended meanwhile
+    if (record.info.health) record.info.health->status = HealthStatus::unhealthy;  // as docker has it, until the next probe
   }));
+  health_checks_.forget(container->id);
   publish(*container->snapshot(), "pause");
   return {};
 }
@@ -160,6 +165,7 @@ Status LocalEngine::unpause(const Caller& caller, const std::string& name) {
   TRY_PLAIN(container->change([](Record& record) {
     if (record.info.state == State::paused) record.info.state = State::running;
   }));
+  begin_probes(*container->snapshot());
   publish(*container->snapshot(), "unpause");
   return {};
 }

@@ -61,9 +61,28 @@ Result<SystemInfo> LocalEngine::info(const Caller& caller) {
   info.open_fds = self.open_fds;
   info.threads = self.threads;
   info.started_at = started_at_;
+  const auto current = settings();
+  info.log_driver = current->log_driver;
+  info.log_drivers = log_driver_names();
+  info.labels = current->labels;
+  info.debug = current->debug;
+  info.cdi_spec_dirs = options_.cdi_spec_dirs;
   std::lock_guard lock(repairs_mutex_);
   info.repairs = repairs_;
   return info;
+}
+
+Status LocalEngine::reload(const Caller& caller, Settings next) {
+  TRY_PLAIN(authorize(caller, Access::administer, "reload", ""));
+  TRY(check_log_driver(next.log_driver, next.log_options), "reload");
+  auto shared = std::make_shared<const Settings>(std::move(next));
+  {
+    std::lock_guard lock(settings_mutex_);
+    settings_ = shared;
+  }
+  publish_object("daemon", "reload", engine_id_, {{"name", TRY_PLAIN(linux::uname()).nodename}, {"debug", shared->debug ? "true" : "false"},
+                                                  {"log-driver", shared->log_driver}, {"labels", concat("[", join(shared->labels, ","), "]")}});
+  return {};
 }
 
 Result<DiskUsage> LocalEngine::disk_usage(const Caller& caller) {

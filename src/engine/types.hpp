@@ -68,6 +68,14 @@ struct DeviceSpec {
   std::string permissions = "rwm";
 };
 
+/// Devices by what they can do (--gpus) or by their names in CDI specifications (`--device vendor.com/class=name`).
+struct DeviceRequest {
+  std::string driver;                                ///< "", "nvidia", "cdi"
+  std::int64_t count = 0;                            ///< -1: all
+  std::vector<std::string> device_ids;
+  std::vector<std::vector<std::string>> capabilities;  ///< one of the lists must be met whole
+};
+
 struct WeightDevice {
   std::string path;
   std::uint16_t weight = 0;
@@ -166,6 +174,7 @@ struct ContainerSpec {
   std::string cgroup_parent;
   std::optional<std::int32_t> oom_score_adj;
   std::vector<DeviceSpec> devices;
+  std::vector<DeviceRequest> device_requests;
   std::vector<std::string> device_cgroup_rules;  ///< "c 1:3 rwm"
   std::map<std::string, std::string> sysctls;
   std::int64_t shm_size_bytes = 0;            ///< 0: 64 MiB
@@ -174,14 +183,15 @@ struct ContainerSpec {
   RestartPolicy restart;
   std::string stop_signal;                    ///< "", "TERM", "SIGTERM", "15"
   std::optional<std::int64_t> stop_timeout_s; ///< unset: 10
-  std::string log_driver;                     ///< "" and "json-file": bounded files; "none": nothing is kept
-  std::map<std::string, std::string> log_options;  ///< "max-size", "max-file"
+  std::string log_driver;                     ///< after create the one in force: "json-file", "local", "syslog", "journald", "none"
+  std::map<std::string, std::string> log_options;  ///< "max-size", "tag", "syslog-address", …
   std::string userns_mode;                    ///< "": own user namespace; "host": none
   std::string pid_mode;                       ///< "", "private", "host", "container:<id>"
   std::string ipc_mode;                       ///< "", "private", "shareable", "none", "host", "container:<id>"
   std::string uts_mode;                       ///< "", "host"
   std::string cgroupns_mode;                  ///< "", "private", "host"
-  std::optional<image::Healthcheck> healthcheck;
+  std::optional<image::Healthcheck> healthcheck;  ///< after create: what the request leaves out is the image's
+  std::vector<std::string> shell;             ///< what a CMD-SHELL probe runs in; empty: /bin/sh -c
   std::string runtime_name;                   ///< "" or what inspect shall show
   /// Opaque to the engine: the api's own JSON for fields that only it gives back.
   std::string client_data;
@@ -191,6 +201,22 @@ struct ContainerSpec {
 
 enum class State : std::uint8_t { creating, created, running, paused, restarting, removing, exited, dead };
 std::string_view to_string(State state);
+
+enum class HealthStatus : std::uint8_t { none, starting, healthy, unhealthy };
+std::string_view to_string(HealthStatus status);
+
+/// One run of a container's health check.
+struct ProbeResult {
+  TimestampNs start = 0;
+  TimestampNs end = 0;
+  int exit_code = 0;   ///< -1: it could not be started, or took too long
+  std::string output;  ///< its first 4096 bytes, or why it has none
+};
+struct Health {
+  HealthStatus status = HealthStatus::starting;
+  std::int64_t failing_streak = 0;
+  std::vector<ProbeResult> log;  ///< the last five, oldest first
+};
 
 /// A mount as it was resolved at create.
 struct MountPoint {
@@ -229,13 +255,16 @@ struct ContainerInfo {
   std::string hostname_path;
   std::string hosts_path;
   std::string resolv_conf_path;
-  std::string log_path;               ///< "" when nothing is logged
+  std::string log_path;               ///< of a log that is json-file's; "" otherwise
+  bool has_logs = false;              ///< logs() has something to read
+  std::uint64_t unsent_logs = 0;      ///< log records that a log server did not take in time
   std::uint64_t log_drops = 0;        ///< log records lost to a full disk
   std::string lower_dirs;             ///< ':'-joined, for GraphDriver.Data
   std::string upper_dir;
   std::string work_dir;
   std::uint32_t first_host_id = 0;    ///< host id of the container's root; 0 without an own user namespace
   bool stopped_by_user = false;
+  std::optional<Health> health;       ///< once it was started with a health check
   std::optional<std::int64_t> size_rw_bytes;      ///< only when asked for
   std::optional<std::int64_t> size_root_fs_bytes;
 };
@@ -251,7 +280,8 @@ struct ContainerSummary {
   int exit_code = 0;
   TimestampNs started_at = 0;
   TimestampNs finished_at = 0;
-  std::string status;      ///< "Up 3 minutes (Paused)", "Exited (0) 2 hours ago", "Created"
+  std::string status;      ///< "Up 3 minutes (Paused)", "Up 2 seconds (healthy)", "Exited (0) 2 hours ago", "Created"
+  HealthStatus health = HealthStatus::none;
   std::map<std::string, std::string> labels;
   std::string network_mode;
   std::optional<network::Endpoint> endpoint;
@@ -303,6 +333,7 @@ struct UpdateSpec {
 struct AttachOptions {
   runtime::AttachRequest request;   ///< `framed` is set by the engine (false on a terminal)
   bool stream = true;               ///< false: logs only
+  bool raw = false;                 ///< never framed: the client has no way to tell the streams apart (websockets)
   bool logs = false;                ///< first replay what was logged so far
   /// Called once, when nothing can refuse the attach any more, and under the container's lock: fills request.client and
   /// request.pending_input. The api answers 101 there, so that a client that was told so misses nothing of a start that follows.
@@ -354,6 +385,7 @@ struct LogRecord {
   LogStream stream = LogStream::standard_output;
   TimestampNs time = 0;
   std::string text;
+  std::string attributes;  ///< "key=value,…": what the driver's options chose from labels and environment
 };
 /// Takes records in order. An error of write() or flush() ends the reading.
 class LogSink {
@@ -482,6 +514,15 @@ struct DiskUsage {
   std::uint64_t blobs_bytes = 0;
 };
 
+/// What may change while the engine runs; containers that exist keep what they were created with.
+struct Settings {
+  std::string log_driver = "json-file";             ///< where a container says nothing
+  std::map<std::string, std::string> log_options;   ///< the same; for that driver only
+  std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
+  std::vector<std::string> labels;                  ///< "key=value", shown by info
+  bool debug = false;                               ///< shown by info
+};
+
 struct SystemInfo {
   std::string id;                 ///< of this engine's state folder, kept
   std::string name;               ///< host name
@@ -511,6 +552,11 @@ struct SystemInfo {
   std::uint64_t open_fds = 0;
   std::uint64_t threads = 0;
   TimestampNs started_at = 0;
+  std::string log_driver;             ///< of containers that ask for none
+  std::vector<std::string> log_drivers;
+  std::vector<std::string> labels;    ///< the host's, as configured
+  std::vector<std::string> cdi_spec_dirs;
+  bool debug = false;
   std::vector<std::string> repairs;   ///< what recover() had to repair, one sentence each
   std::vector<std::string> warnings;
 };

@@ -117,7 +117,7 @@ Result<std::string> apply_healthcheck(const Instruction& instruction, ImageConfi
     check.test.insert(check.test.end(), instruction.words.begin(), instruction.words.end());
     for (const auto& flag : instruction.flags) {
       if (flag.name == "retries") check.retries = TRY(parse_integer<std::int32_t>(flag.value), "HEALTHCHECK --retries");
-      auto* target = flag.name == "interval" ? &check.interval_ns : flag.name == "timeout" ? &check.timeout_ns : flag.name == "start-period" ? &check.start_period_ns : nullptr;
+      auto* target = flag.name == "interval" ? &check.interval_ns : flag.name == "timeout" ? &check.timeout_ns : flag.name == "start-period" ? &check.start_period_ns : flag.name == "start-interval" ? &check.start_interval_ns : nullptr;
       if (target != nullptr) *target = TRY(parse_duration_ns(flag.value), concat("HEALTHCHECK --", flag.name));
     }
   }

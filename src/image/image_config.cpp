@@ -36,6 +36,7 @@ Status read_healthcheck(const JsonView& view, std::optional<Healthcheck>& out) {
   TRY_PLAIN(member.read("Interval", check.interval_ns));
   TRY_PLAIN(member.read("Timeout", check.timeout_ns));
   TRY_PLAIN(member.read("StartPeriod", check.start_period_ns));
+  TRY_PLAIN(member.read("StartInterval", check.start_interval_ns));
   TRY_PLAIN(member.read("Retries", check.retries));
   out = std::move(check);
   return {};
@@ -142,6 +143,7 @@ json::object write_container_config(const ImageConfig& image) {
     if (check.interval_ns != 0) health["Interval"] = check.interval_ns;
     if (check.timeout_ns != 0) health["Timeout"] = check.timeout_ns;
     if (check.start_period_ns != 0) health["StartPeriod"] = check.start_period_ns;
+    if (check.start_interval_ns != 0) health["StartInterval"] = check.start_interval_ns;
     if (check.retries != 0) health["Retries"] = check.retries;
     out["Healthcheck"] = std::move(health);
   }

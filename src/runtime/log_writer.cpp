@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "linux/child.hpp"
 #include "linux/file.hpp"
+#include "runtime/runtime.hpp"
 
 namespace caisson::runtime {
 
@@ -77,8 +78,11 @@ void put_escaped(std::string_view text) {
 
 }  // namespace
 
-Result<LogWriter> LogWriter::open(std::string path, std::int64_t max_size_bytes, std::uint32_t max_files) {
+Result<LogWriter> LogWriter::open(std::string path, std::int64_t max_size_bytes, std::uint32_t max_files, const std::string& attributes) {
   LogWriter writer;
+  if (attributes.size() > LogPolicy::longest_attributes)
+    return Error(ErrorKind::invalid, concat("log ", path, ": its attributes are longer than ", LogPolicy::longest_attributes, " bytes"));
+  if (!attributes.empty()) writer.attributes_ = concat("\"attrs\":", attributes, ",");
   writer.path_ = std::move(path);
   writer.max_size_ = max_size_bytes;
   writer.max_files_ = max_files == 0 ? 1 : max_files;
@@ -113,15 +117,18 @@ Status LogWriter::reopen() {
 void LogWriter::append(std::string_view text, int stream, TimestampNs time) {
   if (!is_on()) return;
   constexpr std::size_t frame_size = 96;
-  if (used + frame_size + std::min(text.size(), record_limit) * escaped_piece_limit > buffer.size()) flush();
+  const std::size_t frame = frame_size + attributes_.size();
+  if (used + frame + std::min(text.size(), record_limit) * escaped_piece_limit > buffer.size()) flush();
   // A record whose escaped form exceeds the buffer (16 KiB of control bytes) is written in two pieces of text.
-  constexpr std::size_t safe_text = (buffer_size - frame_size) / escaped_piece_limit;
+  const std::size_t safe_text = (buffer_size - frame) / escaped_piece_limit;
   while (!text.empty()) {
     const auto piece = text.substr(0, safe_text);
-    if (used + frame_size + piece.size() * escaped_piece_limit > buffer.size()) flush();
+    if (used + frame + piece.size() * escaped_piece_limit > buffer.size()) flush();
     put("{\"log\":\"");
     put_escaped(piece);
-    put(stream == 2 ? "\",\"stream\":\"stderr\",\"time\":\"" : "\",\"stream\":\"stdout\",\"time\":\"");
+    put(stream == 2 ? "\",\"stream\":\"stderr\"," : "\",\"stream\":\"stdout\",");
+    put(attributes_);
+    put("\"time\":\"");
     put(to_rfc3339(time));
     put("\"}\n");
     ++pending_records_;

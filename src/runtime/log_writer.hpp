@@ -16,8 +16,9 @@ namespace caisson::runtime {
 class LogWriter {
  public:
   LogWriter() = default;
-  /// Empty path: a writer that keeps nothing. Errors: denied, not_found, io.
-  static Result<LogWriter> open(std::string path, std::int64_t max_size_bytes, std::uint32_t max_files);
+  /// Empty path: a writer that keeps nothing. `attributes`: a JSON object for every record's "attrs"; empty: none. Errors: denied,
+  /// not_found, io, invalid (attributes beyond LogPolicy's limit).
+  static Result<LogWriter> open(std::string path, std::int64_t max_size_bytes, std::uint32_t max_files, const std::string& attributes = "");
 
   [[nodiscard]] bool is_on() const { return !path_.empty(); }
   /// One record; `text` ends with the newline where the program wrote one. stream 1: stdout, 2: stderr. `text` at most 16 KiB.
@@ -32,6 +33,7 @@ class LogWriter {
   void drop_to(std::uint64_t size);
 
   std::string path_;
+  std::string attributes_;  ///< `"attrs":{…},`, or empty
   std::int64_t max_size_ = 0;
   std::uint32_t max_files_ = 1;
   UniqueFd file_;

@@ -39,6 +39,7 @@ struct Exec {
   std::unique_ptr<Stdio> stdio;
   std::optional<ExitBody> exit;
   std::int64_t drain_until_ns = 0;
+  std::int64_t kill_at_ns = 0;  ///< 0: it may run for ever
 };
 
 int exit_code(const linux::ExitStatus& status) { return status.exit_code(); }
@@ -52,7 +53,7 @@ class Monitor {
 
   Status setup() {
     epoll_ = TRY_PLAIN(linux::epoll_create());
-    log_ = TRY_PLAIN(LogWriter::open(body_.log_path, body_.log_max_size_bytes, body_.log_max_files));
+    log_ = TRY_PLAIN(LogWriter::open(body_.log_path, body_.log_max_size_bytes, body_.log_max_files, body_.log_attributes));
     return {};
   }
 
@@ -349,6 +350,7 @@ class Monitor {
     }
     entry->pid = launching.pid;
     entry->pidfd = std::move(launching.pidfd);
+    if (body.timeout_ms > 0) entry->kill_at_ns = monotonic_ns() + body.timeout_ms * 1'000'000;
     entry->stdio->watch(epoll_.get(), tag_execs + 2 * entry->number);
     ignore(linux::epoll_add(epoll_.get(), entry->pidfd.get(), EPOLLIN, tag_execs + 2 * entry->number + 1));
     answer.pid = entry->pid;
@@ -374,6 +376,15 @@ class Monitor {
       ignore(linux::epoll_remove(epoll_.get(), exec.pidfd.get()));
     }
     count_detached(exec.stdio->serve(nullptr));
+  }
+
+  /// The process is our child and not yet reaped, so its number, which is its group's too (it made a session), is nobody else's.
+  void kill_late_execs() {
+    for (auto& exec : execs_) {
+      if (exec->kill_at_ns == 0 || exec->exit || monotonic_ns() < exec->kill_at_ns) continue;
+      exec->kill_at_ns = 0;
+      if (!linux::kill(-exec->pid, SIGKILL)) ignore(linux::pidfd_send_signal(exec->pidfd.get(), SIGKILL));  // it may just have ended
+    }
   }
 
   /// Announces execs whose output has been delivered, or whose time is up.
@@ -447,6 +458,7 @@ class Monitor {
     end_old_parts();
     if (exit_ && !announced_ && (stdio_.is_drained() || monotonic_ns() >= drain_until_ns_)) announce_exit();
     if (exit_ && stdio_.is_drained()) stdio_.close_clients();
+    kill_late_execs();
     finish_execs();
   }
 
@@ -468,7 +480,7 @@ class Monitor {
     std::int64_t until = exit_ && !announced_ ? drain_until_ns_ : 0;
     if (part_until_ns_ != 0 && (until == 0 || part_until_ns_ < until)) until = part_until_ns_;
     for (const auto& exec : execs_)
-      if (exec->exit && (until == 0 || exec->drain_until_ns < until)) until = exec->drain_until_ns;
+      if (const std::int64_t own = exec->exit ? exec->drain_until_ns : exec->kill_at_ns; own != 0 && (until == 0 || own < until)) until = own;
     if (until == 0) return tidied_ ? -1 : tidy_after_ms;
     const std::int64_t left = until - monotonic_ns();
     return left <= 0 ? 0 : static_cast<int>(left / 1'000'000) + 1;

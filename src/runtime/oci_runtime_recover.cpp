@@ -119,6 +119,7 @@ void OciRuntime::begin_adoption(const std::shared_ptr<Container>& container) {
   body.log_path = container->log.path;
   body.log_max_size_bytes = container->log.max_size_bytes;
   body.log_max_files = container->log.max_files;
+  body.log_attributes = container->log.attributes;
   body.terminal = container->terminal;
   body.stdin_once = container->stdin_once;
   body.cgroup_path = container->cgroup_path;

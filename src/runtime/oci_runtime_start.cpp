@@ -82,6 +82,7 @@ Result<Started> OciRuntime::start(StartRequest request) {
   body.monitor.log_path = request.log.path;
   body.monitor.log_max_size_bytes = request.log.max_size_bytes;
   body.monitor.log_max_files = request.log.max_files;
+  body.monitor.log_attributes = request.log.attributes;
   body.monitor.terminal = plan.process.terminal;
   body.monitor.open_stdin = request.open_stdin;
   body.monitor.stdin_once = request.stdin_once;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <thread>
 
 #include "linux/event.hpp"
 #include "linux/socket.hpp"
@@ -414,6 +415,29 @@ TEST_F(OciRuntimeTest, exec_enters_the_container_with_its_limits_and_reports_its
   detached.process = process({"sleep", "1000"});
   must(runtime_->exec(id, std::move(detached)));
   EXPECT_EQ(must(runtime_->processes(id)).size(), 2U);
+}
+
+TEST_F(OciRuntimeTest, an_exec_whose_time_is_up_is_killed_with_its_children) {
+  auto wanted = request({"sleep", "1000"});
+  const std::string id = wanted.id;
+  start(std::move(wanted));
+  ExecRequest limited;
+  limited.exec_id = random_id();
+  limited.process = process({"sh", "-c", "sleep 1000 & sleep 1000"});
+  limited.timeout_ms = 200;
+  const std::string exec_id = limited.exec_id;
+  must(runtime_->exec(id, std::move(limited)));
+  EXPECT_EQ(observer_.wait_exit(exec_id).code, 137);
+  const auto deadline = monotonic_ns() + 10'000'000'000;
+  while (must(runtime_->processes(id)).size() > 1 && monotonic_ns() < deadline) std::this_thread::yield();  // zombies of the child's
+  EXPECT_EQ(must(runtime_->processes(id)).size(), 1U);
+  ExecRequest quick;
+  quick.exec_id = random_id();
+  quick.process = process({"true"});
+  quick.timeout_ms = 60'000;
+  const std::string quick_id = quick.exec_id;
+  must(runtime_->exec(id, std::move(quick)));
+  EXPECT_EQ(observer_.wait_exit(quick_id).code, 0);
 }
 
 TEST_F(OciRuntimeTest, exec_with_a_terminal_and_input_works) {

@@ -93,6 +93,7 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
     body.process.capabilities.effective = request.process.user.uid == 0 ? all : 0;
   }
   body.with_stdin = request.with_stdin;
+  body.timeout_ms = request.timeout_ms;
   std::vector<int> fds;
   if (request.attached) {
     body.has_client = true;

@@ -15,7 +15,7 @@ constexpr std::size_t message_limit_bytes = 192U * 1024U;
 
 std::string build_id() {
   // The number is raised with every change of a struct that travels to the launcher.
-  return concat(CAISSON_VERSION, "/2");
+  return concat(CAISSON_VERSION, "/3");
 }
 
 WireError to_wire(const Error& error) {

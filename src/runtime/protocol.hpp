@@ -136,6 +136,7 @@ struct MonitorBody {
   bool has_stdin = false;  ///< which descriptors follow the pidfd
   bool has_stdout = false;
   bool has_stderr = false;
+  std::string log_attributes;  ///< JSON, see LogPolicy
 };
 template <class C>
 void visit(C& c, MonitorBody& b) {
@@ -158,6 +159,7 @@ void visit(C& c, MonitorBody& b) {
   c(b.has_stdin);
   c(b.has_stdout);
   c(b.has_stderr);
+  c(b.log_attributes);
 }
 
 /// start: descriptors are control, [user namespace], [network namespace], [plan memfd], clients…
@@ -213,6 +215,7 @@ struct ExecBody {
   bool with_stdin = false;
   bool has_client = false;
   ClientBody client;
+  std::int64_t timeout_ms = 0;  ///< 0: it may run for ever
 };
 template <class C>
 void visit(C& c, ExecBody& b) {
@@ -222,6 +225,7 @@ void visit(C& c, ExecBody& b) {
   c(b.has_client);
   c(b.client);
   c(b.process.policy);
+  c(b.timeout_ms);
 }
 
 struct ResizeBody {

@@ -33,6 +33,8 @@ struct LogPolicy {
   std::string path;                        ///< empty: no log
   std::int64_t max_size_bytes = 10 << 20;  ///< of one file; ≤ 0: never rotate
   std::uint32_t max_files = 3;             ///< including the current one; at least 1
+  static constexpr std::size_t longest_attributes = 4096;
+  std::string attributes;                  ///< at most so long: a JSON object that every record carries as "attrs"; empty: none
 };
 
 /// One client stream that is connected to a container's or exec's stdio. The monitor speaks to `client` directly, so
@@ -93,6 +95,7 @@ struct ExecRequest {
   bool with_stdin = false;
   bool privileged = false;
   std::optional<AttachRequest> attached;  ///< none: detached
+  std::int64_t timeout_ms = 0;  ///< then its process group is killed, also when no daemon is there; 0: never
 };
 
 /// One reading of a container's cgroup.

@@ -29,10 +29,14 @@ enum class Outcome : std::uint8_t { keep, close, linger, hijacked };
 /// Takes the socket away from the connection and out of the event loop's reach, for hijack().
 using Detach = std::function<Result<UniqueFd>(Connection&)>;
 
+/// The same, with a codec behind it; the plain side is returned.
+using DetachThrough = std::function<Result<UniqueFd>(Connection&, std::unique_ptr<Codec>)>;
+
 /// "HTTP/1.1 503 Service Unavailable" with a JSON message, for refusals outside an exchange. Closes the connection.
 std::string refusal(int status, std::string_view message);
 
 /// Reads one request from `connection` and has it handled. Blocks. Runs on a pool thread.
-Outcome serve_one(Connection& connection, const Handler& handler, const ServerOptions& options, const Detach& detach);
+Outcome serve_one(Connection& connection, const Handler& handler, const ServerOptions& options, const Detach& detach,
+                  const DetachThrough& detach_through);
 
 }  // namespace caisson::wire

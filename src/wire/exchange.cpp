@@ -79,8 +79,9 @@ bool has_no_body(int status) { return status / 100 == 1 || status == 204 || stat
 
 class ConnectionExchange final : public Exchange {
  public:
-  ConnectionExchange(Connection& connection, MessageParser& parser, std::string first_body, const ServerOptions& options, const Detach& detach)
-      : connection_(connection), parser_(parser), body_(std::move(first_body)), options_(options), detach_(detach) {
+  ConnectionExchange(Connection& connection, MessageParser& parser, std::string first_body, const ServerOptions& options, const Detach& detach,
+                     const DetachThrough& detach_through)
+      : connection_(connection), parser_(parser), body_(std::move(first_body)), options_(options), detach_(detach), detach_through_(detach_through) {
     split_target();
     expects_continue_ = head().version >= 11 && lower(find_header(head().headers, "Expect")) == "100-continue" && !parser_.done();
   }
@@ -171,6 +172,13 @@ class ConnectionExchange final : public Exchange {
     taken.socket = TRY(detach_(connection_), "hijack");
     taken.pending = std::move(connection_.buffer);
     return taken;
+  }
+
+  Result<UniqueFd> hijack_through(std::string_view head_text, std::unique_ptr<Codec> codec) override {
+    if (phase_ != Phase::fresh) return Error(ErrorKind::internal, "request was answered already");
+    TRY_PLAIN(send({head_text}));
+    phase_ = Phase::hijacked;
+    return TRY(detach_through_(connection_, std::move(codec)), "hijack");
   }
 
   /// After the handler: settles what it left open.
@@ -276,6 +284,7 @@ class ConnectionExchange final : public Exchange {
   std::string body_;  ///< decoded, not yet given to the handler
   const ServerOptions& options_;
   const Detach& detach_;
+  const DetachThrough& detach_through_;
   std::string path_;
   std::string query_;
   std::atomic<Phase> phase_ = Phase::fresh;  ///< atomic, with broken_: one thread may read the body while another writes the answer
@@ -324,7 +333,8 @@ std::string refusal(int status, std::string_view message) {
   return text + "\r\n" + body;
 }
 
-Outcome serve_one(Connection& connection, const Handler& handler, const ServerOptions& options, const Detach& detach) {
+Outcome serve_one(Connection& connection, const Handler& handler, const ServerOptions& options, const Detach& detach,
+                  const DetachThrough& detach_through) {
   connection.streaming = false;
   auto parser = create_request_parser(options.max_header_bytes);
   std::string first_body;
@@ -334,7 +344,7 @@ Outcome serve_one(Connection& connection, const Handler& handler, const ServerOp
     connection.stream.write_or_drop(reply);
     return Outcome::linger;
   }
-  ConnectionExchange exchange(connection, *parser, std::move(first_body), options, detach);
+  ConnectionExchange exchange(connection, *parser, std::move(first_body), options, detach, detach_through);
   try {
     handler(exchange);
   } catch (const std::exception& failure) {  // ours throw nothing; a third party's bad_alloc may pass through

@@ -16,10 +16,12 @@ namespace {
 
 constexpr std::size_t max_header_bytes = 256 << 10;
 constexpr std::size_t read_bytes = 64 << 10;
+constexpr int least_handshake_ms = 5000;
 
 class SocketClient final : public Client {
  public:
-  SocketClient(UniqueFd socket, std::string host) : stream_(std::move(socket)), host_(std::move(host)) {}
+  /// `pump`: carries the bytes of `socket` through TLS, as long as this client or a socket that was released from it is used; or null.
+  SocketClient(UniqueFd socket, std::string host, std::shared_ptr<Pump> pump) : pump_(std::move(pump)), stream_(std::move(socket)), host_(std::move(host)) {}
 
   Status begin(std::string_view method, std::string_view target, const Headers& headers, std::string_view body) override {
     std::string head = TRY_PLAIN(begin_request(method, target, headers));
@@ -88,6 +90,7 @@ class SocketClient final : public Client {
     Hijacked taken;
     taken.pending = early_body_ + buffer_;
     taken.socket = stream_.release();
+    taken.pump = pump_;
     return taken;
   }
 
@@ -159,6 +162,7 @@ class SocketClient final : public Client {
     return {};
   }
 
+  std::shared_ptr<Pump> pump_;  // shared with whoever took the socket
   Stream stream_;
   std::string host_;
   std::unique_ptr<MessageParser> parser_;
@@ -170,8 +174,8 @@ class SocketClient final : public Client {
   Status sent_;                   ///< of begin()'s write
 };
 
-/// Addresses of `host` from /etc/hosts, numeric ones as they are. A static glibc cannot load the resolver's plug-ins, so names that
-/// only DNS knows are refused with a hint.
+}  // namespace
+
 Result<std::vector<std::string>> addresses_of(std::string_view host) {
   if (linux::parse_ip_endpoint(concat("[", host, "]:0")).ok()) return std::vector<std::string>{std::string(host)};
   std::vector<std::string> found;
@@ -193,7 +197,9 @@ Result<std::vector<std::string>> addresses_of(std::string_view host) {
   return found;
 }
 
-Result<std::unique_ptr<Client>> connect_tcp(std::string_view authority, int timeout_ms) {
+namespace {
+
+Result<std::unique_ptr<Client>> connect_tcp(std::string_view authority, int timeout_ms, const TlsContext* tls) {
   auto halves = split_last(authority.substr(0, authority.find('/')), ':');
   if (!halves.found) return Error(ErrorKind::invalid, concat("\"", authority, "\" has no port (want HOST:PORT)"));
   std::string_view host = halves.before;
@@ -203,8 +209,15 @@ Result<std::unique_ptr<Client>> connect_tcp(std::string_view authority, int time
   for (const auto& address : addresses) {
     auto endpoint = TRY_PLAIN(linux::parse_ip_endpoint(concat("[", address, "]:", halves.after)));
     auto socket = linux::connect_tcp_socket(endpoint, timeout_ms);
-    if (socket.ok()) return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(*socket), std::string(authority)));
-    last = std::move(socket).error();
+    if (!socket.ok()) {
+      last = std::move(socket).error();
+      continue;
+    }
+    if (tls == nullptr) return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(*socket), std::string(authority), nullptr));
+    auto codec = TRY_PLAIN(tls->connect(socket->get(), std::string(host), std::max(timeout_ms, least_handshake_ms)));
+    auto pump = TRY_PLAIN(Pump::create());
+    UniqueFd plain = TRY_PLAIN(pump->add(std::move(*socket), std::move(codec), ""));
+    return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(plain), std::string(authority), std::move(pump)));
   }
   return std::move(last).error();
 }
@@ -213,7 +226,7 @@ Result<std::unique_ptr<Client>> connect_tcp(std::string_view authority, int time
 
 std::string_view ClientResponse::header(std::string_view name) const { return find_header(headers, name); }
 
-Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms) {
+Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms, const TlsContext* tls) {
   auto halves = split_once(endpoint, ':');
   std::string_view rest = halves.after;
   if (!halves.found || !rest.starts_with("//"))
@@ -221,9 +234,10 @@ Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout
   rest.remove_prefix(2);
   if (halves.before == "unix") {
     UniqueFd socket = TRY_PLAIN(linux::connect_unix_socket(std::string(rest), timeout_ms));
-    return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(socket), "localhost"));
+    return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(socket), "localhost", nullptr));
   }
-  if (halves.before == "tcp" || halves.before == "http") return connect_tcp(rest, timeout_ms);
+  if (halves.before == "https" && tls == nullptr) return Error(ErrorKind::invalid, concat("endpoint \"", endpoint, "\": needs --tls or --tlsverify"));
+  if (halves.before == "tcp" || halves.before == "http" || halves.before == "https") return connect_tcp(rest, timeout_ms, tls);
   return Error(ErrorKind::invalid, concat("endpoint \"", endpoint, "\": \"", halves.before, "\" is not supported (want unix:// or tcp://)"));
 }
 

@@ -41,7 +41,12 @@ class Client {
   [[nodiscard]] virtual int fd() const = 0;
 };
 
-/// "unix:///run/caisson.sock" or "tcp://host:port" ("http://…" too). Errors: not_found (no socket file), unavailable (nobody listens), denied.
-Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms);
+/// "unix:///run/caisson.sock" or "tcp://host:port" ("http://…" too). With `tls`, TCP speaks it ("https://…" demands it). Errors: not_found (no
+/// socket file), unavailable (nobody listens), denied (also: a certificate that is not accepted).
+Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms, const TlsContext* tls = nullptr);
+
+/// Addresses of `host` from /etc/hosts, numeric ones as they are. A static glibc cannot load the resolver's plug-ins, so names that
+/// only DNS knows are refused with a hint. Errors: not_found.
+Result<std::vector<std::string>> addresses_of(std::string_view host);
 
 }  // namespace caisson::wire

@@ -16,6 +16,7 @@
 #include "base/cancel.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "wire/tls.hpp"
 
 namespace caisson::wire {
 
@@ -28,12 +29,14 @@ struct Peer {
   gid_t gid = 0;
   pid_t pid = 0;
   std::string address;  ///< "127.0.0.1:4711" for TCP
+  bool is_verified = false;  ///< by a TLS certificate; TCP only
 };
 
 /// A connection that left HTTP: the handler owns the socket now. `pending` was received behind the request already.
 struct Hijacked {
   UniqueFd socket;
   std::string pending;
+  std::shared_ptr<Pump> pump;  ///< clients: what carries the socket's bytes through TLS; keep it as long as the socket. Shared with the client
 };
 
 /// One request and its answer. Used by one thread, except that begin() and write() may run in a second one while the first
@@ -64,8 +67,10 @@ class Exchange {
   virtual Status write(std::string_view bytes) = 0;
   virtual Status end() = 0;
   /// Sends exactly `head` and takes the socket (in blocking mode) out of the server. Read the request's body first: what is
-  /// left of it comes raw in `pending`. Plain sockets are given as they are; TLS ones (later) through a socketpair pumped by wire.
+  /// left of it comes raw in `pending`. Sockets without TLS are given as they are; of the others, the plain side that a Pump serves.
   virtual Result<Hijacked> hijack(std::string_view head) = 0;
+  /// The same, with every byte behind `head` going through `codec`. Returns the plain side.
+  virtual Result<UniqueFd> hijack_through(std::string_view head, std::unique_ptr<Codec> codec) = 0;
   [[nodiscard]] virtual bool answered() const = 0;  ///< head sent or hijacked
 };
 
@@ -84,6 +89,8 @@ class Server {
   virtual ~Server() = default;
   /// Serves `listener` (listening, non-blocking or not; owned from now on).
   virtual Status add_listener(UniqueFd listener) = 0;
+  /// The same, for clients that speak TLS.
+  virtual Status add_tls_listener(UniqueFd listener, TlsContext context) = 0;
   /// Until stop(); returns when all handlers have returned or `grace_ms` after stop().
   virtual Status run() = 0;
   virtual void stop(int grace_ms) = 0;  ///< thread-safe, async-signal-safe not required

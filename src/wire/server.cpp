@@ -50,7 +50,12 @@ struct Core : std::enable_shared_from_this<Core> {
 
   std::mutex mutex;
   std::condition_variable changed;  ///< a thread ended, a connection left, or stopping
-  std::vector<UniqueFd> listeners;
+  struct Listener {
+    UniqueFd fd;
+    std::optional<TlsContext> tls;
+  };
+  std::vector<Listener> listeners;
+  std::unique_ptr<Pump> pump;  ///< made for the first connection that needs one
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> idle;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> active;
   std::uint64_t next_id = 1;
@@ -145,27 +150,40 @@ struct Core : std::enable_shared_from_this<Core> {
   Connection* accept_all_locked(std::size_t index) {
     Connection* ready = nullptr;
     for (;;) {
-      auto accepted = linux::accept_connection(listeners[index].get());
+      auto accepted = linux::accept_connection(listeners[index].fd.get());
       if (!accepted.ok()) {
         pause_listeners_locked();
         return ready;
       }
       if (!*accepted) return ready;
-      Connection* connection = admit_locked(std::move(**accepted));
+      Connection* connection = admit_locked(std::move(**accepted), listeners[index].tls);
       if (connection == nullptr) continue;
       if (ready == nullptr && linux::wait_readable(connection->stream.fd(), 0).value_or(false)) ready = connection;
       else if (!watch_locked(*connection)) active.erase(connection->id);
     }
   }
 
-  Connection* admit_locked(UniqueFd socket) {
+  Connection* admit_locked(UniqueFd socket, const std::optional<TlsContext>& tls) {
     if (idle.size() + active.size() >= options.max_connections) {
+      if (tls) return nullptr;  // a refusal would need a handshake
       Stream(std::move(socket)).write_or_drop(refusal(503, "too many connections"));
       return nullptr;
     }
     Peer peer = describe(socket.get());
+    if (tls) {
+      peer.is_verified = tls->verifies();
+      auto plain = add_to_pump_locked(std::move(socket), tls->create_codec(), "");
+      if (!plain.ok()) return nullptr;  // out of descriptors: the client sees the connection end
+      socket = std::move(*plain);
+    }
     const std::uint64_t id = next_id++;
     return active.emplace(id, std::make_unique<Connection>(id, std::move(socket), std::move(peer))).first->second.get();
+  }
+
+  Result<UniqueFd> add_to_pump_locked(UniqueFd socket, std::unique_ptr<Codec> codec, std::string_view early) {
+    if (!codec) return Error(ErrorKind::unavailable, "TLS: out of memory");
+    if (!pump) pump = TRY_PLAIN(Pump::create());
+    return pump->add(std::move(socket), std::move(codec), early);
   }
 
   /// From active to idle. False when the kernel refuses: the connection stays active then, and is the caller's to drop.
@@ -205,14 +223,14 @@ struct Core : std::enable_shared_from_this<Core> {
 
   /// Descriptors or memory ran out: the connections that wait would wake nobody again, so the listeners are added anew after a moment.
   void pause_listeners_locked() {
-    for (const auto& listener : listeners) ignore(linux::epoll_remove(epoll.get(), listener.get()));  // absent is as good
+    for (const auto& listener : listeners) ignore(linux::epoll_remove(epoll.get(), listener.fd.get()));  // absent is as good
     paused = true;
   }
 
   Status resume_listeners_locked() {
     if (!std::exchange(paused, false)) return {};
     for (std::size_t i = 0; i < listeners.size(); ++i)
-      TRY(linux::epoll_add(epoll.get(), listeners[i].get(), listener_events, listener_bit | i), "listener");
+      TRY(linux::epoll_add(epoll.get(), listeners[i].fd.get(), listener_events, listener_bit | i), "listener");
     return {};
   }
 
@@ -222,8 +240,13 @@ struct Core : std::enable_shared_from_this<Core> {
       if (leaving.is_watched) TRY_PLAIN(linux::epoll_remove(epoll.get(), leaving.stream.fd()));
       return leaving.stream.release();
     };
+    const DetachThrough detach_through = [&](Connection& leaving, std::unique_ptr<Codec> codec) -> Result<UniqueFd> {
+      UniqueFd socket = TRY_PLAIN(detach(leaving));
+      std::lock_guard lock(mutex);
+      return add_to_pump_locked(std::move(socket), std::move(codec), leaving.buffer);
+    };
     for (;;) {
-      const Outcome outcome = serve_one(connection, handler, options, detach);
+      const Outcome outcome = serve_one(connection, handler, options, detach, detach_through);
       if (outcome == Outcome::keep) {
         if (!connection.buffer.empty()) continue;  // pipelined
         if (give_back(connection)) return;
@@ -268,14 +291,8 @@ class EpollServer final : public Server {
     core_->changed.wait(lock, [&] { return core_->threads == 0; });
   }
 
-  Status add_listener(UniqueFd listener) override {
-    std::lock_guard lock(core_->mutex);
-    TRY_PLAIN(prepare_locked());
-    TRY(linux::set_nonblocking(listener.get(), true), "listener");
-    TRY(linux::epoll_add(core_->epoll.get(), listener.get(), listener_events, listener_bit | core_->listeners.size()), "listener");
-    core_->listeners.push_back(std::move(listener));
-    return {};
-  }
+  Status add_listener(UniqueFd listener) override { return add({std::move(listener), std::nullopt}); }
+  Status add_tls_listener(UniqueFd listener, TlsContext context) override { return add({std::move(listener), std::move(context)}); }
 
   Status run() override {
     std::unique_lock lock(core_->mutex);
@@ -295,6 +312,15 @@ class EpollServer final : public Server {
 
  private:
   enum class Cut { streams, all };
+
+  Status add(Core::Listener listener) {
+    std::lock_guard lock(core_->mutex);
+    TRY_PLAIN(prepare_locked());
+    TRY(linux::set_nonblocking(listener.fd.get(), true), "listener");
+    TRY(linux::epoll_add(core_->epoll.get(), listener.fd.get(), listener_events, listener_bit | core_->listeners.size()), "listener");
+    core_->listeners.push_back(std::move(listener));
+    return {};
+  }
 
   Status prepare_locked() {
     if (core_->epoll) return {};

@@ -28,15 +28,19 @@ Result<int> time_left_ms(std::int64_t deadline_ns) {
 std::int64_t deadline_after(int timeout_ms) { return monotonic_ns() + std::int64_t{timeout_ms} * 1'000'000; }
 
 Result<std::size_t> Stream::read_some(std::string& into, std::size_t most, std::int64_t deadline_ns) {
+  return receive_by(socket_.get(), into, deadline_ns, most);
+}
+
+Result<std::size_t> receive_by(int socket, std::string& into, std::int64_t deadline_ns, std::size_t most) {
   const std::size_t before = into.size();
   for (;;) {
     into.resize(before + most);
-    auto got = linux::receive_now(socket_.get(), std::span<char>(into.data() + before, most));
+    auto got = linux::receive_now(socket, std::span<char>(into.data() + before, most));
     into.resize(before + (got.ok() && *got ? **got : 0));
     if (!got.ok()) return std::move(got).error();
     if (*got) return **got;
     const int left_ms = TRY_PLAIN(time_left_ms(deadline_ns));
-    if (!TRY_PLAIN(linux::wait_readable(socket_.get(), left_ms))) return Error(ErrorKind::timeout, "timed out");
+    if (!TRY_PLAIN(linux::wait_readable(socket, left_ms))) return Error(ErrorKind::timeout, "timed out");
   }
 }
 

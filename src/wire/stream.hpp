@@ -1,4 +1,4 @@
-// One client connection as bytes: reads with a deadline, writes with back-pressure. TLS will be a second way through here.
+// One client connection as bytes: reads with a deadline, writes with back-pressure. Of a TLS connection it is the plain side (pump.hpp).
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,9 @@ class Stream {
  private:
   UniqueFd socket_;
 };
+
+/// Stream::read_some on a socket that somebody else owns.
+Result<std::size_t> receive_by(int socket, std::string& into, std::int64_t deadline_ns, std::size_t most = 16 << 10);
 
 /// Monotonic deadline `timeout_ms` from now.
 std::int64_t deadline_after(int timeout_ms);

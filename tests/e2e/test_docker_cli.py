@@ -90,7 +90,7 @@ class Run(DockerTest):
         self.assertEqual(out, "b c /tmp 1000 box\nread-only\ntmpfs")
 
     def test_wrong_options_are_refused_by_name(self):
-        for options, text in ((["--memory", "1"], "memory"), (["--link", "a:b"], "Links"), (["--gpus", "all"], "DeviceRequests"),
+        for options, text in ((["--memory", "1"], "memory"), (["--link", "a:b"], "Links"), (["--gpus", "all"], "could not select device driver \"\" with capabilities: [[gpu]]"),
                               (["--network", "nosuch"], "nosuch"), (["--runtime", "kata"], "kata"), (["--security-opt", "bogus=1"], "bogus"),
                               (["--log-driver", "syslog"], "syslog"), (["-v", "/x:relative"], "relative"), (["--cap-add", "NOSUCH"], "NOSUCH")):
             with self.subTest(options=options):
