@@ -337,6 +337,11 @@ class Reload(caisson.EngineTest):
 
 
 class ClientsThatLeave(caisson.EngineTest):
+    engine_options = ("--start-pool", "0")  # what it keeps open would change the count
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.engine.process.pid}/task"))
+
     def usage(self):
         pid = self.engine.process.pid
         return len(os.listdir(f"/proc/{pid}/fd"))
@@ -358,8 +363,9 @@ class ClientsThatLeave(caisson.EngineTest):
             "attach over a websocket": lambda: (f"GET /containers/{name}/attach/ws?stream=1&stdout=1&stdin=1", websocket, ""),
             "exec": lambda: (f"POST /exec/{exec_id()}/start", hijack + "Content-Type: application/json\r\n", "{}"),
         }
-        self.engine.request("GET", "/_ping")
-        before, monitor_before = self.usage(), self.monitor_usage(name)
+        with contextlib.closing(WebSocket(self.engine.socket, f"/containers/{name}/attach/ws?stream=1&stdout=1")) as first:
+            first.read_until(b"x")  # the first one makes what all of them share
+        before, monitor_before, threads_before = self.usage(), self.monitor_usage(name), self.threads()
         for kind, request in kinds.items():
             with self.subTest(kind=kind):
                 clients = []
@@ -375,6 +381,7 @@ class ClientsThatLeave(caisson.EngineTest):
                     client.close()
                 wait_until(lambda: self.usage() <= before + 3, lambda: f"{kind}: {self.usage()} descriptors, {before} before", 30)
                 wait_until(lambda: self.monitor_usage(name) <= monitor_before + 1, lambda: f"{kind}: the monitor has {self.monitor_usage(name)}, {monitor_before} before", 30)
+        wait_until(lambda: self.threads() <= threads_before + 1, lambda: f"{self.threads()} threads, {threads_before} before", 40)
 
     def test_a_thousand_connections_at_once(self):
         clients = []
