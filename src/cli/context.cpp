@@ -52,7 +52,8 @@ std::string context_name(const Invocation& global) {
 }
 
 Result<Context> read_context(const Invocation& global, const std::string& name) {
-  const std::string id = sha256_of(name).hex();
+  const auto digest = sha256_of(name);
+  const std::string_view id = digest.hex();
   const std::string folder = config_folder(global) + "/contexts";
   auto text = linux::read_file(concat(folder, "/meta/", id, "/meta.json"));
   if (!text.ok() && text.error().kind() == ErrorKind::not_found)

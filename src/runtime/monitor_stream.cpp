@@ -344,6 +344,7 @@ void Stdio::flush_input() {
     }
     input_pending_.erase(0, static_cast<std::size_t>(written));
   }
+  if (input_ends_) input_.reset();
 }
 
 void Stdio::serve_input() {
@@ -372,10 +373,13 @@ int Stdio::serve(LogWriter* log) {
       continue;
     }
     detached += (*it)->is_detached() ? 1 : 0;
+    // Whoever was cut off (a killed client leaves a reset behind, not an end) types nothing more either.
+    if ((*it)->is_broken() && (*it)->gives_input() && close_stdin_on_end_ && !terminal_) input_ends_ = true;
     it = clients_.erase(it);
     // One client less may be what the others waited for.
     for (auto& channel : channels_) channel.pump(clients_, log);
   }
+  if (input_ends_) flush_input();
   return detached;
 }
 

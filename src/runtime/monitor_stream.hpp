@@ -140,6 +140,7 @@ class Stdio {
   std::vector<Channel> channels_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::string input_pending_;
+  bool input_ends_ = false;  ///< nothing comes behind input_pending_
   int epoll_fd_ = -1;
   std::uint64_t tag_ = 0;
 };

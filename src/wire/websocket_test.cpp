@@ -49,7 +49,7 @@ TEST(WebSocket, pieces_of_any_size_mean_the_same) {
   EXPECT_EQ(std::get<0>(whole), "one two three" + long_text);
   EXPECT_EQ(std::get<1>(whole), std::string("\x8a\x04ping\x88\x02\x03\xe8", 10));
   EXPECT_EQ(std::get<2>(whole), "closed");
-  for (std::size_t piece : {1, 2, 3, 7, 1000}) EXPECT_EQ(read_in_pieces(bytes, piece), whole) << piece;
+  for (std::size_t piece : {1U, 2U, 3U, 7U, 1000U}) EXPECT_EQ(read_in_pieces(bytes, piece), whole) << piece;
 }
 
 TEST(WebSocket, what_breaks_the_protocol_is_refused) {

@@ -238,10 +238,10 @@ class BesideDockerd(caisson.EngineTest):
                 for run in (lambda *words: self.engine.docker(*words, check=0), lambda *words: dockerd.docker(*words, check=0)):
                     server = Server("unixgram", self.engine.folder)
                     servers.append(server)
-                    run("run", "--network", "none", "--name", "x", "--log-driver", "syslog", "--log-opt", f"syslog-address={server.address}", "--log-opt", f"syslog-format={form}",
+                    run("run", "--network", "none", "--name", "talker", "--log-driver", "syslog", "--log-opt", f"syslog-address={server.address}", "--log-opt", f"syslog-format={form}",
                         "--log-opt", "tag=t/{{.Name}}", "busybox", "sh", "-c", "echo out; echo err >&2")
                     server.wait_for(b"err\n")
-                    run("rm", "x")
+                    run("rm", "talker")
                     seen.append(sorted(re.sub(r"\d+", "N", re.sub(r"(Z|[+-]\d\d:\d\d) ", "Z ", line)) for line in server.received.decode().splitlines()))
                     server.close()
                 with self.subTest(form=form):
