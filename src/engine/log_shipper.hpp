@@ -17,7 +17,7 @@ namespace caisson::engine {
 
 /// The file is the buffer: a server that is away holds up nobody but its own thread, and what it missed is sent when it is back, as long as
 /// rotation has not reached it; what rotation is about to take is passed over and counted. How far a shipper came is written beside the log,
-/// so that the next daemon goes on there (docs/adr/0010-log-drivers.md).
+/// so that the next daemon goes on there (docs/adr/0011-log-drivers.md).
 class LogShippers {
  public:
   explicit LogShippers(std::string journal_socket) : journal_socket_(std::move(journal_socket)) {}
