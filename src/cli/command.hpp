@@ -1,4 +1,4 @@
-// The data that describes every command and flag: parsing, help, completion and (later) man pages all read this table.
+// The data that describes every command and flag: parsing, help, completion and man pages all read this table.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ enum class FlagType : std::uint8_t {
 };
 
 /// What the shell may offer after a word; also what a completion asks the daemon for.
-enum class Words : std::uint8_t { none, files, containers, running, images, volumes, networks, commands };
+enum class Words : std::uint8_t { none, files, containers, running, paused, stopped, images, volumes, networks, log_drivers, shells, commands };
 
 struct Flag {
   std::string_view name;
@@ -38,6 +38,8 @@ struct Flag {
   Words words = Words::none;
   bool hidden = false;           ///< accepted, but not shown: deprecated spellings
   std::string_view same_as;      ///< another flag's name: this one is a second spelling of it
+  /// What the shell offers as its value, separated by blanks; one that ends with "=" or ":" is only begun by it.
+  std::string_view choices;
 };
 
 /// How many words a command takes after its flags. `most` < 0: any number.

@@ -79,5 +79,9 @@ Result<int> prune_system(Session& session, const Invocation& invocation);
 Result<int> run_daemon(Session& session, const Invocation& invocation);
 Result<int> show_help(Session& session, const Invocation& invocation);
 Result<int> complete(Session& session, const Invocation& invocation);
+Result<int> print_completion_script(Session& session, const Invocation& invocation);
+Result<int> write_manual(Session& session, const Invocation& invocation);
+Result<int> run_doctor(Session& session, const Invocation& invocation);
+Result<int> import_docker(Session& session, const Invocation& invocation);
 
 }  // namespace caisson::cli

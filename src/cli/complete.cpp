@@ -9,6 +9,7 @@ namespace caisson::cli {
 namespace {
 
 // Bits of the last line.
+constexpr int no_space = 2;
 constexpr int no_files = 4;
 constexpr int files_welcome = 0;
 // A shell that waits for completions must not hang; without a daemon there are none.
@@ -54,9 +55,29 @@ Result<json::value> ask(Session& session, std::string_view target) {
   return parse_json(body, "the daemon's answer");
 }
 
+// The containers that a command can do something with: only paused ones can be unpaused.
+std::string_view containers_target(Words words) {
+  switch (words) {
+    case Words::running: return "/containers/json";
+    case Words::paused: return R"(/containers/json?filters=%7B%22status%22%3A%7B%22paused%22%3Atrue%7D%7D)";
+    case Words::stopped: return R"(/containers/json?filters=%7B%22status%22%3A%7B%22created%22%3Atrue%2C%22exited%22%3Atrue%7D%7D)";
+    default: return "/containers/json?all=1";
+  }
+}
+
+Status offer_log_drivers(Answer& answer, Session& session, std::string_view prefix) {
+  auto info = TRY_PLAIN(ask(session, "/info"));
+  JsonView plugins = TRY_PLAIN(JsonView(info).at("Plugins"));
+  std::vector<std::string> drivers;
+  TRY_PLAIN(plugins.read("Log", drivers));
+  for (const auto& driver : drivers) answer.offer(driver, "", prefix);
+  return {};
+}
+
 Status offer_objects(Answer& answer, Session& session, Words words, std::string_view prefix) {
-  if (words == Words::containers || words == Words::running) {
-    auto list = TRY_PLAIN(ask(session, words == Words::containers ? "/containers/json?all=1" : "/containers/json"));
+  if (words == Words::log_drivers) return offer_log_drivers(answer, session, prefix);
+  if (words == Words::containers || words == Words::running || words == Words::paused || words == Words::stopped) {
+    auto list = TRY_PLAIN(ask(session, containers_target(words)));
     return JsonView(list).for_each_element([&](const JsonView& container) -> Status {
       std::vector<std::string> names;
       std::string image;
@@ -89,7 +110,40 @@ Status offer_objects(Answer& answer, Session& session, Words words, std::string_
 void offer_words(Answer& answer, Session& session, Words words, std::string_view prefix) {
   if (words == Words::files) answer.mask = files_welcome;
   else if (words == Words::commands) offer_commands(answer, "", prefix);
+  else if (words == Words::shells)
+    for (std::string_view shell : {"bash", "fish", "zsh"}) answer.offer(shell, "", prefix);
   else if (words != Words::none) ignore(offer_objects(answer, session, words, prefix));  // completion never complains
+}
+
+// What stands behind a filter's "=" or in "container:NAME" is the name of something that exists.
+Words named_by(std::string_view key) {
+  if (key == "network") return Words::networks;
+  if (key == "volume") return Words::volumes;
+  if (key == "ancestor" || key == "image" || key == "reference") return Words::images;
+  if (key == "container") return Words::containers;
+  return Words::none;
+}
+
+// Values of a flag: its fixed ones, and what lives in the daemon.
+void offer_values(Answer& answer, Session& session, const Flag& flag, std::string_view typed) {
+  if (!flag.choices.empty())
+    for (auto choice : split(flag.choices, ' ')) answer.offer(choice, "", typed);
+  auto mark = typed.find_first_of("=:");
+  bool is_reference = mark != std::string_view::npos && typed.substr(0, mark) == "container" && typed[mark] == ':';
+  bool is_filter = mark != std::string_view::npos && flag.name == "filter" && typed[mark] == '=';
+  if (is_reference || is_filter) {
+    Answer named;
+    offer_words(named, session, named_by(typed.substr(0, mark)), typed.substr(mark + 1));
+    for (const auto& line : named.lines) answer.lines.push_back(concat(typed.substr(0, mark + 1), line));
+  } else {
+    offer_words(answer, session, flag.words, typed);
+    if (flag.words == Words::networks) answer.offer("container:", "", typed);
+    if (flag.words == Words::volumes) answer.mask = files_welcome;  // a folder of the host may stand there too
+  }
+  // What is only begun ("status=", "container:") is typed on without a blank.
+  bool is_begun = !answer.lines.empty();
+  for (const auto& line : answer.lines) is_begun = is_begun && std::string_view("=:,").find(line.back()) != std::string_view::npos;
+  if (is_begun) answer.mask |= no_space;
 }
 
 // The flag whose value is being typed: the word before it is "--flag" or "-f" without a value of its own.
@@ -118,10 +172,10 @@ Result<int> complete(Session& session, const Invocation& invocation) {
   const Flag* value_of = words.empty() ? nullptr : flag_before(flags, words.back());
   auto halves = split_once(current, '=');
   if (value_of != nullptr) {
-    offer_words(answer, source, value_of->words, current);
+    offer_values(answer, source, *value_of, current);
   } else if (current.starts_with("--") && halves.found) {
     const Flag* flag = find_flag(flags, halves.before.substr(2));
-    if (flag != nullptr) offer_words(answer, source, flag->words, halves.after);
+    if (flag != nullptr) offer_values(answer, source, *flag, halves.after);
   } else if (current.starts_with("-")) {
     offer_flags(answer, flags, current);
   } else if (parsed.command == nullptr || parsed.command->is_group) {

@@ -19,10 +19,26 @@ constexpr Flag of(std::string_view name, char letter, FlagType type, std::string
                   std::string_view default_text = "", Words words = Words::none) {
   return {name, letter, type, value_name, help, default_text, words, false, ""};
 }
+/// The same flag with values that the shell offers.
+constexpr Flag with_choices(Flag flag, std::string_view choices) {
+  flag.choices = choices;
+  return flag;
+}
 /// A second spelling, not shown.
 constexpr Flag also(std::string_view name, char letter, std::string_view same_as, FlagType type) {
   return {name, letter, type, "", "", "", Words::none, true, same_as};
 }
+
+// Values that several flags share.
+inline constexpr std::string_view restart_policies = "no always unless-stopped on-failure on-failure:";
+inline constexpr std::string_view signals =
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM CHLD CONT STOP TSTP TTIN TTOU WINCH";
+inline constexpr std::string_view capabilities =
+    "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER "
+    "KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID "
+    "SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM";
+inline constexpr std::string_view platforms = "linux/amd64 linux/arm64 linux/riscv64";
+inline constexpr std::string_view list_formats = "json table";
 
 template <std::size_t A, std::size_t B>
 constexpr std::array<Flag, A + B> operator+(const std::array<Flag, A>& a, const std::array<Flag, B>& b) {
@@ -38,7 +54,7 @@ inline constexpr std::array global = {
     on("debug", 'D', "Show what the client does"),
     of("exec-root", 0, text, "string", "Folder for the engine's run-time state; used when the daemon has to be started", "", Words::files),
     of("host", 'H', list, "list", "The daemon's socket: unix:///path or tcp://host:port"),
-    of("log-level", 'l', text, "string", "How much is logged: debug, info, warn, error or fatal", "info"),
+    with_choices(of("log-level", 'l', text, "string", "How much is logged: debug, info, warn, error or fatal", "info"), "debug info warn error fatal"),
     of("root", 0, text, "string", "Folder for images and containers; used when the daemon has to be started", "", Words::files),
     on("tls", 0, "Speak TLS to a tcp:// daemon"),
     of("tlscacert", 0, text, "string", "Certificate of the CA that signed the daemon's", "~/.docker/ca.pem", Words::files),
@@ -69,12 +85,12 @@ inline constexpr std::array limits = {
 inline constexpr std::array create_only = {
     of("add-host", 0, list, "list", "Add a line to /etc/hosts (name:address)"),
     of("annotation", 0, list, "map", "Hand a note through to the runtime (key=value)"),
-    of("attach", 'a', list, "list", "Connect standard input, output or error"),
+    with_choices(of("attach", 'a', list, "list", "Connect standard input, output or error"), "stdin stdout stderr"),
     of("blkio-weight-device", 0, list, "list", "Share of one device's I/O (path:weight)"),
-    of("cap-add", 0, list, "list", "Give a Linux capability"),
-    of("cap-drop", 0, list, "list", "Take a Linux capability away"),
+    with_choices(of("cap-add", 0, list, "list", "Give a Linux capability"), capabilities),
+    with_choices(of("cap-drop", 0, list, "list", "Take a Linux capability away"), capabilities),
     of("cgroup-parent", 0, text, "string", "Put the container's cgroup below this one"),
-    of("cgroupns", 0, text, "string", "Cgroup namespace: host or private"),
+    with_choices(of("cgroupns", 0, text, "string", "Cgroup namespace: host or private"), "host private"),
     of("cidfile", 0, text, "string", "Write the container's id to this file", "", Words::files),
     of("device", 0, list, "list", "Make a device of the host usable inside (host[:inside[:rwm]])", "", Words::files),
     of("device-cgroup-rule", 0, list, "list", "Allow devices by number, such as 'c 1:3 mr'"),
@@ -104,46 +120,46 @@ inline constexpr std::array create_only = {
     on("interactive", 'i', "Keep standard input open"),
     of("ip", 0, text, "string", "IPv4 address, such as 172.30.100.104"),
     of("ip6", 0, text, "string", "IPv6 address, such as 2001:db8::33"),
-    of("ipc", 0, text, "string", "IPC namespace: private, shareable, host, none or container:NAME"),
-    of("isolation", 0, text, "string", "How the container is isolated"),
+    with_choices(of("ipc", 0, text, "string", "IPC namespace: private, shareable, host, none or container:NAME"), "private shareable host none container:"),
+    with_choices(of("isolation", 0, text, "string", "How the container is isolated"), "default"),
     of("label", 'l', list, "list", "Attach a label (key=value)"),
     of("label-file", 0, list, "list", "Read labels from a file, one per line", "", Words::files),
     of("link", 0, list, "list", "Make another container known by name (container[:alias])", "", Words::containers),
     of("link-local-ip", 0, list, "list", "Link-local address"),
-    of("log-driver", 0, text, "string", "Where output is logged"),
+    of("log-driver", 0, text, "string", "Where output is logged", "", Words::log_drivers),
     of("log-opt", 0, list, "list", "Option of the log driver (key=value)"),
     of("mac-address", 0, text, "string", "Ethernet address, such as 92:d0:c6:0a:29:33"),
     of("memory-swappiness", 0, integer, "int", "How readily memory is swapped out, 0 to 100", "-1"),
-    of("mount", 0, list, "mount", "Attach a bind mount, a volume or a tmpfs (type=…,source=…,target=…)"),
+    with_choices(of("mount", 0, list, "mount", "Attach a bind mount, a volume or a tmpfs (type=…,source=…,target=…)"), "type=bind, type=volume, type=tmpfs,"),
     of("name", 0, text, "string", "The container's name"),
     of("network", 0, list, "network", "Network to join: a name, bridge, host, none or container:NAME", "", Words::networks),
     of("network-alias", 0, list, "list", "Further name within the network"),
     on("no-healthcheck", 0, "Do not run the image's health check"),
     on("oom-kill-disable", 0, "Pause instead of killing when memory runs out"),
     of("oom-score-adj", 0, integer, "int", "How readily the host kills it when memory runs out, -1000 to 1000"),
-    of("pid", 0, text, "string", "PID namespace: host or container:NAME"),
-    of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
+    with_choices(of("pid", 0, text, "string", "PID namespace: host or container:NAME"), "host container:"),
+    with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms),
     on("privileged", 0, "Give the container every right on the host"),
     of("publish", 'p', list, "list", "Publish a port on the host ([[address:][port]:]inside[/protocol])"),
     on("publish-all", 'P', "Publish every exposed port on a free one"),
-    of("pull", 0, text, "string", "When to pull the image: always, missing or never", "missing"),
+    with_choices(of("pull", 0, text, "string", "When to pull the image: always, missing or never", "missing"), "always missing never"),
     on("quiet", 'q', "Do not show the pull's progress"),
     on("read-only", 0, "Make the root file system read-only"),
-    of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]", "no"),
+    with_choices(of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]", "no"), restart_policies),
     on("rm", 0, "Remove the container and its anonymous volumes when it ends"),
     of("runtime", 0, text, "string", "Runtime to use"),
-    of("security-opt", 0, list, "list", "Security option, such as seccomp=FILE or no-new-privileges"),
+    with_choices(of("security-opt", 0, list, "list", "Security option, such as seccomp=FILE or no-new-privileges"), "apparmor= label= no-new-privileges seccomp= systempaths=unconfined"),
     of("shm-size", 0, bytes, "bytes", "Size of /dev/shm"),
-    of("stop-signal", 0, text, "string", "Signal that asks the container to end"),
+    with_choices(of("stop-signal", 0, text, "string", "Signal that asks the container to end"), signals),
     of("stop-timeout", 0, integer, "int", "Seconds until it is killed after that signal"),
     of("storage-opt", 0, list, "list", "Option of the storage driver (key=value)"),
     of("sysctl", 0, list, "map", "Kernel setting inside the container (name=value)"),
     of("tmpfs", 0, list, "list", "Mount a tmpfs (path[:options])"),
     on("tty", 't', "Give the container a terminal"),
-    of("ulimit", 0, list, "ulimit", "Resource limit (name=soft[:hard])"),
+    with_choices(of("ulimit", 0, list, "ulimit", "Resource limit (name=soft[:hard])"), "as= core= cpu= data= fsize= locks= memlock= msgqueue= nice= nofile= nproc= rss= rtprio= rttime= sigpending= stack="),
     of("user", 'u', text, "string", "User to run as (name|uid[:group|gid])"),
-    of("userns", 0, text, "string", "User namespace: host, or empty for an own one"),
-    of("uts", 0, text, "string", "UTS namespace: host"),
+    with_choices(of("userns", 0, text, "string", "User namespace: host, or empty for an own one"), "host"),
+    with_choices(of("uts", 0, text, "string", "UTS namespace: host"), "host"),
     of("volume", 'v', list, "list", "Mount a folder or a volume ([source:]target[:options])", "", Words::volumes),
     of("volume-driver", 0, text, "string", "Driver for the container's volumes"),
     of("volumes-from", 0, list, "list", "Mount another container's volumes", "", Words::containers),
@@ -161,17 +177,29 @@ inline constexpr std::array run_only = {
 
 inline constexpr auto create = create_only + limits;
 inline constexpr auto run = create + run_only;
-inline constexpr auto update = limits + std::array{of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]")};
+inline constexpr auto update = limits + std::array{with_choices(of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]"), restart_policies)};
 
-inline constexpr Flag format_list = of("format", 0, text, "string",
-    "How to print: 'table', 'json', or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'");
-inline constexpr Flag format_object = of("format", 'f', text, "string", "How to print: 'json', or a template such as '{{.Id}}'");
+inline constexpr Flag format_list = with_choices(of("format", 0, text, "string",
+    "How to print: 'table', 'json', or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"), list_formats);
+inline constexpr Flag format_object = with_choices(of("format", 'f', text, "string", "How to print: 'json', or a template such as '{{.Id}}'"), "json");
 inline constexpr Flag filter = of("filter", 'f', list, "filter", "Show only what matches (key=value)");
-inline constexpr Flag prune_filter = of("filter", 0, list, "filter", "Remove only what matches (key=value)");
+inline constexpr Flag ps_filter = with_choices(filter,
+    "ancestor= before= exited= expose= health=healthy health=none health=starting health=unhealthy id= is-task=false label= name= network= publish= since= "
+    "status=created status=dead status=exited status=paused status=removing status=restarting status=running volume=");
+inline constexpr Flag images_filter = with_choices(filter, "before= dangling=false dangling=true label= reference= since= until=");
+inline constexpr Flag volume_filter = with_choices(filter, "dangling=false dangling=true driver=local label= name=");
+inline constexpr Flag network_filter = with_choices(filter,
+    "dangling=false dangling=true driver=bridge driver=host driver=null id= label= name= scope=local type=builtin type=custom");
+inline constexpr Flag events_filter = with_choices(filter,
+    "container= daemon= event=attach event=create event=destroy event=die event=exec_create event=exec_start event=health_status event=kill event=oom "
+    "event=pause event=pull event=rename event=restart event=start event=stop event=tag event=unpause event=untag image= label= network= "
+    "type=container type=daemon type=image type=network type=volume volume=");
+inline constexpr Flag prune_filter = with_choices(of("filter", 0, list, "filter", "Remove only what matches (key=value)"), "label= label!= until=");
+inline constexpr Flag volume_prune_filter = with_choices(of("filter", 0, list, "filter", "Remove only what matches (key=value)"), "all=true label= label!=");
 inline constexpr Flag prune_force = on("force", 'f', "Do not ask");
 inline constexpr Flag no_trunc = on("no-trunc", 0, "Show everything in full");
 inline constexpr Flag detach_keys = of("detach-keys", 0, text, "string", "Keys that leave the container running, such as ctrl-p,ctrl-q");
-inline constexpr Flag signal = of("signal", 's', text, "string", "Signal to send");
+inline constexpr Flag signal = with_choices(of("signal", 's', text, "string", "Signal to send"), signals);
 inline constexpr Flag timeout = of("timeout", 't', integer, "int", "Seconds until it is killed");
 
 inline constexpr std::array start = {on("attach", 'a', "Show its output and pass signals on"), detach_keys,
@@ -180,12 +208,12 @@ inline constexpr std::array stop = {signal, timeout, also("time", 0, "timeout", 
 inline constexpr std::array kill = {signal};
 inline constexpr std::array rm = {on("force", 'f', "Kill it first when it runs"), on("link", 'l', "Remove a link, not the container"),
                                   on("volumes", 'v', "Remove its anonymous volumes too")};
-inline constexpr std::array ps = {on("all", 'a', "Show stopped ones too"), filter, format_list,
+inline constexpr std::array ps = {on("all", 'a', "Show stopped ones too"), ps_filter, format_list,
                                   of("last", 'n', integer, "int", "Show the n newest ones, running or not", "-1"),
                                   on("latest", 'l', "Show the newest one, running or not"), no_trunc,
                                   on("quiet", 'q', "Show ids only"), on("size", 's', "Show disk usage")};
 inline constexpr std::array inspect = {format_object, on("size", 's', "Show disk usage, for containers"),
-                                       of("type", 0, text, "string", "Only objects of this kind: container, image, volume or network")};
+                                       with_choices(of("type", 0, text, "string", "Only objects of this kind: container, image, volume or network"), "container image network volume")};
 inline constexpr std::array inspect_container = {format_object, on("size", 's', "Show disk usage")};
 inline constexpr std::array inspect_plain = {format_object};
 inline constexpr std::array logs = {on("details", 0, "Show additional attributes"), on("follow", 'f', "Go on showing what comes"),
@@ -205,7 +233,7 @@ inline constexpr std::array exec = {on("detach", 'd', "Run in the background"), 
 inline constexpr std::array stats = {on("all", 'a', "Show stopped ones too"), format_list,
                                      on("no-stream", 0, "Print one reading and leave"), no_trunc};
 
-inline constexpr std::array images = {on("all", 'a', "Show intermediate images too"), on("digests", 0, "Show digests"), filter, format_list,
+inline constexpr std::array images = {on("all", 'a', "Show intermediate images too"), on("digests", 0, "Show digests"), images_filter, format_list,
                                       no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array rmi = {on("force", 'f', "Remove it although it has several names or a stopped container uses it"),
                                    on("no-prune", 0, "Keep parents without a name")};
@@ -213,7 +241,7 @@ inline constexpr std::array history = {format_list, on("human", 'H', "Print size
                                        on("quiet", 'q', "Show ids only")};
 inline constexpr std::array import = {of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'CMD [\"sh\"]'"),
                                       of("message", 'm', text, "string", "Comment on the image"),
-                                      of("platform", 0, text, "string", "Platform of the image, such as linux/amd64")};
+                                      with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms)};
 inline constexpr std::array commit = {of("author", 'a', text, "string", "Who made it, such as \"Ada <ada@example.org>\""),
                                       of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'ENV A=b'"),
                                       of("message", 'm', text, "string", "Comment on the image"),
@@ -232,7 +260,7 @@ inline constexpr std::array bootstrap = {of("include", 0, list, "list", "Install
                                          of("tag", 't', text, "string", "Name for the image")};
 inline constexpr Flag untrusted = on("disable-content-trust", 0, "Do not verify the image's signature", "true");
 inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the repository"), untrusted,
-                                    of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
+                                    with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms),
                                     on("quiet", 'q', "Print the image's name only")};
 inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted,
                                     on("quiet", 'q', "Do not show progress")};
@@ -242,18 +270,25 @@ inline constexpr std::array login = {of("password", 'p', text, "string", "Passwo
 inline constexpr std::array search = {filter, format_list, of("limit", 0, integer, "int", "Most results to show"), no_trunc};
 inline constexpr std::array image_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter, prune_force};
 
-inline constexpr std::array volume_create = {of("driver", 'd', text, "string", "Driver to use", "local"),
+inline constexpr std::array volume_create = {with_choices(of("driver", 'd', text, "string", "Driver to use", "local"), "local"),
                                              of("label", 0, list, "list", "Attach a label (key=value)"),
                                              of("name", 0, text, "string", "The volume's name"),
                                              of("opt", 'o', list, "map", "Option of the driver (key=value)")};
-inline constexpr std::array volume_ls = {filter, format_list, on("quiet", 'q', "Show names only")};
+inline constexpr std::array volume_ls = {volume_filter, format_list, on("quiet", 'q', "Show names only")};
 inline constexpr std::array volume_rm = {on("force", 'f', "Do not fail when it does not exist")};
-inline constexpr std::array volume_prune = {on("all", 'a', "Remove named volumes too"), prune_filter, prune_force};
-inline constexpr std::array network_ls = {filter, format_list, no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array volume_prune = {on("all", 'a', "Remove named volumes too"), volume_prune_filter, prune_force};
+inline constexpr std::array network_ls = {network_filter, format_list, no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array network_inspect = {format_object, on("verbose", 'v', "Show what is useful for diagnosis")};
 
-inline constexpr std::array events = {filter, format_list, of("since", 0, text, "string", "From this time on"),
+inline constexpr std::array events = {events_filter, format_list, of("since", 0, text, "string", "From this time on"),
                                       of("until", 0, text, "string", "Up to this time")};
+inline constexpr std::array doctor = {on("fix", 0, "Mend what can be mended safely; asks before each change"),
+                                      with_choices(of("format", 0, text, "string", "How to print: 'table' or 'json'"), list_formats),
+                                      on("verbose", 'v', "Show what is well, too"), on("yes", 'y', "Do not ask")};
+inline constexpr std::array import_docker = {of("docker-root", 0, text, "string", "Docker's folder", "/var/lib/docker", Words::files),
+                                             with_choices(of("only", 0, list, "list", "Take only these over: images, volumes or containers"), "images volumes containers"),
+                                             on("yes", 'y', "Do it, instead of showing what would be done"),
+                                             also("data-root", 0, "docker-root", text)};
 inline constexpr std::array prune = {prune_filter, prune_force};
 inline constexpr std::array system_df = {format_list, on("verbose", 'v', "Show every object")};
 inline constexpr std::array system_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter,

@@ -55,7 +55,7 @@ class ProgressPrinter {
   std::vector<Line> lines_;
 };
 
-/// Streams a progress answer to its end.
+/// Streams a progress answer to its end. Errors: those of the printer, and of the connection.
 Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style);
 
 /// "[=====>     ] 12.3MB/45.6MB", at most `width` characters.

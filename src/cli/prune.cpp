@@ -24,10 +24,8 @@ std::string read_line() {
 }
 
 Result<bool> confirm(Session& session, std::string_view warning) {
-  session.out().write(concat("WARNING! ", warning, "\nAre you sure you want to continue? [y/N] "));
-  TRY_PLAIN(session.out().flush());
-  std::string answer = lower(trim(read_line()));
-  return answer == "y" || answer == "yes";
+  session.out().write(concat("WARNING! ", warning, "\n"));
+  return ask_yes_or_no(session.out(), "Are you sure you want to continue?");
 }
 
 // Prints the section of one answer and returns the bytes it freed.
@@ -64,6 +62,13 @@ Result<std::uint64_t> report(Session& session, std::string_view collection, cons
 }
 
 }  // namespace
+
+Result<bool> ask_yes_or_no(Output& out, std::string_view question) {
+  out.write(concat(question, " [y/N] "));
+  TRY_PLAIN(out.flush());
+  std::string answer = lower(trim(read_line()));
+  return answer == "y" || answer == "yes";
+}
 
 Result<int> prune(Session& session, bool force, std::string_view warning, const std::vector<PruneStep>& steps) {
   if (!force && !TRY_PLAIN(confirm(session, warning))) return 0;

@@ -21,4 +21,7 @@ struct PruneStep {
 /// Exit code 0, also when the user says no (docker's rule). Errors: the daemon's.
 Result<int> prune(Session& session, bool force, std::string_view warning, const std::vector<PruneStep>& steps);
 
+/// Asks on `out`, reads a line of standard input; its end means no.
+Result<bool> ask_yes_or_no(Output& out, std::string_view question);
+
 }  // namespace caisson::cli

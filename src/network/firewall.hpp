@@ -51,4 +51,7 @@ Result<std::vector<std::string>> open_forward_chains(const FirewallPlan& plan);
 /// Removes what open_forward_chains has added. Safe to repeat.
 Status close_forward_chains(const FirewallPlan& plan);
 
+/// The host's chains on the forward hook that drop what nobody accepts, by name; what open_forward_chains would open. Changes nothing.
+Result<std::vector<std::string>> dropping_forward_chains();
+
 }  // namespace caisson::network

@@ -1,0 +1,98 @@
+// What `caisson doctor` knows of a host, and what it makes of it: reading, judging (pure) and mending are apart.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "cli/parse.hpp"
+#include "linux/cgroup.hpp"
+
+namespace caisson::cli {
+
+/// What was found on the host. A probe that failed leaves its reason; "" means that it went well.
+struct HostReading {
+  bool is_root = true;
+  std::string user;
+  std::string kernel;                         ///< "6.1.0-18-amd64"
+  bool is_privileged = true;                  ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
+  std::vector<std::string> missing_programs;  ///< of ours: caissond, caisson-runtime, caisson-worker
+
+  std::string user_namespace_problem;
+  std::uint64_t max_user_namespaces = 0;
+  bool denies_unprivileged_namespaces = false;  ///< kernel.unprivileged_userns_clone=0, or AppArmor restricts them
+  std::string overlay_problem;
+  std::string idmap_problem;  ///< of the file system that holds the state folder
+  linux::CgroupMode cgroup_mode = linux::CgroupMode::unified;
+  std::vector<std::string> missing_controllers;  ///< of cpu, cpuset, io, memory and pids
+  bool has_seccomp = true;
+  int landlock_abi = 1;
+  bool has_apparmor = true;
+
+  std::string nft_problem;
+  bool forwards_ipv4 = true;
+  bool filters_bridges = false;  ///< br_netfilter
+  std::vector<std::string> dropping_chains;  ///< of the host, on the forward hook, with policy drop
+  std::vector<std::string> firewalls;        ///< who looks after rules here: ufw, firewalld, dockerd
+  std::vector<std::string> nameservers;
+  bool has_only_loopback_nameservers = false;
+  bool has_resolved_file = false;  ///< systemd-resolved's list of the real servers
+
+  std::string root;  ///< the state folder
+  std::string file_system;  ///< "nfs", "overlay", … where one cannot hold state; else ""
+  std::uint64_t disk_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t inodes = 0;  ///< 0: the file system has no fixed number
+  std::uint64_t free_inodes = 0;
+
+  std::string socket;  ///< its path; "" for TCP
+  std::optional<std::uint32_t> socket_mode;
+  bool may_use_socket = true;
+  bool has_systemd = true;
+  bool has_unit = true;
+  bool is_unit_enabled = true;
+
+  bool has_id_map_helpers = true;  ///< newuidmap and newgidmap
+  bool has_subordinate_ids = true;
+  TimestampNs now = 0;
+  bool has_kvm = true;
+  bool has_criu = true;
+  bool has_mmdebstrap = true;
+};
+
+enum class Verdict : std::uint8_t {
+  good,
+  note,     ///< something optional is not there
+  warning,  ///< works, but not as it should
+  broken,
+};
+std::string_view to_string(Verdict verdict);
+
+/// What --fix does: runs programs, or writes settings now and for the next boot. Nothing that cannot be taken back.
+struct Repair {
+  std::vector<std::vector<std::string>> commands;
+  std::string setting;  ///< "net.ipv4.ip_forward=1": /proc/sys now, /etc/sysctl.d at every boot
+  std::optional<std::uint32_t> socket_mode;
+  [[nodiscard]] bool empty() const { return commands.empty() && setting.empty() && !socket_mode; }
+};
+
+struct Finding {
+  std::string check;  ///< "ip-forward": the same on every host, for scripts
+  Verdict verdict = Verdict::good;
+  std::string what;
+  std::string why;   ///< why it matters
+  std::string mend;  ///< the command to type, or ""
+  Repair repair;
+};
+
+/// Reads the host. Changes nothing that outlives the call. Privilege: none; as an ordinary user some probes say less.
+Result<HostReading> read_host(const Invocation& global);
+/// One finding per check, in a fixed order. Pure.
+std::vector<Finding> judge_host(const HostReading& host);
+/// Mends one finding. Errors: of the program or the file, naming it.
+Status apply_repair(const Repair& repair, const HostReading& host);
+
+}  // namespace caisson::cli

@@ -1,0 +1,197 @@
+// The probes of `caisson doctor`: the wrappers and checks that the engine itself uses, asked without it.
+#include <linux/magic.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "base/strings.hpp"
+#include "cli/daemon.hpp"
+#include "cli/doctor.hpp"
+#include "engine/network_files.hpp"
+#include "linux/file.hpp"
+#include "linux/idmap.hpp"
+#include "linux/landlock.hpp"
+#include "linux/mount_api.hpp"
+#include "linux/process.hpp"
+#include "linux/spawn.hpp"
+#include "linux/sysinfo.hpp"
+#include "network/firewall.hpp"
+#include "runtime/plan.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+constexpr std::string_view program_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr int program_timeout_ms = 10'000;
+
+bool is_there(const std::string& path) { return linux::exists(path).value_or(false); }
+bool has_program(std::string_view name) { return linux::find_program(name, program_path).ok(); }
+std::string problem_of(const auto& result) { return result.ok() ? "" : std::string(result.error().text()); }
+std::string setting(const std::string& path) {
+  auto text = linux::read_file(path);
+  return text.ok() ? std::string(trim(*text)) : "";
+}
+
+Result<linux::ProgramOutput> run(const std::vector<std::string>& argv) {
+  linux::RunOptions options;
+  options.timeout_ms = program_timeout_ms;
+  return linux::run_program(argv, options);
+}
+
+void read_programs(HostReading& host) {
+  auto daemon = find_daemon_binary();
+  if (!daemon.ok()) host.missing_programs.emplace_back("caissond");
+  std::string folder = daemon.ok() ? daemon->substr(0, daemon->rfind('/')) : "/usr/bin";
+  for (std::string_view name : {"caisson-runtime", "caisson-worker"})
+    if (!is_there(concat(folder, "/", name)) && !has_program(name)) host.missing_programs.emplace_back(name);
+}
+
+// An id map of the kind that containers get. As an ordinary user only the own id can be mapped without helpers.
+linux::IdMap probe_map(bool is_root) {
+  constexpr std::uint32_t probe_base = 100'000;
+  if (is_root) return {{{0, probe_base, 65'536}}, {{0, probe_base, 65'536}}};
+  return {{{0, linux::geteuid(), 1}}, {{0, linux::getegid(), 1}}};
+}
+
+// The nearest folder that exists: the state folder is made by the daemon's first start.
+std::string nearest_folder(std::string path) {
+  while (path.size() > 1 && !is_there(path)) path.erase(std::max<std::size_t>(path.rfind('/'), 1));
+  return path;
+}
+
+Status probe_idmapped_mount(const std::string& folder, int userns_fd) {
+  auto tree = TRY_PLAIN(linux::open_tree(AT_FDCWD, folder, OPEN_TREE_CLONE));
+  return linux::idmap_mount(tree.get(), userns_fd);
+}
+
+void read_kernel(HostReading& host) {
+  if (auto name = linux::uname(); name.ok()) host.kernel = name->release;
+  if (auto facts = runtime::read_host_facts(); facts.ok()) {
+    host.is_privileged = facts->is_privileged;
+    host.has_apparmor = facts->has_apparmor;
+  }
+  host.max_user_namespaces = parse_integer<std::uint64_t>(setting("/proc/sys/user/max_user_namespaces")).value_or(0);
+  host.denies_unprivileged_namespaces = setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" ||
+                                        setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1";
+  auto userns = linux::create_user_namespace(probe_map(host.is_root));
+  host.user_namespace_problem = problem_of(userns);
+  if (host.is_root) {  // mounts of an ordinary user are made inside its namespaces, which only the engine has
+    // Two folders that every host has; the mount is attached nowhere and gone with its descriptor.
+    host.overlay_problem = problem_of(linux::mount_detached("overlay", {{"lowerdir", "/usr:/etc"}}, 0));
+    if (userns.ok()) host.idmap_problem = problem_of(probe_idmapped_mount(nearest_folder(host.root), userns->get()));
+  }
+  host.has_seccomp = setting("/proc/sys/kernel/seccomp/actions_avail").find("errno") != std::string::npos;
+  host.landlock_abi = linux::landlock_abi();
+  host.has_kvm = is_there("/dev/kvm");
+}
+
+void read_cgroups(HostReading& host) {
+  auto layout = linux::detect_cgroup_layout();
+  host.cgroup_mode = layout.ok() ? layout->mode : linux::CgroupMode::none;
+  if (!layout.ok() || host.cgroup_mode == linux::CgroupMode::none) return;
+  for (std::string_view controller : {"cpu", "cpuset", "io", "memory", "pids"}) {
+    bool is_mounted = layout->has(controller) || (controller == "io" && layout->has("blkio"));  // v1's name
+    if (!is_mounted) host.missing_controllers.emplace_back(controller);
+  }
+}
+
+void read_firewall(HostReading& host) {
+  auto tables = run({"nft", "list", "tables"});
+  if (!tables.ok()) host.nft_problem = tables.error().kind() == ErrorKind::not_found ? "not installed" : std::string(tables.error().text());
+  else if (tables->status.exit_code() != 0) host.nft_problem = trim(tables->standard_error);
+  if (host.nft_problem.empty())
+    if (auto chains = network::dropping_forward_chains(); chains.ok()) host.dropping_chains = *chains;
+  host.forwards_ipv4 = setting("/proc/sys/net/ipv4/ip_forward") == "1";
+  std::string filtered = setting("/proc/sys/net/bridge/bridge-nf-call-iptables");
+  host.filters_bridges = filtered == "1";
+  if (setting("/etc/ufw/ufw.conf").find("ENABLED=yes") != std::string::npos) host.firewalls.emplace_back("ufw");
+  if (is_there("/run/firewalld")) host.firewalls.emplace_back("firewalld");
+  if (is_there("/run/docker.pid") || is_there("/var/run/docker.pid")) host.firewalls.emplace_back("dockerd");
+}
+
+void read_names(HostReading& host) {
+  std::string text = setting("/etc/resolv.conf");
+  for (auto line : split(text, '\n')) {
+    line = trim(line);
+    if (line.starts_with("nameserver")) host.nameservers.emplace_back(trim(line.substr(std::string_view("nameserver").size())));
+  }
+  host.has_only_loopback_nameservers = engine::has_only_loopback_nameservers(text);
+  host.has_resolved_file = is_there("/run/systemd/resolve/resolv.conf");
+}
+
+std::string unfit_file_system(std::int64_t magic) {
+  switch (magic) {
+    case OVERLAYFS_SUPER_MAGIC: return "an overlay";
+    case NFS_SUPER_MAGIC: return "NFS";
+    case FUSE_SUPER_MAGIC: return "a FUSE file system";
+    case MSDOS_SUPER_MAGIC: return "a FAT file system";
+    default: return "";
+  }
+}
+
+void read_space(HostReading& host) {
+  auto status = linux::statfs(nearest_folder(host.root));
+  if (!status.ok()) return;
+  auto block = static_cast<std::uint64_t>(status->f_bsize);
+  host.file_system = unfit_file_system(static_cast<std::int64_t>(status->f_type));
+  host.disk_bytes = status->f_blocks * block;
+  host.free_bytes = status->f_bavail * block;
+  host.inodes = status->f_files;
+  host.free_inodes = status->f_ffree;
+}
+
+void read_service(HostReading& host, const Invocation& global) {
+  host.has_systemd = is_there("/run/systemd/system");
+  host.has_unit = false;
+  for (const char* folder : {"/etc/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"})
+    host.has_unit = host.has_unit || is_there(concat(folder, "/caissond.socket"));
+  if (host.has_systemd && host.has_unit) {
+    auto enabled = run({"systemctl", "is-enabled", "--quiet", "caissond.socket"});
+    host.is_unit_enabled = enabled.ok() && enabled->status.exit_code() == 0;
+  }
+  Endpoint endpoint = choose_endpoint(global);
+  constexpr std::string_view unix_scheme = "unix://";
+  if (!endpoint.address.starts_with(unix_scheme)) return;
+  host.socket = endpoint.address.substr(unix_scheme.size());
+  auto status = linux::stat(host.socket);
+  if (!status.ok()) return;
+  constexpr std::uint32_t permission_bits = 07777;
+  host.socket_mode = status->st_mode & permission_bits;
+  constexpr int may_read_and_write = 6;
+  host.may_use_socket = linux::faccessat(AT_FDCWD, host.socket, may_read_and_write).ok();
+}
+
+void read_id_maps(HostReading& host) {
+  host.has_id_map_helpers = has_program("newuidmap") && has_program("newgidmap");
+  auto has_range = [&](const char* path) {
+    std::string text = concat("\n", setting(path));
+    return text.find(concat("\n", host.user, ":")) != std::string::npos || text.find(concat("\n", linux::geteuid(), ":")) != std::string::npos;
+  };
+  host.has_subordinate_ids = host.is_root || (has_range("/etc/subuid") && has_range("/etc/subgid"));
+}
+
+}  // namespace
+
+Result<HostReading> read_host(const Invocation& global) {
+  HostReading host;
+  host.is_root = linux::geteuid() == 0;
+  const char* user = std::getenv("USER");
+  host.user = host.is_root ? "root" : user != nullptr && *user != 0 ? user : concat("uid ", linux::geteuid());
+  host.root = global.has("root") ? std::string(global.text("root")) : "/var/lib/caisson";
+  host.now = now_ns();
+  read_programs(host);
+  read_kernel(host);
+  read_cgroups(host);
+  read_firewall(host);
+  read_names(host);
+  read_space(host);
+  read_service(host, global);
+  read_id_maps(host);
+  host.has_criu = has_program("criu");
+  host.has_mmdebstrap = has_program("mmdebstrap");
+  return host;
+}
+
+}  // namespace caisson::cli

@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Our own command line beyond single verbs: real shells that complete it, its manual, formats, filters and colours."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import caisson
+from caisson import wait_until
+from terminal import Terminal
+
+CAISSON = os.path.join(caisson.BIN, "caisson")
+
+
+class Completions(caisson.EngineTest):
+    """Each shell runs our script and asks a living engine for names."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "shell-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.environment = {**self.engine.environment(), "PATH": caisson.BIN + ":" + os.environ["PATH"], "TERM": "dumb", "HOME": self.folder}
+        for shell in ("bash", "zsh", "fish"):
+            with open(self.script(shell), "w", encoding="utf-8") as file:
+                file.write(self.engine.ok("completion", shell) + "\n")
+
+    def script(self, shell):
+        return os.path.join(self.folder, {"zsh": "_caisson"}.get(shell, "caisson." + shell))
+
+    def container(self, name, *arguments):
+        self.engine.ok("run", "-d", "--name", name, *arguments, "busybox", "sleep", "1000")
+        self.addCleanup(self.engine.cli, "rm", "-f", name)
+
+    def in_bash(self, line):
+        """Types `line` and a tab into an interactive bash; the words that the completed line consists of."""
+        terminal = Terminal(["bash", "--norc", "--noprofile", "-i"], {**self.environment, "PS1": "$ "})
+        terminal.type(b"bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; source " + self.script("bash").encode() + b"; echo rea''dy\n")
+        terminal.read_until(b"ready\r\n")
+        terminal.type(line.encode() + b"\t" + b"\x01printf '<%s>' \x05; echo don''e; exit\n")
+        seen, _ = terminal.wait()
+        return re.findall(r"<([^<>]*)>", seen.decode().split("\n", 1)[1])
+
+    def test_bash_completes_commands_flags_and_values(self):
+        for typed, words in (("caisson vers", ["caisson", "version"]), ("caisson volume cr", ["caisson", "volume", "create"]),
+                             ("caisson run --restart unl", ["caisson", "run", "--restart", "unless-stopped"]),
+                             ("caisson run --restart=unl", ["caisson", "run", "--restart=unless-stopped"]),
+                             ("caisson ps --no-t", ["caisson", "ps", "--no-trunc"])):
+            with self.subTest(typed=typed):
+                self.assertEqual(self.in_bash(typed), words)
+
+    def test_bash_completes_living_names(self):
+        self.container("website")
+        self.engine.ok("volume", "create", "webdata")
+        self.addCleanup(self.engine.cli, "volume", "rm", "webdata")
+        for typed, words in (("caisson stop webs", ["caisson", "stop", "website"]), ("caisson volume rm webd", ["caisson", "volume", "rm", "webdata"]),
+                             ("caisson history busyb", ["caisson", "history", "busybox:latest"]),
+                             ("caisson run --network container:webs", ["caisson", "run", "--network", "container:website"]),
+                             ("caisson ps --filter volume=webd", ["caisson", "ps", "--filter", "volume=webdata"]),
+                             ("caisson ps --filter=status=run", ["caisson", "ps", "--filter=status=running"])):
+            with self.subTest(typed=typed):
+                self.assertEqual(self.in_bash(typed), words)
+
+    def test_only_containers_in_a_fitting_state_are_offered(self):
+        self.container("going")
+        self.container("resting")
+        self.engine.ok("pause", "resting")
+        self.engine.ok("create", "--name", "waiting", "busybox", "true")
+        self.addCleanup(self.engine.cli, "rm", "waiting")
+        self.assertEqual(self.engine.ok("__complete", "unpause", "").splitlines(), ["resting\tbusybox", ":4"])
+        self.assertEqual(self.engine.ok("__complete", "start", "").splitlines(), ["waiting\tbusybox", ":4"])
+
+    def test_bash_completes_files_where_a_file_is_wanted(self):
+        with open(os.path.join(self.folder, "environment"), "w", encoding="utf-8"):
+            pass
+        typed = f"caisson run --env-file {self.folder}/envi"
+        self.assertEqual(self.in_bash(typed)[-1], f"{self.folder}/environment")
+
+    @unittest.skipUnless(shutil.which("zsh"), "needs zsh: tools/dependencies test")
+    def test_zsh_completes_names_and_values(self):
+        self.container("website")
+        for typed, wanted in (("caisson stop webs", b"<caisson><stop><website>"), ("caisson run --restart=unl", b"<caisson><run><--restart=unless-stopped>"),
+                              ("caisson volume cr", b"<caisson><volume><create>")):
+            with self.subTest(typed=typed):
+                terminal = Terminal(["zsh", "-f", "-i"], {**self.environment, "PS1": "$ "})
+                terminal.type(f"bindkey -e; fpath=({self.folder} $fpath); autoload -U compinit; compinit -u -D; unsetopt zle_bracketed_paste; echo rea''dy\n".encode())
+                terminal.read_until(b"ready\r\n")
+                terminal.type(typed.encode() + b"\t" + b"\x01printf '<%s>' \x05; exit\n")
+                seen, _ = terminal.wait()
+                self.assertIn(wanted, seen)
+
+    @unittest.skipUnless(shutil.which("fish"), "needs fish: tools/dependencies test")
+    def test_fish_completes_names_and_values(self):
+        self.container("website")
+        for typed, wanted in (("caisson stop webs", "website\tbusybox"), ("caisson run --restart=unl", "--restart=unless-stopped"),
+                              ("caisson volume cr", "create\tMake a volume")):
+            with self.subTest(typed=typed):
+                run = subprocess.run(["fish", "--no-config", "-c", f"source {self.script('fish')}; complete -C '{typed}'"], env=self.environment,
+                                     capture_output=True, text=True, timeout=60, check=False)
+                self.assertIn(wanted, run.stdout.splitlines(), run.stderr)
+
+    def test_an_unknown_shell_is_refused(self):
+        self.assertIn("bash, zsh and fish", self.engine.cli("completion", "tcsh", check=1).stderr)
+
+
+class Manual(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "man-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.pages = os.path.join(cls.folder, "man1")
+        subprocess.run([CAISSON, "__man", cls.pages], check=True, capture_output=True, timeout=60)
+
+    def test_every_command_of_the_overview_has_a_page(self):
+        overview = subprocess.run([CAISSON, "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
+        names = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", overview, re.M)
+        self.assertGreater(len(names), 30)
+        for name in names:
+            self.assertTrue(os.path.exists(f"{self.pages}/caisson-{name}.1"), name)
+
+    def test_a_page_names_every_flag_of_help(self):
+        with open(f"{self.pages}/caisson-run.1", encoding="utf-8") as file:
+            page = file.read().replace("\\-", "-")
+        help_text = subprocess.run([CAISSON, "run", "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
+        flags = re.findall(r"^ {2,6}(?:-\w, )?(--[a-z0-9-]+)", help_text, re.M)
+        self.assertGreater(len(flags), 90)
+        self.assertEqual([flag for flag in flags if flag not in page], [])
+
+    @unittest.skipUnless(shutil.which("groff"), "needs groff: tools/dependencies test")
+    def test_troff_reads_all_pages_without_a_warning(self):
+        for name in sorted(os.listdir(self.pages)):
+            run = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8", f"{self.pages}/{name}"], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False) \
+                if not self.is_link(name) else None
+            if run is not None:
+                self.assertEqual((run.returncode, run.stderr), (0, ""), name)
+
+    @unittest.skipUnless(shutil.which("mandoc"), "needs mandoc: tools/dependencies test")
+    def test_mandoc_finds_no_error(self):
+        pages = [f"{self.pages}/{name}" for name in sorted(os.listdir(self.pages)) if not self.is_link(name)]
+        run = subprocess.run(["mandoc", "-man", "-Tlint", "-Wwarning", *pages], capture_output=True, text=True, timeout=120, check=False)
+        problems = [line for line in run.stdout.splitlines() if "missing date" not in line]  # none, so that every build gives the same pages
+        self.assertEqual(problems, [])
+
+    def is_link(self, name):
+        with open(f"{self.pages}/{name}", encoding="utf-8") as file:
+            return file.read(4) == ".so "
+
+    def test_a_second_spelling_leads_to_the_command(self):
+        with open(f"{self.pages}/caisson-container-run.1", encoding="utf-8") as file:
+            self.assertEqual(file.read(), ".so man1/caisson-run.1\n")
+
+
+class Formats(caisson.EngineTest):
+    """Docker's documented examples of --format (docs: "Format command and log output"), and the list commands' three ways."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.engine.ok("run", "-d", "--name", "shown", "--label", "tier=web", "--label", "com.example.owner-name=me", "-e", "A=1", "busybox", "sleep", "1000")
+        cls.engine.ok("volume", "create", "--label", "tier=data", "kept")
+
+    def test_functions_of_dockers_documentation(self):
+        for template, wanted in (
+                ('{{join .Args " , "}}', "1000"), ("{{json .State.Running}}", "true"), ('{{lower "BUSY"}}', "busy"), ("{{upper .State.Status}}", "RUNNING"),
+                ('{{title "busy box"}}', "Busy Box"), ('{{split .Config.Image ":"}}', "[busybox]"), ('{{truncate .State.Status 3}}', "run"),
+                ('{{println .State.Status}}', "running\n"), ('{{printf "%s/%d/%t" .State.Status (len .Args) .State.Running}}', "running/1/true"),
+                ('{{index .Config.Labels "com.example.owner-name"}}', "me"), ('{{len .Config.Labels}}', "2"),
+                ('{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}', "com.example.owner-name=me;tier=web;"),
+                ('{{with .Config.Labels}}{{.tier}}{{else}}none{{end}}', "web"), ('{{if and .State.Running (not .State.Paused)}}up{{else}}down{{end}}', "up"),
+                ('{{upper (truncate (lower .Name) 4)}}', "/SHO"), ("{{.Name | upper | printf \"%q\"}}", '"/SHOWN"'), ('{{pad "a" 1 2}}', " a  "),
+                ('{{if eq .State.Status "running" "paused"}}one of{{end}}', "one of"), ('{{slice "abcdef" 1 3}}', "bc"), ("{{/* nothing */}}x", "x")):
+            with self.subTest(template=template):
+                self.assertEqual(self.engine.cli("inspect", "--format", template, "shown", check=0).stdout, wanted + "\n")
+
+    def test_list_commands_print_tables_templates_and_json(self):
+        for command, field, wanted in ((["ps"], "Names", "shown"), (["images"], "Repository", "busybox"), (["volume", "ls"], "Name", "kept"),
+                                       (["network", "ls"], "Name", "bridge"), (["history", "busybox"], "Size", None), (["system", "df"], "Type", "Images"),
+                                       (["stats", "--no-stream"], "Name", "shown")):
+            with self.subTest(command=command):
+                lines = [json.loads(line) for line in self.engine.ok(*command, "--format", "json").splitlines()]
+                values = [line[field] for line in lines]
+                if wanted:
+                    self.assertIn(wanted, values)
+                dotted = [json.loads(line)[field] for line in self.engine.ok(*command, "--format", "{{json .}}").splitlines()]
+                self.assertEqual(dotted if command[0] != "stats" else len(dotted), values if command[0] != "stats" else len(values))
+                table = self.engine.ok(*command, "--format", "table {{.%s}}" % field).splitlines()
+                self.assertEqual(len(table), len(values) + 1)
+                self.assertEqual(table[0], table[0].upper())
+                self.assertEqual(self.engine.ok(*command, "--format", "table").splitlines()[0], self.engine.ok(*command).splitlines()[0])
+
+    def test_info_and_version_take_templates(self):
+        self.assertEqual(self.engine.ok("info", "--format", "{{.OSType}}/{{len .Plugins.Log}}").split("/")[0], "linux")
+        self.assertEqual(json.loads(self.engine.ok("version", "--format", "json"))["Server"]["Os"], "linux")
+        self.assertRegex(self.engine.ok("version", "--format", "{{.Client.Version}}-{{.Server.ApiVersion}}"), r"^\d.*-1\.\d+$")
+
+    def test_events_of_the_past_are_filtered_and_formatted(self):
+        since = self.engine.ok("inspect", "-f", "{{.Created}}", "shown")
+        out = self.engine.ok("events", "--since", since, "--until", "0s", "--filter", "container=shown", "--filter", "event=start", "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}")
+        self.assertEqual(out, "container start shown")
+        as_json = self.engine.ok("events", "--since", since, "--until", "0s", "--filter", "label=tier=web", "--format", "json")
+        self.assertTrue(all(json.loads(line)["Actor"]["Attributes"]["tier"] == "web" for line in as_json.splitlines()))
+
+    def test_system_df_tells_objects_apart(self):
+        out = self.engine.ok("system", "df", "-v")
+        for title in ("Images space usage:", "Containers space usage:", "Local Volumes space usage:"):
+            self.assertIn(title, out)
+        self.assertRegex(out, r"kept +0 +0B")
+
+    def test_system_prune_takes_filters(self):
+        self.engine.ok("create", "--name", "stale", "--label", "temporary", "busybox", "true")
+        self.engine.ok("create", "--name", "fresh", "busybox", "true")
+        self.addCleanup(self.engine.cli, "rm", "fresh")
+        self.engine.ok("system", "prune", "-f", "--filter", "label=temporary")
+        self.assertEqual(self.engine.ok("ps", "-a", "--filter", "name=stale", "--filter", "name=fresh", "--format", "{{.Names}}"), "fresh")
+        self.engine.ok("system", "prune", "-f", "--filter", "until=1h")
+        self.assertEqual(self.engine.ok("ps", "-aq", "--filter", "name=fresh", "--format", "{{.Names}}"), "fresh")
+
+    def test_near_names_are_offered(self):
+        for words, hint in ((["imagse"], "images"), (["run", "--detch", "busybox"], "--detach"), (["volume", "creat"], "create"), (["inspect", "-f", "{{.Stat}}", "shown"], ".State"),
+                            (["inspect", "-f", "{{uper .Name}}", "shown"], "upper")):
+            with self.subTest(words=words):
+                run = self.engine.cli(*words)
+                self.assertNotEqual(run.returncode, 0)
+                self.assertIn(hint, run.stderr)
+
+
+class Screens(caisson.EngineTest):
+    def test_stats_is_drawn_anew_and_ends_with_ctrl_c(self):
+        self.engine.ok("run", "-d", "--name", "busy", "busybox", "sleep", "1000")
+        terminal = Terminal([CAISSON, "stats"], self.engine.environment())
+        for _ in range(2):  # the second drawing shows that it lives
+            terminal.read_until(b"\x1b[H")
+            terminal.read_until(b"busy")
+        terminal.type(b"\x03")
+        _, code = terminal.wait()
+        self.assertIn(code, (0, 130, -2))
+
+    def test_colours_are_for_terminals_without_NO_COLOR(self):
+        command = [CAISSON, "doctor", "--verbose"]
+        environment = {**self.engine.environment(), "TERM": "xterm"}
+        environment.pop("NO_COLOR", None)
+        coloured, _ = Terminal(command, environment).wait()
+        self.assertIn(b"\x1b[32m", coloured)
+        plain, _ = Terminal(command, {**environment, "NO_COLOR": "1"}).wait()
+        self.assertNotIn(b"\x1b", plain)
+        self.assertNotIn("\x1b", subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout)
+
+    def test_top_shows_the_processes_that_run_now(self):
+        self.engine.ok("run", "-d", "--name", "tops", "busybox", "sleep", "4321")
+        wait_until(lambda: "sleep 4321" in self.engine.ok("top", "tops"), "the process is listed")
+        self.assertIn("4321", self.engine.ok("top", "tops", "-o", "pid,args"))
+
+
+if __name__ == "__main__":
+    caisson.main()
