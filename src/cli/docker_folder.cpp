@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <set>
 
-#include "base/digest.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
@@ -52,11 +51,25 @@ Result<std::string> find_driver(const std::string& root) {
       .with_hint("docker save and caisson load move its images");
 }
 
-std::string chain_of(std::string_view below, std::string_view diff_id) {
-  return without_prefix(sha256_of(concat(below, " ", diff_id)).text());
+// Docker's own records of layers: "PARENT DIFF" → chain id, PARENT empty for the lowest.
+using Layers = std::map<std::string, std::string>;
+Result<Layers> read_layers(const DockerFolder& folder) {
+  Layers layers;
+  std::string records = concat(folder.root, "/image/", folder.driver, "/layerdb/sha256");
+  auto entries = linux::list_dir(records);
+  if (!entries.ok() && entries.error().kind() == ErrorKind::not_found) return layers;
+  if (!entries.ok()) return Error(entries.error()).in(concat("list ", records));
+  for (const auto& entry : *entries) {
+    std::string record = concat(records, "/", entry.name);
+    std::string diff = TRY(linux::read_file(record + "/diff"), concat("read ", record, "/diff"));
+    auto parent = linux::read_file(record + "/parent");
+    if (!parent.ok() && parent.error().kind() != ErrorKind::not_found) return Error(parent.error()).in(concat("read ", record, "/parent"));
+    layers[concat(parent.ok() ? without_prefix(trim(*parent)) : "", " ", trim(diff))] = entry.name;
+  }
+  return layers;
 }
 
-Result<DockerImage> read_image(const DockerFolder& folder, const std::string& id) {
+Result<DockerImage> read_image(const DockerFolder& folder, const Layers& layers, const std::string& id) {
   DockerImage image;
   image.id = id;
   std::string path = concat(folder.root, "/image/", folder.driver, "/imagedb/content/sha256/", without_prefix(id));
@@ -65,8 +78,11 @@ Result<DockerImage> read_image(const DockerFolder& folder, const std::string& id
   JsonView rootfs = TRY_PLAIN(JsonView(document, path).at("rootfs"));
   std::vector<std::string> diff_ids;
   TRY_PLAIN(rootfs.read("diff_ids", diff_ids));
-  for (const auto& diff_id : diff_ids)
-    image.chain_ids.push_back(image.chain_ids.empty() ? without_prefix(diff_id) : chain_of(concat(digest_prefix, image.chain_ids.back()), diff_id));
+  for (const auto& diff_id : diff_ids) {
+    auto layer = layers.find(concat(image.chain_ids.empty() ? "" : image.chain_ids.back(), " ", diff_id));
+    if (layer == layers.end()) return Error(ErrorKind::corrupt, concat("the layer ", diff_id, " is missing"));
+    image.chain_ids.push_back(layer->second);
+  }
   return image;
 }
 
@@ -122,13 +138,13 @@ Result<bool> holds_files(const std::string& path) {
   return false;
 }
 
-// Has the writable layer anything in it? Only layered drivers keep it apart.
+// Has the writable layer anything in it? vfs does not keep it apart from the image's files, so there it must be assumed.
 Result<bool> has_changes(const DockerFolder& folder, const std::string& id) {
-  if (folder.driver != "overlay2") return false;
+  if (folder.driver == "vfs") return true;
   std::string mounts = concat(folder.root, "/image/", folder.driver, "/layerdb/mounts/", id, "/mount-id");
   auto layer = linux::read_file(mounts);
   if (!layer.ok()) return false;
-  return holds_files(concat(folder.root, "/overlay2/", trim(*layer), "/diff"));
+  return holds_files(concat(folder.root, "/", folder.driver, "/", trim(*layer), "/diff"));
 }
 
 Result<json::object> object_of(const JsonView& view) {
@@ -188,8 +204,9 @@ Result<DockerFolder> read_docker_folder(const std::string& root) {
   std::set<std::string> wanted;
   for (const auto& [id, names] : tags) wanted.insert(id);
   for (const auto& container : folder.containers) wanted.insert(container.image_id);
+  auto layers = TRY_PLAIN(read_layers(folder));
   for (const auto& id : wanted) {
-    auto image = TRY(read_image(folder, id), concat("image ", id));
+    auto image = TRY(read_image(folder, layers, id), concat("image ", id));
     image.tags = tags[id];
     folder.images.push_back(std::move(image));
   }

@@ -17,6 +17,9 @@ class DockerFolderTest : public testing::Test {
     root_ = concat("/tmp/caisson-test-docker-folder-", linux::getpid());
     put("image/overlay2/repositories.json", R"({"Repositories":{"web":{"web:1":"sha256:aa","web@sha256:00":"sha256:aa"}}})");
     put("image/overlay2/imagedb/content/sha256/aa", R"({"rootfs":{"type":"layers","diff_ids":["sha256:d1","sha256:d2"]}})");
+    put("image/overlay2/layerdb/sha256/d1/diff", "sha256:d1");
+    put("image/overlay2/layerdb/sha256/c2/diff", "sha256:d2");
+    put("image/overlay2/layerdb/sha256/c2/parent", "sha256:d1");
     put("volumes/metadata.db", "");
   }
   ~DockerFolderTest() override { EXPECT_TRUE(linux::remove_tree(root_).ok()); }
@@ -33,8 +36,14 @@ TEST_F(DockerFolderTest, gives_images_their_tags_and_the_chain_of_their_layers) 
   ASSERT_TRUE(folder.ok()) << folder.error().text();
   ASSERT_EQ(folder->images.size(), 1U);
   EXPECT_EQ(folder->images[0].tags, std::vector<std::string>{"web:1"});
-  // image-spec, config.md: ChainID(L₀|L₁) = Digest(ChainID(L₀) + " " + DiffID(L₁)); printf 'sha256:d1 sha256:d2' | sha256sum
-  EXPECT_EQ(folder->images[0].chain_ids, (std::vector<std::string>{"d1", "9cf4c9bb143a3431217707402500be303ae7e02b8d90980434955c1ff4eb2b63"}));
+  EXPECT_EQ(folder->images[0].chain_ids, (std::vector<std::string>{"d1", "c2"}));
+}
+
+TEST_F(DockerFolderTest, with_a_missing_layer_is_refused_by_the_image) {
+  ASSERT_TRUE(linux::remove_tree(root_ + "/image/overlay2/layerdb/sha256/c2").ok());
+  auto folder = read_docker_folder(root_);
+  ASSERT_FALSE(folder.ok());
+  EXPECT_EQ(folder.error().text(), "image sha256:aa: the layer sha256:d2 is missing");
 }
 
 TEST_F(DockerFolderTest, is_refused_while_a_dockerd_holds_its_databases) {

@@ -29,6 +29,13 @@ std::string align_text(std::string_view text) {
   return align(rows);
 }
 
+// Titles stand out where a person reads.
+std::string with_bold_head(const Output& out, std::string text) {
+  auto end = text.find('\n');
+  if (!out.has_colour() || end == std::string::npos) return text;
+  return concat("\x1b[1m", std::string_view(text).substr(0, end), "\x1b[0m", std::string_view(text).substr(end));
+}
+
 // Go escapes these three in list output (its encoder's HTML default), but not in {{json}}.
 std::string escape_html_json(std::string_view text) {
   std::string out = replace_all(text, "<", "\\u003c");
@@ -155,7 +162,7 @@ Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& r
     json::value root(row.fields);
     table += TRY_PLAIN(parsed.render(TemplateData{&root, &row.labels, false})) + "\n";
   }
-  out.write(is_table ? align_text(table) : table);
+  out.write(is_table ? with_bold_head(out, align_text(table)) : table);
   return {};
 }
 

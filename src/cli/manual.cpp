@@ -11,11 +11,14 @@ namespace caisson::cli {
 
 namespace {
 
-// troff reads backslashes, a dot or a quote at a line's start, and prints a plain "-" as a hyphen that cannot be copied.
+// troff reads backslashes, a dot or a quote at a line's start, and prints a plain "-" as a hyphen that cannot be copied. It takes
+// characters beyond ASCII by name only; ours are few.
 std::string escaped(std::string_view text) {
+  std::string plain = replace_all(text, "…", "\x01");
   std::string out;
-  for (char c : text) {
-    if (c == '\\') out += "\\e";
+  for (char c : plain) {
+    if (c == '\x01') out += "\\[u2026]";
+    else if (c == '\\') out += "\\e";
     else if (c == '-') out += "\\-";
     else if ((c == '.' || c == '\'') && (out.empty() || out.back() == '\n')) out += concat("\\&", c);
     else out += c;

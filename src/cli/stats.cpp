@@ -195,27 +195,84 @@ Status take_sample(Feed& feed, bool no_trunc) {
   return {};
 }
 
-Result<int> show_live(Session& session, const Invocation& invocation, const std::vector<std::string>& names) {
-  std::vector<Feed> feeds;
-  for (const auto& name : names) {
-    Feed feed;
-    feed.name = name;
-    feed.client = TRY_PLAIN(session.connect());
-    TRY_PLAIN(session.open_stream(*feed.client, "GET", object_path("containers", name, "stats?stream=1")));
-    feeds.push_back(std::move(feed));
+Result<Feed> open_feed(Session& session, const std::string& name) {
+  Feed feed;
+  feed.name = name;
+  feed.client = TRY_PLAIN(session.connect());
+  TRY_PLAIN(session.open_stream(*feed.client, "GET", object_path("containers", name, "stats?stream=1")));
+  return feed;
+}
+
+// Starts of containers, for a screen that shows all of them.
+class Arrivals {
+ public:
+  static Result<Arrivals> open(Session& session) {
+    Arrivals arrivals;
+    json::object filters;
+    add_filter(filters, "type", "container");
+    add_filter(filters, "event", "start");
+    Query query;
+    query.add_filters(filters);
+    arrivals.client_ = TRY_PLAIN(session.connect());
+    TRY_PLAIN(session.open_stream(*arrivals.client_, "GET", "/events" + query.text()));
+    return arrivals;
   }
+  [[nodiscard]] int fd() const { return client_->fd(); }
+  /// Ids of what has started since. Errors: unavailable when the daemon has ended the stream.
+  Result<std::vector<std::string>> take() {
+    std::string piece = TRY(client_->read_some(), "read events");
+    if (piece.empty()) return Error(ErrorKind::unavailable, "the daemon has ended the events");
+    buffer_ += piece;
+    std::vector<std::string> ids;
+    for (std::size_t end = buffer_.find('\n'); end != std::string::npos; end = buffer_.find('\n')) {
+      std::string line = buffer_.substr(0, end);
+      buffer_.erase(0, end + 1);
+      if (trim(line).empty()) continue;
+      auto event = TRY_PLAIN(parse_json(line, "the daemon's event"));
+      JsonView actor = TRY_PLAIN(JsonView(event).at("Actor"));
+      std::string id;
+      TRY_PLAIN(actor.read("ID", id));
+      if (!id.empty()) ids.push_back(std::move(id));
+    }
+    return ids;
+  }
+
+ private:
+  std::unique_ptr<wire::Client> client_;
+  std::string buffer_;
+};
+
+Status add_arrivals(Session& session, Arrivals& arrivals, std::vector<Feed>& feeds, bool no_trunc) {
+  for (const auto& id : TRY_PLAIN(arrivals.take())) {
+    std::string name = no_trunc ? id : short_id(id);
+    std::erase_if(feeds, [&](const Feed& feed) { return feed.name == name; });  // started again
+    auto feed = open_feed(session, name);
+    if (feed.ok()) feeds.push_back(std::move(*feed));
+    else if (feed.error().kind() != ErrorKind::not_found) return std::move(feed).error();  // that short-lived ones have gone is no error
+  }
+  return {};
+}
+
+Result<int> show_live(Session& session, const Invocation& invocation) {
+  bool no_trunc = invocation.flag("no-trunc");
+  std::optional<Arrivals> arrivals;
+  if (invocation.words().empty()) arrivals = TRY_PLAIN(Arrivals::open(session));  // before the list: none is missed between the two
+  std::vector<Feed> feeds;
+  for (const auto& name : TRY_PLAIN(names_to_show(session, invocation))) feeds.push_back(TRY_PLAIN(open_feed(session, name)));
   constexpr int redraw_ms = 500;
-  while (!feeds.empty()) {
+  while (arrivals || !feeds.empty()) {
     std::vector<linux::PollEntry> entries;
     for (const auto& feed : feeds) entries.push_back({feed.client->fd(), POLLIN, 0});
+    if (arrivals) entries.push_back({arrivals->fd(), POLLIN, 0});
     int ready = TRY_PLAIN(linux::poll(entries, redraw_ms));
     for (std::size_t i = 0; i < feeds.size() && ready > 0; ++i)
-      if (entries[i].revents != 0) TRY_PLAIN(take_sample(feeds[i], invocation.flag("no-trunc")));
+      if (entries[i].revents != 0) TRY_PLAIN(take_sample(feeds[i], no_trunc));
+    if (arrivals && ready > 0 && entries.back().revents != 0) TRY_PLAIN(add_arrivals(session, *arrivals, feeds, no_trunc));
     std::erase_if(feeds, [](const Feed& feed) { return feed.ended; });
     std::vector<Row> rows;
     for (auto& feed : feeds)
       if (feed.latest) rows.push_back(*feed.latest);
-    if (rows.empty()) continue;
+    if (rows.empty() && (!arrivals || !feeds.empty())) continue;  // the first readings are on their way
     if (session.out().is_terminal()) session.out().write("\x1b[H\x1b[J");  // home, clear below
     TRY_PLAIN(print_rows(session, invocation, rows));
   }
@@ -225,12 +282,7 @@ Result<int> show_live(Session& session, const Invocation& invocation, const std:
 }  // namespace
 
 Result<int> show_stats(Session& session, const Invocation& invocation) {
-  auto names = TRY_PLAIN(names_to_show(session, invocation));
-  if (names.empty()) {
-    TRY_PLAIN(print_rows(session, invocation, {}));
-    return 0;
-  }
-  return invocation.flag("no-stream") ? show_once(session, invocation, names) : show_live(session, invocation, names);
+  return invocation.flag("no-stream") ? show_once(session, invocation, TRY_PLAIN(names_to_show(session, invocation))) : show_live(session, invocation);
 }
 
 }  // namespace caisson::cli

@@ -234,6 +234,9 @@ class Screens(caisson.EngineTest):
         for _ in range(2):  # the second drawing shows that it lives
             terminal.read_until(b"\x1b[H")
             terminal.read_until(b"busy")
+        self.engine.ok("run", "-d", "--name", "late", "busybox", "sleep", "1000")
+        terminal.read_until(b"late")  # what starts meanwhile appears
+        self.engine.ok("rm", "-f", "late")
         terminal.type(b"\x03")
         _, code = terminal.wait()
         self.assertIn(code, (0, 130, -2))
@@ -244,6 +247,8 @@ class Screens(caisson.EngineTest):
         environment.pop("NO_COLOR", None)
         coloured, _ = Terminal(command, environment).wait()
         self.assertIn(b"\x1b[32m", coloured)
+        self.assertIn(b"\x1b[1mCONTAINER ID", Terminal([CAISSON, "ps"], environment).wait()[0])
+        self.assertNotIn("\x1b", self.engine.ok("ps"))
         plain, _ = Terminal(command, {**environment, "NO_COLOR": "1"}).wait()
         self.assertNotIn(b"\x1b", plain)
         self.assertNotIn("\x1b", subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout)

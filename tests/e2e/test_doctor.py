@@ -43,7 +43,7 @@ class Doctor(unittest.TestCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_a_firewall_that_drops_forwarded_packets_is_named(self):
-        found = self.findings(f"nft '{NFT_DROP}' &&")
+        found = self.findings(f"echo '{NFT_DROP}' | nft -f - &&")
         self.assertEqual(found["forward-policy"]["Verdict"], "warning")
         self.assertIn("chain inet host forward", found["forward-policy"]["What"])
         self.assertEqual(self.findings()["forward-policy"]["Verdict"], "good")

@@ -4,6 +4,7 @@
 import glob
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ class Packages(unittest.TestCase):
             raise unittest.SkipTest("needs static binaries: use the release build")
         cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "deb-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
+        os.chmod(cls.folder, 0o755)  # the worker that unpacks images has no rights of root's
         cls.build("0.0.9")
         cls.build("0.1.0")
 
@@ -83,14 +85,20 @@ class Packages(unittest.TestCase):
 
     def make_root(self):
         root = tempfile.mkdtemp(prefix="root-", dir=self.folder)
+        os.chmod(root, 0o755)
         for path in ("bin", "run", "tmp", "etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"):
             os.makedirs(f"{root}/{path}")
         for path in ("var/lib/dpkg/status", "var/lib/dpkg/available"):
             with open(f"{root}/{path}", "w", encoding="utf-8"):
                 pass
         shutil.copy(shutil.which("busybox"), f"{root}/bin/busybox")
-        for applet in ("sh", "rm", "readlink"):
+        for applet in ("sh", "readlink"):
             os.symlink("busybox", f"{root}/bin/{applet}")
+        # busybox's rm does not know --one-file-system, which keeps a purge away from what is mounted in volumes.
+        shutil.copy(shutil.which("rm"), f"{root}/bin/rm")
+        for library in re.findall(r"/\S+", run("ldd", shutil.which("rm")).stdout):
+            os.makedirs(root + os.path.dirname(library), exist_ok=True)
+            shutil.copy(library, root + library)
         return root
 
     def dpkg(self, root, *arguments, **options):
