@@ -79,7 +79,8 @@ Status Authorizer::answer(const HttpReply& unauthorized, const std::string& used
 
 std::vector<std::string> Authorizer::scopes_for(const Challenge& challenge) const {
   std::vector<std::string> scopes = scopes_;
-  for (auto scope : split(challenge.get("scope"), ' '))
+  const std::string asked = challenge.get("scope");
+  for (auto scope : split(asked, ' '))
     if (!scope.empty() && std::find(scopes.begin(), scopes.end(), scope) == scopes.end()) scopes.emplace_back(scope);
   return scopes;
 }

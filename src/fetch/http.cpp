@@ -243,6 +243,8 @@ Result<HttpReply> HttpClient::perform(const HttpSettings& settings, const HttpRe
     curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
     curl_easy_setopt(curl, CURLOPT_SEEKDATA, &transfer);
     curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(total));
+    // On a kept connection that turns out to be dead libcurl sends the request again by itself: a chunk would arrive twice.
+    if (request.upload_fd >= 0) curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
   }
 
   const CURLcode code = curl_easy_perform(curl);

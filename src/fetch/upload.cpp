@@ -110,8 +110,10 @@ Status Registry::upload(const Request& request, int fd, Ticket& ticket, Reply& r
       // The answer may have been lost after the work was done.
       Reply there;
       if (has_blob(request, ticket, there).ok() && there.found) return {};
-      if (round > 0 || ticket.is_cancelled() || (answer.ok() && answer->status != 404 && answer->status != 416))
-        return answer.ok() ? error_of(*answer, "Put", http.url, reply) : std::move(answer).error();
+      auto error = answer.ok() ? error_of(*answer, "Put", http.url, reply) : Error(answer.error());
+      // An upload that the registry has lost, or put together wrongly after a cut, is worth one from the start.
+      const bool is_lost = !answer.ok() || answer->status == 404 || answer->status == 416 || reply.code == "DIGEST_INVALID";
+      if (round > 0 || ticket.is_cancelled() || !is_lost) return error;
     }
   }, ticket);
   if (!outcome.ok()) return std::move(outcome).error().in(concat("blob ", request.name));

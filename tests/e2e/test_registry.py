@@ -421,7 +421,7 @@ class Faults(RegistryTest):
             "both at once": ("/manifests/1", lambda handler, _: handler.answer(200, json.dumps({**manifest, "manifests": []}).encode(), {
                 "Content-Type": manifest["mediaType"]}) or True, "both"),
             "a huge manifest": ("/manifests/1", lambda handler, _: handler.answer(200, b" " * (5 << 20), {"Content-Type": manifest["mediaType"]}) or True, "longer than"),
-            "no JSON": ("/manifests/1", lambda handler, _: handler.answer(200, b"<html>", {"Content-Type": "text/html"}) or True, ""),
+            "no JSON": ("/manifests/1", lambda handler, _: handler.answer(200, b"<html>", {"Content-Type": "text/html"}) or True, "image manifest"),
             "schema 1": ("/manifests/1", lambda handler, _: handler.answer(200, b'{"schemaVersion":1}', {
                 "Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}) or True, "schema 1"),
             "an artifact": ("/manifests/1", lambda handler, _: handler.answer(200, json.dumps({**manifest, "config": {
