@@ -87,12 +87,12 @@ constexpr std::array routes{
     Route{"DELETE", "/volumes/{name}", remove_volume},
 
     Route{"GET", "/networks", list_networks},
-    Route{"POST", "/networks/create", not_yet},
+    Route{"POST", "/networks/create", create_network},
     Route{"POST", "/networks/prune", prune_networks},
-    Route{"POST", "/networks/{name}/connect", not_yet},
-    Route{"POST", "/networks/{name}/disconnect", not_yet},
+    Route{"POST", "/networks/{name}/connect", connect_network},
+    Route{"POST", "/networks/{name}/disconnect", disconnect_network},
     Route{"GET", "/networks/{name}", inspect_network},
-    Route{"DELETE", "/networks/{name}", not_yet},
+    Route{"DELETE", "/networks/{name}", remove_network},
 
     Route{"GET", "/swarm", refuse_swarm},
     Route{"GET", "/swarm/unlockkey", refuse_swarm},

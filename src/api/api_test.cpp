@@ -401,8 +401,60 @@ TEST_F(Api, volumes_are_listed_in_an_object_and_pruned_by_version) {
   EXPECT_EQ(call("GET", "/volumes/none").status, 404);
 }
 
+TEST_F(Api, networks_are_made_connected_and_removed_with_dockers_statuses) {
+  auto made = call("POST", "/networks/create", R"({"Name":"n1","Driver":"bridge","Internal":true,"EnableIPv6":true,"Options":{"o":"1"},"Labels":{"l":"2"},
+    "IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"10.77.0.0/24","IPRange":"10.77.0.128/25","Gateway":"10.77.0.1","AuxiliaryAddresses":{"r":"10.77.0.9"}}]}})");
+  EXPECT_EQ(made.status, 201);
+  EXPECT_EQ(parsed(made)["Id"].as_string(), std::string(64, 'n'));
+  EXPECT_TRUE(engine.last_network.internal && engine.last_network.ipv6);
+  ASSERT_EQ(engine.last_network.subnets.size(), 1U);
+  EXPECT_EQ(engine.last_network.subnets[0], (network::Subnet{"10.77.0.0/24", "10.77.0.1", "10.77.0.128/25", {{"r", "10.77.0.9"}}}));
+  auto connected = call("POST", "/networks/n1/connect", R"({"Container":"web","EndpointConfig":{"Aliases":["w"],"IPAMConfig":{"IPv4Address":"10.77.0.200"}}})");
+  EXPECT_EQ(connected.status, 200);
+  EXPECT_EQ(connected.answer, "");
+  EXPECT_EQ(engine.last_endpoint.ipv4, "10.77.0.200");
+  EXPECT_EQ(call("POST", "/networks/n1/disconnect", R"({"Container":"web","Force":true})").status, 200);
+  EXPECT_EQ(call("DELETE", "/networks/n1").status, 204);
+  EXPECT_THAT(engine.calls, ElementsAre("create_network n1 bridge", "connect_network n1 web", "disconnect_network n1 web force", "remove_network n1"));
+  engine.next_status = Error(ErrorKind::denied, "network n1 id x has active endpoints");
+  EXPECT_EQ(call("DELETE", "/networks/n1").status, 403);
+  engine.next_status = Error(ErrorKind::conflict, "network with name n1 already exists");
+  EXPECT_EQ(call("POST", "/networks/create", R"({"Name":"n1"})").status, 409);
+  EXPECT_EQ(call("POST", "/networks/create", R"({"Name":5})").status, 400);
+  EXPECT_EQ(call("POST", "/networks/create", "").status, 400);
+  EXPECT_EQ(call("POST", "/networks/create", R"({"Name":"o","Scope":"swarm"})").status, 403);
+  EXPECT_EQ(to_text(parsed(call("POST", "/networks/prune"))["NetworksDeleted"]), R"(["old"])");
+  EXPECT_TRUE(parsed(call("POST", "/networks/prune?filters=" + wire::percent_encode(R"({"label":["keep=yes"]})")))["NetworksDeleted"].is_null());
+  EXPECT_TRUE(parsed(call("POST", "/networks/prune?filters=" + wire::percent_encode(R"({"label!":["keep=no"]})")))["NetworksDeleted"].is_null());
+}
+
+TEST_F(Api, inspect_shows_every_network_and_its_endpoint) {
+  engine.container.spec.network.mode = "front";
+  engine.container.spec.network.endpoints = {{.network = "front", .network_id = "f", .ipv4 = "10.1.0.7", .aliases = {"w"}}, {.network = "back"}};
+  auto networks = [&] { return parsed(call("GET", "/containers/web/json"))["NetworkSettings"].as_object()["Networks"].as_object(); };
+  auto stopped = networks()["front"].as_object();
+  EXPECT_EQ(to_text(stopped["IPAMConfig"]), R"({"IPv4Address":"10.1.0.7"})");
+  EXPECT_EQ(stopped["IPAddress"].as_string(), "");
+  EXPECT_EQ(stopped["NetworkID"].as_string(), "f");
+  network::Endpoint front;
+  front.network_name = "front";
+  front.network_id = "f";
+  front.ipv4 = "10.1.0.7";
+  front.prefix_length = 16;
+  front.ipv6 = "fd00::7";
+  front.ipv6_prefix_length = 64;
+  engine.container.endpoints = {front};
+  auto running = networks();
+  EXPECT_EQ(running["front"].as_object()["IPAddress"].as_string(), "10.1.0.7");
+  EXPECT_EQ(running["front"].as_object()["GlobalIPv6Address"].as_string(), "fd00::7");
+  EXPECT_EQ(running["front"].as_object()["GlobalIPv6PrefixLen"].as_int64(), 64);
+  EXPECT_EQ(running["front"].as_object()["Aliases"].as_array().front().as_string(), "w");
+  EXPECT_EQ(running["front"].as_object()["Aliases"].as_array().size(), 2U) << "and the short id";
+  EXPECT_EQ(running["back"].as_object()["IPAddress"].as_string(), "");
+}
+
 TEST_F(Api, what_is_not_there_yet_says_so_in_json) {
-  for (auto [method, target, status] : {std::tuple{"POST", "/networks/create", 501},
+  for (auto [method, target, status] : {std::tuple{"POST", "/build", 501},
                                         {"GET", "/swarm", 503}, {"POST", "/swarm/init", 503}, {"GET", "/nodes", 503}, {"GET", "/secrets/x", 503},
                                         {"GET", "/plugins", 200}, {"POST", "/networks/prune", 200}, {"GET", "/networks/nope", 404}}) {
     auto answer = call(method, target);

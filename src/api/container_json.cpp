@@ -153,36 +153,47 @@ json::object state_json(const engine::ContainerInfo& info) {
   return out;
 }
 
-/// Exposed ports that are not published are null; a published one names each address that really listens. Docker adds an entry
-/// for "::"; ours publishes on IPv4 addresses only, and says so by leaving it out.
+/// One endpoint publishes a container's ports.
+bool publishes_on_ipv6(const std::vector<network::Endpoint>& endpoints) {
+  return std::any_of(endpoints.begin(), endpoints.end(), [](const auto& endpoint) { return !endpoint.ports.empty() && !endpoint.ipv6.empty(); });
+}
+
+/// Exposed ports that are not published are null; a published one names each address that really listens, so "::" stands beside "0.0.0.0"
+/// for endpoints that have IPv6 alone.
 json::object ports_json(const engine::ContainerInfo& info) {
   json::object out;
   if (info.state != engine::State::running && info.state != engine::State::paused) return out;
   for (const auto& port : info.spec.exposed_ports) out[port.find('/') == std::string::npos ? port + "/tcp" : port] = nullptr;
+  const bool has_ipv6 = publishes_on_ipv6(info.endpoints);
   for (const auto& binding : info.ports) {
     auto& list = out[port_key(binding)];
     if (!list.is_array()) list = json::array();
     list.get_array().push_back(
         json::object{{"HostIp", binding.host_ip.empty() ? "0.0.0.0" : binding.host_ip}, {"HostPort", concat(binding.host_port)}});
+    if (binding.host_ip.empty() && has_ipv6) list.get_array().push_back(json::object{{"HostIp", "::"}, {"HostPort", concat(binding.host_port)}});
   }
   return out;
 }
 
-json::object networks_json(const std::string& mode, const std::optional<network::Endpoint>& endpoint, const std::vector<std::string>& aliases) {
+/// By name. What shares a namespace has none of its own; "none" and "host" are networks of that name with nothing in them.
+json::object networks_json(const engine::NetworkSpec& spec, const std::vector<network::Endpoint>& endpoints, const std::string& container_id) {
   json::object networks;
-  if (mode.starts_with("container:")) return networks;
-  networks[endpoint && !endpoint->network_name.empty() ? endpoint->network_name : mode] = endpoint_json(endpoint, aliases);
+  if (spec.mode.starts_with("container:")) return networks;
+  if (spec.mode == "none" || spec.mode == "host") networks[spec.mode] = endpoint_json(engine::EndpointSpec{.network = spec.mode}, nullptr, "");
+  for (const auto& wanted : spec.endpoints)
+    networks[wanted.network] = endpoint_json(wanted, engine::endpoint_on(endpoints, wanted.network), container_id);
   return networks;
 }
 
 json::object network_settings_json(const engine::ContainerInfo& info) {
-  json::object out = endpoint_json(info.endpoint, {});
-  for (auto key : {"IPAMConfig", "Links", "Aliases", "DriverOpts", "NetworkID", "DNSNames"}) out.erase(key);
+  // The fields of old are those of the default bridge, and empty for containers that are not on it.
+  json::object out = endpoint_json(engine::EndpointSpec{.network = "bridge"}, engine::endpoint_on(info.endpoints, "bridge"), "");
+  for (auto key : {"IPAMConfig", "Links", "Aliases", "DriverOpts", "NetworkID", "DNSNames", "GwPriority"}) out.erase(key);
   json::object settings{{"Bridge", ""},           {"SandboxID", info.pid != 0 ? info.id : ""}, {"SandboxKey", info.pid != 0 ? concat("/proc/", info.pid, "/ns/net") : ""},
                         {"Ports", ports_json(info)}, {"HairpinMode", false},    {"LinkLocalIPv6Address", ""},
                         {"LinkLocalIPv6PrefixLen", 0}, {"SecondaryIPAddresses", nullptr}, {"SecondaryIPv6Addresses", nullptr}};
   for (auto& member : out) settings[member.key()] = std::move(member.value());
-  settings["Networks"] = networks_json(info.spec.network.mode, info.endpoint, info.spec.network.aliases);
+  settings["Networks"] = networks_json(info.spec.network, info.endpoints, info.id);
   return settings;
 }
 
@@ -244,10 +255,11 @@ json::object container_summary_json(const engine::ContainerSummary& summary) {
   std::vector<std::string> published;
   for (const auto& binding : summary.ports) {
     published.push_back(port_key(binding));
-    ports.push_back(json::object{{"IP", binding.host_ip.empty() ? "0.0.0.0" : binding.host_ip},
-                                 {"PrivatePort", binding.container_port},
-                                 {"PublicPort", binding.host_port},
-                                 {"Type", protocol_name(binding.protocol)}});
+    auto add = [&](const std::string& host_ip) {
+      ports.push_back(json::object{{"IP", host_ip}, {"PrivatePort", binding.container_port}, {"PublicPort", binding.host_port}, {"Type", protocol_name(binding.protocol)}});
+    };
+    add(binding.host_ip.empty() ? "0.0.0.0" : binding.host_ip);
+    if (binding.host_ip.empty() && publishes_on_ipv6(summary.endpoints)) add("::");
   }
   for (const auto& text : summary.exposed_ports) {
     auto key = parse_port_key(text);
@@ -268,7 +280,7 @@ json::object container_summary_json(const engine::ContainerSummary& summary) {
   out["State"] = status_word(summary.state);
   out["Status"] = summary.status;
   out["HostConfig"] = json::object{{"NetworkMode", summary.network_mode}};
-  out["NetworkSettings"] = json::object{{"Networks", networks_json(summary.network_mode, summary.endpoint, {})}};
+  out["NetworkSettings"] = json::object{{"Networks", networks_json({summary.network_mode, summary.networks}, summary.endpoints, summary.id)}};
   out["Mounts"] = mounts_json(summary.mounts);
   return out;
 }

@@ -118,7 +118,9 @@ class ContainerFilters {
 
   [[nodiscard]] bool passes_network(const engine::ContainerSummary& container) const {
     if (!any("network", [&](const std::string& asked) {
-          return asked == container.network_mode || (container.endpoint && (asked == container.endpoint->network_name || asked == container.endpoint->network_id));
+          if (asked == container.network_mode) return true;
+          return std::any_of(container.networks.begin(), container.networks.end(),
+                             [&](const engine::EndpointSpec& network) { return asked == network.network || asked == network.network_id; });
         }))
       return false;
     if (!any("publish", [&](const std::string& asked) {

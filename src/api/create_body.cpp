@@ -5,6 +5,7 @@
 
 #include "api/host_config.hpp"
 #include "base/strings.hpp"
+#include "linux/rtnetlink.hpp"
 
 namespace caisson::api {
 
@@ -67,7 +68,6 @@ Status read_config(const JsonView& body, engine::ContainerSpec& spec) {
   TRY_PLAIN(body.read("StopTimeout", spec.stop_timeout_s));
   TRY_PLAIN(read_healthcheck(TRY_PLAIN(body.at("Healthcheck")), spec.healthcheck));
   TRY_PLAIN(body.read("Shell", spec.shell));
-  TRY_PLAIN(body.read("MacAddress", spec.network.mac));
   TRY_PLAIN(read_set(TRY_PLAIN(body.at("ExposedPorts")), spec.exposed_ports));
   for (const auto& port : spec.exposed_ports) TRY(parse_port_key(split_once(port, '-').before), concat("ExposedPorts: ", port));
   return {};
@@ -91,33 +91,23 @@ Status read_anonymous_volumes(const JsonView& body, engine::ContainerSpec& spec)
   return {};
 }
 
-Status read_endpoint(const JsonView& endpoint, engine::NetworkSpec& network) {
-  JsonView ipam = TRY_PLAIN(endpoint.at("IPAMConfig"));
-  TRY_PLAIN(ipam.read("IPv4Address", network.ipv4));
-  std::string ipv6;
-  TRY_PLAIN(ipam.read("IPv6Address", ipv6));
-  if (!ipv6.empty()) return Error(ErrorKind::unsupported, concat(ipam.path(), ".IPv6Address: IPv6 addresses are not supported yet"));
-  std::vector<std::string> links;
-  TRY_PLAIN(endpoint.read("Links", links));
-  if (!links.empty()) return Error(ErrorKind::unsupported, concat(endpoint.path(), ".Links: links between containers are not supported yet"));
-  TRY_PLAIN(endpoint.read("Aliases", network.aliases));
-  std::string mac;
-  TRY_PLAIN(endpoint.read("MacAddress", mac));
-  if (!mac.empty()) network.mac = mac;
-  return {};
-}
-
-/// The endpoint of the container's own network; its key is the mode ("default" means bridge).
+/// The endpoints of the networks it shall join; "default" means bridge. The mode's own stands first, the others follow as they come.
 Status read_networking(const JsonView& body, engine::ContainerSpec& spec) {
+  std::string mac;
+  TRY_PLAIN(body.read("MacAddress", mac));
   JsonView config = TRY_PLAIN(body.at("NetworkingConfig"));
   JsonView endpoints = TRY_PLAIN(config.at("EndpointsConfig"));
-  return endpoints.for_each_member([&](std::string_view key, const JsonView& endpoint) -> Status {
-    const std::string name = key == "default" ? "bridge" : std::string(key);
-    if (name != spec.network.mode)
-      return Error(ErrorKind::unsupported,
-                   concat(endpoint.path(), ": a container joins one network for now, and HostConfig.NetworkMode says ", spec.network.mode));
-    return read_endpoint(endpoint, spec.network);
-  });
+  TRY_PLAIN(endpoints.for_each_member([&](std::string_view key, const JsonView& endpoint) -> Status {
+    spec.network.endpoints.push_back(TRY_PLAIN(read_endpoint(endpoint, key == "default" ? "bridge" : std::string(key))));
+    return {};
+  }));
+  if (mac.empty()) return {};
+  // Before 1.44 the MAC was the container's; it is that of the network of the mode.
+  auto& all = spec.network.endpoints;
+  auto own = std::find_if(all.begin(), all.end(), [&](const auto& endpoint) { return endpoint.network == spec.network.mode; });
+  if (own == all.end()) own = all.insert(all.begin(), engine::EndpointSpec{.network = spec.network.mode});
+  if (own->mac.empty()) own->mac = mac;
+  return {};
 }
 
 }  // namespace
@@ -142,15 +132,32 @@ Result<std::optional<image::ContainerConfig>> read_commit_body(const json::value
   return std::optional<image::ContainerConfig>(std::move(config));
 }
 
+Result<engine::EndpointSpec> read_endpoint(const JsonView& endpoint, std::string network) {
+  engine::EndpointSpec spec;
+  spec.network = std::move(network);
+  JsonView ipam = TRY_PLAIN(endpoint.at("IPAMConfig"));
+  TRY_PLAIN(ipam.read("IPv4Address", spec.ipv4));
+  TRY_PLAIN(ipam.read("IPv6Address", spec.ipv6));
+  TRY_PLAIN(ipam.read("LinkLocalIPs", spec.link_local));
+  if (!spec.ipv4.empty()) TRY(linux::parse_ipv4(spec.ipv4), concat(ipam.path(), ".IPv4Address"));
+  if (!spec.ipv6.empty()) TRY(linux::parse_ipv6(spec.ipv6), concat(ipam.path(), ".IPv6Address"));
+  TRY_PLAIN(endpoint.read("Links", spec.links));
+  TRY_PLAIN(endpoint.read("Aliases", spec.aliases));
+  TRY_PLAIN(endpoint.read("MacAddress", spec.mac));
+  if (!spec.mac.empty()) TRY(linux::parse_mac(spec.mac), concat(endpoint.path(), ".MacAddress"));
+  TRY_PLAIN(endpoint.read("DriverOpts", spec.driver_options));
+  TRY_PLAIN(endpoint.read("GwPriority", spec.gateway_priority));
+  return spec;
+}
+
 Result<PortKey> parse_port_key(std::string_view text) {
   auto halves = split_once(text, '/');
   auto port = parse_integer<std::uint16_t>(halves.before);
   if (!port.ok() || *port == 0) return Error(ErrorKind::invalid, concat("invalid port specification: \"", text, "\""));
   const std::string protocol = halves.found ? lower(halves.after) : "tcp";
-  if (protocol == "tcp") return PortKey{*port, network::Protocol::tcp};
-  if (protocol == "udp") return PortKey{*port, network::Protocol::udp};
-  if (protocol == "sctp") return Error(ErrorKind::unsupported, concat("port ", text, ": SCTP is not supported"));
-  return Error(ErrorKind::invalid, concat("invalid proto: ", protocol));
+  auto known = network::parse_protocol(protocol);
+  if (!known.ok()) return Error(ErrorKind::invalid, concat("invalid proto: ", protocol));
+  return PortKey{*port, *known};
 }
 
 Result<std::string> parse_detach_keys(std::string_view text) {

@@ -17,6 +17,9 @@ Result<engine::UpdateSpec> read_update_body(const json::value& body);
 /// `body`: the document of POST /commit, a container's configuration that may be absent (null). Errors: invalid.
 Result<std::optional<image::ContainerConfig>> read_commit_body(const json::value& body);
 
+/// An endpoint's settings: of NetworkingConfig.EndpointsConfig, and of POST /networks/{id}/connect. Errors: invalid.
+Result<engine::EndpointSpec> read_endpoint(const JsonView& endpoint, std::string network);
+
 /// "vol:/data:ro,z" or "/host:/data" of HostConfig.Binds. Errors: invalid, in Docker's words.
 Result<engine::MountSpec> parse_bind(std::string_view text);
 /// One line of HostConfig.SecurityOpt into `spec`. Errors: invalid, unsupported.

@@ -62,8 +62,9 @@ TEST(create_body, the_clis_own_body_is_understood) {
   EXPECT_EQ(spec->ports[0].host_port, 18081);
   EXPECT_EQ(spec->ports[1].protocol, network::Protocol::udp);
   EXPECT_EQ(spec->network.mode, "bridge");
-  EXPECT_THAT(spec->network.aliases, ElementsAre("w"));
-  EXPECT_EQ(spec->network.mac, "02:00:00:00:00:01");
+  ASSERT_EQ(spec->network.endpoints.size(), 1U);
+  EXPECT_THAT(spec->network.endpoints[0].aliases, ElementsAre("w"));
+  EXPECT_EQ(spec->network.endpoints[0].mac, "02:00:00:00:00:01");
   EXPECT_TRUE(spec->auto_remove && spec->no_new_privileges && spec->read_only_rootfs && *spec->init);
   EXPECT_EQ(spec->resources.nano_cpus, 500000000);
   EXPECT_FALSE(spec->resources.memory_swappiness.has_value());
@@ -102,6 +103,34 @@ TEST(create_body, network_modes_are_passed_on) {
   EXPECT_EQ(read(R"({"Image":"a","NetworkDisabled":true})")->network.mode, "none");
 }
 
+TEST(create_body, several_networks_are_read_with_their_settings) {
+  auto spec = read(R"({"Image":"a","MacAddress":"02:00:00:00:00:09","HostConfig":{"NetworkMode":"front","Links":["db:d"],
+    "PortBindings":{"80/sctp":[{"HostPort":"8000-8010"}]}},
+    "NetworkingConfig":{"EndpointsConfig":{"back":{"IPAMConfig":{"IPv4Address":"10.1.0.7","IPv6Address":"fd00::7","LinkLocalIPs":["169.254.1.1"]},
+      "Aliases":["db"],"Links":["web:w"],"DriverOpts":{"k":"v"},"GwPriority":5,"MacAddress":"02:00:00:00:00:08"},"default":null}}})");
+  ASSERT_TRUE(spec.ok()) << spec.error().text();
+  ASSERT_EQ(spec->network.endpoints.size(), 3U);
+  const auto& front = spec->network.endpoints[0];
+  EXPECT_EQ(front.network, "front");
+  EXPECT_EQ(front.mac, "02:00:00:00:00:09") << "the container's own address is that of its mode's network";
+  const auto& back = spec->network.endpoints[1];
+  EXPECT_EQ(back.network, "back");
+  EXPECT_EQ(back.ipv4, "10.1.0.7");
+  EXPECT_EQ(back.ipv6, "fd00::7");
+  EXPECT_THAT(back.link_local, ElementsAre("169.254.1.1"));
+  EXPECT_THAT(back.aliases, ElementsAre("db"));
+  EXPECT_THAT(back.links, ElementsAre("web:w"));
+  EXPECT_EQ(back.driver_options.at("k"), "v");
+  EXPECT_EQ(back.gateway_priority, 5);
+  EXPECT_EQ(back.mac, "02:00:00:00:00:08");
+  EXPECT_EQ(spec->network.endpoints[2].network, "bridge");
+  EXPECT_THAT(spec->links, ElementsAre("db:d"));
+  ASSERT_EQ(spec->ports.size(), 1U);
+  EXPECT_EQ(spec->ports[0].protocol, network::Protocol::sctp);
+  EXPECT_EQ(spec->ports[0].host_port, 8000);
+  EXPECT_EQ(spec->ports[0].host_port_last, 8010);
+}
+
 TEST(create_body, wrong_bodies_are_refused_by_name) {
   struct Case {
     std::string_view body;
@@ -125,15 +154,15 @@ TEST(create_body, wrong_bodies_are_refused_by_name) {
            Case{R"({"HostConfig":{"Mounts":[{"Type":"image","Target":"/x"}]}})", "HostConfig.Mounts[0].Type", ErrorKind::unsupported},
            Case{R"({"HostConfig":{"PortBindings":{"x/tcp":[{}]}}})", "invalid port specification"},
            Case{R"({"HostConfig":{"PortBindings":{"0/tcp":[{}]}}})", "invalid port specification"},
-           Case{R"({"HostConfig":{"PortBindings":{"80/sctp":[{}]}}})", "SCTP", ErrorKind::unsupported},
+           Case{R"({"HostConfig":{"PortBindings":{"80/dccp":[{}]}}})", "invalid proto: dccp"},
            Case{R"({"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"99999"}]}}})", "invalid port specification"},
-           Case{R"({"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"80-90"}]}}})", "HostPort", ErrorKind::unsupported},
+           Case{R"({"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"90-80"}]}}})", "invalid port specification"},
            Case{R"({"ExposedPorts":{"http":{}}})", "ExposedPorts"},
            Case{R"({"HostConfig":{"RestartPolicy":{"Name":"sometimes"}}})", "unknown policy 'sometimes'"},
            Case{R"({"HostConfig":{"SecurityOpt":["bogus=1"]}})", "invalid --security-opt"},
            Case{R"({"HostConfig":{"SecurityOpt":["no-new-privileges=maybe"]}})", "invalid --security-opt"},
            Case{R"({"HostConfig":{"SecurityOpt":["label=type:x"]}})", "SELinux", ErrorKind::unsupported},
-           Case{R"({"HostConfig":{"Links":["a:b"]}})", "HostConfig.Links", ErrorKind::unsupported},
+           Case{R"({"HostConfig":{"Links":"a:b"}})", "HostConfig.Links"},
            Case{R"({"HostConfig":{"DeviceRequests":[{"Count":-1,"DeviceIDs":["0"]}]}})", "cannot set both Count and DeviceIDs", ErrorKind::invalid},
            Case{R"({"HostConfig":{"StorageOpt":{"size":"1G"}}})", "HostConfig.StorageOpt", ErrorKind::unsupported},
            Case{R"({"HostConfig":{"KernelMemory":5}})", "HostConfig.KernelMemory", ErrorKind::unsupported},
@@ -143,8 +172,10 @@ TEST(create_body, wrong_bodies_are_refused_by_name) {
            Case{R"({"HostConfig":{"Runtime":"kata"}})", "unknown or invalid runtime name: kata"},
            Case{R"({"HostConfig":{"ConsoleSize":[1,2,3]}})", "ConsoleSize"},
            Case{R"({"Healthcheck":{"Test":["CMD","x"],"Interval":5}})", "cannot be less than 1ms"},
-           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"mine":{}}}})", "EndpointsConfig.mine", ErrorKind::unsupported},
-           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"::1"}}}}})", "IPv6Address", ErrorKind::unsupported},
+           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"mine":[]}}})", "EndpointsConfig.mine"},
+           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"1.2.3"}}}}})", "IPv4Address"},
+           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"1.2.3.4"}}}}})", "IPv6Address"},
+           Case{R"({"NetworkingConfig":{"EndpointsConfig":{"bridge":{"MacAddress":"nonsense"}}}})", "MacAddress"},
            Case{R"({"Volumes":{"/a:/b":{}}})", "Volumes"},
        }) {
     auto spec = read(body);

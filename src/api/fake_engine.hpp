@@ -222,6 +222,39 @@ class FakeEngine : public engine::Engine {
     info.network.subnets = {{"172.30.0.0/16", "172.30.0.1"}};
     return std::vector<engine::NetworkInfo>{info};
   }
+  Result<network::Network> create_network(const engine::Caller&, const network::NetworkRequest& request) override {
+    calls.push_back(concat("create_network ", request.name, " ", request.driver));
+    last_network = request;
+    if (!next_status.ok()) return next_status.error();
+    network::Network network;
+    network.id = std::string(64, 'n');
+    network.name = request.name;
+    return network;
+  }
+  Status remove_network(const engine::Caller&, const std::string& name) override {
+    calls.push_back("remove_network " + name);
+    return next_status;
+  }
+  Status connect_network(const engine::Caller&, const std::string& container, engine::EndpointSpec wanted) override {
+    calls.push_back(concat("connect_network ", wanted.network, " ", container));
+    last_endpoint = std::move(wanted);
+    return next_status;
+  }
+  Status disconnect_network(const engine::Caller&, const std::string& network, const std::string& container, bool force) override {
+    calls.push_back(concat("disconnect_network ", network, " ", container, force ? " force" : ""));
+    return next_status;
+  }
+  Result<engine::PruneResult> prune_networks(const engine::Caller&, const engine::NetworkFilter& filter) override {
+    engine::PruneResult result;
+    network::Network old;
+    old.name = "old";
+    old.labels = {{"keep", "no"}};
+    old.created = 1;
+    if (filter(old)) result.deleted.push_back(old.name);
+    return result;
+  }
+  network::NetworkRequest last_network;
+  engine::EndpointSpec last_endpoint;
   Result<engine::NetworkInfo> inspect_network(const engine::Caller&, const std::string& name) override {
     return Error(ErrorKind::not_found, concat("network ", name, " not found"));
   }

@@ -91,6 +91,10 @@ Status prune_volumes(Request& request);
 // networks.cpp
 Status list_networks(Request& request);
 Status inspect_network(Request& request);
+Status create_network(Request& request);
+Status remove_network(Request& request);
+Status connect_network(Request& request);
+Status disconnect_network(Request& request);
 Status prune_networks(Request& request);
 
 }  // namespace caisson::api

@@ -21,7 +21,6 @@ Status refuse_unsupported(const JsonView& host) {
     std::string_view why;
   };
   static constexpr Refused lists[] = {
-      {"Links", "links between containers are not supported yet"},
       {"StorageOpt", "storage options are not supported"},
   };
   for (const auto& [field, why] : lists) {
@@ -56,6 +55,18 @@ Status refuse_unsupported(const JsonView& host) {
   return {};
 }
 
+/// "8080", or "8000-8010" for any free one of these.
+Status read_host_port(const std::string& text, network::PortBinding& binding) {
+  if (text.empty()) return {};
+  const Halves ends = split_once(text, '-');
+  auto first = parse_integer<std::uint16_t>(ends.before);
+  auto last = ends.found ? parse_integer<std::uint16_t>(ends.after) : first;
+  if (!first.ok() || !last.ok() || *last < *first) return Error(ErrorKind::invalid, concat("invalid port specification: \"", text, "\""));
+  binding.host_port = *first;
+  if (*last != *first) binding.host_port_last = *last;
+  return {};
+}
+
 /// One entry of PortBindings.
 Status read_port(std::string_view key, const JsonView& list, std::vector<network::PortBinding>& ports) {
   const PortKey target = TRY(parse_port_key(key), list.path());
@@ -66,13 +77,7 @@ Status read_port(std::string_view key, const JsonView& list, std::vector<network
     TRY_PLAIN(entry.read("HostIp", binding.host_ip));
     std::string host_port;
     TRY_PLAIN(entry.read("HostPort", host_port));
-    if (host_port.find('-') != std::string::npos)
-      return Error(ErrorKind::unsupported, concat(entry.path(), ".HostPort: a range of host ports for one container port is not supported yet"));
-    if (!host_port.empty()) {
-      auto port = parse_integer<std::uint16_t>(host_port);
-      if (!port.ok()) return Error(ErrorKind::invalid, concat("invalid port specification: \"", host_port, "\""));
-      binding.host_port = *port;
-    }
+    TRY_PLAIN(read_host_port(host_port, binding));
     ports.push_back(std::move(binding));
     return {};
   });
@@ -89,6 +94,7 @@ Status read_network(const JsonView& host, engine::ContainerSpec& spec) {
   TRY_PLAIN(host.read("Dns", spec.dns));
   TRY_PLAIN(host.read("DnsSearch", spec.dns_search));
   TRY_PLAIN(host.read("DnsOptions", spec.dns_options));
+  TRY_PLAIN(host.read("Links", spec.links));
   return host.read("ExtraHosts", spec.extra_hosts);
 }
 

@@ -37,7 +37,7 @@ std::int64_t unix_seconds(TimestampNs time) { return time / 1'000'000'000; }
 
 std::string slashed(std::string_view name) { return concat("/", name); }
 
-std::string_view protocol_name(network::Protocol protocol) { return protocol == network::Protocol::udp ? "udp" : "tcp"; }
+std::string_view protocol_name(network::Protocol protocol) { return network::to_string(protocol); }
 
 std::string port_key(const network::PortBinding& binding) {
   return concat(binding.container_port, "/", protocol_name(binding.protocol));
@@ -60,21 +60,43 @@ json::object mount_point_json(const engine::MountPoint& mount) {
   return out;
 }
 
-json::object endpoint_json(const std::optional<network::Endpoint>& endpoint, const std::vector<std::string>& aliases) {
-  json::object out{{"IPAMConfig", nullptr}, {"Links", nullptr}, {"Aliases", texts_or_null(aliases)}};
-  const bool up = endpoint.has_value();
-  out["MacAddress"] = up ? endpoint->mac : "";
-  out["DriverOpts"] = nullptr;
-  out["NetworkID"] = up ? endpoint->network_id : "";
-  out["EndpointID"] = up ? endpoint->endpoint_id : "";
-  out["Gateway"] = up ? endpoint->gateway : "";
-  out["IPAddress"] = up ? endpoint->ipv4 : "";
-  out["IPPrefixLen"] = up ? endpoint->prefix_length : 0;
-  out["IPv6Gateway"] = "";
-  out["GlobalIPv6Address"] = "";
-  out["GlobalIPv6PrefixLen"] = 0;
-  out["DNSNames"] = nullptr;
-  return out;
+namespace {
+json::value ipam_config_json(const engine::EndpointSpec& spec) {
+  json::object ipam;
+  if (!spec.ipv4.empty()) ipam["IPv4Address"] = spec.ipv4;
+  if (!spec.ipv6.empty()) ipam["IPv6Address"] = spec.ipv6;
+  if (!spec.link_local.empty()) ipam["LinkLocalIPs"] = texts(spec.link_local);
+  // Docker keeps what the client sent, which is `{}` for a user-defined network and null for a predefined one.
+  if (ipam.empty() && network::is_predefined(spec.network)) return nullptr;
+  return ipam;
+}
+
+/// What the network calls it: names of the user's, then the short id (docker adds it on user-defined networks).
+json::value aliases_json(const engine::EndpointSpec& spec, const std::string& container_id) {
+  if (network::is_predefined(spec.network)) return texts_or_null(spec.aliases);
+  json::array aliases = texts(spec.aliases);
+  if (!container_id.empty()) aliases.emplace_back(container_id.substr(0, 12));
+  return aliases;
+}
+}  // namespace
+
+json::object endpoint_json(const engine::EndpointSpec& spec, const network::Endpoint* endpoint, const std::string& container_id) {
+  const bool up = endpoint != nullptr;
+  return json::object{{"IPAMConfig", ipam_config_json(spec)},
+                      {"Links", texts_or_null(spec.links)},
+                      {"Aliases", aliases_json(spec, container_id)},
+                      {"MacAddress", up ? endpoint->mac : spec.mac},
+                      {"DriverOpts", text_map_or_null(spec.driver_options)},
+                      {"GwPriority", spec.gateway_priority},
+                      {"NetworkID", up ? endpoint->network_id : spec.network_id},
+                      {"EndpointID", up ? endpoint->endpoint_id : ""},
+                      {"Gateway", up ? endpoint->gateway : ""},
+                      {"IPAddress", up ? endpoint->ipv4 : ""},
+                      {"IPPrefixLen", up ? endpoint->prefix_length : 0},
+                      {"IPv6Gateway", up ? endpoint->ipv6_gateway : ""},
+                      {"GlobalIPv6Address", up ? endpoint->ipv6 : ""},
+                      {"GlobalIPv6PrefixLen", up ? endpoint->ipv6_prefix_length : 0},
+                      {"DNSNames", nullptr}};
 }
 
 json::value healthcheck_json(const std::optional<image::Healthcheck>& healthcheck) {

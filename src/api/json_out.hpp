@@ -27,7 +27,7 @@ std::string port_key(const network::PortBinding& binding);
 
 json::object mount_point_json(const engine::MountPoint& mount);
 /// One entry of NetworkSettings.Networks.
-json::object endpoint_json(const std::optional<network::Endpoint>& endpoint, const std::vector<std::string>& aliases);
+json::object endpoint_json(const engine::EndpointSpec& spec, const network::Endpoint* endpoint, const std::string& container_id);
 /// The `Healthcheck` of a configuration; null when unset.
 json::value healthcheck_json(const std::optional<image::Healthcheck>& healthcheck);
 

@@ -206,6 +206,16 @@ const Setting settings[] = {
     {"--nft-table", "network.nft-table", "NAME", "nftables table of published ports (default caisson)", CAISSON_TEXT(network.nft_table)},
     {"--mtu", "network.mtu", "BYTES", "of the bridge; 0: as the host's default route", set_mtu},
     {"--network", "network.enabled", "BOOL", "false: no bridge, containers have no network of their own beyond lo", set_network_enabled},
+    {"--published-sources", "network.published-sources", "CIDR", "who may reach published ports from outside; repeatable (default everybody)",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.network.published.allowed_sources.push_back(value);
+       return {};
+     }},
+    {"--published-interfaces", "network.published-interfaces", "NAME", "through which interfaces of the host, likewise; either suffices",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.network.published.allowed_interfaces.push_back(value);
+       return {};
+     }},
     {"--log-max-size", "logs.max-size", "SIZE", "a container's log file is rotated at that size (default 10m)",
      [](DaemonOptions& options, const std::string& value) { return set_log_option(options, concat("max-size=", value)); }},
     {"--log-max-file", "logs.max-file", "N", "log files kept per container (default 3)",
@@ -238,7 +248,8 @@ const Setting settings[] = {
 #undef CAISSON_TEXT
 
 bool is_list(const Setting& setting) {
-  constexpr std::string_view lists[] = {"hosts", "labels", "logs.options", "cdi-spec-dirs", "registry.mirrors", "registry.insecure"};
+  constexpr std::string_view lists[] = {"hosts", "labels", "logs.options", "cdi-spec-dirs", "registry.mirrors", "registry.insecure",
+                                         "network.published-sources", "network.published-interfaces"};
   return std::find(std::begin(lists), std::end(lists), setting.key) != std::end(lists);
 }
 

@@ -67,7 +67,14 @@ Result<int> list_volumes(Session& session, const Invocation& invocation);
 Result<int> inspect_volumes(Session& session, const Invocation& invocation);
 Result<int> remove_volumes(Session& session, const Invocation& invocation);
 Result<int> prune_volumes(Session& session, const Invocation& invocation);
+
+// networks.cpp
 Result<int> list_networks(Session& session, const Invocation& invocation);
+Result<int> create_network(Session& session, const Invocation& invocation);
+Result<int> connect_network(Session& session, const Invocation& invocation);
+Result<int> disconnect_network(Session& session, const Invocation& invocation);
+Result<int> remove_networks(Session& session, const Invocation& invocation);
+Result<int> prune_networks(Session& session, const Invocation& invocation);
 Result<int> inspect_networks(Session& session, const Invocation& invocation);
 
 // The engine.

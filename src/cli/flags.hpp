@@ -278,6 +278,35 @@ inline constexpr std::array volume_ls = {volume_filter, format_list, on("quiet",
 inline constexpr std::array volume_rm = {on("force", 'f', "Do not fail when it does not exist")};
 inline constexpr std::array volume_prune = {on("all", 'a', "Remove named volumes too"), volume_prune_filter, prune_force};
 inline constexpr std::array network_ls = {network_filter, format_list, no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array network_create = {
+    on("attachable", 0, "Let containers be attached by hand (clusters)"),
+    of("aux-address", 0, list, "map", "Address that no container gets (name=address)"),
+    of("config-from", 0, text, "string", "Network to copy the configuration from (clusters)"),
+    on("config-only", 0, "Make a configuration without a network (clusters)"),
+    of("driver", 'd', text, "string", "Driver to use: bridge or macvlan", "bridge"),
+    of("gateway", 0, list, "strings", "Gateway of a subnet"),
+    on("ingress", 0, "Make the network of published ports (clusters)"),
+    on("internal", 0, "Leave no way to the outside"),
+    of("ip-range", 0, list, "strings", "Give addresses out of this part of a subnet"),
+    of("ipam-driver", 0, text, "string", "Driver of addresses", "default"),
+    of("ipam-opt", 0, list, "map", "Option of the driver of addresses (key=value)"),
+    on("ipv6", 0, "Give IPv6 addresses too"),
+    of("label", 0, list, "list", "Attach a label (key=value)"),
+    of("opt", 'o', list, "map", "Option of the driver (key=value)"),
+    of("scope", 0, text, "string", "Scope of the network"),
+    of("subnet", 0, list, "strings", "Subnet as address/length"),
+};
+inline constexpr std::array network_connect = {
+    of("alias", 0, list, "strings", "Further name within the network"),
+    of("driver-opt", 0, list, "strings", "Option of the driver (key=value)"),
+    of("gw-priority", 0, integer, "int", "The network with the highest has the default route"),
+    of("ip", 0, text, "string", "IPv4 address to use"),
+    of("ip6", 0, text, "string", "IPv6 address to use"),
+    of("link", 0, list, "list", "Name of another container, for this one alone (container:alias)"),
+    of("link-local-ip", 0, list, "strings", "Link-local address to add"),
+};
+inline constexpr std::array network_disconnect = {on("force", 'f', "Forget a connection that is broken")};
+inline constexpr std::array network_rm = {on("force", 'f', "Do not fail when it does not exist")};
 inline constexpr std::array network_inspect = {format_object, on("verbose", 'v', "Show what is useful for diagnosis")};
 
 inline constexpr std::array events = {events_filter, format_list, of("since", 0, text, "string", "From this time on"),

@@ -200,4 +200,8 @@ Status print_document(Output& out, const json::value& document, std::string_view
   return {};
 }
 
+void sort_by_name(std::vector<Row>& rows) {
+  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.fields.at("Name").get_string() < b.fields.at("Name").get_string(); });
+}
+
 }  // namespace caisson::cli

@@ -58,4 +58,7 @@ std::string short_id(std::string_view id);
 /// Characters of a UTF-8 text.
 std::size_t text_width(std::string_view text);
 
+/// By the field "Name".
+void sort_by_name(std::vector<Row>& rows);
+
 }  // namespace caisson::cli

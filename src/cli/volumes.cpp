@@ -1,4 +1,4 @@
-// Volumes and networks.
+// Volumes.
 #include <algorithm>
 #include <array>
 
@@ -18,10 +18,6 @@ namespace {
 constexpr std::array volume_columns = {
     Column{"Name", "VOLUME NAME"}, Column{"Driver", "DRIVER"}, Column{"Scope", "SCOPE"}, Column{"Mountpoint", "MOUNTPOINT"}, Column{"Labels", "LABELS"},
     Column{"Links", "LINKS"}, Column{"Size", "SIZE"}, Column{"Group", "GROUP"}, Column{"Availability", "AVAILABILITY"}, Column{"Status", "STATUS"},
-};
-constexpr std::array network_columns = {
-    Column{"ID", "NETWORK ID"}, Column{"Name", "NAME"}, Column{"Driver", "DRIVER"}, Column{"Scope", "SCOPE"}, Column{"IPv4", "IPV4"},
-    Column{"IPv6", "IPV6"}, Column{"Internal", "INTERNAL"}, Column{"Labels", "LABELS"}, Column{"CreatedAt", "CREATED AT"},
 };
 
 Result<Row> volume_row(const JsonView& volume) {
@@ -43,35 +39,6 @@ Result<Row> volume_row(const JsonView& volume) {
   row.fields["Size"] = size < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(size));
   for (std::string_view cluster_only : {"Group", "Availability", "Status"}) row.fields[cluster_only] = "N/A";
   return row;
-}
-
-Result<Row> network_row(const JsonView& network, bool no_trunc) {
-  Row row;
-  std::string id;
-  TRY_PLAIN(network.read("Id", id));
-  row.fields["ID"] = no_trunc ? id : short_id(id);
-  for (std::string_view field : {"Name", "Driver", "Scope"}) {
-    std::string text;
-    TRY_PLAIN(network.read(field, text));
-    row.fields[field] = text;
-  }
-  for (const auto& [field, key, otherwise] : {std::tuple("IPv4", "EnableIPv4", true), std::tuple("IPv6", "EnableIPv6", false), std::tuple("Internal", "Internal", false)}) {
-    bool value = otherwise;
-    TRY_PLAIN(network.read(key, value));
-    row.fields[field] = value ? "true" : "false";
-  }
-  std::string created;
-  TRY_PLAIN(network.read("Created", created));
-  if (auto time = parse_rfc3339(created); time.ok()) created = list_time(*time);
-  row.fields["CreatedAt"] = created;
-  JsonView labels = TRY_PLAIN(network.at("Labels"));
-  if (labels.is_set() && labels.raw().is_object()) row.labels = labels.raw().get_object();
-  row.fields["Labels"] = displayed_labels(row.labels);
-  return row;
-}
-
-void sort_by_name(std::vector<Row>& rows) {
-  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.fields.at("Name").get_string() < b.fields.at("Name").get_string(); });
 }
 
 }  // namespace
@@ -139,26 +106,6 @@ Result<int> prune_volumes(Session& session, const Invocation& invocation) {
                all ? "This will remove all local volumes not used by at least one container."
                    : "This will remove anonymous local volumes not used by at least one container.",
                {{"volumes", filters}});
-}
-
-Result<int> list_networks(Session& session, const Invocation& invocation) {
-  Query query;
-  query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
-  auto answer = TRY_PLAIN(session.get("/networks" + query.text()));
-  std::vector<Row> rows;
-  TRY_PLAIN(JsonView(answer).for_each_element([&](const JsonView& network) -> Status {
-    rows.push_back(TRY_PLAIN(network_row(network, invocation.flag("no-trunc"))));
-    return {};
-  }));
-  sort_by_name(rows);
-  ListFormat list;
-  list.columns = network_columns;
-  list.table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
-  list.format = invocation.text("format");
-  list.is_quiet = invocation.flag("quiet");
-  list.quiet_field = "ID";
-  TRY_PLAIN(print_list(session.out(), list, rows));
-  return 0;
 }
 
 }  // namespace caisson::cli

@@ -68,8 +68,7 @@ Status publish_exposed_ports(ContainerSpec& spec) {
     auto halves = split_once(exposed, '/');
     std::string_view protocol = halves.found ? halves.after : std::string_view("tcp");
     network::PortBinding binding;
-    if (protocol == "udp") binding.protocol = network::Protocol::udp;
-    else if (protocol != "tcp") return Error(ErrorKind::unsupported, concat("port ", exposed, ": only tcp and udp can be published"));
+    binding.protocol = TRY(network::parse_protocol(protocol), concat("port ", exposed));
     auto port = parse_integer<std::uint16_t>(halves.before);
     if (!port.ok() || *port == 0) return Error(ErrorKind::invalid, concat("invalid containerPort: ", exposed));
     binding.container_port = *port;
@@ -263,8 +262,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   info.created = now_ns();
   info.state = State::created;
   info.spec = std::move(spec);
-  auto& network_mode = info.spec.network.mode;
-  if (network_mode.empty() || network_mode == "default") network_mode = "bridge";
+  TRY_PLAIN(settle_networks(info.spec));
   if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
   TRY_PLAIN(merge_image(info.spec, image, info.args));
   TRY_PLAIN(adopt_volumes_from(info.spec));

@@ -95,6 +95,15 @@ class Engine {
   // -- networks
   virtual Result<std::vector<NetworkInfo>> list_networks(const Caller& caller) = 0;
   virtual Result<NetworkInfo> inspect_network(const Caller& caller, const std::string& name_or_id) = 0;
+  /// Errors: as NetworkManager::create().
+  virtual Result<network::Network> create_network(const Caller& caller, const network::NetworkRequest& request) = 0;
+  /// Errors: not_found, denied (predefined, or in use).
+  virtual Status remove_network(const Caller& caller, const std::string& name_or_id) = 0;
+  /// A running container is plugged in at once, another one at its next start. `wanted.network` is the network. Errors: not_found, invalid (a
+  /// container without a network namespace of its own, or network "none" or "host"), denied (connected already), and as connect().
+  virtual Status connect_network(const Caller& caller, const std::string& container, EndpointSpec wanted) = 0;
+  /// Errors: not_found, invalid (as above), internal when it is not connected (docker's 500).
+  virtual Status disconnect_network(const Caller& caller, const std::string& network, const std::string& container, bool force) = 0;
 
   // -- images
   virtual Result<std::vector<ImageInfo>> list_images(const Caller& caller) = 0;
@@ -116,6 +125,7 @@ class Engine {
   // -- system
   virtual Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) = 0;
   virtual Result<PruneResult> prune_volumes(const Caller& caller, const VolumeFilter& filter) = 0;
+  virtual Result<PruneResult> prune_networks(const Caller& caller, const NetworkFilter& filter) = 0;
   virtual Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) = 0;
   virtual Result<DiskUsage> disk_usage(const Caller& caller) = 0;
   virtual Result<SystemInfo> info(const Caller& caller) = 0;

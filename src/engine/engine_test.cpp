@@ -317,16 +317,16 @@ TEST_F(Verbs, events_tell_a_life_in_order) {
   spec.auto_remove = true;
   h.run(spec);
   std::vector<std::string> actions;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 6; ++i) {
     auto event = (*stream)->next({});
     ASSERT_TRUE(event.ok() && event->has_value());
     actions.push_back((*event)->action);
-    EXPECT_EQ((*event)->attributes.at("name"), "brief");
+    EXPECT_EQ((*event)->attributes.at("name"), (*event)->type == "network" ? "bridge" : "brief");
     if ((*event)->action == "die") {
       EXPECT_EQ((*event)->attributes.at("exitCode"), "3");
     }
   }
-  EXPECT_THAT(actions, ElementsAre("create", "start", "die", "destroy"));
+  EXPECT_THAT(actions, ElementsAre("create", "connect", "start", "die", "disconnect", "destroy"));
   EventOptions past;
   past.since = 1;
   past.until = now_ns();
@@ -402,6 +402,58 @@ TEST_F(Verbs, top_stats_and_logs_answer) {
   ASSERT_TRUE(engine().stop(h.admin, id, {}).ok());
   EXPECT_FALSE(engine().stats(h.admin, id)->running);
   EXPECT_EQ(engine().top(h.admin, id, "").error().kind(), ErrorKind::conflict);
+}
+
+TEST_F(Verbs, a_container_is_connected_and_disconnected_running_and_stopped) {
+  for (const char* name : {"front", "back"}) {
+    network::NetworkRequest request;
+    request.name = name;
+    ASSERT_TRUE(engine().create_network(h.admin, request).ok());
+  }
+  auto spec = Harness::spec({"sleep"});
+  spec.network.mode = "front";
+  spec.ports = {{network::Protocol::tcp, 80, "", 8080}};
+  auto id = h.run(spec);
+  ASSERT_EQ(info(id).endpoints.size(), 1U);
+  EXPECT_EQ(info(id).endpoints[0].network_name, "front");
+  EXPECT_EQ(info(id).ports.size(), 1U);
+  EXPECT_EQ(engine().connect_network(h.admin, id, {.network = "front"}).error().kind(), ErrorKind::denied);
+  EXPECT_EQ(engine().connect_network(h.admin, id, {.network = "nowhere"}).error().kind(), ErrorKind::not_found);
+  EXPECT_EQ(engine().disconnect_network(h.admin, "back", id, false).error().kind(), ErrorKind::internal);
+  ASSERT_TRUE(engine().connect_network(h.admin, id, {.network = "back", .aliases = {"b"}}).ok());
+  EXPECT_EQ(info(id).endpoints.size(), 2U);
+  EXPECT_EQ(info(id).spec.network.endpoints[1].aliases, std::vector<std::string>{"b"});
+  EXPECT_EQ(engine().remove_network(h.admin, "back").error().kind(), ErrorKind::denied);
+  ASSERT_TRUE(engine().stop(h.admin, id, {}).ok());
+  EXPECT_TRUE(info(id).endpoints.empty());
+  ASSERT_TRUE(engine().disconnect_network(h.admin, "front", id, false).ok());
+  ASSERT_TRUE(engine().start(h.admin, id).ok());
+  ASSERT_EQ(info(id).endpoints.size(), 1U);
+  EXPECT_EQ(info(id).endpoints[0].network_name, "back");
+  ASSERT_TRUE(engine().disconnect_network(h.admin, "back", id, false).ok());
+  EXPECT_TRUE(info(id).endpoints.empty());
+  auto pruned = engine().prune_networks(h.admin, {});
+  ASSERT_TRUE(pruned.ok());
+  EXPECT_EQ(pruned->deleted.size(), 2U);
+  EXPECT_EQ(engine().list_networks(h.admin)->size(), 1U);
+}
+
+TEST_F(Verbs, modes_without_a_network_of_their_own_take_no_endpoints) {
+  auto refused = [&](const std::string& mode) {
+    auto spec = Harness::spec({"sleep"});
+    spec.network.mode = mode;
+    spec.network.endpoints = {{.network = "bridge"}};
+    auto created = engine().create(h.admin, spec);
+    return created.ok() ? "" : created.error().text();
+  };
+  EXPECT_THAT(refused("none"), testing::HasSubstr("private (none) mode"));
+  EXPECT_THAT(refused("host"), testing::HasSubstr("host network"));
+  EXPECT_THAT(refused("container:x"), testing::HasSubstr("sharing network namespace"));
+  auto spec = Harness::spec({"sleep"});
+  spec.network.mode = "none";
+  spec.network.endpoints = {{.network = "none"}};  // what clients send with --network none
+  auto id = h.run(spec);
+  EXPECT_EQ(engine().connect_network(h.admin, id, {.network = "bridge"}).error().kind(), ErrorKind::invalid);
 }
 
 TEST_F(Verbs, joining_a_network_needs_a_running_container_and_shares_its_ids) {

@@ -25,7 +25,7 @@ void record_exit(Record& record, const runtime::ExitStatus& status) {
   info.finished_at = status.finished_at != 0 ? status.finished_at : now_ns();
   info.log_drops += status.log_drops;
   info.pid = 0;
-  info.endpoint.reset();
+  info.endpoints.clear();
   if (info.health) info.health->status = HealthStatus::unhealthy;  // docker's word for one that is not looked at any more
   if (status.lost && info.error.empty()) info.error = "exit status lost: nobody saw how the program ended";
 }
@@ -76,7 +76,7 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   std::int64_t finished = status.finished_at != 0 ? status.finished_at : now_ns();
   std::int64_t run_ns = std::max<std::int64_t>(0, finished - before->info.started_at);
   if (run_ns >= calm_run_ns) container->restart_delay_ms = 0;
-  if (before->info.endpoint) {
+  if (!before->info.endpoints.empty()) {
     std::lock_guard lock(releases_mutex_);
     pending_releases_.insert(container->id);
   }
@@ -93,6 +93,7 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   crash_point("exit:reported");
   if (remove) {
     publish(*before, "die", std::move(attributes));
+    publish_endpoints("disconnect", before->info.endpoints, container->id);
     auto garbage = forget(container, edit);
     if (garbage.ok()) collect_later(std::move(*garbage));
     else log_error("remove", object_of(container->id), garbage.error());
@@ -105,6 +106,7 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   if (restart) container->complete_waiters({WaitCondition::next_exit}, result);
   else container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running}, result);
   publish(*container->snapshot(), "die", std::move(attributes));
+  publish_endpoints("disconnect", before->info.endpoints, container->id);
   schedule_teardown(container);
   if (restart) schedule_restart(container);
 }

@@ -319,27 +319,47 @@ class FakeImages final : public image::ImageStore {
 /// Hands out addresses and host ports; a host port can be held by one container only.
 class FakeNetwork final : public network::NetworkManager {
  public:
-  Result<std::vector<network::Network>> list() override { return std::vector<network::Network>{bridge()}; }
+  Result<std::vector<network::Network>> list() override {
+    std::lock_guard lock(mutex_);
+    return networks_;
+  }
   Result<network::Network> find(const std::string& name) override {
-    if (name == "bridge" || name == bridge().id) return bridge();
+    std::lock_guard lock(mutex_);
+    for (const auto& network : networks_)
+      if (name == network.name || name == network.id) return network;
     return Error(ErrorKind::not_found, concat("network ", name, " not found"));
   }
+  Result<network::Network> create(const network::NetworkRequest& request) override {
+    std::lock_guard lock(mutex_);
+    networks_.push_back(named(request.name, static_cast<char>('0' + networks_.size())));
+    return networks_.back();
+  }
+  Result<network::Network> remove(const std::string& name) override {
+    auto network = TRY_PLAIN(find(name));
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, endpoint] : endpoints_)
+      if (endpoint.network_id == network.id) return Error(ErrorKind::denied, "has active endpoints");
+    std::erase_if(networks_, [&](const auto& each) { return each.id == network.id; });
+    return network;
+  }
   Result<network::Endpoint> connect(const network::ConnectRequest& request) override {
+    auto network = TRY_PLAIN(find(request.network));
     std::lock_guard lock(mutex_);
     for (const auto& port : request.ports)
       for (const auto& [id, endpoint] : endpoints_)
         for (const auto& taken : endpoint.ports)
-          if (taken.host_port == port.host_port && port.host_port != 0)
+          if (taken.host_port == port.host_port && port.host_port != 0 && id != request.container_id)
             return Error(ErrorKind::conflict, concat("Bind for 0.0.0.0:", port.host_port, " failed: port is already allocated"));
     network::Endpoint endpoint;
-    endpoint.network_id = bridge().id;
-    endpoint.network_name = "bridge";
+    endpoint.network_id = network.id;
+    endpoint.network_name = network.name;
     if (request.ready) ready_.erase(request.ready->ipv4);
     if (request.ready && ready_links_are_gone) return Error(ErrorKind::not_found, "the link is not on the bridge any more");
-    endpoint.ipv4 = request.ready ? request.ready->ipv4 : concat("10.0.0.", ++last_);
+    endpoint.ipv4 = request.ready ? request.ready->ipv4 : request.ipv4 ? *request.ipv4 : concat("10.0.0.", ++last_);
     endpoint.gateway = "10.0.0.1";
-    endpoint.ports = request.ports;
-    endpoints_[request.container_id] = endpoint;
+    const bool has_ports = std::any_of(endpoints_.begin(), endpoints_.end(), [&](const auto& other) { return other.first == request.container_id && !other.second.ports.empty(); });
+    if (!has_ports) endpoint.ports = request.ports;
+    endpoints_.emplace_back(request.container_id, endpoint);
     return endpoint;
   }
   Result<network::ReadyLink> prepare_link(int) override {
@@ -355,8 +375,13 @@ class FakeNetwork final : public network::NetworkManager {
   Status bring_up_loopback(int) override { return {}; }
   Status disconnect(const std::string& id) override {
     std::lock_guard lock(mutex_);
-    endpoints_.erase(id);
+    std::erase_if(endpoints_, [&](const auto& endpoint) { return endpoint.first == id; });
     return {};
+  }
+  Status disconnect_from(const std::string& id, const std::string& network_id, int) override {
+    std::lock_guard lock(mutex_);
+    if (std::erase_if(endpoints_, [&](const auto& endpoint) { return endpoint.first == id && endpoint.second.network_id == network_id; }) != 0) return {};
+    return Error(ErrorKind::not_found, "not connected");
   }
   Result<std::vector<std::string>> recover(const std::vector<std::string>& live) override {
     std::lock_guard lock(mutex_);
@@ -365,7 +390,14 @@ class FakeNetwork final : public network::NetworkManager {
   }
   Result<std::vector<std::pair<std::string, network::Endpoint>>> endpoints() override {
     std::lock_guard lock(mutex_);
-    return std::vector<std::pair<std::string, network::Endpoint>>(endpoints_.begin(), endpoints_.end());
+    return endpoints_;
+  }
+  std::vector<network::Endpoint> endpoints_of(const std::string& id) override {
+    std::lock_guard lock(mutex_);
+    std::vector<network::Endpoint> own;
+    for (const auto& [owner, endpoint] : endpoints_)
+      if (owner == id) own.push_back(endpoint);
+    return own;
   }
   Status shut_down() override { return {}; }
   std::atomic<bool> refuse_ready_links{false};
@@ -384,14 +416,16 @@ class FakeNetwork final : public network::NetworkManager {
   }
 
  private:
-  static network::Network bridge() {
+  static network::Network named(std::string name, char digit) {
     network::Network network;
-    network.id = std::string(64, 'b');
-    network.name = network.driver = "bridge";
+    network.id = std::string(64, digit);
+    network.name = std::move(name);
+    network.driver = "bridge";
     return network;
   }
   std::mutex mutex_;
-  std::map<std::string, network::Endpoint> endpoints_;
+  std::vector<network::Network> networks_ = {named("bridge", 'b')};
+  std::vector<std::pair<std::string, network::Endpoint>> endpoints_;
   std::set<std::string> ready_;  ///< addresses of links that no container has yet
   std::vector<std::string> live_;
   int last_ = 1;

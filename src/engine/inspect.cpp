@@ -49,8 +49,9 @@ ContainerSummary LocalEngine::summarize(const Record& record) const {
   summary.health = info.health ? info.health->status : HealthStatus::none;
   summary.labels = info.spec.labels;
   summary.network_mode = info.spec.network.mode;
-  summary.endpoint = info.endpoint;
-  summary.ports = info.endpoint ? info.endpoint->ports : std::vector<network::PortBinding>{};
+  summary.networks = info.spec.network.endpoints;
+  summary.endpoints = info.endpoints;
+  summary.ports = published_ports(info.endpoints);
   summary.exposed_ports = info.spec.exposed_ports;
   summary.mounts = info.mounts;
   return summary;
@@ -73,7 +74,7 @@ Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::stri
   info.has_logs = has_readable_log(info.spec);
   info.unsent_logs = shippers_.lost(info.id);
   info.exec_ids = execs_.of_container(info.id);
-  info.ports = info.endpoint ? info.endpoint->ports : info.spec.ports;
+  info.ports = info.endpoints.empty() ? info.spec.ports : published_ports(info.endpoints);
   if (auto id = Digest::parse(info.image_id); id.ok())
     if (auto layers = images_->lowerdirs(*id); layers.ok()) info.lower_dirs = join(*layers, ":");
   if (with_size) measure(*record, info.size_rw_bytes, info.size_root_fs_bytes);
@@ -161,26 +162,6 @@ Result<TopResult> LocalEngine::top(const Caller& caller, const std::string& name
   auto pids = TRY(runtime_->processes(container->id), concat("top of container ", container->id.substr(0, 12)));
   publish(*record, "top");
   return read_processes(pids, columns);
-}
-
-Result<NetworkInfo> LocalEngine::inspect_network(const Caller& caller, const std::string& name_or_id) {
-  TRY_PLAIN(authorize(caller, Access::read, "inspect network", name_or_id));
-  NetworkInfo info;
-  info.network = TRY_PLAIN(network_->find(name_or_id));
-  for (const auto& container : registry_.all()) {
-    auto record = container->snapshot();
-    if (!record->info.endpoint || record->info.endpoint->network_id != info.network.id) continue;
-    info.endpoints.emplace_back(record->info.id, *record->info.endpoint);
-    info.container_names[record->info.id] = record->info.name;
-  }
-  return info;
-}
-
-Result<std::vector<NetworkInfo>> LocalEngine::list_networks(const Caller& caller) {
-  TRY_PLAIN(authorize(caller, Access::read, "list networks", ""));
-  std::vector<NetworkInfo> infos;
-  for (const auto& network : TRY_PLAIN(network_->list())) infos.push_back(TRY_PLAIN(inspect_network(caller, network.id)));
-  return infos;
 }
 
 }  // namespace caisson::engine

@@ -21,6 +21,7 @@
 #include "engine/local.hpp"
 #include "engine/log_shipper.hpp"
 #include "engine/namespace_pool.hpp"
+#include "engine/network_files.hpp"
 #include "engine/registry.hpp"
 #include "engine/spec_builder.hpp"
 #include "engine/volume_mounts.hpp"
@@ -81,6 +82,10 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status remove_volume(const Caller& caller, const std::string& name, bool force) override;
   Result<std::vector<NetworkInfo>> list_networks(const Caller& caller) override;
   Result<NetworkInfo> inspect_network(const Caller& caller, const std::string& name_or_id) override;
+  Result<network::Network> create_network(const Caller& caller, const network::NetworkRequest& request) override;
+  Status remove_network(const Caller& caller, const std::string& name_or_id) override;
+  Status connect_network(const Caller& caller, const std::string& container, EndpointSpec wanted) override;
+  Status disconnect_network(const Caller& caller, const std::string& network, const std::string& container, bool force) override;
   Result<std::vector<ImageInfo>> list_images(const Caller& caller) override;
   Result<ImageInfo> inspect_image(const Caller& caller, const std::string& name) override;
   Result<image::Image> import_image(const Caller& caller, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
@@ -96,6 +101,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) override;
   Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) override;
   Result<PruneResult> prune_volumes(const Caller& caller, const VolumeFilter& filter) override;
+  Result<PruneResult> prune_networks(const Caller& caller, const NetworkFilter& filter) override;
   Result<PruneResult> prune_images(const Caller& caller, const ImageFilter& filter) override;
   Result<DiskUsage> disk_usage(const Caller& caller) override;
   Result<SystemInfo> info(const Caller& caller) override;
@@ -151,7 +157,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   static ContainerInfo shown_with_sources(const ContainerInfo& info, const StartContext& context);
   Result<Joined> resolve_joins(const ContainerSpec& spec);
   Status open_namespaces(StartContext& context, const ContainerSpec& spec, const Joined& joined);
-  Status connect_bridge(Container& container, StartContext& context);
+  Status plug_in(Container& container, StartContext& context);
+  Status connect_networks(Container& container, StartContext& context);
+  Status connect_one(Container& container, StartContext& context, EndpointSpec& wanted);
 
   // -- ready.cpp
   /// What pool a container of this specification can be served from; none when it shares namespaces or asks for an address of its own.
@@ -162,10 +170,21 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   void refill_later();
   /// A range for a new container: a ready pair's, a free one, or one that the pool must give back.
   Result<std::uint32_t> choose_range(const std::string& container_id, const ContainerSpec& spec);
-  Status connect_network(Container& container, StartContext& context);
   /// Waits until containers that have ended have given their ports back; false when none was about to.
   bool wait_for_released_ports();
-  Status write_network_files(const Container& container, const StartContext& context);
+  Status write_network_files(const ContainerInfo& info);
+
+  // -- networks.cpp
+  /// Fills in what create leaves to us: the network of the mode is among the endpoints, and all are called by their names.
+  Status settle_networks(ContainerSpec& spec);
+  static network::ConnectRequest connect_request(const std::string& container_id, const ContainerSpec& spec, const EndpointSpec& wanted);
+  /// Of the default bridge: what --link puts into /etc/hosts.
+  [[nodiscard]] std::vector<HostsLine> link_lines(const ContainerSpec& spec);
+  void publish_network(std::string action, const network::Network& network, const std::string& container_id);
+  /// The same for every network of a container that has started or ended.
+  void publish_endpoints(const std::string& action, const std::vector<network::Endpoint>& endpoints, const std::string& container_id);
+  Status connect_running(Container& container, const Record& record, const EndpointSpec& wanted);
+  Status refresh_endpoints(Container& container, const std::function<void(Record&)>& edit);
   Result<runtime::Spec> plan(const ContainerInfo& info, const StartContext& context);
   Status launch(Container& container, StartContext& context);
   void record_failed_start(Container& container, const Error& error, bool was_launched);

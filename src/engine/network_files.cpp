@@ -30,7 +30,7 @@ ResolverFile parse_resolver(std::string_view text) {
 }
 }  // namespace
 
-std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, const std::optional<network::Endpoint>& endpoint) {
+std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, const std::vector<network::Endpoint>& endpoints, const std::vector<HostsLine>& links) {
   std::string text =
       "127.0.0.1\tlocalhost\n"
       "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -38,7 +38,9 @@ std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, c
       "ff00::0\tip6-mcastprefix\n"
       "ff02::1\tip6-allnodes\n"
       "ff02::2\tip6-allrouters\n";
-  std::string gateway = endpoint ? endpoint->gateway : spec.network.mode == "host" ? "127.0.0.1" : "";
+  std::string gateway = spec.network.mode == "host" ? "127.0.0.1" : "";
+  for (const auto& endpoint : endpoints)
+    if (gateway.empty()) gateway = endpoint.gateway;
   for (const auto& entry : spec.extra_hosts) {
     auto halves = split_once(entry, ':');
     std::string address(halves.after);
@@ -46,10 +48,14 @@ std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, c
     if (address == "host-gateway") address = gateway;
     if (!address.empty()) text += concat(address, '\t', halves.before, '\n');
   }
-  if (endpoint && !endpoint->ipv4.empty()) {
-    text += concat(endpoint->ipv4, '\t');
-    if (!spec.domainname.empty()) text += concat(hostname, '.', spec.domainname, ' ');
-    text += concat(hostname, '\n');
+  for (const auto& link : links) text += concat(link.address, '\t', join(link.names, " "), '\n');
+  for (const auto& endpoint : endpoints) {
+    for (const auto& address : {endpoint.ipv4, endpoint.ipv6}) {
+      if (address.empty()) continue;
+      text += concat(address, '\t');
+      if (!spec.domainname.empty()) text += concat(hostname, '.', spec.domainname, ' ');
+      text += concat(hostname, '\n');
+    }
   }
   return text;
 }

@@ -10,9 +10,15 @@
 
 namespace caisson::engine {
 
-/// `endpoint`: none without a network of its own. "host-gateway" in
-/// extra_hosts stands for its gateway; without one such entries are left out.
-std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, const std::optional<network::Endpoint>& endpoint);
+/// An address and its names.
+struct HostsLine {
+  std::string address;
+  std::vector<std::string> names;
+};
+
+/// `endpoints`: none without a network of its own. "host-gateway" in
+/// extra_hosts stands for the first gateway; without one such entries are left out. `links`: of other containers.
+std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, const std::vector<network::Endpoint>& endpoints, const std::vector<HostsLine>& links);
 
 /// From the host's file: without nameservers on loopback, which are not the container's (unless it shares the host's network),
 /// and with the user's own servers, domains and options in place of the host's. Without any server left: public ones, docker's rule.

@@ -10,8 +10,13 @@ std::optional<NamespacePool::Kind> LocalEngine::pool_kind(const ContainerSpec& s
   const bool joins = !container_of_mode(spec.pid_mode).empty() || !container_of_mode(spec.ipc_mode).empty();
   if (spec.userns_mode == "host" || joins) return std::nullopt;
   if (spec.network.mode == "none") return NamespacePool::Kind::isolated;
-  if (spec.network.mode == "bridge" && spec.network.ipv4.empty() && spec.network.mac.empty()) return NamespacePool::Kind::bridged;
-  return std::nullopt;
+  if (spec.network.mode == "host" || !container_of_mode(spec.network.mode).empty()) return std::nullopt;
+  const auto& endpoints = spec.network.endpoints;
+  if (endpoints.empty()) return spec.network.mode == "bridge" ? std::optional(NamespacePool::Kind::bridged) : std::nullopt;
+  const EndpointSpec& first = endpoints.front();
+  const bool is_plain = first.ipv4.empty() && first.ipv6.empty() && first.mac.empty() && first.link_local.empty() && first.gateway_priority == 0;
+  if (first.network == "bridge" && !is_plain) return std::nullopt;
+  return first.network == "bridge" ? NamespacePool::Kind::bridged : NamespacePool::Kind::isolated;  // plugged in when it starts
 }
 
 NamespacePool::Source LocalEngine::pool_source() {

@@ -103,11 +103,31 @@ void fields(C& c, RestartPolicy& p) {
   c("maximum_retry_count", p.maximum_retry_count);
 }
 template <class C>
+void fields(C& c, EndpointSpec& e) {
+  c("network", e.network);
+  c("network_id", e.network_id);
+  c("ipv4", e.ipv4);
+  c("ipv6", e.ipv6);
+  c("link_local", e.link_local);
+  c("mac", e.mac);
+  c("aliases", e.aliases);
+  c("links", e.links);
+  c("driver_options", e.driver_options);
+  c("gateway_priority", e.gateway_priority);
+}
+template <class C>
 void fields(C& c, NetworkSpec& n) {
   c("mode", n.mode);
-  c("ipv4", n.ipv4);
-  c("mac", n.mac);
-  c("aliases", n.aliases);
+  c("endpoints", n.endpoints);
+  if constexpr (std::is_same_v<C, RecordReader>) {
+    // A container of a build that knew one network each has its settings here.
+    EndpointSpec only;
+    c("ipv4", only.ipv4);
+    c("mac", only.mac);
+    c("aliases", only.aliases);
+    only.network = n.mode;
+    if (n.endpoints.empty() && !(only.ipv4.empty() && only.mac.empty() && only.aliases.empty())) n.endpoints.push_back(std::move(only));
+  }
 }
 template <class C>
 void fields(C& c, ContainerSpec& s) {
@@ -140,6 +160,7 @@ void fields(C& c, ContainerSpec& s) {
   c("dns_search", s.dns_search);
   c("dns_options", s.dns_options);
   c("extra_hosts", s.extra_hosts);
+  c("links", s.links);
   c("cap_add", s.cap_add);
   c("cap_drop", s.cap_drop);
   c("privileged", s.privileged);

@@ -339,7 +339,7 @@ void LocalEngine::recover_networks() {
   if (!endpoints.ok()) return note_repair(concat("the endpoints cannot be read: ", endpoints.error().text()));
   for (const auto& [id, endpoint] : *endpoints)
     if (auto container = registry_.find_id(id))
-      container->change_in_memory([&endpoint = endpoint](Record& record) { record.info.endpoint = endpoint; });
+      container->change_in_memory([&endpoint = endpoint](Record& record) { record.info.endpoints.push_back(endpoint); });
 }
 
 void LocalEngine::recover_containers() {

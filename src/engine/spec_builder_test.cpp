@@ -331,7 +331,7 @@ TEST(NetworkFiles, hosts_and_resolver_follow_dockers_rules) {
   network::Endpoint endpoint;
   endpoint.ipv4 = "10.0.0.5";
   endpoint.gateway = "10.0.0.1";
-  auto hosts = hosts_text(spec, "web", endpoint);
+  auto hosts = hosts_text(spec, "web", {endpoint}, {});
   for (const char* line : {"127.0.0.1\tlocalhost\n", "10.9.8.7\tdb\n", "10.0.0.1\tgw\n", "fe80::1\tsix\n", "10.0.0.5\tweb\n"}) EXPECT_THAT(hosts, HasSubstr(line));
 
   const std::string host = "# comment\nnameserver 127.0.0.53\nnameserver 9.9.9.9\nsearch lan\noptions edns0\n";

@@ -45,7 +45,7 @@ int exit_code_of_failed_start(const Error& error, bool was_launched) {
 LocalEngine::StartContext::~StartContext() {
   if (committed) return;
   // Failures here leave traces that the next start of the daemon removes; the first error is the one to report.
-  if (endpoint || connecting) ignore(engine.network_->disconnect(id));
+  if (connecting) ignore(engine.network_->disconnect(id));
   if (link) engine.network_->give_back(*link);
   if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
   if (!volumes.by_destination.empty()) engine.release_volumes(record.info);
@@ -103,25 +103,30 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
   return {};
 }
 
-Status LocalEngine::connect_network(Container& container, StartContext& context) {
+Status LocalEngine::plug_in(Container& container, StartContext& context) {
   const auto& spec = context.record.info.spec;
   if (shares_network(spec)) return {};
-  if (spec.network.mode != "none") return connect_bridge(container, context);
+  if (spec.network.mode != "none") return connect_networks(container, context);
   if (context.network_is_ready) return {};
   return network_->bring_up_loopback(context.network_namespace.get());
 }
 
-Status LocalEngine::connect_bridge(Container& container, StartContext& context) {
-  const auto& spec = context.record.info.spec;
-  network::ConnectRequest request;
-  request.container_id = container.id;
-  request.network = spec.network.mode;
-  request.netns_fd = context.network_namespace.get();
-  request.ports = spec.ports;
-  if (!spec.network.ipv4.empty()) request.ipv4 = spec.network.ipv4;
-  if (!spec.network.mac.empty()) request.mac = spec.network.mac;
-  request.ready = std::exchange(context.link, std::nullopt);
+Status LocalEngine::connect_networks(Container& container, StartContext& context) {
+  auto& networking = context.record.info.spec.network;
+  if (networking.endpoints.empty()) {
+    // Disconnected from all of them while it was stopped: docker goes back to the one it was created with.
+    networking.endpoints.emplace_back().network = networking.mode;
+  }
   context.connecting = true;
+  for (auto& wanted : networking.endpoints) TRY_PLAIN(connect_one(container, context, wanted));
+  context.endpoints = network_->endpoints_of(container.id);
+  return {};
+}
+
+Status LocalEngine::connect_one(Container& container, StartContext& context, EndpointSpec& wanted) {
+  network::ConnectRequest request = connect_request(container.id, context.record.info.spec, wanted);
+  request.netns_fd = context.network_namespace.get();
+  request.ready = std::exchange(context.link, std::nullopt);  // pool_kind() gives one to those alone whose first network is the bridge
   auto endpoint = network_->connect(request);
   if (!endpoint.ok() && request.ready) {
     // Whatever the reason: the namespace may have a link already, so the plain way begins with a new one.
@@ -132,23 +137,22 @@ Status LocalEngine::connect_bridge(Container& container, StartContext& context) 
     request.netns_fd = context.network_namespace.get();
     endpoint = network_->connect(request);
   }
-  if (!endpoint.ok() && (endpoint.error().kind() == ErrorKind::unavailable || request.ipv4)) {
+  if (!endpoint.ok() && (endpoint.error().kind() == ErrorKind::unavailable || (request.ipv4 && wanted.network == "bridge"))) {
     pool_.drain();  // the last address, or the one that is wanted, may be among those kept ready
     endpoint = network_->connect(request);
   }
   if (!endpoint.ok() && endpoint.error().kind() == ErrorKind::conflict && wait_for_released_ports()) endpoint = network_->connect(request);
-  context.connecting = false;
   if (!endpoint.ok()) return std::move(endpoint).error();
-  context.endpoint = std::move(*endpoint);
+  wanted.network_id = endpoint->network_id;
+  wanted.network = endpoint->network_name;
   return {};
 }
 
-Status LocalEngine::write_network_files(const Container& container, const StartContext& context) {
-  const auto& info = context.record.info;
+Status LocalEngine::write_network_files(const ContainerInfo& info) {
   if (info.hosts_path.empty()) return {};  // the joined container's are used
-  std::string hostname = info.spec.hostname.empty() ? container.id.substr(0, 12) : info.spec.hostname;
+  std::string hostname = info.spec.hostname.empty() ? info.id.substr(0, 12) : info.spec.hostname;
   TRY_PLAIN(linux::write_file(info.hostname_path, hostname + "\n"));
-  TRY_PLAIN(linux::write_file(info.hosts_path, hosts_text(info.spec, hostname, context.endpoint)));
+  TRY_PLAIN(linux::write_file(info.hosts_path, hosts_text(info.spec, hostname, info.endpoints, link_lines(info.spec))));
   return linux::write_file(info.resolv_conf_path, resolv_conf_text(host_resolver_text(options_.resolv_conf_path), info.spec));
 }
 
@@ -242,9 +246,10 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   if (!linux::mkdir(run_dir(container.id), 0700).ok()) TRY_PLAIN(linux::make_dirs(run_dir(container.id), 0700));  // it, or its parent, may be there or not
   context.made_run_dir = true;
   crash_point("start:run_dir");
-  TRY_PLAIN(connect_network(container, context));
+  TRY_PLAIN(plug_in(container, context));
+  info.endpoints = context.endpoints;
   crash_point("start:connected");
-  TRY_PLAIN(write_network_files(container, context));
+  TRY_PLAIN(write_network_files(info));
   {
     std::lock_guard turn(volume_creation_mutex_);
     context.volumes = TRY_PLAIN(open_volume_sources(info, volume_loader()));
@@ -306,7 +311,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
     next.info.oom_killed = false;
     next.info.stopped_by_user = false;
     next.info.first_host_id = context.first_host_id;
-    next.info.endpoint = context.endpoint;
+    next.info.endpoints = context.endpoints;
     if (probe_command(next.info.spec).empty()) {
       next.info.health.reset();
     } else {
@@ -342,6 +347,7 @@ Status LocalEngine::start_locked(const Pointer& container) {
     record_failed_start(*container, status.error(), context.was_launched);
     return status;
   }
+  publish_endpoints("connect", context.endpoints, container->id);
   publish(*container->snapshot(), "start");
   begin_probes(*container->snapshot());
   refill_later();

@@ -41,7 +41,7 @@ struct LocalEngine::StartContext {
   std::vector<std::string> unmappable_sources;
   bool made_run_dir = false;
   bool connecting = false;
-  std::optional<network::Endpoint> endpoint;
+  std::vector<network::Endpoint> endpoints;
   bool was_launched = false;
   bool committed = false;
 };

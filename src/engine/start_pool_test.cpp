@@ -24,7 +24,7 @@ class StartPool : public testing::Test {
   std::string address_of(const std::string& name) {
     auto info = h.engine->inspect(h.admin, name, false);
     EXPECT_TRUE(info.ok());
-    return info.ok() && info->endpoint ? info->endpoint->ipv4 : "";
+    return info.ok() && !info->endpoints.empty() ? info->endpoints.front().ipv4 : "";
   }
   Harness h{std::size_t{2}};
 };
@@ -41,7 +41,7 @@ TEST_F(StartPool, a_container_that_asks_for_an_address_of_its_own_is_started_the
   h.run(Harness::spec({"run"}, "one"));
   auto ready = wait_for_ready_links(2);
   auto spec = Harness::spec({"run"}, "two");
-  spec.network.ipv4 = "10.0.0.200";
+  spec.network.endpoints = {{.network = "bridge", .ipv4 = "10.0.0.200"}};
   h.run(spec);
   EXPECT_FALSE(ready.contains(address_of("two")));
   EXPECT_EQ(h.network->ready_links(), ready);

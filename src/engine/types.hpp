@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -115,13 +116,26 @@ struct RestartPolicy {
   std::int64_t maximum_retry_count = 0;  ///< on_failure only; 0: no bound
 };
 
-/// How the container appears on its (one, for now) network.
+/// How the container appears on one network.
+struct EndpointSpec {
+  std::string network;                ///< name or id; after create the name, where the network exists
+  std::string network_id;             ///< of the last connect; "" before
+  std::string ipv4;                   ///< a wanted address, or ""
+  std::string ipv6;
+  std::vector<std::string> link_local;
+  std::string mac;
+  std::vector<std::string> aliases;   ///< more names on this network
+  std::vector<std::string> links;     ///< "container[:alias]": names that this container alone knows
+  std::map<std::string, std::string> driver_options;
+  std::int64_t gateway_priority = 0;
+};
+
 struct NetworkSpec {
   /// "bridge" (also "" and "default"), "host", "none", "container:<id or name>", or a network's name or id.
   std::string mode = "bridge";
-  std::string ipv4;                   ///< a wanted address, or ""
-  std::string mac;
-  std::vector<std::string> aliases;
+  /// What it is connected to, in this order; none for the modes that are no network. After create the network of `mode` is the first, unless
+  /// it was disconnected since.
+  std::vector<EndpointSpec> endpoints;
 };
 
 struct ContainerSpec {
@@ -158,6 +172,7 @@ struct ContainerSpec {
   std::vector<std::string> dns_search;
   std::vector<std::string> dns_options;
   std::vector<std::string> extra_hosts;       ///< "name:address"; address "host-gateway" is the bridge's own
+  std::vector<std::string> links;             ///< "container[:alias]" on the default bridge: names in /etc/hosts
 
   std::vector<std::string> cap_add;           ///< "NET_ADMIN", "CAP_NET_ADMIN", "ALL"
   std::vector<std::string> cap_drop;
@@ -248,7 +263,7 @@ struct ContainerInfo {
   TimestampNs finished_at = 0;
   std::int64_t restart_count = 0;
   std::vector<MountPoint> mounts;
-  std::optional<network::Endpoint> endpoint;  ///< while running on a network
+  std::vector<network::Endpoint> endpoints;   ///< while running: one per network, in the order of connecting
   std::vector<network::PortBinding> ports;    ///< while running: host ports filled in; otherwise as asked for
   std::vector<std::string> warnings;  ///< of create and of the last start
   std::vector<std::string> exec_ids;
@@ -269,6 +284,11 @@ struct ContainerInfo {
   std::optional<std::int64_t> size_root_fs_bytes;
 };
 
+/// The endpoint on a network; null when there is none.
+const network::Endpoint* endpoint_on(const std::vector<network::Endpoint>& endpoints, std::string_view network_name);
+/// Published ports of all endpoints.
+std::vector<network::PortBinding> published_ports(const std::vector<network::Endpoint>& endpoints);
+
 struct ContainerSummary {
   std::string id;
   std::string name;
@@ -284,7 +304,8 @@ struct ContainerSummary {
   HealthStatus health = HealthStatus::none;
   std::map<std::string, std::string> labels;
   std::string network_mode;
-  std::optional<network::Endpoint> endpoint;
+  std::vector<EndpointSpec> networks;
+  std::vector<network::Endpoint> endpoints;   ///< while running
   std::vector<network::PortBinding> ports;
   std::vector<std::string> exposed_ports;
   std::vector<MountPoint> mounts;
@@ -505,6 +526,7 @@ struct PruneResult {
 using ContainerFilter = std::function<bool(const ContainerSummary&)>;
 using VolumeFilter = std::function<bool(const VolumeInfo&)>;
 using ImageFilter = std::function<bool(const ImageInfo&)>;
+using NetworkFilter = std::function<bool(const network::Network&)>;
 
 struct DiskUsage {
   std::vector<ImageInfo> images;

@@ -34,7 +34,7 @@ void add_message(NetlinkBatch& batch, std::string_view table, const NftElement& 
   // Without NLM_F_EXCL: the same element once more is fine, another value under the key is EBUSY.
   if (change == Change::add) batch.begin(nft_type(NFT_MSG_NEWSETELEM), NLM_F_CREATE, element.what);
   else batch.begin(nft_type(NFT_MSG_DELSETELEM), 0, element.what);
-  batch.header(generic_header(NFPROTO_IPV4, 0));
+  batch.header(generic_header(NFPROTO_INET, 0));
   batch.attribute(NFTA_SET_ELEM_LIST_TABLE, table);
   batch.attribute(NFTA_SET_ELEM_LIST_SET, element.map);
   std::size_t list = batch.open_nest(NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -57,6 +57,12 @@ NetlinkBatch transaction(std::string_view table, const std::vector<NftElement>& 
 
 NftValue& NftValue::ipv4(std::uint32_t host_order) {
   for (int shift : {24, 16, 8, 0}) bytes_.push_back(static_cast<std::uint8_t>(host_order >> shift));
+  return *this;
+}
+
+NftValue& NftValue::ipv6(const Ipv6& address) {
+  const auto bytes = address.bytes();
+  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   return *this;
 }
 

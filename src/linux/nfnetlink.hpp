@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "linux/ipv6.hpp"
 #include "linux/netlink.hpp"
 
 namespace caisson::linux {
@@ -15,6 +16,7 @@ namespace caisson::linux {
 class NftValue {
  public:
   NftValue& ipv4(std::uint32_t host_order);
+  NftValue& ipv6(const Ipv6& address);
   NftValue& protocol(std::uint8_t number);  ///< inet_proto
   NftValue& port(std::uint16_t number);     ///< inet_service
   [[nodiscard]] const std::vector<std::uint8_t>& bytes() const { return bytes_; }
@@ -24,7 +26,7 @@ class NftValue {
   std::vector<std::uint8_t> bytes_;
 };
 
-/// An element of a map of family ip, "KEY : VALUE".
+/// An element of a map of a table of family inet, "KEY : VALUE".
 struct NftElement {
   std::string map;
   NftValue key;

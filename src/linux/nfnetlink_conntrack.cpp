@@ -17,9 +17,9 @@ namespace {
 
 constexpr std::uint16_t conntrack_type(std::uint16_t message) { return static_cast<std::uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | message); }
 
-nfgenmsg ipv4_header() {
+nfgenmsg header_of(std::uint8_t family) {
   nfgenmsg header{};
-  header.nfgen_family = AF_INET;
+  header.nfgen_family = family;
   header.version = NFNETLINK_V0;
   return header;
 }
@@ -56,11 +56,11 @@ std::optional<std::string_view> matching_tuple(std::string_view message, std::ui
 }
 
 /// Asks for UDP flows to `port` only; a kernel older than 5.8 ignores the filter and sends all, so answers are checked too.
-NetlinkBatch dump_request(std::uint16_t port) {
+NetlinkBatch dump_request(std::uint8_t family, std::uint16_t port) {
   constexpr std::uint32_t by_protocol_and_destination_port = 1U << 3 | 1U << 5;  // CTA_FILTER_F_CTA_PROTO_{NUM,DST_PORT}
   NetlinkBatch batch;
   batch.begin(conntrack_type(IPCTNL_MSG_CT_GET), NLM_F_DUMP, "listing tracked flows", NetlinkBatch::Ack::none);
-  batch.header(ipv4_header());
+  batch.header(header_of(family));
   std::size_t tuple = batch.open_nest(CTA_TUPLE_ORIG);
   std::size_t protocol = batch.open_nest(CTA_TUPLE_PROTO);
   batch.attribute_u8(CTA_PROTO_NUM, IPPROTO_UDP);
@@ -74,11 +74,10 @@ NetlinkBatch dump_request(std::uint16_t port) {
   return batch;
 }
 
-}  // namespace
-
-Result<std::size_t> forget_udp_flows(std::uint16_t port, std::optional<Ipv4> address) {
+/// `address`: of IPv4 flows only.
+Result<std::size_t> forget_flows(std::uint8_t family, std::uint16_t port, std::optional<Ipv4> address) {
   NetlinkSocket socket = TRY(NetlinkSocket::open(NETLINK_NETFILTER), "connection tracking");
-  auto dump = socket.request(dump_request(port));
+  auto dump = socket.request(dump_request(family, port));
   if (!dump) {
     // nfnetlink's words for "no such subsystem" (nfnetlink.c) where ctnetlink is not built or not loaded.
     int number = dump.error().error_number();
@@ -90,7 +89,7 @@ Result<std::size_t> forget_udp_flows(std::uint16_t port, std::optional<Ipv4> add
     auto tuple = matching_tuple(message, port, address);
     if (!tuple) continue;
     removals.begin(conntrack_type(IPCTNL_MSG_CT_DELETE), 0, "forgetting a tracked flow");
-    removals.header(ipv4_header());
+    removals.header(header_of(family));
     removals.attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, std::span(reinterpret_cast<const std::uint8_t*>(tuple->data()), tuple->size()));
   }
   if (removals.empty()) return std::size_t{0};
@@ -102,5 +101,10 @@ Result<std::size_t> forget_udp_flows(std::uint16_t port, std::optional<Ipv4> add
   }
   return forgotten;
 }
+
+}  // namespace
+
+Result<std::size_t> forget_udp_flows(std::uint16_t port, std::optional<Ipv4> address) { return forget_flows(AF_INET, port, address); }
+Result<std::size_t> forget_udp6_flows(std::uint16_t port) { return forget_flows(AF_INET6, port, std::nullopt); }
 
 }  // namespace caisson::linux

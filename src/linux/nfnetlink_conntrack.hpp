@@ -15,5 +15,7 @@ namespace caisson::linux {
 /// Returns how many were forgotten; 0 on a kernel without ctnetlink, where they end by their time-out (30 to 120 s).
 /// Privilege: CAP_NET_ADMIN. Cost: the kernel walks its table once.
 Result<std::size_t> forget_udp_flows(std::uint16_t port, std::optional<Ipv4> address);
+/// The same for IPv6 flows to any address.
+Result<std::size_t> forget_udp6_flows(std::uint16_t port);
 
 }  // namespace caisson::linux

@@ -185,14 +185,49 @@ void disable_ipv6_autoconf(NetlinkBatch& batch, std::uint32_t index) {
   batch.close_nest(families);
 }
 
-void set_hairpin(NetlinkBatch& batch, std::uint32_t index) {
-  batch.begin(RTM_SETLINK, 0, concat("hairpin mode of bridge port ", index));
+namespace {
+void set_port_switch(NetlinkBatch& batch, std::uint32_t index, std::uint16_t attribute, std::string_view what) {
+  batch.begin(RTM_SETLINK, 0, concat(what, " of bridge port ", index));
   ifinfomsg header = link_header(index);
   header.ifi_family = PF_BRIDGE;
   batch.header(header);
   std::size_t port = batch.open_nest(IFLA_PROTINFO);
-  batch.attribute_u8(IFLA_BRPORT_MODE, 1);
+  batch.attribute_u8(attribute, 1);
   batch.close_nest(port);
+}
+}  // namespace
+
+void set_hairpin(NetlinkBatch& batch, std::uint32_t index) { set_port_switch(batch, index, IFLA_BRPORT_MODE, "hairpin mode"); }
+void set_isolated(NetlinkBatch& batch, std::uint32_t index) { set_port_switch(batch, index, IFLA_BRPORT_ISOLATED, "isolation"); }
+
+void add_macvlan(NetlinkBatch& batch, const Macvlan& macvlan) {
+  batch.begin(RTM_NEWLINK, create_exclusively, concat("creating macvlan interface ", macvlan.name));
+  batch.header(link_header(0));
+  batch.attribute(IFLA_IFNAME, macvlan.name);
+  batch.attribute_u32(IFLA_LINK, macvlan.parent);
+  batch.attribute_u32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(macvlan.netns_fd));
+  if (macvlan.mtu != 0) batch.attribute_u32(IFLA_MTU, macvlan.mtu);
+  if (macvlan.mac) batch.attribute(IFLA_ADDRESS, std::span<const std::uint8_t>(*macvlan.mac));
+  std::size_t info = batch.open_nest(IFLA_LINKINFO);
+  batch.attribute(IFLA_INFO_KIND, "macvlan");
+  std::size_t data = batch.open_nest(IFLA_INFO_DATA);
+  batch.attribute_u32(IFLA_MACVLAN_MODE, macvlan.mode);
+  batch.close_nest(data);
+  batch.close_nest(info);
+}
+
+void add_vlan(NetlinkBatch& batch, std::string_view name, std::uint32_t parent, std::uint16_t id) {
+  batch.begin(RTM_NEWLINK, create_exclusively, concat("creating vlan interface ", name));
+  batch.header(link_header(0, IFF_UP, IFF_UP));
+  batch.attribute(IFLA_IFNAME, name);
+  batch.attribute_u32(IFLA_LINK, parent);
+  std::size_t info = batch.open_nest(IFLA_LINKINFO);
+  batch.attribute(IFLA_INFO_KIND, "vlan");
+  std::size_t data = batch.open_nest(IFLA_INFO_DATA);
+  const std::uint8_t bytes[2] = {static_cast<std::uint8_t>(id & 0xff), static_cast<std::uint8_t>(id >> 8)};  // host order: little-endian (x86-64, arm64)
+  batch.attribute(IFLA_VLAN_ID, std::span<const std::uint8_t>(bytes));
+  batch.close_nest(data);
+  batch.close_nest(info);
 }
 
 void add_ipv4_address(NetlinkBatch& batch, std::uint32_t index, Ipv4 address, std::uint8_t prefix_length) {
@@ -208,8 +243,8 @@ void add_ipv4_address(NetlinkBatch& batch, std::uint32_t index, Ipv4 address, st
   if (prefix_length < 31) batch.attribute_u32_network(IFA_BROADCAST, address.value | (~std::uint32_t{0} >> prefix_length));
 }
 
-void add_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway) {
-  batch.begin(RTM_NEWROUTE, create_exclusively, concat("adding the default route via ", to_string(gateway)));
+void replace_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway) {
+  batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, concat("setting the default route to ", to_string(gateway)));
   rtmsg header{};
   header.rtm_family = AF_INET;
   header.rtm_table = RT_TABLE_MAIN;

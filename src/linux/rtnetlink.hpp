@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "linux/ipv6.hpp"
 #include "linux/netlink.hpp"
 
 namespace caisson::linux {
@@ -71,8 +72,28 @@ void disable_ipv6_autoconf(NetlinkBatch& batch, std::uint32_t index);
 /// Lets the bridge send a frame back out of the port it came in by (a container that reaches its own published port while
 /// br_netfilter translates on the bridge).
 void set_hairpin(NetlinkBatch& batch, std::uint32_t index);
+/// Ports that are isolated from each other exchange no frames; the bridge itself still reaches them (4.18).
+void set_isolated(NetlinkBatch& batch, std::uint32_t index);
 void add_ipv4_address(NetlinkBatch& batch, std::uint32_t index, Ipv4 address, std::uint8_t prefix_length);
-void add_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway);
+/// Without duplicate address detection.
+void add_ipv6_address(NetlinkBatch& batch, std::uint32_t index, const Ipv6& address, std::uint8_t prefix_length);
+/// Takes the place of a default route that is there.
+void replace_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway);
+void replace_ipv6_default_route(NetlinkBatch& batch, std::uint32_t index, const Ipv6& gateway);
+
+/// An interface of its own MAC on a parent's wire (macvlan), born in another namespace.
+struct Macvlan {
+  std::string name;          ///< inside
+  std::uint32_t parent = 0;  ///< index, in the socket's namespace
+  int netns_fd = -1;         ///< where it is born; borrowed
+  std::uint32_t mode = 0;    ///< MACVLAN_MODE_*
+  std::optional<MacAddress> mac;
+  std::uint32_t mtu = 0;     ///< 0: the parent's
+};
+/// Errors: conflict (EEXIST: the name; EBUSY: the parent is a bridge's port), unsupported (a kernel without macvlan).
+void add_macvlan(NetlinkBatch& batch, const Macvlan& macvlan);
+/// A tagged subinterface (802.1Q) of `parent`. Errors: unsupported (a kernel without 8021q).
+void add_vlan(NetlinkBatch& batch, std::string_view name, std::uint32_t parent, std::uint16_t id);
 /// Moves a link into the network namespace `netns_fd` (borrowed) and names it there: conflict (EEXIST) when the name is taken, unless
 /// it holds %d, for which the kernel takes a free number. The kernel brings the link down and drops its addresses.
 void move_link(NetlinkBatch& batch, std::uint32_t index, int netns_fd, std::string_view name);

@@ -55,11 +55,11 @@ TEST(NetlinkBatch, a_veth_is_one_message_with_its_peer_inside) {
 TEST(NetlinkBatch, addresses_and_routes_are_in_network_byte_order) {
   NetlinkBatch batch;
   add_ipv4_address(batch, 2, Ipv4{0xac1e0002}, 16);
-  add_default_route(batch, 2, Ipv4{0xac1e0001});
+  replace_default_route(batch, 2, Ipv4{0xac1e0001});
   EXPECT_EQ(batch.message_count(), 2U);
   EXPECT_EQ(hex(batch),
             "30000000" "1400" "0506" "00000000" "00000000" "02100000" "02000000" "08000200" "ac1e0002" "08000100" "ac1e0002" "08000400" "ac1effff"
-            "2c000000" "1800" "0506" "00000000" "00000000" "02000000" "fe030001" "00000000" "08000500" "ac1e0001" "08000400" "02000000");
+            "2c000000" "1800" "0505" "00000000" "00000000" "02000000" "fe030001" "00000000" "08000500" "ac1e0001" "08000400" "02000000");
 }
 
 TEST(NetlinkBatch, an_nftables_transaction_frames_its_elements) {
@@ -69,7 +69,7 @@ TEST(NetlinkBatch, an_nftables_transaction_frames_its_elements) {
   element.value.ipv4(0xac1e0002).port(80);
   EXPECT_EQ(hex(add_elements_batch("cs", {element})),
             "14000000" "1000" "0100" "00000000" "00000000" "0000000a"    // NFNL_MSG_BATCH_BEGIN for nftables
-            "54000000" "0c0a" "0504" "00000000" "00000000" "02000000"    // NFT_MSG_NEWSETELEM, REQUEST|ACK|CREATE, family ip
+            "54000000" "0c0a" "0504" "00000000" "00000000" "01000000"    // NFT_MSG_NEWSETELEM, REQUEST|ACK|CREATE, family inet
             "07000100" "63730000" "0e000200" "7075626c6973686564000000"  // table cs, map published
             "28000380" "24000180"                                        // elements, one element
             "10000180" "0c000100" "060000001f900000"                     // key
@@ -161,7 +161,7 @@ TEST_F(RtnetlinkTest, links_addresses_and_routes_are_made_and_seen) {
 TEST_F(RtnetlinkTest, the_first_failure_of_a_batch_is_reported_with_the_kernels_words) {
   NetlinkBatch batch;
   set_link_up(batch, 1);
-  add_default_route(batch, 1, Ipv4{0x0a000001});
+  replace_default_route(batch, 1, Ipv4{0x0a000001});
   Status status = socket_->execute(batch);
   ASSERT_FALSE(status.ok());
   EXPECT_THAT(status.error().text(), HasSubstr("adding the default route via 10.0.0.1"));

@@ -1,6 +1,8 @@
 // Bridge, veth and addresses by rtnetlink.
 #include "network/bridge.hpp"
 
+#include <linux/if_link.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -12,6 +14,8 @@ namespace caisson::network {
 namespace {
 
 constexpr std::uint32_t loopback_index = 1;  // in every network namespace, fixed by the kernel
+constexpr std::uint8_t link_local_length = 16;   // 169.254.0.0/16 (RFC 3927)
+constexpr std::uint8_t link_local_length6 = 64;  // fe80::/64 (RFC 4291, 2.5.6)
 
 /// Sets a switch under /proc/sys/net of this thread's network namespace; true when it was another value before.
 Result<bool> set_sysctl(const std::string& path, std::string_view value) {
@@ -41,6 +45,14 @@ Result<linux::LinkInfo> find_or_make_bridge(linux::NetlinkSocket& socket, const 
   return linux::find_link(socket, plan.name);
 }
 
+Result<bool> has_ipv6_address(linux::NetlinkSocket& socket, std::uint32_t index, const linux::Ipv6& wanted) {
+  const auto bytes = wanted.bytes();
+  const std::string text(bytes.begin(), bytes.end());
+  for (const auto& address : TRY_PLAIN(linux::list_global_addresses(socket, index)))
+    if (address.local == text) return true;
+  return false;
+}
+
 Status ensure_address(linux::NetlinkSocket& socket, const BridgePlan& plan, const linux::LinkInfo& bridge) {
   bool has_address = false;
   for (const auto& address : TRY_PLAIN(linux::list_ipv4_addresses(socket))) {
@@ -52,21 +64,59 @@ Status ensure_address(linux::NetlinkSocket& socket, const BridgePlan& plan, cons
     has_address = true;
   }
   linux::NetlinkBatch batch;
-  if (!bridge.is_up) linux::disable_ipv6_autoconf(batch, bridge.index);
+  if (!bridge.is_up && !plan.gateway6) linux::disable_ipv6_autoconf(batch, bridge.index);
   if (!has_address) linux::add_ipv4_address(batch, bridge.index, plan.gateway, plan.subnet.length);
+  if (plan.gateway6 && !TRY_PLAIN(has_ipv6_address(socket, bridge.index, *plan.gateway6)))
+    linux::add_ipv6_address(batch, bridge.index, *plan.gateway6, plan.subnet6->length);
   if (!bridge.is_up) linux::set_link_up(batch, bridge.index);
   if (batch.empty()) return {};
   return socket.execute(batch);
 }
 
+/// A host that learns its own default route from router advertisements stops listening to them when it forwards, unless told to go on
+/// (Documentation/networking/ip-sysctl.rst, accept_ra).
+Status keep_listening_to_routers(linux::NetlinkSocket& socket, std::vector<std::string>& changes) {
+  for (const auto& link : TRY_PLAIN(linux::list_links(socket))) {
+    const std::string path = concat("/proc/sys/net/ipv6/conf/", link.name, "/accept_ra");
+    auto value = linux::read_file(path);
+    if (!value.ok() || trim(*value) != "1" || !link.kind.empty() || link.name == "lo") continue;  // "kind": interfaces that software made
+    TRY_PLAIN(linux::write_kernel_file(path, "2"));
+    changes.push_back(concat("net.ipv6.conf.", link.name, ".accept_ra was 1 and was set to 2, because a host that forwards ignores routers otherwise"));
+  }
+  return {};
+}
+
+Status enable_forwarding(linux::NetlinkSocket& socket, const BridgePlan& plan, std::vector<std::string>& changes) {
+  if (plan.internal) return {};
+  if (TRY(set_sysctl("/proc/sys/net/ipv4/ip_forward", "1"), "net.ipv4.ip_forward")) changes.emplace_back("net.ipv4.ip_forward was 0 and was set to 1");
+  if (!plan.gateway6) return {};
+  const std::string all = "/proc/sys/net/ipv6/conf/all/forwarding";
+  auto before = TRY(linux::read_file(all), "net.ipv6.conf.all.forwarding");
+  if (trim(before) == "1") return {};
+  TRY(keep_listening_to_routers(socket, changes), "net.ipv6.conf");
+  TRY(linux::write_kernel_file(all, "1"), "net.ipv6.conf.all.forwarding");
+  changes.emplace_back("net.ipv6.conf.all.forwarding was 0 and was set to 1");
+  return {};
+}
+
 Result<BridgeState> configure_bridge(linux::NetlinkSocket& socket, const BridgePlan& plan, const linux::LinkInfo& bridge) {
+  // The bridge is a router: it takes no routes from others. Before its address, which a host without IPv6 refuses.
+  if (plan.gateway6) {
+    TRY(set_sysctl(concat("/proc/sys/net/ipv6/conf/", plan.name, "/disable_ipv6"), "0"), "disable_ipv6");
+    TRY(set_sysctl(concat("/proc/sys/net/ipv6/conf/", plan.name, "/accept_ra"), "0"), "accept_ra");
+  }
   TRY_PLAIN(ensure_address(socket, plan, bridge));
   TRY(set_sysctl(concat("/proc/sys/net/ipv4/conf/", plan.name, "/route_localnet"), "1"), "route_localnet");
   BridgeState state;
   state.index = bridge.index;
-  state.enabled_forwarding = TRY(set_sysctl("/proc/sys/net/ipv4/ip_forward", "1"), "net.ipv4.ip_forward");
+  TRY_PLAIN(enable_forwarding(socket, plan, state.host_changes));
   state.needs_hairpin = bridge_is_filtered();
   return state;
+}
+
+void add_default_routes(linux::NetlinkBatch& batch, std::uint32_t index, const Attachment& attachment) {
+  if (attachment.gateway) linux::replace_default_route(batch, index, *attachment.gateway);
+  if (attachment.gateway6) linux::replace_ipv6_default_route(batch, index, *attachment.gateway6);
 }
 
 /// The container's side: everything in one batch.
@@ -75,11 +125,14 @@ Status configure_inside(const Attachment& attachment) {
   auto link = TRY_PLAIN(linux::find_link(socket, attachment.interface));
   linux::NetlinkBatch batch;
   linux::set_link_up(batch, loopback_index);
-  // No link-local address: this network has no IPv6, and duplicate address detection costs each start packets and time.
-  linux::disable_ipv6_autoconf(batch, link.index);
+  // No link-local address where the network has no IPv6: duplicate address detection costs each start packets and time.
+  if (!attachment.address6) linux::disable_ipv6_autoconf(batch, link.index);
   linux::add_ipv4_address(batch, link.index, attachment.address, attachment.prefix_length);
+  for (const auto& address : attachment.link_local) linux::add_ipv4_address(batch, link.index, address, link_local_length);
+  if (attachment.address6) linux::add_ipv6_address(batch, link.index, *attachment.address6, attachment.prefix_length6);
+  for (const auto& address : attachment.link_local6) linux::add_ipv6_address(batch, link.index, address, link_local_length6);
   linux::set_link_up(batch, link.index);
-  linux::add_default_route(batch, link.index, attachment.gateway);
+  add_default_routes(batch, link.index, attachment);
   return socket.execute(batch);
 }
 
@@ -102,9 +155,10 @@ Status make_veth(linux::NetlinkSocket& host, const Attachment& attachment) {
 Status finish_outside(linux::NetlinkSocket& host, const Attachment& attachment) {
   auto link = TRY_PLAIN(linux::find_link(host, attachment.host_interface));  // its port takes effect, as by settle_carrier
   TRY_PLAIN(linux::settle_carrier(host, attachment.bridge_index));  // the first port gives the bridge its carrier
-  if (!attachment.hairpin) return {};
   linux::NetlinkBatch batch;
-  linux::set_hairpin(batch, link.index);
+  if (attachment.isolated) linux::set_isolated(batch, link.index);
+  if (attachment.hairpin) linux::set_hairpin(batch, link.index);
+  if (batch.empty()) return {};
   return host.execute(batch);
 }
 
@@ -121,20 +175,33 @@ Status remove_interface_by(linux::NetlinkSocket& socket, const std::string& name
   return removed;
 }
 
-}  // namespace
+/// 0 when there is no such interface.
+std::uint32_t index_of(linux::NetlinkSocket& socket, const std::string& name) {
+  if (name.empty()) return 0;
+  auto link = linux::find_link(socket, name);
+  return link ? link->index : 0;
+}
 
-Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge) {
-  std::uint32_t own_index = 0;
-  if (auto link = linux::find_link(socket, own_bridge)) own_index = link->index;
-  auto routes = TRY_PLAIN(linux::list_ipv4_routes(socket));
+bool is_untouched(const std::vector<linux::RouteInfo>& routes, const linux::Ipv4Prefix& subnet, std::uint32_t own_index) {
   return std::none_of(routes.begin(), routes.end(), [&](const linux::RouteInfo& route) {
-    return route.destination.length > 0 && route.output_index != own_index && route.destination.overlaps(subnet);
+    return route.destination.length > 0 && (own_index == 0 || route.output_index != own_index) && route.destination.overlaps(subnet);
   });
 }
 
-Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge) {
-  for (const auto& candidate : default_subnets())
-    if (TRY_PLAIN(is_subnet_free(socket, candidate, own_bridge))) return candidate;
+}  // namespace
+
+Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge) {
+  const std::uint32_t own_index = index_of(socket, own_bridge);
+  return is_untouched(TRY_PLAIN(linux::list_ipv4_routes(socket)), subnet, own_index);
+}
+
+Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge, const std::vector<linux::Ipv4Prefix>& taken) {
+  const std::uint32_t own_index = index_of(socket, own_bridge);
+  const auto routes = TRY_PLAIN(linux::list_ipv4_routes(socket));
+  for (const auto& candidate : default_subnets()) {
+    const bool is_ours = std::any_of(taken.begin(), taken.end(), [&](const linux::Ipv4Prefix& other) { return other.overlaps(candidate); });
+    if (!is_ours && is_untouched(routes, candidate, own_index)) return candidate;
+  }
   return Error(ErrorKind::unavailable, "this host has routes into all subnets that would be used for containers").with_hint("set a subnet of your own in the engine's configuration");
 }
 
@@ -175,6 +242,39 @@ Status attach_container(const Attachment& attachment) {
   return status;
 }
 
+Status attach_to_parent(const Attachment& attachment, std::uint32_t parent_index, std::uint32_t mode) {
+  linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
+  linux::Macvlan macvlan;
+  macvlan.name = attachment.interface;
+  macvlan.parent = parent_index;
+  macvlan.netns_fd = attachment.netns_fd;
+  macvlan.mode = mode;
+  macvlan.mac = attachment.mac;
+  macvlan.mtu = attachment.mtu;
+  linux::NetlinkBatch batch;
+  linux::add_macvlan(batch, macvlan);
+  TRY_PLAIN(host.execute(batch));
+  Status configured = configure_inside(attachment);
+  if (!configured) ignore(remove_interface_in(attachment.netns_fd, attachment.interface));  // the first error is the one to report
+  return configured;
+}
+
+Result<std::uint32_t> ensure_parent(linux::NetlinkSocket& socket, const std::string& name, bool& made) {
+  made = false;
+  auto link = linux::find_link(socket, name);
+  if (link) return link->index;
+  if (link.error().kind() != ErrorKind::not_found) return std::move(link).error();
+  Halves halves = split_last(name, '.');
+  auto id = parse_integer<std::uint16_t>(halves.after);
+  if (!halves.found || !id || *id == 0 || *id > 4094) return Error(ErrorKind::not_found, concat("this host has no interface ", name));
+  auto parent = TRY(linux::find_link(socket, halves.before), concat("interface ", name));
+  linux::NetlinkBatch batch;
+  linux::add_vlan(batch, name, parent.index, *id);
+  TRY_PLAIN(socket.execute(batch));
+  made = true;
+  return TRY_PLAIN(linux::find_link(socket, name)).index;
+}
+
 Status complete_attachment(const Attachment& attachment) {
   linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
   auto link = TRY_PLAIN(linux::find_link(host, attachment.host_interface));
@@ -190,9 +290,30 @@ Status complete_attachment(const Attachment& attachment) {
   return status;
 }
 
+Status enable_hairpin(const std::string& host_interface) {
+  linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
+  linux::NetlinkBatch batch;
+  linux::set_hairpin(batch, TRY_PLAIN(linux::find_link(host, host_interface)).index);
+  return host.execute(batch);
+}
+
 Status remove_interface(const std::string& name) {
   linux::NetlinkSocket host = TRY_PLAIN(linux::open_rtnetlink());
   return remove_interface_by(host, name);
+}
+
+Status remove_interface_in(int netns_fd, const std::string& name) {
+  linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink_in(netns_fd));
+  return remove_interface_by(socket, name);
+}
+
+Status set_default_routes(int netns_fd, const DefaultRoutes& routes) {
+  if (!routes.gateway && !routes.gateway6) return {};
+  linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink_in(netns_fd));
+  linux::NetlinkBatch batch;
+  if (routes.gateway) linux::replace_default_route(batch, TRY_PLAIN(linux::find_link(socket, routes.interface)).index, *routes.gateway);
+  if (routes.gateway6) linux::replace_ipv6_default_route(batch, TRY_PLAIN(linux::find_link(socket, routes.interface6)).index, *routes.gateway6);
+  return socket.execute(batch);
 }
 
 Status bring_up_loopback_in(int netns_fd) {

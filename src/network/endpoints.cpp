@@ -1,4 +1,4 @@
-// Endpoints: connecting containers, disconnecting them, and finding them again after a restart.
+// Endpoints: connecting containers to networks and taking them away again.
 #include <algorithm>
 #include <cerrno>
 #include <set>
@@ -6,9 +6,53 @@
 #include "base/ids.hpp"
 #include "base/strings.hpp"
 #include "linux/nfnetlink_conntrack.hpp"
+#include "network/definition.hpp"
 #include "network/manager.hpp"
 
 namespace caisson::network {
+namespace {
+
+std::string host_interface_of(const std::string& random) { return concat("veth", random.substr(0, 7)); }
+
+/// Clients that keep sending UDP to a port keep the translation (or the lack of one) of their first packet.
+Status forget_flows(const std::vector<PublishedPort>& ports) {
+  for (const auto& port : ports) {
+    if (port.binding.protocol != Protocol::udp) continue;
+    auto addresses = TRY_PLAIN(host_addresses(port.binding, port.container6.has_value()));
+    if (addresses.ipv4) {
+      std::optional<linux::Ipv4> only_on;
+      if (addresses.ipv4->value != 0) only_on = addresses.ipv4;
+      TRY_PLAIN(linux::forget_udp_flows(port.binding.host_port, only_on));
+    }
+    if (addresses.ipv6) TRY_PLAIN(linux::forget_udp6_flows(port.binding.host_port));
+  }
+  return {};
+}
+
+bool is_taken(const std::vector<EndpointRecord>& records, const std::string& interface) {
+  return std::any_of(records.begin(), records.end(), [&](const auto& record) { return record.endpoint.interface == interface; });
+}
+
+bool holds_ports(const std::vector<EndpointRecord>& records) {
+  return std::any_of(records.begin(), records.end(), [](const auto& record) { return !record.endpoint.ports.empty(); });
+}
+
+Status add_link_local(const std::vector<std::string>& texts, Attachment& attachment) {
+  for (const auto& text : texts) {
+    if (text.find(':') == std::string::npos) {
+      auto address = TRY(linux::parse_ipv4(text), "--link-local-ip");
+      if (address.value >> 16 != 0xa9fe) return Error(ErrorKind::invalid, concat("link-local IP address ", text, " is not of 169.254.0.0/16"));
+      attachment.link_local.push_back(address);
+      continue;
+    }
+    auto address = TRY(linux::parse_ipv6(text), "--link-local-ip");
+    if (address.high >> 54 != 0x3fa) return Error(ErrorKind::invalid, concat("link-local IP address ", text, " is not of fe80::/10"));
+    attachment.link_local6.push_back(address);
+  }
+  return {};
+}
+
+}  // namespace
 
 Status HostNetworkManager::bring_up_loopback(int netns_fd) {
   TRY(bring_up_loopback_in(netns_fd), "bringing up the loopback interface");
@@ -18,32 +62,33 @@ Status HostNetworkManager::bring_up_loopback(int netns_fd) {
 Result<std::vector<std::pair<std::string, Endpoint>>> HostNetworkManager::endpoints() {
   std::lock_guard lock(mutex_);
   std::vector<std::pair<std::string, Endpoint>> all;
-  for (const auto& [container_id, record] : records_) all.emplace_back(container_id, record.endpoint);
+  for (const auto& [container_id, records] : records_)
+    for (const auto& record : records) all.emplace_back(container_id, record.endpoint);
   return all;
 }
 
-Result<linux::Ipv4> HostNetworkManager::take_address(const ConnectRequest& request) {
-  if (request.ready) return linux::parse_ipv4(request.ready->ipv4);  // taken by prepare_link()
-  if (!request.ipv4) return pool_->take();
-  auto wanted = TRY(linux::parse_ipv4(*request.ipv4), "--ip");
-  TRY_PLAIN(pool_->take(wanted));
-  return wanted;
+std::vector<Endpoint> HostNetworkManager::endpoints_of(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  std::vector<Endpoint> all;
+  auto found = records_.find(container_id);
+  if (found == records_.end()) return all;
+  for (const auto& record : found->second) all.push_back(record.endpoint);
+  return all;
 }
 
-namespace {
-std::string host_interface_of(const std::string& random) { return concat("veth", random.substr(0, 7)); }
-}  // namespace
-
-Attachment HostNetworkManager::plain_attachment(const Network& network, int netns_fd, linux::Ipv4 address) const {
+Attachment HostNetworkManager::plain_attachment(const Known& network, int netns_fd, const Addresses& addresses) const {
+  const Network& definition = network.definition;
   Attachment attachment;
-  attachment.bridge_index = bridge_state_->index;
-  attachment.mtu = network.mtu;
-  attachment.interface = ConnectRequest().interface;
+  attachment.bridge_index = network.bridge ? network.bridge->index : 0;
+  attachment.mtu = definition.mtu;
+  attachment.isolated = definition.isolates_containers;
+  attachment.interface = "eth0";
   attachment.netns_fd = netns_fd;
-  attachment.mac = mac_of(address);
-  attachment.address = address;
-  attachment.prefix_length = firewall_->subnet.length;
-  attachment.gateway = linux::parse_ipv4(network.subnets.front().gateway).value_or(linux::Ipv4{});
+  attachment.mac = mac_of(addresses.ipv4);
+  attachment.address = addresses.ipv4;
+  attachment.prefix_length = network.pool->subnet().length;
+  attachment.address6 = addresses.ipv6;
+  if (network.pool6) attachment.prefix_length6 = network.pool6->subnet().length;
   return attachment;
 }
 
@@ -53,10 +98,13 @@ Result<ReadyLink> HostNetworkManager::prepare_link(int netns_fd) {
   std::uint64_t generation = 0;
   {
     std::lock_guard lock(mutex_);
-    Network network = TRY(bridge_definition(), "preparing a link");
-    TRY(ensure_ready(), "preparing a link");
-    attachment = plain_attachment(network, netns_fd, TRY(pool_->take(), "preparing a link"));
-    generation = pool_generation_;
+    Known* network = TRY(default_bridge(), "preparing a link");
+    TRY(ensure_ready(*network), "preparing a link");
+    Addresses addresses;
+    addresses.ipv4 = TRY(network->pool->take(), "preparing a link");
+    attachment = plain_attachment(*network, netns_fd, addresses);
+    if (auto gateway = linux::parse_ipv4(network->definition.subnets.front().gateway)) attachment.gateway = *gateway;
+    generation = network->generation;
   }
   attachment.host_interface = host_interface_of(random_id());
   ReadyLink link;
@@ -71,110 +119,215 @@ Result<ReadyLink> HostNetworkManager::prepare_link(int netns_fd) {
 
 void HostNetworkManager::give_back(const ReadyLink& link) {
   std::lock_guard lock(mutex_);
+  auto found = networks_.find("bridge");
   // The pool may have been made anew since, with the bridge; then the address is another link's by now, or will be.
-  if (!pool_ || link.generation != pool_generation_) return;
-  if (auto address = linux::parse_ipv4(link.ipv4)) pool_->give_back(*address);
+  if (found == networks_.end() || !found->second.pool || link.generation != found->second.generation) return;
+  if (auto address = linux::parse_ipv4(link.ipv4)) found->second.pool->give_back(*address);
 }
 
-Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRequest& request) {
-  Network network = TRY_PLAIN(bridge_definition());
-  if (request.network != network.name && request.network != network.id)
-    return Error(ErrorKind::not_found, concat("network ", request.network, " not found"));
-  TRY_PLAIN(check_interface_name(request.interface));
-  if (records_.contains(request.container_id))
-    return Error(ErrorKind::conflict, concat("container ", request.container_id, " is already connected to network ", network.name));
-  TRY_PLAIN(ensure_ready());
-  if (request.ready && request.ready->generation != pool_generation_)
-    return Error(ErrorKind::not_found, concat("interface ", request.ready->host_interface, " was prepared for a bridge that is gone"));
-
-  Prepared prepared;
-  Endpoint& endpoint = prepared.record.endpoint;
-  linux::Ipv4 address = TRY_PLAIN(take_address(request));
-  auto undo_address = [&] {
-    if (!request.ready) pool_->give_back(address);  // connect() gives back what was ready
-  };
-  linux::MacAddress mac = mac_of(address);
-  if (request.mac) {
-    auto wanted = linux::parse_mac(*request.mac);
-    if (!wanted) {
-      undo_address();
-      return std::move(wanted).error();
+Result<HostNetworkManager::Addresses> HostNetworkManager::take_addresses(Known& network, const ConnectRequest& request) {
+  Addresses addresses;
+  if (request.ready) {
+    addresses.ipv4 = TRY_PLAIN(linux::parse_ipv4(request.ready->ipv4));  // taken by prepare_link()
+    return addresses;
+  }
+  if (request.ipv4) {
+    addresses.ipv4 = TRY(linux::parse_ipv4(*request.ipv4), "--ip");
+    TRY_PLAIN(network.pool->take(addresses.ipv4));
+  } else {
+    addresses.ipv4 = TRY_PLAIN(network.pool->take());
+  }
+  auto take_ipv6 = [&]() -> Status {
+    if (request.ipv6 && !network.pool6)
+      return Error(ErrorKind::invalid, concat("IPv6 address ", *request.ipv6, ": network ", network.definition.name, " has no IPv6 subnet"));
+    if (!network.pool6) return {};
+    if (!request.ipv6) {
+      addresses.ipv6 = TRY_PLAIN(network.pool6->take());
+      return {};
     }
-    mac = *wanted;
+    auto wanted = TRY(linux::parse_ipv6(*request.ipv6), "--ip6");
+    TRY_PLAIN(network.pool6->take(wanted));
+    addresses.ipv6 = wanted;
+    return {};
+  };
+  if (Status taken = take_ipv6(); !taken) {
+    network.pool->give_back(addresses.ipv4);
+    return std::move(taken).error();
   }
-  endpoint.ports = request.ports;
-  Status reserved = reservations_.reserve(request.container_id, endpoint.ports);
-  if (!reserved) {
-    undo_address();
-    return std::move(reserved).error();
-  }
-  endpoint.endpoint_id = random_id();
-  endpoint.network_id = network.id;
-  endpoint.network_name = network.name;
-  endpoint.interface = request.interface;
-  endpoint.ipv4 = linux::to_string(address);
-  endpoint.prefix_length = firewall_->subnet.length;
-  endpoint.gateway = network.subnets.front().gateway;
-  endpoint.mac = linux::to_string(mac);
-  prepared.is_attached = request.ready.has_value();
-  prepared.record.host_interface = request.ready ? request.ready->host_interface : host_interface_of(endpoint.endpoint_id);
-
-  state::Transaction transaction;
-  transaction.require_absent(endpoint_key(request.container_id))
-      .require_absent(address_key(network.id, endpoint.ipv4))
-      .put(endpoint_key(request.container_id), to_text(prepared.record))
-      .put(address_key(network.id, endpoint.ipv4), lease_text(request.container_id));
-  auto committed = store_.commit(transaction);
-  if (!committed) {
-    reservations_.release(request.container_id);
-    undo_address();
-    return std::move(committed).error().in("recording the endpoint");
-  }
-  records_[request.container_id] = prepared.record;
-
-  Attachment& attachment = prepared.attachment;
-  attachment = plain_attachment(network, request.netns_fd, address);
-  attachment.hairpin = bridge_state_->needs_hairpin && !endpoint.ports.empty();
-  attachment.host_interface = prepared.record.host_interface;
-  attachment.interface = request.interface;
-  attachment.mac = mac;
-  attachment.sysctls = request.sysctls;
-  for (const auto& binding : endpoint.ports) prepared.ports.push_back({binding, address});
-  return prepared;
+  return addresses;
 }
 
-namespace {
+void HostNetworkManager::give_back_addresses(Known& network, const Addresses& addresses) {
+  if (network.pool) network.pool->give_back(addresses.ipv4);
+  if (network.pool6 && addresses.ipv6) network.pool6->give_back(*addresses.ipv6);
+}
 
-/// Clients that keep sending UDP to a port keep the translation (or the lack of one) of their first packet.
-Status forget_flows(const std::vector<PublishedPort>& ports) {
-  for (const auto& port : ports) {
-    if (port.binding.protocol != Protocol::udp) continue;
-    linux::Ipv4 address = TRY_PLAIN(host_address(port.binding));
-    std::optional<linux::Ipv4> only_on;
-    if (address.value != 0) only_on = address;
-    TRY_PLAIN(linux::forget_udp_flows(port.binding.host_port, only_on));
+Result<linux::MacAddress> HostNetworkManager::choose_mac(const ConnectRequest& request, const Addresses& addresses) {
+  if (request.mac) return linux::parse_mac(*request.mac);
+  return mac_of(addresses.ipv4);
+}
+
+std::string HostNetworkManager::free_interface(const std::string& container_id) const {
+  auto found = records_.find(container_id);
+  for (int number = 0;; ++number) {
+    std::string name = concat("eth", number);
+    if (found == records_.end() || !is_taken(found->second, name)) return name;
   }
+}
+
+GatewayClaim HostNetworkManager::claim_of(const EndpointRecord& record) {
+  GatewayClaim claim;
+  claim.network_name = record.endpoint.network_name;
+  claim.priority = record.gateway_priority;
+  const Known* network = known_by_id(record.endpoint.network_id);
+  claim.internal = network != nullptr && network->definition.internal;
+  return claim;
+}
+
+/// Whether the default route of a family leads through `record`, beside the container's other endpoints.
+bool HostNetworkManager::leads_out(const std::string& container_id, const EndpointRecord& record, bool ipv6) {
+  auto gateway = [&](const EndpointRecord& of) -> const std::string& { return ipv6 ? of.endpoint.ipv6_gateway : of.endpoint.gateway; };
+  if (gateway(record).empty()) return false;
+  const GatewayClaim claim = claim_of(record);
+  for (const auto& other : records_[container_id]) {
+    if (other.endpoint.endpoint_id == record.endpoint.endpoint_id || gateway(other).empty()) continue;
+    if (precedes(claim_of(other), claim)) return false;
+  }
+  return true;
+}
+
+DefaultRoutes HostNetworkManager::default_routes_of(const std::string& container_id) {
+  DefaultRoutes routes;
+  auto found = records_.find(container_id);
+  if (found == records_.end()) return routes;
+  for (const auto& record : found->second) {
+    if (auto gateway = linux::parse_ipv4(record.endpoint.gateway); gateway && leads_out(container_id, record, false)) {
+      routes.interface = record.endpoint.interface;
+      routes.gateway = *gateway;
+    }
+    if (auto gateway = linux::parse_ipv6(record.endpoint.ipv6_gateway); gateway && leads_out(container_id, record, true)) {
+      routes.interface6 = record.endpoint.interface;
+      routes.gateway6 = *gateway;
+    }
+  }
+  return routes;
+}
+
+/// Record and attachment; reserves the ports. Changes nothing else.
+Status HostNetworkManager::fill_record(Known& network, const ConnectRequest& request, const Addresses& addresses, Prepared& prepared) {
+  const Network& definition = network.definition;
+  EndpointRecord& record = prepared.record;
+  Endpoint& endpoint = record.endpoint;
+  Attachment& attachment = prepared.attachment;
+  attachment = plain_attachment(network, request.netns_fd, addresses);
+  attachment.mac = TRY_PLAIN(choose_mac(request, addresses));
+  TRY_PLAIN(add_link_local(request.link_local, attachment));
+  const Records& others = records_[request.container_id];
+  if (can_publish(definition) && !holds_ports(others)) endpoint.ports = request.ports;
+  for (auto& binding : endpoint.ports)
+    if (binding.host_ip.empty()) binding.host_ip = definition.host_binding;
+  TRY_PLAIN(reservations_.reserve(request.container_id, endpoint.ports, addresses.ipv6.has_value()));
+  const Subnet* subnet6 = ipv6_subnet(definition);
+  endpoint.endpoint_id = random_id();
+  endpoint.network_id = definition.id;
+  endpoint.network_name = definition.name;
+  endpoint.interface = attachment.interface = request.interface.empty() ? free_interface(request.container_id) : request.interface;
+  endpoint.ipv4 = linux::to_string(addresses.ipv4);
+  endpoint.prefix_length = attachment.prefix_length;
+  if (!definition.internal) endpoint.gateway = ipv4_subnet(definition)->gateway;
+  endpoint.mac = linux::to_string(attachment.mac);
+  if (addresses.ipv6) {
+    endpoint.ipv6 = linux::to_string(*addresses.ipv6);
+    endpoint.ipv6_prefix_length = attachment.prefix_length6;
+    if (!definition.internal) endpoint.ipv6_gateway = subnet6->gateway;
+  }
+  prepared.is_attached = request.ready.has_value();
+  if (definition.driver == "bridge") record.host_interface = request.ready ? request.ready->host_interface : host_interface_of(endpoint.endpoint_id);
+  record.gateway_priority = request.gateway_priority;
+  record.sequence = others.empty() ? 1 : others.back().sequence + 1;
+  record.key = endpoint_key(request.container_id, definition.id);
+  attachment.host_interface = record.host_interface;
+  attachment.hairpin = network.bridge && network.bridge->needs_hairpin && !endpoint.ports.empty();
+  attachment.sysctls = request.sysctls;
+  if (auto gateway = linux::parse_ipv4(endpoint.gateway); gateway && leads_out(request.container_id, record, false)) attachment.gateway = *gateway;
+  if (auto gateway = linux::parse_ipv6(endpoint.ipv6_gateway); gateway && leads_out(request.container_id, record, true)) attachment.gateway6 = *gateway;
+  prepared.ports = published_ports(endpoint);
   return {};
 }
 
-}  // namespace
+Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRequest& request) {
+  Known* network = TRY_PLAIN(resolve(request.network));
+  const Network& definition = network->definition;
+  if (definition.driver != "bridge" && definition.driver != "macvlan")
+    return Error(ErrorKind::invalid, concat("network ", definition.name, " has no interfaces to connect"));
+  if (!request.interface.empty()) TRY_PLAIN(check_interface_name(request.interface));
+  auto records = records_.find(request.container_id);
+  const bool has_others = records != records_.end();
+  if (has_others && std::any_of(records->second.begin(), records->second.end(), [&](const auto& record) { return record.endpoint.network_id == definition.id; }))
+    return Error(ErrorKind::conflict, concat("container ", request.container_id, " is already connected to network ", definition.name));
+  if (definition.driver == "bridge") TRY_PLAIN(ensure_ready(*network));
+  else TRY_PLAIN(ensure_pool(*network));
+  if (request.ready && (definition.name != "bridge" || request.ready->generation != network->generation))
+    return Error(ErrorKind::not_found, concat("interface ", request.ready->host_interface, " was prepared for a bridge that is gone"));
+
+  Prepared prepared;
+  if (definition.driver == "macvlan") {
+    prepared.parent = definition.parent;
+    prepared.macvlan_mode = TRY_PLAIN(macvlan_mode(definition));
+  }
+  const Addresses addresses = TRY_PLAIN(take_addresses(*network, request));
+  auto undo = [&] {
+    if (!request.ready) give_back_addresses(*network, addresses);  // connect() gives back what was ready
+    if (!has_others) records_.erase(request.container_id);
+    if (!prepared.record.endpoint.ports.empty()) reservations_.release(request.container_id);
+  };
+  Status filled = fill_record(*network, request, addresses, prepared);
+  if (!filled) {
+    prepared.record.endpoint.ports.clear();  // reserve() has taken all or none
+    undo();
+    return std::move(filled).error();
+  }
+  const EndpointRecord& record = prepared.record;
+  state::Transaction transaction;
+  transaction.require_absent(record.key).put(record.key, to_text(record));
+  for (const auto& address : {record.endpoint.ipv4, record.endpoint.ipv6})
+    if (!address.empty())
+      transaction.require_absent(address_key(definition.id, address)).put(address_key(definition.id, address), lease_text(request.container_id));
+  auto committed = store_.commit(transaction);
+  if (!committed) {
+    undo();
+    return std::move(committed).error().in("recording the endpoint");
+  }
+  records_[request.container_id].push_back(record);
+  return prepared;
+}
 
 Status HostNetworkManager::publish(const std::vector<PublishedPort>& ports) {
   Status added = linux::add_nft_elements(options_.nft_table, port_elements(ports));
   if (!added && added.error().kind() == ErrorKind::not_found) {
     // Somebody has flushed the host's ruleset. All endpoints are in memory, this one too: write the whole table again.
     std::lock_guard lock(mutex_);
-    added = rebuild_table();
+    added = rebuild_table(nullptr);
   }
   if (!added) return added;
   return forget_flows(ports);
 }
 
+Status HostNetworkManager::attach(const Prepared& prepared) {
+  if (prepared.is_attached) return complete_attachment(prepared.attachment);
+  if (prepared.parent.empty()) return attach_container(prepared.attachment);
+  linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
+  bool made = false;
+  auto parent = TRY_PLAIN(ensure_parent(socket, prepared.parent, made));
+  return attach_to_parent(prepared.attachment, parent, prepared.macvlan_mode);
+}
+
 Status HostNetworkManager::apply(const Prepared& prepared) {
-  Status attached = prepared.is_attached ? complete_attachment(prepared.attachment) : attach_container(prepared.attachment);
+  Status attached = attach(prepared);
   if (!attached) return attached;
   Status published = publish(prepared.ports);
-  if (!published) ignore(remove_interface(prepared.attachment.host_interface));  // the first error is the one to report
+  // Ports are of bridges alone. The first error is the one to report.
+  if (!published) ignore(remove_interface(prepared.attachment.host_interface));
   return published;
 }
 
@@ -194,32 +347,71 @@ Result<Endpoint> HostNetworkManager::connect(const ConnectRequest& request) {
   Status applied = apply(*prepared);
   if (!applied) {
     std::lock_guard lock(mutex_);
-    if (applied.error().kind() == ErrorKind::not_found) bridge_state_.reset();  // the bridge is gone: the next connect makes it again
-    ignore(forget(request.container_id));  // the first error is the one to report; recover() removes what this leaves
+    const std::string& network_id = prepared->record.endpoint.network_id;
+    Known* network = known_by_id(network_id);
+    // The bridge is gone: the next connect makes it again.
+    if (network != nullptr && applied.error().kind() == ErrorKind::not_found) network->bridge.reset();
+    ignore(forget_one(request.container_id, network_id));  // the first error is the one to report; recover() removes what this leaves
     return std::move(applied).error().in(step);
   }
   return prepared->record.endpoint;
 }
 
-/// Withdraws ports, record, lease and address.
+Status HostNetworkManager::withdraw(const EndpointRecord& record) {
+  auto ports = published_ports(record.endpoint);
+  if (ports.empty()) return {};
+  TRY(linux::delete_nft_elements(options_.nft_table, port_elements(ports)), "withdrawing published ports");
+  TRY(forget_flows(ports), "withdrawing published ports");
+  return {};
+}
+
+void HostNetworkManager::release_addresses(const EndpointRecord& record) {
+  Known* network = known_by_id(record.endpoint.network_id);
+  if (network == nullptr) return;
+  Addresses addresses;
+  if (auto address = linux::parse_ipv4(record.endpoint.ipv4)) addresses.ipv4 = *address;
+  if (auto address = linux::parse_ipv6(record.endpoint.ipv6)) addresses.ipv6 = *address;
+  give_back_addresses(*network, addresses);
+}
+
+namespace {
+void erase_record(state::Transaction& transaction, const EndpointRecord& record) {
+  transaction.erase(record.key);
+  for (const auto& address : {record.endpoint.ipv4, record.endpoint.ipv6})
+    if (!address.empty()) transaction.erase(address_key(record.endpoint.network_id, address));
+}
+}  // namespace
+
+/// Withdraws ports, records, leases and addresses.
 Status HostNetworkManager::forget(const std::string& container_id) {
   auto found = records_.find(container_id);
   if (found == records_.end()) return {};
-  const Endpoint endpoint = found->second.endpoint;
-  std::vector<PublishedPort> ports;
-  auto address = linux::parse_ipv4(endpoint.ipv4);
-  if (address)
-    for (const auto& binding : endpoint.ports) ports.push_back({binding, *address});
-  if (!ports.empty()) {
-    TRY(linux::delete_nft_elements(options_.nft_table, port_elements(ports)), "withdrawing published ports");
-    TRY(forget_flows(ports), "withdrawing published ports");
-  }
   state::Transaction transaction;
-  transaction.erase(endpoint_key(container_id)).erase(address_key(endpoint.network_id, endpoint.ipv4));
+  for (const auto& record : found->second) {
+    TRY_PLAIN(withdraw(record));
+    erase_record(transaction, record);
+  }
   TRY(store_.commit(transaction), "removing the endpoint's record");
   reservations_.release(container_id);
-  if (address && pool_) pool_->give_back(*address);
-  records_.erase(container_id);
+  for (const auto& record : found->second) release_addresses(record);
+  records_.erase(found);
+  return {};
+}
+
+/// The same of one endpoint. Its ports are released with it.
+Status HostNetworkManager::forget_one(const std::string& container_id, const std::string& network_id) {
+  auto found = records_.find(container_id);
+  if (found == records_.end()) return {};
+  auto record = std::find_if(found->second.begin(), found->second.end(), [&](const auto& each) { return each.endpoint.network_id == network_id; });
+  if (record == found->second.end()) return {};
+  TRY_PLAIN(withdraw(*record));
+  state::Transaction transaction;
+  erase_record(transaction, *record);
+  TRY(store_.commit(transaction), "removing the endpoint's record");
+  if (!record->endpoint.ports.empty()) reservations_.release(container_id);
+  release_addresses(*record);
+  found->second.erase(record);
+  if (found->second.empty()) records_.erase(found);
   return {};
 }
 
@@ -229,91 +421,50 @@ Status HostNetworkManager::disconnect(const std::string& container_id) {
   return {};
 }
 
-/// Ports that cannot be had again are dropped from the endpoint, and said; the container runs on.
-Status HostNetworkManager::reserve_again(const std::string& container_id, EndpointRecord& record, std::vector<std::string>& repairs) {
-  reservations_.release(container_id);  // recover() may be called twice
-  std::vector<PortBinding> kept;
-  for (const auto& binding : record.endpoint.ports) {
-    std::vector<PortBinding> one = {binding};
-    Status reserved = reservations_.reserve(container_id, one);
-    if (reserved) kept.push_back(binding);
-    else repairs.push_back(concat("container ", container_id.substr(0, 12), ": ", reserved.error().text(), "; the port is not published any more"));
+/// To the endpoint that goes before all others that can have them; to none when there is none.
+Status HostNetworkManager::move_ports(const std::string& container_id, std::vector<PortBinding> ports) {
+  auto found = records_.find(container_id);
+  if (ports.empty() || found == records_.end()) return {};
+  EndpointRecord* heir = nullptr;
+  for (auto& record : found->second) {
+    const Known* network = known_by_id(record.endpoint.network_id);
+    if (network == nullptr || !can_publish(network->definition)) continue;
+    if (heir == nullptr || precedes(claim_of(record), claim_of(*heir))) heir = &record;
   }
-  if (kept.size() == record.endpoint.ports.size()) return {};
-  record.endpoint.ports = kept;
+  if (heir == nullptr) return {};
+  TRY_PLAIN(reservations_.reserve(container_id, ports, !heir->endpoint.ipv6.empty()));
+  heir->endpoint.ports = std::move(ports);
   state::Transaction transaction;
-  transaction.put(endpoint_key(container_id), to_text(record));
-  TRY(store_.commit(transaction), "recording the endpoint");
+  transaction.put(heir->key, to_text(*heir));
+  TRY_PLAIN(store_.commit(transaction));
+  const Known* network = known_by_id(heir->endpoint.network_id);
+  if (network->bridge && network->bridge->needs_hairpin) TRY_PLAIN(enable_hairpin(heir->host_interface));
+  const auto published = published_ports(heir->endpoint);
+  TRY_PLAIN(linux::add_nft_elements(options_.nft_table, port_elements(published)));
+  return forget_flows(published);
+}
+
+Status HostNetworkManager::disconnect_from(const std::string& container_id, const std::string& network_id, int netns_fd) {
+  const std::string step = concat("disconnecting container ", container_id.substr(0, 12));
+  std::optional<EndpointRecord> leaving;
+  {
+    std::lock_guard lock(mutex_);
+    if (auto found = records_.find(container_id); found != records_.end())
+      for (const auto& record : found->second)
+        if (record.endpoint.network_id == network_id) leaving = record;
+  }
+  if (!leaving) return Error(ErrorKind::not_found, concat(step, ": it is not connected to network ", network_id));
+  // The interface first: while it is there, so must be the record.
+  TRY(leaving->host_interface.empty() ? remove_interface_in(netns_fd, leaving->endpoint.interface) : remove_interface(leaving->host_interface), step);
+  DefaultRoutes routes;
+  {
+    std::lock_guard lock(mutex_);
+    TRY(forget_one(container_id, network_id), step);
+    TRY(move_ports(container_id, leaving->endpoint.ports), concat(step, ": moving its published ports"));
+    routes = default_routes_of(container_id);
+  }
+  TRY(set_default_routes(netns_fd, routes), step);
   return {};
-}
-
-/// Unreadable records would come up again at every start, and forbid their container a new endpoint.
-Status HostNetworkManager::forget_unreadable(std::vector<std::string>& repairs) {
-  for (const auto& [key, reason] : unreadable_) {
-    state::Transaction transaction;
-    transaction.erase(key);
-    TRY(store_.commit(transaction), concat("removing the unreadable record ", key));
-    repairs.push_back(concat("the record ", key, " cannot be read (", reason, ") and was removed"));
-  }
-  unreadable_.clear();
-  return {};
-}
-
-/// A container that runs without a readable endpoint record, but whose address lease names it, gets a new record: nobody else may be
-/// given its address. Its published ports were known by the lost record alone. False when the lease is nobody's.
-Result<bool> HostNetworkManager::adopt(const state::Entry& lease, const std::set<std::string>& live, std::vector<std::string>& repairs) {
-  auto container_id = container_of_lease(lease.value, lease.key);
-  if (!container_id || !options_.enabled || !live.contains(*container_id) || records_.contains(*container_id)) return false;
-  Network network = TRY_PLAIN(bridge_definition());
-  EndpointRecord record;
-  Endpoint& endpoint = record.endpoint;
-  endpoint.ipv4 = split_last(lease.key, '/').after;
-  auto address = linux::parse_ipv4(endpoint.ipv4);
-  if (!address || network.subnets.empty() || lease.key != address_key(network.id, endpoint.ipv4)) return false;
-  endpoint.endpoint_id = random_id();
-  endpoint.network_id = network.id;
-  endpoint.network_name = network.name;
-  endpoint.interface = "eth0";
-  endpoint.prefix_length = TRY_PLAIN(linux::parse_ipv4_prefix(network.subnets.front().cidr)).length;
-  endpoint.gateway = network.subnets.front().gateway;
-  endpoint.mac = linux::to_string(mac_of(*address));
-  state::Transaction transaction;
-  transaction.put(endpoint_key(*container_id), to_text(record));
-  TRY(store_.commit(transaction), "recording the endpoint");
-  records_[*container_id] = std::move(record);
-  pool_.reset();  // it does not know the address yet
-  repairs.push_back(concat("container ", container_id->substr(0, 12), ": its network endpoint was made anew from its address ", records_[*container_id].endpoint.ipv4,
-                           "; ports it had published are not published any more until it starts again"));
-  return true;
-}
-
-Result<std::vector<std::string>> HostNetworkManager::recover(const std::vector<std::string>& live_container_ids) {
-  std::lock_guard lock(mutex_);
-  std::vector<std::string> repairs;
-  const std::set<std::string> live(live_container_ids.begin(), live_container_ids.end());
-  TRY_PLAIN(forget_unreadable(repairs));
-  std::vector<std::string> gone;
-  for (const auto& [container_id, record] : records_)
-    if (!live.contains(container_id)) gone.push_back(container_id);
-  for (const auto& container_id : gone) {
-    std::string address = records_[container_id].endpoint.ipv4;
-    TRY(forget(container_id), concat("network of container ", container_id.substr(0, 12)));
-    repairs.push_back(concat("removed the network endpoint ", address, " of container ", container_id.substr(0, 12), ", which does not run"));
-  }
-  // Leases without an endpoint: written by nobody, but a store put back from a backup may have them.
-  std::set<std::string> leased;
-  for (const auto& [container_id, record] : records_) leased.insert(address_key(record.endpoint.network_id, record.endpoint.ipv4));
-  for (const auto& entry : TRY(store_.list(address_prefix), "reading address leases")) {
-    if (leased.contains(entry.key) || TRY_PLAIN(adopt(entry, live, repairs))) continue;
-    state::Transaction transaction;
-    transaction.erase(entry.key);
-    TRY(store_.commit(transaction), "removing an address lease");
-    repairs.push_back(concat("removed the address lease ", entry.key.substr(address_prefix.size()), ", which no endpoint uses"));
-  }
-  if (records_.empty()) return repairs;
-  for (auto& [container_id, record] : records_) TRY(reserve_again(container_id, record, repairs), concat("network of container ", container_id.substr(0, 12)));
-  if (options_.enabled) TRY_PLAIN(ensure_ready());
-  return repairs;
 }
 
 }  // namespace caisson::network

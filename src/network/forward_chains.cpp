@@ -11,8 +11,6 @@
 namespace caisson::network {
 namespace {
 
-std::string mark(const FirewallPlan& plan) { return concat("caisson:", plan.table); }
-
 Result<linux::ProgramOutput> run(const std::vector<std::string>& argv) {
   linux::RunOptions options;
   options.timeout_ms = 20000;
@@ -26,7 +24,7 @@ Error program_error(const std::vector<std::string>& argv, const linux::ProgramOu
 // --- chains of iptables --------------------------------------------------------------------------------------------
 
 /// iptables owns these chains and cannot read foreign nft expressions in them, so its own program adds the rules.
-std::vector<std::vector<std::string>> iptables_rules(const FirewallPlan& plan) {
+std::vector<std::vector<std::string>> iptables_rules(const ForwardPlan& plan) {
   const std::vector<std::string> matches[] = {
       {"-i", plan.bridge},
       {"-o", plan.bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"},
@@ -36,7 +34,7 @@ std::vector<std::vector<std::string>> iptables_rules(const FirewallPlan& plan) {
   for (const auto& match : matches) {
     std::vector<std::string> rule = {"FORWARD"};
     rule.insert(rule.end(), match.begin(), match.end());
-    rule.insert(rule.end(), {"-m", "comment", "--comment", mark(plan), "-j", "ACCEPT"});
+    rule.insert(rule.end(), {"-m", "comment", "--comment", plan.mark, "-j", "ACCEPT"});
     rules.push_back(std::move(rule));
   }
   return rules;
@@ -48,11 +46,17 @@ std::vector<std::string> iptables_command(const std::string& program, const char
   return argv;
 }
 
-/// "iptables", and "iptables-legacy" when the old kernel tables are in use (then the two may differ).
-std::vector<std::string> iptables_programs() {
+/// "iptables", and "iptables-legacy" when the old kernel tables are in use (then the two may differ); the same for IPv6.
+std::vector<std::string> iptables_programs(const ForwardPlan& plan) {
   std::vector<std::string> programs = {"iptables"};
-  auto tables = linux::read_file("/proc/net/ip_tables_names");
-  if (tables && tables->find("filter") != std::string::npos) programs.emplace_back("iptables-legacy");
+  auto has_legacy_filter = [](const char* names) {
+    auto tables = linux::read_file(names);
+    return tables && tables->find("filter") != std::string::npos;
+  };
+  if (has_legacy_filter("/proc/net/ip_tables_names")) programs.emplace_back("iptables-legacy");
+  if (!plan.ipv6) return programs;
+  programs.emplace_back("ip6tables");
+  if (has_legacy_filter("/proc/net/ip6_tables_names")) programs.emplace_back("ip6tables-legacy");
   return programs;
 }
 
@@ -63,7 +67,7 @@ Result<bool> iptables_drops_forwarded(const std::string& program) {
   return output->status.exit_code() == 0 && output->standard_output.find("-P FORWARD DROP") != std::string::npos;
 }
 
-Status open_iptables_chain(const std::string& program, const FirewallPlan& plan) {
+Status open_iptables_chain(const std::string& program, const ForwardPlan& plan) {
   for (const auto& rule : iptables_rules(plan)) {
     auto check = TRY_PLAIN(run(iptables_command(program, "-C", rule)));
     if (check.status.exit_code() == 0) continue;
@@ -74,7 +78,7 @@ Status open_iptables_chain(const std::string& program, const FirewallPlan& plan)
   return {};
 }
 
-Status close_iptables_chain(const std::string& program, const FirewallPlan& plan) {
+Status close_iptables_chain(const std::string& program, const ForwardPlan& plan) {
   for (const auto& rule : iptables_rules(plan)) {
     auto check = run(iptables_command(program, "-C", rule));
     if (!check && check.error().kind() == ErrorKind::not_found) return {};
@@ -105,7 +109,7 @@ Result<json::value> nft_json(const std::vector<std::string>& arguments) {
   return parse_json(output.standard_output, "output of nft");
 }
 
-Result<std::vector<NftChain>> forward_chains(const FirewallPlan& plan) {
+Result<std::vector<NftChain>> forward_chains(const ForwardPlan& plan) {
   json::value document = TRY_PLAIN(nft_json({"list", "chains"}));
   std::vector<NftChain> chains;
   JsonView list = TRY_PLAIN(JsonView(document, "nft").at("nftables"));
@@ -118,9 +122,10 @@ Result<std::vector<NftChain>> forward_chains(const FirewallPlan& plan) {
     TRY_PLAIN(view.read("name", chain.name));
     TRY_PLAIN(view.read("hook", chain.hook));
     TRY_PLAIN(view.read("policy", chain.policy));
-    const bool of_iptables = chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD";
-    const bool ours = chain.family == "ip" && chain.table == plan.table;
-    if (chain.hook == "forward" && (chain.family == "ip" || chain.family == "inet") && !of_iptables && !ours) chains.push_back(chain);
+    const bool of_iptables = chain.family != "inet" && chain.table == "filter" && chain.name == "FORWARD";
+    const bool ours = chain.family == "inet" && chain.table == plan.table;
+    const bool concerns_us = chain.family == "ip" || chain.family == "inet" || (chain.family == "ip6" && plan.ipv6);
+    if (chain.hook == "forward" && concerns_us && !of_iptables && !ours) chains.push_back(chain);
     return {};
   }));
   return chains;
@@ -144,14 +149,14 @@ Result<std::vector<std::int64_t>> marked_rules(const NftChain& chain, const std:
   return handles;
 }
 
-Status open_nft_chain(const NftChain& chain, const FirewallPlan& plan) {
-  auto present = TRY_PLAIN(marked_rules(chain, mark(plan)));
+Status open_nft_chain(const NftChain& chain, const ForwardPlan& plan) {
+  auto present = TRY_PLAIN(marked_rules(chain, plan.mark));
   if (!present.empty()) return {};
   std::string script;
   const std::string matches[] = {concat("iifname \"", plan.bridge, "\""), concat("oifname \"", plan.bridge, "\" ct state established,related"),
                                  concat("oifname \"", plan.bridge, "\" ct status dnat")};
   for (const auto& match : matches)
-    script += concat("add rule ", chain.family, " ", chain.table, " ", chain.name, " ", match, " accept comment \"", mark(plan), "\"\n");
+    script += concat("add rule ", chain.family, " ", chain.table, " ", chain.name, " ", match, " accept comment \"", plan.mark, "\"\n");
   linux::RunOptions options;
   options.standard_input = script;
   options.timeout_ms = 20000;
@@ -160,8 +165,8 @@ Status open_nft_chain(const NftChain& chain, const FirewallPlan& plan) {
   return {};
 }
 
-Status close_nft_chain(const NftChain& chain, const FirewallPlan& plan) {
-  auto handles = TRY_PLAIN(marked_rules(chain, mark(plan)));
+Status close_nft_chain(const NftChain& chain, const ForwardPlan& plan) {
+  auto handles = TRY_PLAIN(marked_rules(chain, plan.mark));
   for (std::int64_t handle : handles) {
     std::vector<std::string> argv = {"nft", "delete", "rule", chain.family, chain.table, chain.name, "handle", concat(handle)};
     auto output = TRY_PLAIN(run(argv));
@@ -170,15 +175,15 @@ Status close_nft_chain(const NftChain& chain, const FirewallPlan& plan) {
   return {};
 }
 
-std::string sentence(std::string_view chain, const FirewallPlan& plan) {
-  return concat("the host drops forwarded packets in ", chain, "; accepts for ", plan.bridge, " were added there, marked \"", mark(plan), "\"");
+std::string sentence(std::string_view chain, const ForwardPlan& plan) {
+  return concat("the host drops forwarded packets in ", chain, "; accepts for ", plan.bridge, " were added there, marked \"", plan.mark, "\"");
 }
 
 }  // namespace
 
-Result<std::vector<std::string>> open_forward_chains(const FirewallPlan& plan) {
+Result<std::vector<std::string>> open_forward_chains(const ForwardPlan& plan) {
   std::vector<std::string> changes;
-  for (const auto& program : iptables_programs()) {
+  for (const auto& program : iptables_programs(plan)) {
     if (!TRY(iptables_drops_forwarded(program), "looking at the host's FORWARD chain")) continue;
     TRY(open_iptables_chain(program, plan), "opening the host's FORWARD chain");
     changes.push_back(sentence(concat("the FORWARD chain of ", program), plan));
@@ -191,8 +196,8 @@ Result<std::vector<std::string>> open_forward_chains(const FirewallPlan& plan) {
   return changes;
 }
 
-Status close_forward_chains(const FirewallPlan& plan) {
-  for (const auto& program : iptables_programs()) TRY(close_iptables_chain(program, plan), "closing the host's FORWARD chain");
+Status close_forward_chains(const ForwardPlan& plan) {
+  for (const auto& program : iptables_programs(plan)) TRY(close_iptables_chain(program, plan), "closing the host's FORWARD chain");
   for (const auto& chain : TRY(forward_chains(plan), "looking at the host's nftables chains"))
     TRY(close_nft_chain(chain, plan), concat("closing chain ", chain.table, " ", chain.name));
   return {};

@@ -1,10 +1,11 @@
-// Networks of one host: definitions, and how bridge and firewall come and go.
+// Networks of one host: what is known of them, and the end.
 #include "network/manager.hpp"
 
 #include <algorithm>
 
 #include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "network/definition.hpp"
 
 namespace caisson::network {
 namespace {
@@ -19,15 +20,16 @@ Network plain_definition(std::string name, std::string driver) {
   return network;
 }
 
-/// Our own gateway of a subnet: its first address, as docker has it.
-linux::Ipv4 gateway_of(const linux::Ipv4Prefix& subnet) { return linux::Ipv4{subnet.address.value + 1}; }
-
 Result<linux::Ipv4Prefix> subnet_around(const Endpoint& endpoint) {
   linux::Ipv4Prefix subnet;
   subnet.length = endpoint.prefix_length;
   subnet.address = TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4));
   subnet.address.value &= subnet.mask();
   return subnet;
+}
+
+void forget_host_changes(Network& network) {
+  std::erase_if(network.options, [](const auto& option) { return option.first.rfind("host_change.", 0) == 0; });
 }
 
 }  // namespace
@@ -39,6 +41,7 @@ Result<std::unique_ptr<NetworkManager>> create_network_manager(state::Store& sto
 Result<std::unique_ptr<NetworkManager>> HostNetworkManager::create(state::Store& store, const Options& options) {
   TRY(check_interface_name(options.bridge_interface), "network options: bridge");
   TRY(check_table_name(options.nft_table), "network options: nft table");
+  TRY(check_port_policy(options.published), "network options");
   if (!options.subnet.empty()) {
     auto subnet = TRY(linux::parse_ipv4_prefix(options.subnet), "network options");
     if (subnet.length > 29 || subnet.length < 8)
@@ -55,191 +58,172 @@ Status HostNetworkManager::load_records() {
   for (const auto& entry : TRY_PLAIN(store_.list(definition_prefix))) {
     auto network = network_from_text(entry.value, entry.key);
     if (!network) unreadable_[entry.key] = network.error().text();
-    else if (entry.key == definition_key("bridge")) bridge_ = std::move(*network);
+    else networks_[entry.key.substr(definition_prefix.size())].definition = std::move(*network);
   }
   for (const auto& entry : TRY_PLAIN(store_.list(endpoint_prefix))) {
     auto record = endpoint_from_text(entry.value, entry.key);
-    if (record) records_[entry.key.substr(endpoint_prefix.size())] = std::move(*record);
-    else unreadable_[entry.key] = record.error().text();
+    if (!record) {
+      unreadable_[entry.key] = record.error().text();
+      continue;
+    }
+    record->key = entry.key;
+    const std::string owner = entry.key.substr(endpoint_prefix.size());
+    records_[owner.substr(0, owner.find('/'))].push_back(std::move(*record));
   }
+  for (auto& [container_id, records] : records_)
+    std::stable_sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
   return {};
+}
+
+Result<Network> definition_around(const EndpointRecord& record) {
+  const Endpoint& endpoint = record.endpoint;
+  Network network = plain_definition(endpoint.network_name, "bridge");
+  network.id = endpoint.network_id;
+  network.bridge_interface = concat("br-", network.id.substr(0, 12));
+  Subnet subnet;
+  subnet.cidr = linux::to_string(TRY_PLAIN(subnet_around(endpoint)));
+  subnet.gateway = endpoint.gateway.empty() ? TRY_PLAIN(first_address(subnet.cidr)) : endpoint.gateway;
+  network.internal = endpoint.gateway.empty();
+  network.subnets.push_back(std::move(subnet));
+  if (endpoint.ipv6.empty()) return network;
+  linux::Ipv6Prefix prefix{TRY_PLAIN(linux::parse_ipv6(endpoint.ipv6)), endpoint.ipv6_prefix_length};
+  prefix.address = {prefix.address.high & prefix.mask().high, prefix.address.low & prefix.mask().low};
+  Subnet subnet6;
+  subnet6.cidr = linux::to_string(prefix);
+  subnet6.gateway = endpoint.ipv6_gateway.empty() ? TRY_PLAIN(first_address(subnet6.cidr)) : endpoint.ipv6_gateway;
+  network.ipv6 = true;
+  network.subnets.push_back(std::move(subnet6));
+  return network;
 }
 
 Result<Network> HostNetworkManager::make_bridge_definition() {
   linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-  linux::Ipv4Prefix subnet;
   Network network = plain_definition("bridge", "bridge");
-  if (!records_.empty()) {
+  const EndpointRecord* in_use = nullptr;
+  for (const auto& [container_id, records] : records_)
+    for (const auto& record : records)
+      if (record.endpoint.network_name == "bridge") in_use = &record;
+  if (in_use != nullptr) {
     // The definition was lost while containers run: their endpoints know what it was.
-    const Endpoint& endpoint = records_.begin()->second.endpoint;
-    network.id = endpoint.network_id;
-    subnet = TRY_PLAIN(subnet_around(endpoint));
-  } else if (options_.subnet.empty()) {
-    subnet = TRY_PLAIN(choose_subnet(socket, options_.bridge_interface));
+    network = TRY_PLAIN(definition_around(*in_use));
   } else {
-    subnet = TRY_PLAIN(linux::parse_ipv4_prefix(options_.subnet));
+    std::vector<linux::Ipv4Prefix> taken;
+    for (const auto& [name, other] : networks_) {
+      if (name == "bridge") continue;
+      auto prefixes = ipv4_subnets(other.definition);
+      taken.insert(taken.end(), prefixes.begin(), prefixes.end());
+    }
+    Subnet pool;
+    pool.cidr = options_.subnet.empty() ? linux::to_string(TRY_PLAIN(choose_subnet(socket, options_.bridge_interface, taken))) : options_.subnet;
+    pool.gateway = TRY_PLAIN(first_address(pool.cidr));
+    network.subnets.push_back(std::move(pool));
   }
   network.bridge_interface = options_.bridge_interface;
   network.mtu = options_.mtu != 0 ? options_.mtu : TRY_PLAIN(default_mtu(socket));
-  Subnet pool;
-  pool.cidr = linux::to_string(subnet);
-  pool.gateway = linux::to_string(gateway_of(subnet));
-  network.subnets.push_back(std::move(pool));
   return network;
 }
 
 /// The stored definition, or a new one. It is made anew when the options name another subnet or bridge, or when a route
 /// of the host has come to touch its subnet, as long as no endpoint uses it.
-Result<Network> HostNetworkManager::bridge_definition() {
-  if (bridge_ && (bridge_state_ || !records_.empty())) return *bridge_;
+Result<HostNetworkManager::Known*> HostNetworkManager::default_bridge() {
+  auto found = networks_.find("bridge");
+  const bool is_known = found != networks_.end();
+  if (is_known && (found->second.bridge || has_endpoints(found->second.definition.id))) return &found->second;
   Network fresh = TRY(make_bridge_definition(), "network bridge");
-  if (bridge_) {
-    fresh.id = bridge_->id;
-    fresh.created = bridge_->created;
-    fresh.labels = bridge_->labels;
-    fresh.options = bridge_->options;
-    if (options_.subnet.empty() && !bridge_->subnets.empty()) {
+  if (is_known) {
+    const Network& before = found->second.definition;
+    fresh.id = before.id;
+    fresh.created = before.created;
+    fresh.labels = before.labels;
+    fresh.options = before.options;
+    if (options_.subnet.empty() && !before.subnets.empty()) {
       // Keep the subnet of before where it is still free, so that addresses do not wander with every start.
-      auto before = linux::parse_ipv4_prefix(bridge_->subnets.front().cidr);
+      auto subnet = linux::parse_ipv4_prefix(before.subnets.front().cidr);
       linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-      if (before && TRY_PLAIN(is_subnet_free(socket, *before, options_.bridge_interface))) fresh.subnets = bridge_->subnets;
+      if (subnet && TRY_PLAIN(is_subnet_free(socket, *subnet, options_.bridge_interface))) fresh.subnets = before.subnets;
     }
   }
-  if (!bridge_ || to_text(fresh) != to_text(*bridge_)) {
-    state::Transaction transaction;
-    transaction.put(definition_key("bridge"), to_text(fresh));
-    TRY(store_.commit(transaction), "network bridge: recording its definition");
-  }
-  bridge_ = fresh;
-  pool_.reset();
-  firewall_.reset();
-  return fresh;
+  if (!is_known || to_text(fresh) != to_text(found->second.definition)) TRY_PLAIN(save(fresh));
+  Known& network = networks_["bridge"];
+  network = Known{};
+  network.definition = std::move(fresh);
+  return &network;
 }
 
-Status HostNetworkManager::ensure_pool() {
-  Network network = TRY_PLAIN(bridge_definition());
-  if (pool_ && firewall_) return {};
-  if (network.subnets.empty()) return Error(ErrorKind::corrupt, "network bridge: its record has no subnet");
-  auto subnet = TRY(linux::parse_ipv4_prefix(network.subnets.front().cidr), "network bridge");
-  AddressPool pool(subnet, gateway_of(subnet));
-  for (const auto& [container_id, record] : records_) {
-    auto address = TRY(linux::parse_ipv4(record.endpoint.ipv4), concat("endpoint of container ", container_id));
-    TRY(pool.take(address), concat("endpoint of container ", container_id));
-  }
-  FirewallPlan plan;
-  plan.table = options_.nft_table;
-  plan.bridge = network.bridge_interface;
-  plan.subnet = subnet;
-  pool_ = std::move(pool);
-  ++pool_generation_;
-  firewall_ = std::move(plan);
+Status HostNetworkManager::save(const Network& definition) {
+  state::Transaction transaction;
+  transaction.put(definition_key(definition.name), to_text(definition));
+  TRY(store_.commit(transaction), concat("network ", definition.name, ": recording its definition"));
   return {};
 }
 
-std::vector<PublishedPort> HostNetworkManager::all_ports() const {
-  std::vector<PublishedPort> ports;
-  for (const auto& [container_id, record] : records_) {
-    auto address = linux::parse_ipv4(record.endpoint.ipv4);
-    if (!address) continue;  // ensure_pool has refused such a record already
-    for (const auto& binding : record.endpoint.ports) ports.push_back({binding, *address});
-  }
-  return ports;
-}
-
-Status HostNetworkManager::rebuild_table() { return install_table(*firewall_, all_ports()); }
-
-Status HostNetworkManager::ensure_ready() {
-  if (bridge_state_) return {};
-  TRY_PLAIN(ensure_pool());
-  linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-  BridgePlan plan;
-  plan.name = bridge_->bridge_interface;
-  plan.subnet = firewall_->subnet;
-  plan.gateway = gateway_of(plan.subnet);
-  plan.mtu = bridge_->mtu;
-  const bool existed = TRY(interface_exists(socket, plan.name), "network bridge");
-  // The table first: the bridge must never forward without its default-deny.
-  TRY(rebuild_table(), "network bridge");
-  auto state = ensure_bridge(socket, plan);
-  std::vector<std::string> changes;
-  Status opened;
-  if (state) {
-    auto chains = open_forward_chains(*firewall_);
-    if (chains) changes = std::move(*chains);
-    else opened = std::move(chains).error();
-  }
-  if (!state || !opened) {
-    // The first error is the one to report.
-    if (!existed) {
-      ignore(close_forward_chains(*firewall_));
-      ignore(remove_bridge(socket, plan.name));
-      ignore(remove_table(*firewall_));
-    }
-    return (state ? std::move(opened).error() : std::move(state).error()).in("network bridge");
-  }
-  if (state->enabled_forwarding) changes.push_back("net.ipv4.ip_forward was 0 and was set to 1");
-  if (!changes.empty()) {
-    // Remembered where an administrator looks: `network inspect bridge`.
-    for (std::size_t i = 0; i < changes.size(); ++i) bridge_->options[concat("host_change.", i)] = changes[i];
-    state::Transaction transaction;
-    transaction.put(definition_key("bridge"), to_text(*bridge_));
-    TRY(store_.commit(transaction), "network bridge: recording changes of the host");
-  }
-  bridge_state_ = *state;
-  return {};
-}
-
-Result<std::vector<Network>> HostNetworkManager::definitions() {
-  std::vector<Network> networks;
-  if (options_.enabled) networks.push_back(TRY_PLAIN(bridge_definition()));
+Status HostNetworkManager::ensure_predefined() {
+  if (options_.enabled) TRY_PLAIN(default_bridge());
   for (const auto& [name, driver] : {std::pair("host", "host"), std::pair("none", "null")}) {
-    auto entry = store_.get(definition_key(name));
-    if (entry) {
-      networks.push_back(TRY_PLAIN(network_from_text(entry->value, entry->key)));
-      continue;
-    }
-    if (entry.error().kind() != ErrorKind::not_found) return std::move(entry).error();
+    if (networks_.contains(name)) continue;
     Network network = plain_definition(name, driver);
-    state::Transaction transaction;
-    transaction.require_absent(definition_key(name)).put(definition_key(name), to_text(network));
-    TRY(store_.commit(transaction), concat("network ", name, ": recording its definition"));
-    networks.push_back(std::move(network));
+    TRY_PLAIN(save(network));
+    networks_[name].definition = std::move(network);
   }
-  return networks;
+  return {};
 }
 
-Result<std::vector<Network>> HostNetworkManager::list() {
-  std::lock_guard lock(mutex_);
-  return definitions();
+bool HostNetworkManager::has_endpoints(const std::string& network_id) const {
+  return std::any_of(records_.begin(), records_.end(), [&](const auto& entry) {
+    return std::any_of(entry.second.begin(), entry.second.end(), [&](const auto& record) { return record.endpoint.network_id == network_id; });
+  });
 }
 
-Result<Network> HostNetworkManager::find(const std::string& name_or_id) {
-  std::lock_guard lock(mutex_);
-  auto networks = TRY_PLAIN(definitions());
-  for (const auto& network : networks)
-    if (network.name == name_or_id || network.id == name_or_id) return network;
-  std::vector<Network> matches;
-  for (const auto& network : networks)
-    if (!name_or_id.empty() && network.id.rfind(name_or_id, 0) == 0) matches.push_back(network);
+HostNetworkManager::Known* HostNetworkManager::known_by_id(const std::string& id) {
+  for (auto& [name, network] : networks_)
+    if (network.definition.id == id) return &network;
+  return nullptr;
+}
+
+Result<HostNetworkManager::Known*> HostNetworkManager::resolve(const std::string& name_or_id) {
+  // What every start asks for; the bridge alone may have to be made anew.
+  if (name_or_id == "bridge" && options_.enabled) return default_bridge();
+  TRY_PLAIN(ensure_predefined());
+  std::vector<Known*> matches;
+  for (auto& [name, network] : networks_) {
+    if (name == "bridge" && !options_.enabled) continue;
+    if (network.definition.id == name_or_id || name == name_or_id) return &network;
+    if (!name_or_id.empty() && network.definition.id.rfind(name_or_id, 0) == 0) matches.push_back(&network);
+  }
   if (matches.size() == 1) return matches.front();
   if (matches.size() > 1) return Error(ErrorKind::invalid, concat("network ", name_or_id, " is ambiguous: it begins ", matches.size(), " ids"));
   return Error(ErrorKind::not_found, concat("network ", name_or_id, " not found"));
 }
 
+Result<std::vector<Network>> HostNetworkManager::list() {
+  std::lock_guard lock(mutex_);
+  TRY_PLAIN(ensure_predefined());
+  std::vector<Network> networks;
+  for (const auto& [name, network] : networks_)
+    if (name != "bridge" || options_.enabled) networks.push_back(network.definition);
+  return networks;
+}
+
+Result<Network> HostNetworkManager::find(const std::string& name_or_id) {
+  std::lock_guard lock(mutex_);
+  return TRY_PLAIN(resolve(name_or_id))->definition;
+}
+
 Status HostNetworkManager::shut_down() {
   std::lock_guard lock(mutex_);
-  if (!records_.empty() || !bridge_ || !options_.enabled) return {};
-  TRY_PLAIN(ensure_pool());
-  TRY_PLAIN(close_forward_chains(*firewall_));
-  linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-  // The bridge before the table: it never forwards without its default-deny.
-  TRY_PLAIN(remove_bridge(socket, bridge_->bridge_interface));
-  TRY_PLAIN(remove_table(*firewall_));
-  bridge_state_.reset();
-  std::erase_if(bridge_->options, [](const auto& option) { return option.first.rfind("host_change.", 0) == 0; });
-  state::Transaction transaction;
-  transaction.put(definition_key("bridge"), to_text(*bridge_));
-  TRY(store_.commit(transaction), "network bridge: recording its end");
+  if (!records_.empty() || !options_.enabled) return {};
+  bool any = false;
+  for (auto& [name, network] : networks_) {
+    if (network.definition.driver != "bridge") continue;
+    any = true;
+    // The bridges before the table: none ever forwards without its default-deny.
+    TRY_PLAIN(take_down(network));
+    forget_host_changes(network.definition);
+    TRY_PLAIN(save(network.definition));
+  }
+  if (!any) return {};
+  TRY_PLAIN(remove_table(options_.nft_table));
+  table_is_there_ = false;
   return {};
 }
 

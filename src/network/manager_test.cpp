@@ -197,6 +197,10 @@ class NetworkManagerTest : public testing::Test {
   [[nodiscard]] static int count_links(const std::string& prefix) {
     return std::atoi(output_of("ip -o link | grep -c ': " + prefix + "' || true").c_str());
   }
+  /// The maps of published ports as nft shows them.
+  [[nodiscard]] static std::string published_elements() {
+    return output_of("for map in published published_on published6 published6_on; do nft list map inet caisson_test $map 2>&1; done");
+  }
   [[nodiscard]] std::size_t count_records() const { return store_->list("network/endpoint/")->size() + store_->list("network/address/")->size(); }
 
   Options options_ = {.bridge_interface = "testbr0", .subnet = "172.30.0.0/16", .nft_table = "caisson_test", .mtu = 0, .enabled = true};
@@ -389,7 +393,7 @@ TEST_F(NetworkManagerTest, services_on_the_hosts_loopback_are_closed_to_containe
                "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route add 127.0.0.0/8 via 172.30.0.1 dev eth0 src 172.30.0.2");
   }), 0);
   EXPECT_EQ(ask(container.get(), SOCK_STREAM, "127.0.0.1", 9999, short_patience_ms), "");
-  EXPECT_THAT(output_of("nft list chain ip caisson_test guard"), testing::Not(HasSubstr("packets 0"))) << "the attack must have been seen by the guard";
+  EXPECT_THAT(output_of("nft list chain inet caisson_test guard"), testing::Not(HasSubstr("packets 0"))) << "the attack must have been seen by the guard";
 }
 
 TEST_F(NetworkManagerTest, a_taken_host_port_is_refused_and_nothing_is_left) {
@@ -430,10 +434,10 @@ TEST_F(NetworkManagerTest, disconnect_gives_everything_back_and_may_be_repeated)
   for (int round = 0; round < 3; ++round) {
     UniqueFd container = new_netns();
     ASSERT_TRUE(connect("c", container.get(), {"8080:80", "127.0.0.1:53:53/udp"}).ok());
-    EXPECT_THAT(output_of("nft list table ip caisson_test"), HasSubstr("8080"));
+    EXPECT_THAT(output_of("nft list table inet caisson_test"), HasSubstr("8080"));
     ASSERT_TRUE(manager_->disconnect("c").ok());
     ASSERT_TRUE(manager_->disconnect("c").ok());
-    EXPECT_THAT(output_of("nft list table ip caisson_test"), testing::Not(HasSubstr("elements")));
+    EXPECT_THAT(published_elements(), testing::Not(HasSubstr("elements")));
     EXPECT_EQ(count_records(), 0U);
   }
   EXPECT_TRUE(manager_->endpoints()->empty());
@@ -452,7 +456,7 @@ TEST_F(NetworkManagerTest, a_restarted_manager_keeps_live_endpoints_and_removes_
   EXPECT_THAT(repairs->front(), HasSubstr("dead"));
   EXPECT_EQ(manager_->endpoints()->size(), 1U);
   EXPECT_THAT(ask(outside_.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("live"));
-  EXPECT_THAT(output_of("nft list table ip caisson_test"), testing::Not(HasSubstr("9090")));
+  EXPECT_THAT(output_of("nft list table inet caisson_test"), testing::Not(HasSubstr("9090")));
   UniqueFd next = new_netns();
   EXPECT_EQ(connect("next", next.get(), {"8080:80"}).error().kind(), ErrorKind::conflict) << "the port must be reserved again";
   auto endpoint = connect("next", next.get(), {"9090:90"});
@@ -470,7 +474,7 @@ TEST_F(NetworkManagerTest, an_unreadable_endpoint_is_said_and_its_container_keep
   Server server(whole.get(), SOCK_STREAM, "0.0.0.0", 80, "whole");
   for (const char* text : {R"({"ipv4":5})", R"({"ipv4":"172.30.0.999"})", R"([])"}) {
     state::Transaction transaction;
-    transaction.put("network/endpoint/broken", text);
+    transaction.put(concat("network/endpoint/broken/", before->network_id), text);
     ASSERT_TRUE(store_->commit(transaction).ok());
     open_manager();
     auto repairs = manager_->recover({"whole", "broken"});
@@ -626,7 +630,7 @@ class NetworkFaultWalk : public NetworkManagerTest {
       EXPECT_EQ(link_count(), links);
       EXPECT_EQ(count_records(), 0U);
       EXPECT_TRUE(manager_->endpoints()->empty());
-      EXPECT_THAT(output_of("nft list table ip caisson_test 2>&1"), testing::Not(HasSubstr("elements")));
+      EXPECT_THAT(published_elements(), testing::Not(HasSubstr("elements")));
       auto again = attempt();
       EXPECT_TRUE(again.ok()) << again.error().text();
     }

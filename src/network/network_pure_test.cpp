@@ -69,18 +69,72 @@ std::vector<PublishedPort> some_ports() {
   return {{everywhere, ip("172.30.0.2")}, {local, ip("172.30.0.3")}};
 }
 
-TEST(Firewall, the_ruleset_names_table_bridge_subnet_and_ports) {
+BridgeRules some_bridge() {
+  BridgeRules rules;
+  rules.bridge = "caisson0";
+  rules.subnet = prefix("172.30.0.0/16");
+  return rules;
+}
+
+TEST(Firewall, the_ruleset_names_table_bridges_subnets_and_ports) {
   FirewallPlan plan;
   plan.table = "caisson";
-  plan.bridge = "caisson0";
-  plan.subnet = prefix("172.30.0.0/16");
+  plan.bridges = {some_bridge()};
   std::string text = ruleset_text(plan, some_ports());
-  EXPECT_EQ(text.rfind("table ip caisson {}\ndelete table ip caisson\ntable ip caisson {\n", 0), 0U) << "one transaction replaces the table";
-  EXPECT_THAT(text, HasSubstr("iifname \"caisson0\" ip daddr 127.0.0.0/8 counter drop"));
-  EXPECT_THAT(text, HasSubstr("oifname != \"caisson0\" ip saddr 172.30.0.0/16 masquerade"));
-  EXPECT_THAT(text, HasSubstr("add element ip caisson published { tcp . 8080 : 172.30.0.2 . 80 }\n"));
-  EXPECT_THAT(text, HasSubstr("add element ip caisson published_on { 127.0.0.1 . udp . 53 : 172.30.0.3 . 5353 }\n"));
+  EXPECT_EQ(text.rfind("table ip caisson {}\ndelete table ip caisson\ntable inet caisson {}\ndelete table inet caisson\ntable inet caisson {\n", 0), 0U)
+      << "one transaction replaces the table";
+  EXPECT_THAT(text, HasSubstr("iifname @bridges ip daddr 127.0.0.0/8 counter drop"));
+  EXPECT_THAT(text, HasSubstr("oifname != @bridges ip saddr @masqueraded masquerade"));
+  EXPECT_THAT(text, HasSubstr("add element inet caisson bridges { \"caisson0\" }\n"));
+  EXPECT_THAT(text, HasSubstr("add element inet caisson talking { \"caisson0\" . \"caisson0\" }\n"));
+  EXPECT_THAT(text, HasSubstr("add element inet caisson masqueraded { 172.30.0.0/16 }\n"));
+  EXPECT_THAT(text, HasSubstr("add element inet caisson published { tcp . 8080 : 172.30.0.2 . 80 }\n"));
+  EXPECT_THAT(text, HasSubstr("add element inet caisson published_on { 127.0.0.1 . udp . 53 : 172.30.0.3 . 5353 }\n"));
   EXPECT_THAT(text, testing::Not(HasSubstr("{table}")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("{admission}")));
+}
+
+TEST(Firewall, an_internal_bridge_has_no_way_out_and_an_isolated_one_no_neighbours) {
+  BridgeRules rules = some_bridge();
+  rules.internal = true;
+  rules.isolates_containers = true;
+  rules.subnet6 = *linux::parse_ipv6_prefix("fd00::/64");
+  EXPECT_EQ(add_bridge_text("t", rules),
+            "add element inet t bridges { \"caisson0\" }\nadd element inet t internal { \"caisson0\" }\nadd element inet t subnets { 172.30.0.0/16 }\n"
+            "add element inet t subnets6 { fd00::/64 }\n");
+  EXPECT_EQ(delete_bridge_text("t", rules), replace_all(add_bridge_text("t", rules), "add element", "delete element"));
+}
+
+TEST(Firewall, a_declared_policy_names_who_may_open_published_ports) {
+  FirewallPlan plan;
+  plan.table = "t";
+  EXPECT_THAT(ruleset_text(plan, {}), HasSubstr("chain admission {\n    accept\n  }"));
+  plan.published.allowed_sources = {"192.168.0.0/16", "fd00::/8"};
+  plan.published.allowed_interfaces = {"lan0"};
+  EXPECT_THAT(ruleset_text(plan, {}), HasSubstr("chain admission {\n    iifname @bridges accept\n    ip saddr { 192.168.0.0/16 } accept\n    ip6 saddr { fd00::/8 } accept\n"
+                                                "    iifname { \"lan0\" } accept\n    counter drop\n  }"));
+  EXPECT_TRUE(check_port_policy(plan.published).ok());
+  for (const char* bad : {"192.168.0.1/16", "everybody", "10.0.0.0", "fd00::"}) {
+    PortPolicy policy;
+    policy.allowed_sources = {bad};
+    EXPECT_EQ(check_port_policy(policy).error().kind(), ErrorKind::invalid) << bad;
+  }
+  PortPolicy policy;
+  policy.allowed_interfaces = {"a\"b"};
+  EXPECT_FALSE(check_port_policy(policy).ok());
+}
+
+TEST(Firewall, a_port_of_both_families_has_an_element_in_each) {
+  auto ports = some_ports();
+  for (auto& port : ports) port.container6 = *linux::parse_ipv6("fd00::2");
+  auto elements = port_elements(ports);
+  ASSERT_EQ(elements.size(), 3U) << "127.0.0.1 is of one family";
+  EXPECT_EQ(elements[1].map, "published6");
+  EXPECT_EQ(to_hex(elements[1].key.bytes()), "060000001f900000");
+  EXPECT_EQ(to_hex(elements[1].value.bytes()), "fd0000000000000000000000000000020050" "0000");
+  FirewallPlan plan;
+  plan.table = "t";
+  EXPECT_THAT(ruleset_text(plan, ports), HasSubstr("add element inet t published6 { tcp . 8080 : fd00::2 . 80 }\n"));
 }
 
 TEST(Firewall, map_elements_are_the_same_as_the_rulesets_lines) {
@@ -102,15 +156,26 @@ TEST(Firewall, names_that_would_need_quoting_are_refused) {
   for (const char* bad : {"", ".", "..", "-x", "a/b", "a b", "a\"", "eth%d", "sixteen_letters_"}) EXPECT_FALSE(check_interface_name(bad).ok()) << bad;
 }
 
-TEST(Ports, an_ipv6_address_is_said_to_be_unsupported) {
+TEST(Ports, an_address_is_of_the_families_that_the_endpoint_has) {
   PortBinding binding;
+  EXPECT_TRUE(host_addresses(binding, false)->ipv4 && !host_addresses(binding, false)->ipv6);
+  EXPECT_TRUE(host_addresses(binding, true)->ipv4 && host_addresses(binding, true)->ipv6);
+  binding.host_ip = "0.0.0.0";
+  EXPECT_FALSE(host_addresses(binding, true)->ipv6);
+  binding.host_ip = "fd00::1";
+  EXPECT_EQ(host_addresses(binding, false).error().kind(), ErrorKind::unsupported);
+  EXPECT_FALSE(host_addresses(binding, true)->ipv4);
   binding.host_ip = "::1";
-  EXPECT_EQ(host_address(binding).error().kind(), ErrorKind::unsupported);
+  EXPECT_EQ(host_addresses(binding, true).error().kind(), ErrorKind::unsupported);
+  binding.host_ip = "nonsense";
+  EXPECT_EQ(host_addresses(binding, true).error().kind(), ErrorKind::invalid);
 }
 
 TEST(Records, endpoints_and_networks_come_back_as_they_were) {
   EndpointRecord record;
-  record.endpoint = {"e1", "n1", "bridge", "eth0", "172.30.0.2", 16, "172.30.0.1", "02:42:ac:1e:00:02", {}};
+  record.endpoint = {"e1", "n1", "bridge", "eth0", "172.30.0.2", 16, "172.30.0.1", "02:42:ac:1e:00:02", {}, "fd00::2", 64, "fd00::1"};
+  record.gateway_priority = -3;
+  record.sequence = 2;
   for (const auto& port : some_ports()) record.endpoint.ports.push_back(port.binding);
   record.host_interface = "veth1234567";
   auto copy = endpoint_from_text(to_text(record), "k");
@@ -120,7 +185,8 @@ TEST(Records, endpoints_and_networks_come_back_as_they_were) {
   Network network;
   network.id = "n1";
   network.name = "bridge";
-  network.subnets = {{"172.30.0.0/16", "172.30.0.1"}};
+  network.subnets = {{"172.30.0.0/16", "172.30.0.1", "172.30.4.0/24", {{"router", "172.30.0.9"}}}, {"fd00::/64", "fd00::1", "", {}}};
+  network.internal = network.ipv6 = network.keeps_source = true;
   network.options = {{"a", "b"}};
   network.created = 1234567890123456789;
   auto same = network_from_text(to_text(network), "k");

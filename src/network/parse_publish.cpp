@@ -31,14 +31,6 @@ Result<PortRange> parse_range(std::string_view text, std::string_view role) {
   return range;
 }
 
-Result<Protocol> parse_protocol(std::string_view text) {
-  std::string name = lower(text);
-  if (name == "tcp") return Protocol::tcp;
-  if (name == "udp") return Protocol::udp;
-  if (name == "sctp") return Error(ErrorKind::unsupported, "publishing sctp ports is not supported");
-  return Error(ErrorKind::invalid, concat("invalid protocol: ", text, " (tcp or udp)"));
-}
-
 bool looks_like_ipv6(std::string_view text) {
   return text.find(':') != std::string_view::npos &&
          std::all_of(text.begin(), text.end(), [](char c) { return c == ':' || c == '.' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); });
@@ -110,6 +102,22 @@ Result<std::vector<PortBinding>> parse(std::string_view text) {
 }
 
 }  // namespace
+
+std::string_view to_string(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::tcp: return "tcp";
+    case Protocol::udp: return "udp";
+    case Protocol::sctp: return "sctp";
+  }
+  return "tcp";
+}
+
+Result<Protocol> parse_protocol(std::string_view name) {
+  const std::string wanted = lower(name);
+  for (Protocol protocol : {Protocol::tcp, Protocol::udp, Protocol::sctp})
+    if (wanted == to_string(protocol)) return protocol;
+  return Error(ErrorKind::invalid, concat("invalid protocol: ", name, " (tcp, udp or sctp)"));
+}
 
 Result<std::vector<PortBinding>> parse_publish(std::string_view text) {
   return TRY(parse(text), concat("publish \"", text, "\""));

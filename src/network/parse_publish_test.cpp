@@ -50,7 +50,8 @@ TEST(ParsePublish, broken_texts_are_refused_and_named) {
     EXPECT_EQ(parsed.error().kind(), ErrorKind::invalid) << text;
     EXPECT_THAT(parsed.error().text(), HasSubstr(std::string("publish \"") + text + "\"")) << text;
   }
-  EXPECT_EQ(parse_publish("80/sctp").error().kind(), ErrorKind::unsupported);
+  EXPECT_EQ(parse_publish("80/sctp")->front().protocol, Protocol::sctp);
+  EXPECT_EQ(parse_publish("80/dccp").error().kind(), ErrorKind::invalid);
   EXPECT_THAT(parse_publish("80:99999").error().text(), HasSubstr("invalid container port: 99999"));
   EXPECT_THAT(parse_publish("99999:80").error().text(), HasSubstr("invalid host port: 99999"));
 }

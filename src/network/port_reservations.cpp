@@ -10,14 +10,29 @@
 namespace caisson::network {
 namespace {
 
+Result<UniqueFd> open_socket(Protocol protocol, bool is_v6) {
+  const int family = is_v6 ? AF_INET6 : AF_INET;
+  UniqueFd socket;
+  switch (protocol) {
+    case Protocol::tcp: socket = TRY_PLAIN(linux::socket(family, SOCK_STREAM)); break;
+    case Protocol::udp: socket = TRY_PLAIN(linux::socket(family, SOCK_DGRAM)); break;
+    case Protocol::sctp: socket = TRY_PLAIN(linux::socket(family, SOCK_STREAM, IPPROTO_SCTP)); break;
+  }
+  if (is_v6) TRY_PLAIN(linux::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1));
+  return socket;
+}
+
+linux::SocketAddress socket_address(const HostAddresses& address, std::uint16_t port) {
+  return address.ipv6 ? linux::SocketAddress::ipv6(address.ipv6->bytes(), port) : linux::SocketAddress::ipv4(address.ipv4.value_or(linux::Ipv4{}).value, port);
+}
+
 /// Binds without listening: a program that wants the port gets EADDRINUSE, and a connection that no rule translates is
 /// refused by the kernel instead of waiting in a backlog nobody serves.
-Result<UniqueFd> bind_socket(Protocol protocol, linux::Ipv4 address, std::uint16_t port) {
-  const bool is_tcp = protocol == Protocol::tcp;
-  UniqueFd socket = TRY_PLAIN(linux::socket(AF_INET, is_tcp ? SOCK_STREAM : SOCK_DGRAM));
-  auto where = linux::SocketAddress::ipv4(address.value, port);
+Result<UniqueFd> bind_socket(Protocol protocol, const HostAddresses& address, std::uint16_t port) {
+  UniqueFd socket = TRY_PLAIN(open_socket(protocol, address.ipv6.has_value()));
+  auto where = socket_address(address, port);
   Status bound = linux::bind(socket.get(), where);
-  if (!bound && is_tcp && bound.error().error_number() == EADDRINUSE) {
+  if (!bound && protocol == Protocol::tcp && bound.error().error_number() == EADDRINUSE) {
     // Connections of a server that has just ended may hold the port for a minute (TIME_WAIT); with SO_REUSEADDR they do
     // not count, a listener still does. Taken back at once, so that nobody can join us on the port.
     TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1));
@@ -26,70 +41,126 @@ Result<UniqueFd> bind_socket(Protocol protocol, linux::Ipv4 address, std::uint16
   }
   if (!bound) return std::move(bound).error();
   // Datagrams that no rule translates are not kept for a reader that never comes (the kernel rounds up to its minimum).
-  if (!is_tcp) TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, 1));
+  if (protocol == Protocol::udp) TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, 1));
   return socket;
+}
+
+/// Whether an address of both may be meant by one packet.
+bool overlap(const HostAddresses& a, const HostAddresses& b) {
+  if (a.ipv4 && b.ipv4) return a.ipv4 == b.ipv4 || a.ipv4->value == 0 || b.ipv4->value == 0;
+  if (a.ipv6 && b.ipv6) return a.ipv6 == b.ipv6 || *a.ipv6 == linux::Ipv6{} || *b.ipv6 == linux::Ipv6{};
+  return false;
+}
+
+/// One entry per family.
+std::vector<HostAddresses> families_of(const HostAddresses& addresses) {
+  std::vector<HostAddresses> families;
+  if (addresses.ipv4) families.push_back({addresses.ipv4, std::nullopt});
+  if (addresses.ipv6) families.push_back({std::nullopt, addresses.ipv6});
+  return families;
 }
 
 }  // namespace
 
-Result<linux::Ipv4> host_address(const PortBinding& binding) {
-  if (binding.host_ip.empty()) return linux::Ipv4{};
-  if (binding.host_ip.find(':') != std::string::npos)
+Result<HostAddresses> host_addresses(const PortBinding& binding, bool endpoint_has_ipv6) {
+  HostAddresses addresses;
+  if (binding.host_ip.empty()) {
+    addresses.ipv4 = linux::Ipv4{};
+    if (endpoint_has_ipv6) addresses.ipv6 = linux::Ipv6{};
+    return addresses;
+  }
+  if (binding.host_ip.find(':') == std::string::npos) {
+    addresses.ipv4 = TRY_PLAIN(linux::parse_ipv4(binding.host_ip));
+    return addresses;
+  }
+  addresses.ipv6 = TRY_PLAIN(linux::parse_ipv6(binding.host_ip));
+  if (addresses.ipv6 == linux::Ipv6{0, 1})
+    return Error(ErrorKind::unsupported, "publishing on ::1 is not supported: the kernel cannot translate connections from it")
+        .with_hint("publish on 127.0.0.1, or leave the address out");
+  if (!endpoint_has_ipv6)
     return Error(ErrorKind::unsupported, concat("publishing on the IPv6 address ", binding.host_ip, " is not supported: this network has IPv4 only"))
-        .with_hint("publish on an IPv4 address, or leave the address out");
-  return linux::parse_ipv4(binding.host_ip);
+        .with_hint("publish on an IPv4 address, or use a network made with --ipv6");
+  return addresses;
 }
 
 std::string host_endpoint_text(const PortBinding& binding) {
+  if (binding.host_ip.find(':') != std::string::npos) return concat("[", binding.host_ip, "]:", binding.host_port);
   return concat(binding.host_ip.empty() ? "0.0.0.0" : binding.host_ip, ":", binding.host_port);
 }
 
-bool PortReservations::is_held(Protocol protocol, linux::Ipv4 address, std::uint16_t port) const {
-  return std::any_of(held_.begin(), held_.end(), [&](const Held& held) {
-    return held.protocol == protocol && held.port == port && (held.address == address || held.address.value == 0 || address.value == 0);
-  });
+bool PortReservations::is_held(Protocol protocol, const HostAddresses& address, std::uint16_t port) const {
+  return std::any_of(held_.begin(), held_.end(),
+                     [&](const Held& held) { return held.protocol == protocol && held.port == port && overlap(held.address, address); });
 }
 
-Result<PortReservations::Held> PortReservations::bind_port(const PortBinding& binding, linux::Ipv4 address, std::uint16_t port) const {
+/// Of the range that IANA leaves to everybody (RFC 6335); 0 when all are held.
+std::uint16_t PortReservations::find_unheld(Protocol protocol, const HostAddresses& address) const {
+  constexpr std::uint32_t first = 49152;
+  for (std::uint32_t port = first; port <= 65535; ++port)
+    if (!is_held(protocol, address, static_cast<std::uint16_t>(port))) return static_cast<std::uint16_t>(port);
+  return 0;
+}
+
+Result<PortReservations::Held> PortReservations::bind_port(const PortBinding& binding, const HostAddresses& address, std::uint16_t port) const {
   PortBinding named = binding;
   named.host_port = port;
+  if (address.ipv6 && named.host_ip.empty()) named.host_ip = "::";
   std::string where = concat("Bind for ", host_endpoint_text(named), " failed");
   if (port != 0 && is_held(binding.protocol, address, port)) return Error(ErrorKind::conflict, concat(where, ": port is already allocated"));
+  Held held;
+  held.protocol = binding.protocol;
+  held.address = address;
   auto socket = bind_socket(binding.protocol, address, port);
   if (!socket) {
-    int number = socket.error().error_number();
+    const int number = socket.error().error_number();
+    if (number == EPROTONOSUPPORT && binding.protocol == Protocol::sctp) {
+      held.port = port != 0 ? port : find_unheld(binding.protocol, address);
+      return held;
+    }
     if (number == EADDRINUSE) return Error(ErrorKind::conflict, concat(where, ": address already in use"), number).with_hint("another program of this host uses the port; choose another host port");
     if (number == EADDRNOTAVAIL) return Error(ErrorKind::invalid, concat(where, ": this host has no such address"), number);
     return std::move(socket).error().in(where);
   }
   auto bound = TRY(linux::getsockname(socket->get()), where);
-  Held held;
-  held.protocol = binding.protocol;
-  held.address = address;
   held.port = bound.port();
   held.socket = std::move(*socket);
   return held;
 }
 
-Status PortReservations::reserve_one(const std::string& owner, PortBinding& binding) {
-  linux::Ipv4 address = TRY(host_address(binding), concat("port ", binding.container_port));
-  const std::uint16_t last = std::max(binding.host_port, binding.host_port_last);
-  std::uint32_t port = binding.host_port;
-  auto held = bind_port(binding, address, binding.host_port);
-  while (!held && held.error().kind() == ErrorKind::conflict && port < last) held = bind_port(binding, address, static_cast<std::uint16_t>(++port));
-  if (!held) return std::move(held).error();
-  held->owner = owner;
-  binding.host_port = held->port;
-  binding.host_port_last = 0;
-  held_.push_back(std::move(*held));
+/// The same port of every family, or of none.
+Status PortReservations::hold(const std::string& owner, const PortBinding& binding, const HostAddresses& addresses, std::uint16_t port) {
+  std::vector<Held> taken;
+  for (const auto& family : families_of(addresses)) {
+    auto held = bind_port(binding, family, port);
+    if (!held) return std::move(held).error();
+    held->owner = owner;
+    port = held->port;
+    taken.push_back(std::move(*held));
+  }
+  for (auto& held : taken) held_.push_back(std::move(held));
   return {};
 }
 
-Status PortReservations::reserve(const std::string& owner, std::vector<PortBinding>& bindings) {
+Status PortReservations::reserve_one(const std::string& owner, PortBinding& binding, bool has_ipv6) {
+  constexpr int most_attempts = 16;  // a port that the kernel chose for one family may be taken in the other
+  const HostAddresses addresses = TRY(host_addresses(binding, has_ipv6), concat("port ", binding.container_port));
+  const std::uint16_t last = std::max(binding.host_port, binding.host_port_last);
+  std::uint32_t port = binding.host_port;
+  Status held = hold(owner, binding, addresses, binding.host_port);
+  for (int attempt = 1; !held && held.error().kind() == ErrorKind::conflict && port == 0 && attempt < most_attempts; ++attempt)
+    held = hold(owner, binding, addresses, 0);
+  while (!held && held.error().kind() == ErrorKind::conflict && port < last) held = hold(owner, binding, addresses, static_cast<std::uint16_t>(++port));
+  if (!held) return held;
+  binding.host_port = held_.back().port;
+  binding.host_port_last = 0;
+  return {};
+}
+
+Status PortReservations::reserve(const std::string& owner, std::vector<PortBinding>& bindings, bool has_ipv6) {
   std::vector<PortBinding> filled = bindings;
   const std::size_t before = held_.size();
   for (auto& binding : filled) {
-    Status reserved = reserve_one(owner, binding);
+    Status reserved = reserve_one(owner, binding, has_ipv6);
     if (!reserved) {
       held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(before), held_.end());
       return reserved;

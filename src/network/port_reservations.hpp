@@ -1,6 +1,7 @@
 // PortReservations: host ports held by bound sockets, so that nothing else on the host takes a published port.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,14 @@
 
 namespace caisson::network {
 
-/// Which address a binding is for; "" and "0.0.0.0" are all. Errors: invalid, unsupported (IPv6).
-Result<linux::Ipv4> host_address(const PortBinding& binding);
-/// "0.0.0.0:8080".
+/// The addresses of the host a binding is for; the zero address of a family stands for all of it.
+struct HostAddresses {
+  std::optional<linux::Ipv4> ipv4;
+  std::optional<linux::Ipv6> ipv6;
+};
+/// "": of every family the endpoint has. Errors: invalid (no address), unsupported (an IPv6 address for an endpoint without IPv6, "::1").
+Result<HostAddresses> host_addresses(const PortBinding& binding, bool endpoint_has_ipv6);
+/// "0.0.0.0:8080", "[::1]:8080".
 std::string host_endpoint_text(const PortBinding& binding);
 
 /// Not thread-safe; the manager's lock guards it.
@@ -22,7 +28,8 @@ class PortReservations {
   /// Reserves all bindings for `owner` or none; fills in host ports that were free to choose.
   /// Errors: conflict ("Bind for 0.0.0.0:8080 failed: port is already allocated" when another owner has it, "… address already
   /// in use" when a program of the host has it), invalid (an address this host does not have), denied (a low port).
-  Status reserve(const std::string& owner, std::vector<PortBinding>& bindings);
+  /// `has_ipv6`: the endpoint they lead to has an address of that family too.
+  Status reserve(const std::string& owner, std::vector<PortBinding>& bindings, bool has_ipv6);
   /// Nothing happens when the owner has none.
   void release(const std::string& owner);
   [[nodiscard]] std::size_t count() const { return held_.size(); }
@@ -31,13 +38,15 @@ class PortReservations {
   struct Held {
     std::string owner;
     Protocol protocol = Protocol::tcp;
-    linux::Ipv4 address;  ///< 0: all
+    HostAddresses address;  ///< one of the two
     std::uint16_t port = 0;
-    UniqueFd socket;
+    UniqueFd socket;  ///< none where this kernel has no sockets of the protocol, so that nobody else can take the port either
   };
-  [[nodiscard]] bool is_held(Protocol protocol, linux::Ipv4 address, std::uint16_t port) const;
-  Status reserve_one(const std::string& owner, PortBinding& binding);
-  Result<Held> bind_port(const PortBinding& binding, linux::Ipv4 address, std::uint16_t port) const;
+  [[nodiscard]] bool is_held(Protocol protocol, const HostAddresses& address, std::uint16_t port) const;
+  [[nodiscard]] std::uint16_t find_unheld(Protocol protocol, const HostAddresses& address) const;
+  Status reserve_one(const std::string& owner, PortBinding& binding, bool has_ipv6);
+  Status hold(const std::string& owner, const PortBinding& binding, const HostAddresses& addresses, std::uint16_t port);
+  Result<Held> bind_port(const PortBinding& binding, const HostAddresses& address, std::uint16_t port) const;
   std::vector<Held> held_;
 };
 
