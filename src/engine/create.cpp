@@ -336,6 +336,7 @@ Status LocalEngine::rename(const Caller& caller, const std::string& name, const 
   TRY(container->change_with(std::move(transaction), [&](Record& record) { record.info.name = record.info.spec.name = wanted; }), "rename");
   give_name_back.release();
   registry_.release_name(old_name, container->id);
+  if (auto record = container->snapshot(); !record->info.endpoints.empty()) names_.put(container->id, wanted, record->info.spec.network, record->info.endpoints);
   publish(*container->snapshot(), "rename", {{"oldName", "/" + old_name}});
   return {};
 }

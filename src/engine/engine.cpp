@@ -54,6 +54,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       registries_(std::move(parts.registries)),
       images_(std::move(parts.images)),
       network_(std::move(parts.network)),
+      make_dns_(std::move(parts.make_dns)),
       make_runtime_(std::move(parts.make_runtime)),
       settings_(std::make_shared<const Settings>(options_.settings)),
       repairs_(parts.repairs),

@@ -145,6 +145,7 @@ void LocalEngine::restart_by_policy(const Pointer& container) {
 }
 
 Status LocalEngine::release_network(const std::string& id) {
+  forget_names(id);  // its sockets would keep the namespace and its interfaces alive
   auto status = network_->disconnect(id);
   std::lock_guard lock(releases_mutex_);
   pending_releases_.erase(id);

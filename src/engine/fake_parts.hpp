@@ -431,6 +431,25 @@ class FakeNetwork final : public network::NetworkManager {
   int last_ = 1;
 };
 
+/// Counts whom it serves.
+class FakeDns final : public network::DnsServer {
+ public:
+  FakeDns(network::NameSource& source, std::set<std::string>& served) : names(source), served_(served) {}
+  Status serve(const std::string& id, int, network::DnsConfig) override {
+    served_.insert(id);
+    return {};
+  }
+  Status update(const std::string&, network::DnsConfig) override { return {}; }
+  Status forget(const std::string& id) override {
+    served_.erase(id);
+    return {};
+  }
+  network::NameSource& names;
+
+ private:
+  std::set<std::string>& served_;
+};
+
 /// An engine over fakes and a real store; close() and open() again is a restart of the daemon.
 class Harness {
  public:
@@ -456,6 +475,11 @@ class Harness {
       auto fake_runtime = std::make_unique<FakeRuntime>(folder() + "/world", observer);
       runtime = fake_runtime.get();
       return std::unique_ptr<runtime::Runtime>(std::move(fake_runtime));
+    };
+    parts.make_dns = [this](network::NameSource& names) -> Result<std::unique_ptr<network::DnsServer>> {
+      auto fake_dns = std::make_unique<FakeDns>(names, served_names);
+      dns = fake_dns.get();
+      return std::unique_ptr<network::DnsServer>(std::move(fake_dns));
     };
     LocalOptions options;
     options.root = root();
@@ -515,6 +539,8 @@ class Harness {
   FakeImages* images = nullptr;     // borrowed from the engine
   FakeNetwork* network = nullptr;
   FakeRuntime* runtime = nullptr;
+  FakeDns* dns = nullptr;             ///< once a container has needed it
+  std::set<std::string> served_names; ///< ids of containers that the DNS server serves
   std::unique_ptr<Engine> engine;
 
  private:

@@ -14,6 +14,7 @@
 #include "image/registries.hpp"
 #include "image/worker.hpp"
 #include "linux/cgroup.hpp"
+#include "network/dns_server.hpp"
 #include "network/network.hpp"
 #include "runtime/runtime.hpp"
 #include "state/store.hpp"
@@ -40,6 +41,8 @@ struct LocalParts {
   std::unique_ptr<image::Registries> registries;  ///< null: none can be spoken to; used by `images`, too
   std::unique_ptr<image::ImageStore> images;
   std::unique_ptr<network::NetworkManager> network;
+  /// Called when the first container needs the embedded DNS server.
+  std::function<Result<std::unique_ptr<network::DnsServer>>(network::NameSource&)> make_dns = network::DnsServer::create;
   /// Called once, with the observer that must get the runtime's events.
   std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime;
   std::vector<std::string> repairs;  ///< what opening the store had to repair

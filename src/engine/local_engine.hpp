@@ -20,6 +20,7 @@
 #include "engine/id_ranges.hpp"
 #include "engine/local.hpp"
 #include "engine/log_shipper.hpp"
+#include "engine/name_table.hpp"
 #include "engine/namespace_pool.hpp"
 #include "engine/network_files.hpp"
 #include "engine/registry.hpp"
@@ -178,13 +179,23 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   /// Fills in what create leaves to us: the network of the mode is among the endpoints, and all are called by their names.
   Status settle_networks(ContainerSpec& spec);
   static network::ConnectRequest connect_request(const std::string& container_id, const ContainerSpec& spec, const EndpointSpec& wanted);
+
+  // -- names.cpp
+  /// Tells the DNS server what a running container is called, and serves it from then on where it is on a network with names.
+  Status serve_names(const ContainerInfo& info, int netns_fd);
+  void forget_names(const std::string& id);
+  Result<network::DnsServer*> dns_server();
+  [[nodiscard]] std::string host_resolver_text() const;
+  /// After a restart of the daemon: for everything that runs.
+  void recover_names();
+
   /// Of the default bridge: what --link puts into /etc/hosts.
   [[nodiscard]] std::vector<HostsLine> link_lines(const ContainerSpec& spec);
   void publish_network(std::string action, const network::Network& network, const std::string& container_id);
   /// The same for every network of a container that has started or ended.
   void publish_endpoints(const std::string& action, const std::vector<network::Endpoint>& endpoints, const std::string& container_id);
-  Status connect_running(Container& container, const Record& record, const EndpointSpec& wanted);
-  Status refresh_endpoints(Container& container, const std::function<void(Record&)>& edit);
+  Status connect_running(Container& container, const Record& record, const EndpointSpec& wanted, int netns_fd);
+  Status refresh_endpoints(Container& container, int netns_fd, const std::function<void(Record&)>& edit);
   Result<runtime::Spec> plan(const ContainerInfo& info, const StartContext& context);
   Status launch(Container& container, StartContext& context);
   void record_failed_start(Container& container, const Error& error, bool was_launched);
@@ -290,6 +301,11 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::unique_ptr<image::Registries> registries_;  ///< null: this engine speaks to none
   std::unique_ptr<image::ImageStore> images_;
   std::unique_ptr<network::NetworkManager> network_;
+  std::function<Result<std::unique_ptr<network::DnsServer>>(network::NameSource&)> make_dns_;
+  NameTable names_;
+  std::mutex dns_mutex_;                     ///< of the next two
+  std::unique_ptr<network::DnsServer> dns_;  ///< once a container needs it; asks names_
+  std::set<std::string> named_;              ///< ids of the containers that it serves
   bool is_open_ = false;  ///< recover() has told what lives here
   std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeObserver&)> make_runtime_;
   mutable std::mutex settings_mutex_;  ///< only for the pointer

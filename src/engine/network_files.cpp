@@ -67,21 +67,52 @@ bool has_only_loopback_nameservers(std::string_view resolv_conf) {
   return !file.servers.empty();
 }
 
-std::string resolv_conf_text(std::string_view host_text, const ContainerSpec& spec) {
+namespace {
+constexpr std::string_view public_servers[] = {"8.8.8.8", "8.8.4.4"};  // docker's choice for a host without any
+
+std::string options_of(const ResolverFile& file, const ContainerSpec& spec) {
+  return spec.dns_options.empty() ? file.options : join(spec.dns_options, " ");
+}
+
+/// The number behind "ndots:"; none when no option says it.
+std::optional<std::uint32_t> ndots_of(std::string_view options) {
+  for (auto option : split(options, ' ')) {
+    const Halves halves = split_once(option, ':');
+    if (halves.before != "ndots") continue;
+    if (auto number = parse_integer<std::uint32_t>(halves.after); number.ok()) return *number;
+  }
+  return std::nullopt;
+}
+}  // namespace
+
+std::string resolv_conf_text(std::string_view host_text, const ContainerSpec& spec, bool has_embedded_dns) {
   auto file = parse_resolver(host_text);
   std::vector<std::string> servers;
   bool shares_host_network = spec.network.mode == "host";
   for (const auto& server : file.servers)
     if (shares_host_network || !is_loopback(server)) servers.push_back(server);
   if (!spec.dns.empty()) servers = spec.dns;
-  if (servers.empty()) servers = {"8.8.8.8", "8.8.4.4"};
+  if (servers.empty()) servers.assign(std::begin(public_servers), std::end(public_servers));
+  std::string options = options_of(file, spec);
+  if (has_embedded_dns) {
+    servers = {linux::to_string(network::dns_address)};
+    if (!ndots_of(options)) options += options.empty() ? "ndots:0" : " ndots:0";
+  }
   if (!spec.dns_search.empty()) file.search = spec.dns_search.size() == 1 && spec.dns_search[0] == "." ? "" : join(spec.dns_search, " ");
-  if (!spec.dns_options.empty()) file.options = join(spec.dns_options, " ");
   std::string text;
   for (const auto& server : servers) text += concat("nameserver ", server, '\n');
   if (!file.search.empty()) text += concat("search ", file.search, '\n');
-  if (!file.options.empty()) text += concat("options ", file.options, '\n');
+  if (!options.empty()) text += concat("options ", options, '\n');
   return text;
+}
+
+Result<network::DnsConfig> dns_config(std::string_view host_text, const ContainerSpec& spec, bool forwards) {
+  network::DnsConfig config;
+  config.upstreams = spec.dns.empty() ? network::host_upstreams(host_text) : TRY_PLAIN(network::container_upstreams(spec.dns));
+  if (config.upstreams.empty()) config.upstreams = TRY_PLAIN(network::container_upstreams({std::begin(public_servers), std::end(public_servers)}));
+  config.forwards = forwards;
+  config.keeps_single_labels = ndots_of(options_of(parse_resolver(host_text), spec)).value_or(0) > 0;
+  return config;
 }
 
 }  // namespace caisson::engine

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/types.hpp"
+#include "network/dns_server.hpp"
 
 namespace caisson::engine {
 
@@ -22,7 +23,12 @@ std::string hosts_text(const ContainerSpec& spec, const std::string& hostname, c
 
 /// From the host's file: without nameservers on loopback, which are not the container's (unless it shares the host's network),
 /// and with the user's own servers, domains and options in place of the host's. Without any server left: public ones, docker's rule.
-std::string resolv_conf_text(std::string_view host_text, const ContainerSpec& spec);
+/// `has_embedded_dns`: names are asked at 127.0.0.11, with docker's ndots:0 unless somebody has chosen another.
+std::string resolv_conf_text(std::string_view host_text, const ContainerSpec& spec, bool has_embedded_dns = false);
+
+/// What the embedded DNS server asks on behalf of a container: the user's servers, else the host's. `forwards`: the container has a way out.
+/// Errors: invalid (a server that is no address).
+Result<network::DnsConfig> dns_config(std::string_view host_text, const ContainerSpec& spec, bool forwards);
 
 /// Whether every nameserver of that file is on loopback, so that the file of systemd-resolved's own servers should be read instead.
 bool has_only_loopback_nameservers(std::string_view resolv_conf);

@@ -186,7 +186,7 @@ Result<PruneResult> LocalEngine::prune_networks(const Caller& caller, const Netw
 // ---- connect and disconnect ---------------------------------------------------------------------------------------
 
 /// After a connect or disconnect of a running container: what it is connected to now, in the record and in its /etc/hosts.
-Status LocalEngine::refresh_endpoints(Container& container, const std::function<void(Record&)>& edit) {
+Status LocalEngine::refresh_endpoints(Container& container, int netns_fd, const std::function<void(Record&)>& edit) {
   auto endpoints = network_->endpoints_of(container.id);
   auto saved = container.change([&](Record& record) {
     edit(record);
@@ -197,13 +197,13 @@ Status LocalEngine::refresh_endpoints(Container& container, const std::function<
   ContainerInfo info = container.snapshot()->info;
   if (!is_alive(info.state)) return {};
   fill_derived(info);
+  TRY(serve_names(info, netns_fd), "serve names");
   return write_network_files(info);
 }
 
-Status LocalEngine::connect_running(Container& container, const Record& record, const EndpointSpec& wanted) {
-  auto namespace_fd = TRY(linux::open_namespace(record.info.pid, "net"), concat("container ", container.id.substr(0, 12)));
+Status LocalEngine::connect_running(Container& container, const Record& record, const EndpointSpec& wanted, int netns_fd) {
   auto request = connect_request(container.id, record.info.spec, wanted);
-  request.netns_fd = namespace_fd.get();
+  request.netns_fd = netns_fd;
   auto endpoint = network_->connect(request);
   if (!endpoint.ok() && endpoint.error().kind() == ErrorKind::conflict && wait_for_released_ports()) endpoint = network_->connect(request);
   if (!endpoint.ok()) return std::move(endpoint).error();
@@ -222,8 +222,12 @@ Status LocalEngine::connect_network(const Caller& caller, const std::string& nam
     return Error(ErrorKind::denied, concat("endpoint with name ", record->info.name, " already exists in network ", network.name));
   wanted.network = network.name;
   wanted.network_id = network.id;
-  if (is_alive(record->info.state)) TRY_PLAIN(connect_running(*container, *record, wanted));
-  TRY_PLAIN(refresh_endpoints(*container, [&](Record& changed) { changed.info.spec.network.endpoints.push_back(wanted); }));
+  UniqueFd namespace_fd;
+  if (is_alive(record->info.state)) {
+    namespace_fd = TRY(linux::open_namespace(record->info.pid, "net"), concat("container ", container->id.substr(0, 12)));
+    TRY_PLAIN(connect_running(*container, *record, wanted, namespace_fd.get()));
+  }
+  TRY_PLAIN(refresh_endpoints(*container, namespace_fd.get(), [&](Record& changed) { changed.info.spec.network.endpoints.push_back(wanted); }));
   publish_network("connect", network, container->id);
   return {};
 }
@@ -238,13 +242,14 @@ Status LocalEngine::disconnect_network(const Caller& caller, const std::string& 
   auto endpoints = record->info.spec.network.endpoints;
   if (find_endpoint(endpoints, network) == endpoints.end())
     return Error(ErrorKind::internal, concat("container ", container->id, " is not connected to network ", network.name));
+  UniqueFd namespace_fd;
   if (is_alive(record->info.state)) {
-    auto namespace_fd = TRY(linux::open_namespace(record->info.pid, "net"), concat("container ", container->id.substr(0, 12)));
+    namespace_fd = TRY(linux::open_namespace(record->info.pid, "net"), concat("container ", container->id.substr(0, 12)));
     auto gone = network_->disconnect_from(container->id, network.id, namespace_fd.get());
     // `force`: the specification forgets a network that the kernel no longer knows.
     if (!gone.ok() && !(force && gone.error().kind() == ErrorKind::not_found)) return gone;
   }
-  TRY_PLAIN(refresh_endpoints(*container, [&](Record& changed) {
+  TRY_PLAIN(refresh_endpoints(*container, namespace_fd.get(), [&](Record& changed) {
     auto& left = changed.info.spec.network.endpoints;
     if (auto found = find_endpoint(left, network); found != left.end()) left.erase(found);
   }));

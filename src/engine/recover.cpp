@@ -368,6 +368,7 @@ Status LocalEngine::recover() {
   recover_garbage();
   remove_strays();
   recover_networks();
+  recover_names();
   auto containers = registry_.all();
   auto running = std::count_if(containers.begin(), containers.end(), [](const auto& container) { return is_alive(container->snapshot()->info.state); });
   log(LogLevel::info, "recover", "",

@@ -23,12 +23,10 @@ namespace {
 bool shares_network(const ContainerSpec& spec) { return spec.network.mode == "host" || !container_of_mode(spec.network.mode).empty(); }
 
 /// The host's resolver file, or systemd-resolved's list of real servers where the host's file only names its stub.
-std::string host_resolver_text(const std::string& path) {
-  auto text = linux::read_file(path);
-  if (!text.ok()) return "";  // a host without one: docker's defaults apply
-  if (!has_only_loopback_nameservers(*text)) return *text;
+std::string reachable_resolver_text(const std::string& host_text) {
+  if (!has_only_loopback_nameservers(host_text)) return host_text;
   auto upstream = linux::read_file("/run/systemd/resolve/resolv.conf");
-  return upstream.ok() ? *upstream : *text;
+  return upstream.ok() ? *upstream : host_text;
 }
 
 int exit_code_of_failed_start(const Error& error, bool was_launched) {
@@ -45,6 +43,7 @@ int exit_code_of_failed_start(const Error& error, bool was_launched) {
 LocalEngine::StartContext::~StartContext() {
   if (committed) return;
   // Failures here leave traces that the next start of the daemon removes; the first error is the one to report.
+  engine.forget_names(id);
   if (connecting) ignore(engine.network_->disconnect(id));
   if (link) engine.network_->give_back(*link);
   if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
@@ -153,7 +152,10 @@ Status LocalEngine::write_network_files(const ContainerInfo& info) {
   std::string hostname = info.spec.hostname.empty() ? info.id.substr(0, 12) : info.spec.hostname;
   TRY_PLAIN(linux::write_file(info.hostname_path, hostname + "\n"));
   TRY_PLAIN(linux::write_file(info.hosts_path, hosts_text(info.spec, hostname, info.endpoints, link_lines(info.spec))));
-  return linux::write_file(info.resolv_conf_path, resolv_conf_text(host_resolver_text(options_.resolv_conf_path), info.spec));
+  // Not systemd-resolved's stub on loopback: the container asks for itself, unless the embedded server asks the stub for it.
+  const bool embedded = has_embedded_dns(info.endpoints);
+  const std::string host_text = host_resolver_text();
+  return linux::write_file(info.resolv_conf_path, resolv_conf_text(embedded ? host_text : reachable_resolver_text(host_text), info.spec, embedded));
 }
 
 std::vector<std::string> LocalEngine::find_unmappable_sources(const ContainerInfo& info, int user_namespace) const {
@@ -249,6 +251,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   TRY_PLAIN(plug_in(container, context));
   info.endpoints = context.endpoints;
   crash_point("start:connected");
+  if (!info.endpoints.empty()) TRY(serve_names(info, context.network_namespace.get()), "serve names");
   TRY_PLAIN(write_network_files(info));
   {
     std::lock_guard turn(volume_creation_mutex_);

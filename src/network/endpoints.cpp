@@ -226,7 +226,6 @@ Status HostNetworkManager::fill_record(Known& network, const ConnectRequest& req
   if (can_publish(definition) && !holds_ports(others)) endpoint.ports = request.ports;
   for (auto& binding : endpoint.ports)
     if (binding.host_ip.empty()) binding.host_ip = definition.host_binding;
-  TRY_PLAIN(reservations_.reserve(request.container_id, endpoint.ports, addresses.ipv6.has_value()));
   const Subnet* subnet6 = ipv6_subnet(definition);
   endpoint.endpoint_id = random_id();
   endpoint.network_id = definition.id;
@@ -241,6 +240,7 @@ Status HostNetworkManager::fill_record(Known& network, const ConnectRequest& req
     endpoint.ipv6_prefix_length = attachment.prefix_length6;
     if (!definition.internal) endpoint.ipv6_gateway = subnet6->gateway;
   }
+  TRY_PLAIN(hold_ports(request.container_id, endpoint));
   prepared.is_attached = request.ready.has_value();
   if (definition.driver == "bridge") record.host_interface = request.ready ? request.ready->host_interface : host_interface_of(endpoint.endpoint_id);
   record.gateway_priority = request.gateway_priority;
@@ -279,11 +279,11 @@ Result<HostNetworkManager::Prepared> HostNetworkManager::prepare(const ConnectRe
   auto undo = [&] {
     if (!request.ready) give_back_addresses(*network, addresses);  // connect() gives back what was ready
     if (!has_others) records_.erase(request.container_id);
-    if (!prepared.record.endpoint.ports.empty()) reservations_.release(request.container_id);
+    if (!prepared.record.endpoint.ports.empty()) release_ports(request.container_id);
   };
   Status filled = fill_record(*network, request, addresses, prepared);
   if (!filled) {
-    prepared.record.endpoint.ports.clear();  // reserve() has taken all or none
+    prepared.record.endpoint.ports.clear();  // hold_ports() has taken all or none
     undo();
     return std::move(filled).error();
   }
@@ -365,6 +365,39 @@ Status HostNetworkManager::withdraw(const EndpointRecord& record) {
   return {};
 }
 
+/// Reserves the endpoint's ports on the host, all or none, and fills in those that were free to choose.
+Status HostNetworkManager::hold_ports(const std::string& container_id, Endpoint& endpoint) {
+  TRY_PLAIN(reservations_.reserve(container_id, endpoint.ports, !endpoint.ipv6.empty()));
+  for (auto& binding : endpoint.ports) {
+    if (!is_forwarded(binding)) continue;
+    Status forwarded = forward_local(container_id, endpoint, binding);
+    if (forwarded) continue;
+    release_ports(container_id);
+    return forwarded;
+  }
+  return {};
+}
+
+Status HostNetworkManager::forward_local(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding) {
+  if (!forwarder_) forwarder_ = TRY_PLAIN(LocalForwarder::create());
+  const auto target = linux::SocketAddress::ipv4(TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4)).value, binding.container_port);
+  const std::uint16_t last = std::max(binding.host_port, binding.host_port_last);
+  auto port = forwarder_->add(container_id, binding, target);
+  while (!port && port.error().kind() == ErrorKind::conflict && binding.host_port < last) {
+    ++binding.host_port;
+    port = forwarder_->add(container_id, binding, target);
+  }
+  if (!port) return std::move(port).error();
+  binding.host_port = *port;
+  binding.host_port_last = 0;
+  return {};
+}
+
+void HostNetworkManager::release_ports(const std::string& container_id) {
+  reservations_.release(container_id);
+  if (forwarder_) ignore(forwarder_->remove(container_id));  // fails only when its thread has ended, and the ports with it
+}
+
 void HostNetworkManager::release_addresses(const EndpointRecord& record) {
   Known* network = known_by_id(record.endpoint.network_id);
   if (network == nullptr) return;
@@ -392,7 +425,7 @@ Status HostNetworkManager::forget(const std::string& container_id) {
     erase_record(transaction, record);
   }
   TRY(store_.commit(transaction), "removing the endpoint's record");
-  reservations_.release(container_id);
+  release_ports(container_id);
   for (const auto& record : found->second) release_addresses(record);
   records_.erase(found);
   return {};
@@ -408,7 +441,7 @@ Status HostNetworkManager::forget_one(const std::string& container_id, const std
   state::Transaction transaction;
   erase_record(transaction, *record);
   TRY(store_.commit(transaction), "removing the endpoint's record");
-  if (!record->endpoint.ports.empty()) reservations_.release(container_id);
+  if (!record->endpoint.ports.empty()) release_ports(container_id);
   release_addresses(*record);
   found->second.erase(record);
   if (found->second.empty()) records_.erase(found);
@@ -432,8 +465,10 @@ Status HostNetworkManager::move_ports(const std::string& container_id, std::vect
     if (heir == nullptr || precedes(claim_of(record), claim_of(*heir))) heir = &record;
   }
   if (heir == nullptr) return {};
-  TRY_PLAIN(reservations_.reserve(container_id, ports, !heir->endpoint.ipv6.empty()));
-  heir->endpoint.ports = std::move(ports);
+  Endpoint endpoint = heir->endpoint;
+  endpoint.ports = std::move(ports);
+  TRY_PLAIN(hold_ports(container_id, endpoint));
+  heir->endpoint = std::move(endpoint);
   state::Transaction transaction;
   transaction.put(heir->key, to_text(*heir));
   TRY_PLAIN(store_.commit(transaction));

@@ -11,6 +11,7 @@
 #include "network/address_pool.hpp"
 #include "network/bridge.hpp"
 #include "network/firewall.hpp"
+#include "network/local_forwarder.hpp"
 #include "network/network.hpp"
 #include "network/port_reservations.hpp"
 #include "network/records.hpp"
@@ -106,6 +107,9 @@ class HostNetworkManager : public NetworkManager {
   Status forget_one(const std::string& container_id, const std::string& network_id);
   Status move_ports(const std::string& container_id, std::vector<PortBinding> ports);
   Status withdraw(const EndpointRecord& record);
+  Status hold_ports(const std::string& container_id, Endpoint& endpoint);
+  Status forward_local(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding);
+  void release_ports(const std::string& container_id);
   void release_addresses(const EndpointRecord& record);
   // -- recover.cpp
   Status reserve_again(const std::string& container_id, EndpointRecord& record, std::vector<std::string>& repairs);
@@ -130,6 +134,7 @@ class HostNetworkManager : public NetworkManager {
   bool table_is_there_ = false;
   std::uint64_t pool_generation_ = 0;  ///< counts the pools there were
   PortReservations reservations_;
+  std::unique_ptr<LocalForwarder> forwarder_;  ///< made when the first port of [::1] is published
 };
 
 /// Published ports of one endpoint, as the table has them.

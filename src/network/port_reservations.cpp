@@ -74,13 +74,16 @@ Result<HostAddresses> host_addresses(const PortBinding& binding, bool endpoint_h
     return addresses;
   }
   addresses.ipv6 = TRY_PLAIN(linux::parse_ipv6(binding.host_ip));
-  if (addresses.ipv6 == linux::Ipv6{0, 1})
-    return Error(ErrorKind::unsupported, "publishing on ::1 is not supported: the kernel cannot translate connections from it")
-        .with_hint("publish on 127.0.0.1, or leave the address out");
+  if (is_forwarded(binding)) return HostAddresses{};
   if (!endpoint_has_ipv6)
     return Error(ErrorKind::unsupported, concat("publishing on the IPv6 address ", binding.host_ip, " is not supported: this network has IPv4 only"))
         .with_hint("publish on an IPv4 address, or use a network made with --ipv6");
   return addresses;
+}
+
+bool is_forwarded(const PortBinding& binding) {
+  auto address = linux::parse_ipv6(binding.host_ip);
+  return address && *address == linux::Ipv6{0, 1};
 }
 
 std::string host_endpoint_text(const PortBinding& binding) {
@@ -160,6 +163,7 @@ Status PortReservations::reserve(const std::string& owner, std::vector<PortBindi
   std::vector<PortBinding> filled = bindings;
   const std::size_t before = held_.size();
   for (auto& binding : filled) {
+    if (is_forwarded(binding)) continue;
     Status reserved = reserve_one(owner, binding, has_ipv6);
     if (!reserved) {
       held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(before), held_.end());

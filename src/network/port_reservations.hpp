@@ -17,15 +17,18 @@ struct HostAddresses {
   std::optional<linux::Ipv4> ipv4;
   std::optional<linux::Ipv6> ipv6;
 };
-/// "": of every family the endpoint has. Errors: invalid (no address), unsupported (an IPv6 address for an endpoint without IPv6, "::1").
+/// "": of every family the endpoint has; of "::1" none, because a LocalForwarder serves it. Errors: invalid (no address), unsupported (an IPv6
+/// address for an endpoint without IPv6).
 Result<HostAddresses> host_addresses(const PortBinding& binding, bool endpoint_has_ipv6);
+/// Whether a forwarder serves it instead of the table: "::1".
+bool is_forwarded(const PortBinding& binding);
 /// "0.0.0.0:8080", "[::1]:8080".
 std::string host_endpoint_text(const PortBinding& binding);
 
 /// Not thread-safe; the manager's lock guards it.
 class PortReservations {
  public:
-  /// Reserves all bindings for `owner` or none; fills in host ports that were free to choose.
+  /// Reserves all bindings for `owner` or none, but for forwarded ones; fills in host ports that were free to choose.
   /// Errors: conflict ("Bind for 0.0.0.0:8080 failed: port is already allocated" when another owner has it, "… address already
   /// in use" when a program of the host has it), invalid (an address this host does not have), denied (a low port).
   /// `has_ipv6`: the endpoint they lead to has an address of that family too.

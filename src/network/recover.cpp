@@ -14,6 +14,7 @@ Status HostNetworkManager::reserve_again(const std::string& container_id, Endpoi
   for (const auto& binding : record.endpoint.ports) {
     std::vector<PortBinding> one = {binding};
     Status reserved = reservations_.reserve(container_id, one, !record.endpoint.ipv6.empty());
+    if (reserved && is_forwarded(binding)) reserved = forward_local(container_id, record.endpoint, one.front());
     if (reserved) kept.push_back(binding);
     else repairs.push_back(concat("container ", container_id.substr(0, 12), ": ", reserved.error().text(), "; the port is not published any more"));
   }
@@ -131,7 +132,7 @@ Result<std::vector<std::string>> HostNetworkManager::recover(const std::vector<s
   TRY_PLAIN(settle_leases(live, repairs));
   if (records_.empty()) return repairs;
   for (auto& [container_id, records] : records_) {
-    reservations_.release(container_id);  // recover() may be called twice
+    release_ports(container_id);  // recover() may be called twice
     for (auto& record : records) TRY(reserve_again(container_id, record, repairs), concat("network of container ", container_id.substr(0, 12)));
   }
   if (!options_.enabled) return repairs;
