@@ -65,12 +65,23 @@ Result<std::string> archive_path(const Request& request) {
   return clean_archive_path(path);
 }
 
+/// Go's RFC3339Nano: no zeros at the end of the fraction.
+std::string go_time(TimestampNs time) {
+  auto text = to_rfc3339(time);
+  const auto dot = text.find('.');
+  if (dot == std::string::npos) return text;
+  text.pop_back();  // "Z"
+  while (text.ends_with('0')) text.pop_back();
+  if (text.ends_with('.')) text.pop_back();
+  return text + "Z";
+}
+
 std::string path_stat_header(const std::string& path, const image::PathStatus& status) {
   const auto time = static_cast<TimestampNs>(status.mtime_s) * 1'000'000'000 + status.mtime_ns;
   json::object out{{"name", base_name(path)},
                    {"size", status.size_bytes},
                    {"mode", go_file_mode(status.mode)},
-                   {"mtime", to_rfc3339(time)},
+                   {"mtime", go_time(time)},
                    {"linkTarget", status.link_target}};
   return base64_encode(to_text(out));
 }

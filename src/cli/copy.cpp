@@ -11,6 +11,7 @@
 #include "image/inflate.hpp"
 #include "image/pack.hpp"
 #include "image/place.hpp"
+#include "image/root_path.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
@@ -122,7 +123,7 @@ Result<Target> look_at_target(const std::string& path) {
   target.exists = status.ok();
   target.is_folder = status.ok() && S_ISDIR(status->st_mode);
   if (status.ok() && !S_ISDIR(status->st_mode) && !S_ISREG(status->st_mode))
-    return Error(ErrorKind::invalid, concat("invalid output path: \"", path, "\" must be a directory or a regular file"));
+    return Error(ErrorKind::invalid, concat("invalid output path: \"", path, "\" must be a directory or a regular file: got ", S_ISCHR(status->st_mode) || S_ISBLK(status->st_mode) ? "a device" : "an irregular file"));
   auto parts = cut_path(path);
   auto folder = linux::stat(parts.folder);
   if (!target.exists && (!folder.ok() || !S_ISDIR(folder->st_mode)))
@@ -224,7 +225,11 @@ Result<int> copy_in(Session& session, const std::string& from, const CopyEnd& to
   auto landing = TRY_PLAIN(choose_landing(target, is_folder));
   request.name = !landing.first_name.empty() ? landing.first_name : names_contents(from) ? "." : cut_path(request.path).name;
   if (request.name.empty()) request.name = "/";
-  if (follows && !request.path.ends_with('/') && !names_contents(request.path)) request.path += "/";
+  if (follows && is_folder && !request.path.ends_with('/') && !names_contents(request.path)) request.path += "/";
+  if (follows && !is_folder) {
+    auto root = TRY_PLAIN(linux::open("/", O_PATH | O_DIRECTORY));
+    request.path = TRY_PLAIN(image::resolve_in_root(root.get(), request.path));
+  }
   TRY_PLAIN(send_packed(session, *client, archive_target(to.container, query, landing.folder), request));
   return 0;
 }

@@ -14,7 +14,7 @@ namespace caisson::engine {
 
 namespace {
 
-constexpr int deepest_folder = 256;
+constexpr std::size_t deepest_folder = 256;
 
 bool is_whiteout(const linux::FileStatus& status) { return S_ISCHR(status.st_mode) && status.st_rdev == 0; }
 
@@ -92,52 +92,89 @@ class LowerFolder {
   std::vector<UniqueFd> folders_;  ///< topmost first
 };
 
+/// A folder of the writable layer that is being gone through.
+struct Level {
+  UniqueFd upper;
+  LowerFolder lower;
+  std::string path;                ///< "": the root
+  std::vector<std::string> names;  ///< in order
+  std::size_t next = 0;
+  std::size_t position = 0;        ///< where in the list its own line belongs
+  bool is_listed = true;           ///< it is there already, or never will be
+};
+
+/// Keeps its levels in a list instead of recursing: threads that serve requests have small stacks, and containers choose the depth.
 class Comparison {
  public:
-  Status compare(int upper, const LowerFolder& lower, const std::string& path, int depth);
+  Status run(UniqueFd upper, LowerFolder lower);
   std::vector<FileChange> take() { return std::move(changes_); }
 
  private:
-  Status compare_entry(int upper, const std::string& name, const LowerFolder& lower, const std::string& path, int depth);
+  Status enter(Level level);
+  void leave();
+  Status compare(const std::string& name);
   void add(ChangeKind kind, const std::string& path) { changes_.push_back({kind, path}); }
+
+  std::vector<Level> levels_;
   std::vector<FileChange> changes_;
 };
 
-Status Comparison::compare(int upper, const LowerFolder& lower, const std::string& path, int depth) {
-  if (depth > deepest_folder) return Error(ErrorKind::invalid, concat("folders are nested more than ", deepest_folder, " deep"));
-  std::set<std::string> names;
-  for (const auto& entry : TRY_PLAIN(linux::list_dir(upper))) names.insert(entry.name);
-  // A folder that was removed and made anew hides all of the old one.
-  if (is_opaque(upper)) names.merge(TRY_PLAIN(lower.names()));
-  for (const auto& name : names) TRY_PLAIN(compare_entry(upper, name, lower, path, depth));
+Status Comparison::run(UniqueFd upper, LowerFolder lower) {
+  Level root;
+  root.upper = std::move(upper);
+  root.lower = std::move(lower);
+  TRY_PLAIN(enter(std::move(root)));
+  while (!levels_.empty()) {
+    auto& level = levels_.back();
+    if (level.next == level.names.size()) leave();
+    else TRY_PLAIN(compare(std::string(level.names[level.next++])));
+  }
   return {};
 }
 
-Status Comparison::compare_entry(int upper, const std::string& name, const LowerFolder& lower, const std::string& path, int depth) {
-  const auto own_path = concat(path, "/", name);
-  auto before = TRY_PLAIN(lower.find(name));
-  auto status = linux::fstatat(upper, name, AT_SYMLINK_NOFOLLOW);
+Status Comparison::enter(Level level) {
+  if (levels_.size() > deepest_folder) return Error(ErrorKind::invalid, concat("folders are nested more than ", deepest_folder, " deep"));
+  std::set<std::string> names;
+  for (const auto& entry : TRY_PLAIN(linux::list_dir(level.upper.get()))) names.insert(entry.name);
+  // A folder that was removed and made anew hides all of the old one.
+  if (is_opaque(level.upper.get())) names.merge(TRY_PLAIN(level.lower.names()));
+  level.names.assign(names.begin(), names.end());
+  levels_.push_back(std::move(level));
+  return {};
+}
+
+/// A folder that nothing else lists is, when something in it changed, listed before that.
+void Comparison::leave() {
+  const auto& level = levels_.back();
+  if (!level.is_listed && changes_.size() > level.position)
+    changes_.insert(changes_.begin() + static_cast<std::ptrdiff_t>(level.position), FileChange{ChangeKind::modified, level.path});
+  levels_.pop_back();
+}
+
+Status Comparison::compare(const std::string& name) {
+  const auto& level = levels_.back();
+  const auto own_path = concat(level.path, "/", name);
+  auto before = TRY_PLAIN(level.lower.find(name));
+  auto status = linux::fstatat(level.upper.get(), name, AT_SYMLINK_NOFOLLOW);
   const bool is_gone = status.ok() ? is_whiteout(*status) : status.error().error_number() == ENOENT;
   if (!status.ok() && !is_gone) return std::move(status).error();
   if (is_gone) {
     if (before) add(ChangeKind::deleted, own_path);
     return {};
   }
-  const auto position = changes_.size();
-  bool is_listed = true;
+  Level below;
+  below.position = changes_.size();
   if (!before) add(ChangeKind::added, own_path);
-  else if (differs(*status, before->status) || (S_ISREG(status->st_mode) && capability_of(upper, name) != lower.capability(name, *before)))
+  else if (differs(*status, before->status) || (S_ISREG(status->st_mode) && capability_of(level.upper.get(), name) != level.lower.capability(name, *before)))
     add(ChangeKind::modified, own_path);
-  else is_listed = false;
+  else below.is_listed = false;
   if (!S_ISDIR(status->st_mode)) return {};
-  auto folder = linux::openat(upper, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  auto folder = linux::openat(level.upper.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!folder.ok()) return {};  // a running container has replaced it meanwhile
-  LowerFolder below;
-  if (before) below = TRY_PLAIN(lower.enter(name, *before));
-  TRY_PLAIN(compare(folder->get(), below, own_path, depth + 1));
-  if (!is_listed && changes_.size() > position)
-    changes_.insert(changes_.begin() + static_cast<std::ptrdiff_t>(position), FileChange{ChangeKind::modified, own_path});
-  return {};
+  below.upper = std::move(*folder);
+  if (before) below.lower = TRY_PLAIN(level.lower.enter(name, *before));
+  below.path = own_path;
+  return enter(std::move(below));
 }
 
 }  // namespace
@@ -146,7 +183,7 @@ Result<std::vector<FileChange>> find_changes(const std::string& upper, std::span
   auto top = TRY_PLAIN(linux::open(upper, O_RDONLY | O_DIRECTORY));
   auto below = TRY_PLAIN(LowerFolder::open(lower));
   Comparison comparison;
-  TRY_PLAIN(comparison.compare(top.get(), below, "", 0));
+  TRY_PLAIN(comparison.run(std::move(top), std::move(below)));
   return comparison.take();
 }
 

@@ -2,8 +2,10 @@
 #include "image/pack.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,14 @@ constexpr std::size_t buffer_bytes = 1 << 18;
 constexpr std::uint64_t least_hole_bytes = 1 << 20;  // below that the description costs more than it saves
 
 bool is_whiteout(const linux::FileStatus& status) { return S_ISCHR(status.st_mode) && status.st_rdev == 0; }
+
+/// File systems that are the kernel's face and no files: what they hold is made up as it is read, or cannot be read at all. Numbers of magic.h (uapi).
+bool is_kernels_own(int folder_fd) {
+  constexpr std::array<std::uint64_t, 11> magics = {0x9fa0 /* proc */, 0x62656572 /* sysfs */, 0x27e0eb /* cgroup */, 0x63677270 /* cgroup2 */, 0x1cd1 /* devpts */, 0x19800202 /* mqueue */,
+                                                    0x64626720 /* debugfs */, 0x74726163 /* tracefs */, 0x73636673 /* securityfs */, 0xcafe4a11 /* bpf */, 0x6165676c /* pstore */};
+  auto status = linux::fstatfs(folder_fd);
+  return status.ok() && std::find(magics.begin(), magics.end(), static_cast<std::uint64_t>(status->f_type)) != magics.end();
+}
 
 bool is_gone(const Error& error) { return error.error_number() == ENOENT; }
 
@@ -58,6 +68,7 @@ class Packer {
   TarWriter& tar_;
   bool as_layer_;
   std::vector<char> buffer_;
+  std::optional<dev_t> device_;  ///< of the first folder
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;  ///< first names of files that have several
 };
 
@@ -70,12 +81,17 @@ Status Packer::add_mark(const std::string& name) {
 }
 
 Status Packer::add_folder(int fd, const std::string& name) {
+  const auto status = TRY_PLAIN(linux::fstat(fd));
   if (!name.empty()) {
-    auto entry = entry_of(name.ends_with('/') ? name : name + "/", TRY_PLAIN(linux::fstat(fd)));
+    auto entry = entry_of(name.ends_with('/') ? name : name + "/", status);
     entry.type = TarType::directory;
     entry.xattrs = TRY_PLAIN(read_kept_xattrs(fd));
     TRY_PLAIN(tar_.begin(entry));
   }
+  // Docker's view of a container has none of these mounts; ours shows that they are there.
+  const bool is_other_device = device_ && *device_ != status.st_dev;
+  device_ = device_.value_or(status.st_dev);
+  if (is_other_device && is_kernels_own(fd)) return {};
   const std::string prefix = name.empty() || name.ends_with('/') ? name : name + "/";
   if (as_layer_) {
     auto mark = linux::fgetxattr(fd, "user.overlay.opaque");

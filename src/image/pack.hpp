@@ -40,8 +40,8 @@ void visit(C& c, PathStatus& s) {
 }
 
 /// Writes the tree and the end marker. Folders come before what is in them, names in byte order; times are whole seconds, as docker
-/// writes them; further links to a file become hard links to the first; sockets are left out; files with a megabyte of holes are written
-/// sparse. A file is taken with the size it has when it is opened: one that shrinks meanwhile is filled up with zeros.
+/// writes them; further links to a file become hard links to the first; sockets are left out, and so is what is in mounts of the
+/// kernel's own (proc, sysfs); files with a megabyte of holes are written sparse. A file is taken with the size it has when it is opened: one that shrinks meanwhile is filled up with zeros.
 /// `root_fd` is borrowed, opened for reading. Errors: not_found (path), invalid (a name too long for an archive, or ".wh." in a layer), io.
 Status pack_tree(int root_fd, const PackRequest& request, TarWriter& tar);
 

@@ -29,6 +29,7 @@ struct StagedMount {
 struct StageJob {
   int root = -1;
   RootIds ids;
+  bool read_only = false;
   const std::vector<StagedMount>* mounts = nullptr;
   std::optional<Result<UniqueFd>> mount_namespace;
 };
@@ -63,6 +64,13 @@ Result<UniqueFd> open_target(int root, const StagedMount& mount, RootIds ids) {
   return linux::open_in_root(root, target, O_PATH);
 }
 
+Status forbid_writing(int root) {
+  linux::MountAttributes attributes;
+  attributes.set = MOUNT_ATTR_RDONLY;
+  TRY(linux::mount_setattr(root, "", AT_EMPTY_PATH, attributes), "read-only root");
+  return {};
+}
+
 Result<UniqueFd> build_namespace(const StageJob& job) {
   TRY(linux::make_all_mounts(MS_PRIVATE), "isolate the view's mounts");
   auto mount_namespace = TRY(linux::open("/proc/self/ns/mnt", O_RDONLY), "keep the view's mounts");
@@ -71,6 +79,7 @@ Result<UniqueFd> build_namespace(const StageJob& job) {
     auto target = TRY(open_target(job.root, mount, job.ids), concat("mount ", mount.wanted->target));
     TRY(linux::attach_mount(mount.tree.get(), target.get()), concat("mount ", mount.wanted->target));
   }
+  if (job.read_only) TRY_PLAIN(forbid_writing(job.root));  // only now: places of mounts had to be made
   // The host's own mounts go from this namespace, so that a long copy keeps none of them busy.
   TRY(linux::fchdir(job.root), "place the root");
   TRY(linux::pivot_root(".", "."), "leave the host's mounts");
@@ -110,13 +119,11 @@ Result<RootView> open_root_view(const ViewRequest& request) {
     StageJob job;
     job.root = root.get();
     job.ids = ids;
+    job.read_only = request.read_only;
     job.mounts = &mounts;
     view.mount_namespace = TRY_PLAIN(run_in_stage(job));
-  }
-  if (request.read_only) {
-    linux::MountAttributes attributes;
-    attributes.set = MOUNT_ATTR_RDONLY;
-    TRY(linux::mount_setattr(root.get(), "", AT_EMPTY_PATH, attributes), "read-only root");
+  } else if (request.read_only) {
+    TRY_PLAIN(forbid_writing(root.get()));
   }
   view.root = TRY(linux::openat(root.get(), ".", O_RDONLY | O_DIRECTORY), "open the root");
   return view;

@@ -363,7 +363,7 @@ class Archive(FilesTest):
 
     def test_what_is_copied_in_may_be_given_to_the_containers_user(self):
         name = self.run_detached("-u", "user")
-        data = tar_of(("f", dict(data=b"x", uid=5, gid=6)), ("d", dict(type=tarfile.DIRTYPE)), ("d/l", dict(type=tarfile.SYMTYPE, linkname="f")))
+        data = tar_of(("f", dict(data=b"x", uid=5, gid=6)), ("d", dict(type=tarfile.DIRTYPE, mode=0o755)), ("d/l", dict(type=tarfile.SYMTYPE, linkname="f")))
         self.assertEqual(self.write(name, "/home/user", data, "&copyUIDGID=true"), (200, ""))
         self.assertEqual(self.shell(name, "cd /home/user; stat -c '%u:%g' f d d/l").split(), ["1000:1000"] * 3)
 
@@ -547,9 +547,9 @@ class FullDisk(unittest.TestCase):
         self.assertEqual(engine.inspect("web")["State"]["Status"], "running")
         self.assertEqual(os.listdir(os.path.join(engine.root, "ingest")), [])
         self.assertEqual(engine.cli("inspect", "toobig:1").returncode, 1)
-        status, _, body = engine.request("PUT", "/containers/web/archive?path=/srv", body=tar_of(("huge", dict(data=b"x" * 30_000_000))))
-        self.assertNotEqual(status, 200)
-        self.assertIn("No space left on device", json.loads(body)["message"])
+        run = engine.cli("cp", "-", "web:/srv", stdin=tar_of(("huge", dict(data=b"x" * 30_000_000))), text=False)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn(b"No space left on device", run.stderr)
         engine.ok("exec", "web", "rm", "-f", "/srv/big", "/srv/huge")
         engine.ok("commit", "web", "small:1")
 

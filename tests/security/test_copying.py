@@ -9,9 +9,9 @@ import subprocess
 import tarfile
 import unittest
 
+import attacks
 import caisson
 import leaks
-from attacks import read
 
 ROUNDS = 1000 if caisson.FULL else 60
 
@@ -75,7 +75,7 @@ class Copying(caisson.EngineTest):
 
     def assert_untouched(self, folder):
         self.assertEqual(os.listdir(folder), ["file"])
-        self.assertEqual(read(os.path.join(folder, "file")), "secret of the host")
+        self.assertEqual(attacks.read(os.path.join(folder, "file")), "secret of the host")
 
     def put(self, name, path, data):
         return self.engine.request("PUT", f"/containers/{name}/archive?path={path}", body=data)[0]
