@@ -1,0 +1,114 @@
+// Layers and folders of a build that is going on.
+#include "build/build_state.hpp"
+
+#include "base/ids.hpp"
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "build/tree.hpp"
+#include "linux/file.hpp"
+#include "linux/tree.hpp"
+#include "runtime/root_view.hpp"
+
+namespace caisson::build {
+
+Result<BuildFolder> BuildFolder::create(const std::string& parent) {
+  auto path = concat(parent, "/", random_id().substr(0, 16));
+  TRY(linux::mkdir(path, 0700), "build folder");
+  return BuildFolder(std::move(path));
+}
+
+BuildFolder::~BuildFolder() {
+  if (path_.empty()) return;
+  auto removed = linux::remove_tree(path_);
+  if (!removed.ok()) log_error("remove build folder", path_, removed.error());
+}
+
+Result<std::string> BuildFolder::make(std::string_view purpose) {
+  auto path = concat(path_, "/", purpose, "-", count_++);
+  TRY(linux::mkdir(path, 0755), "build folder");
+  return path;
+}
+
+void Reporter::send(std::size_t stage, Event event) {
+  std::lock_guard lock(mutex_);
+  if (stage == current_) sink_(event);
+  else waiting_[stage].push_back(std::move(event));
+}
+
+void Reporter::send_now(const Event& event) {
+  std::lock_guard lock(mutex_);
+  sink_(event);
+}
+
+void Reporter::finish(std::size_t stage) {
+  std::lock_guard lock(mutex_);
+  done_[stage] = true;
+  while (current_ < done_.size() && done_[current_]) {
+    if (++current_ == done_.size()) return;
+    for (auto& event : std::exchange(waiting_[current_], {})) sink_(event);
+  }
+}
+
+void Reporter::flush() {
+  std::lock_guard lock(mutex_);
+  for (auto& events : waiting_)
+    for (auto& event : std::exchange(events, {})) sink_(event);
+}
+
+Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state) {
+  std::vector<std::string> folders;
+  for (auto layer = state.layers.rbegin(); layer != state.layers.rend(); ++layer)
+    if (!layer->is_empty) folders.push_back(layer->directory);
+  if (!state.base_image.empty()) {
+    auto image = TRY_PLAIN(build.images.find(state.base_image));
+    for (auto& folder : TRY_PLAIN(build.images.lowerdirs(image.id))) folders.push_back(std::move(folder));
+  }
+  if (folders.empty()) folders.push_back(TRY_PLAIN(build.folder.make("empty")));
+  return folders;
+}
+
+Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper) {
+  auto fd = TRY_PLAIN(linux::open(upper, O_RDONLY | O_DIRECTORY));
+  if (build.source_date_epoch_s) TRY(clamp_times(fd.get(), *build.source_date_epoch_s), "SOURCE_DATE_EPOCH");
+  return build.images.make_layer(fd.get(), {}, build.cancel);
+}
+
+Result<std::string> compose_step(SharedBuild& build, const StageState& state, const image::MadeLayer& layer) {
+  if (layer.is_empty) return state.image;
+  image::ComposeRequest request;
+  request.base = state.base_image;
+  request.platform = state.platform;
+  request.layers = state.layers;
+  request.layers.push_back(layer);
+  // Nothing but files: whoever uses the cached step brings its own configuration.
+  request.comment = "a step of the build cache";
+  return TRY_PLAIN(build.images.compose(request)).id.text();
+}
+
+void add_layer(SharedBuild& build, StageState& state, const std::string& key, const Made& made) {
+  build.use_key(key);
+  state.layers.push_back(made.layer);
+  state.image = made.image;
+  state.key = key;
+}
+
+Result<OpenedTree> open_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable) {
+  OpenedTree tree;
+  runtime::ViewRequest request;
+  request.rootfs.lowerdirs = lowers;
+  request.read_only = !writable;
+  if (writable) {
+    auto place = TRY_PLAIN(build.folder.make("layer"));
+    tree.upper = place + "/upper";
+    TRY_PLAIN(linux::mkdir(tree.upper, 0755));
+    TRY_PLAIN(linux::mkdir(place + "/work", 0700));
+    request.rootfs.upperdir = tree.upper;
+    request.rootfs.workdir = place + "/work";
+  }
+  auto view = TRY(runtime::open_root_view(request), "open the stage's files");
+  tree.mounts = std::move(view.mount_namespace);
+  tree.root = std::move(view.root);
+  return tree;
+}
+
+}  // namespace caisson::build

@@ -1,0 +1,122 @@
+// What the parts of one build share: the request, the context, the cache, the events, and how far each stage is.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "build/builder.hpp"
+#include "build/cache.hpp"
+#include "dockerfile/parser.hpp"
+#include "image/manifest.hpp"
+
+namespace caisson::build {
+
+/// A folder below <root>/builds that vanishes with everything in it.
+class BuildFolder {
+ public:
+  static Result<BuildFolder> create(const std::string& parent);
+  BuildFolder(BuildFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  BuildFolder& operator=(BuildFolder&&) = delete;
+  BuildFolder(const BuildFolder&) = delete;
+  BuildFolder& operator=(const BuildFolder&) = delete;
+  ~BuildFolder();
+  [[nodiscard]] const std::string& path() const { return path_; }
+  /// A new empty folder in it.
+  Result<std::string> make(std::string_view purpose);
+
+ private:
+  explicit BuildFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+  std::atomic<unsigned> count_ = 0;
+};
+
+/// Events of stages that run side by side, handed on stage by stage.
+class Reporter {
+ public:
+  Reporter(const EventSink& sink, std::size_t stages) : sink_(sink), waiting_(stages), done_(stages) {}
+  void send(std::size_t stage, Event event);
+  /// The stage sends nothing more: the next one's events may pass.
+  void finish(std::size_t stage);
+  /// After a failure: what still waits is passed on.
+  void flush();
+  /// Outside any stage.
+  void send_now(const Event& event);
+
+ private:
+  const EventSink& sink_;
+  std::mutex mutex_;
+  std::size_t current_ = 0;
+  std::vector<std::deque<Event>> waiting_;
+  std::vector<bool> done_;
+};
+
+/// A stage as far as it is built.
+struct StageState {
+  std::string base_image;                      ///< id of the image that FROM named; "": scratch
+  image::ImageConfig config;                   ///< without the base's layers; its history is the base's
+  std::vector<image::MadeLayer> layers;        ///< upon the base's
+  std::vector<image::HistoryEntry> history;    ///< behind the base's
+  std::string key;                             ///< of the file system: what could make it differ
+  std::string image;                           ///< id of an image with exactly these files; "" for none at all
+  std::string platform;
+  bool has_cmd = false;
+};
+
+struct SharedBuild {
+  const engine::Caller& caller;
+  const BuildRequest& request;
+  engine::Engine& engine;
+  image::ImageStore& images;
+  Cache& cache;
+  const BuilderOptions& options;
+  BuildFolder& folder;       ///< on disk
+  BuildFolder& run_folder;   ///< below the exec root: secrets
+  Reporter& reporter;
+  const dockerfile::Source& source;
+  const dockerfile::File& file;
+  const dockerfile::GlobalScope& globals;
+  UniqueFd context;          ///< opened for reading; empty: none
+  std::string platform;      ///< of the result
+  std::optional<std::int64_t> source_date_epoch_s;
+  Cancel cancel;             ///< the client's departure, or another stage's failure
+
+  std::mutex mutex;
+  std::map<std::size_t, StageState> finished;
+  std::set<std::string> used_keys;             ///< pinned in the cache until the build ends
+  std::optional<int> failed_code;              ///< of a RUN
+
+  void use_key(const std::string& key) {
+    {
+      std::lock_guard lock(mutex);
+      if (!used_keys.insert(key).second) return;
+    }
+    cache.pin(key);
+  }
+};
+
+/// Folders of a state's file system, topmost first; at least one.
+Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state);
+/// Moves the state on to what a step made.
+void add_layer(SharedBuild& build, StageState& state, const std::string& key, const Made& made);
+/// The layer's image: the state's files and this layer.
+Result<std::string> compose_step(SharedBuild& build, const StageState& state, const image::MadeLayer& layer);
+/// What lies in the upper folder as a layer; times clamped when the build has a SOURCE_DATE_EPOCH.
+Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper);
+
+/// A file system to read, or to write into an upper folder.
+struct OpenedTree {
+  std::string upper;  ///< "": read-only
+  UniqueFd mounts;
+  UniqueFd root;      ///< opened for reading
+};
+Result<OpenedTree> open_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable);
+
+}  // namespace caisson::build

@@ -1,0 +1,114 @@
+// Builder: from a Dockerfile and its context to an image, through the engine's own containers and image store.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/cancel.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "dockerfile/lint.hpp"
+#include "dockerfile/scope.hpp"
+#include "engine/engine.hpp"
+#include "image/image_store.hpp"
+#include "image/worker.hpp"
+#include "state/store.hpp"
+
+namespace caisson::build {
+
+struct BuildRequest {
+  int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `dockerfile_text` is all there is
+  std::string dockerfile;          ///< path in the context; "": Dockerfile, then dockerfile
+  std::string dockerfile_text;     ///< set: used instead of a file of the context
+  std::vector<std::string> tags;
+  std::string target;              ///< a stage's name or number; "": the last one
+  dockerfile::Arguments arguments; ///< --build-arg
+  std::map<std::string, std::string> labels;
+  bool use_cache = true;
+  bool check_only = false;         ///< parse and lint, build nothing
+  std::string platform;            ///< "": this machine's
+  std::string network;             ///< of RUN without a --network of its own: "", "none", "host", a network's name
+  std::vector<std::string> extra_hosts;
+  engine::ResourceSpec resources;
+  std::vector<engine::Ulimit> ulimits;
+  std::int64_t shm_size_bytes = 0;
+  std::string cgroup_parent;
+  std::map<std::string, std::string> secrets;  ///< id → content; never part of a layer, a key or a history
+  std::set<std::string> allowed;   ///< "network.host", "security.insecure"
+};
+
+/// What a build tells while it goes on. The events of one stage come in order; stages come one after the other, whatever ran side by side.
+enum class EventKind : std::uint8_t {
+  step,     ///< text: the instruction; step, steps
+  cached,   ///< the step was done before
+  running,  ///< id: the container of a RUN
+  output,   ///< text: bytes of that container; is_error: of its stderr
+  removed,  ///< id: the container is gone
+  made,     ///< id: of the image as it stands after a step, "sha256:…"
+  stage,    ///< id: the image of a finished stage
+  warning,  ///< text
+};
+struct Event {
+  EventKind kind = EventKind::step;
+  std::string text;
+  std::string id;
+  std::uint32_t step = 0;
+  std::uint32_t steps = 0;
+  bool is_error = false;
+};
+/// Called by one thread at a time.
+using EventSink = std::function<void(const Event&)>;
+
+struct BuildOutcome {
+  image::Image image;                        ///< not with check_only
+  std::vector<dockerfile::Warning> warnings; ///< of the build checks
+  std::string dockerfile_name;
+  bool warnings_are_errors = false;
+  /// Set: a RUN ended with this code; `image` is empty. The text names the command, in docker's words.
+  std::optional<int> failed_code;
+  std::string failure;
+};
+
+/// One step that was done and need not be done again.
+struct CacheEntry {
+  std::string key;
+  std::string image;        ///< id of the image that ends with this step's layer
+  std::string text;         ///< the instruction
+  std::uint64_t size_bytes = 0;
+  TimestampNs created = 0;
+  TimestampNs last_used = 0;
+  std::uint64_t use_count = 0;
+  bool in_use = false;      ///< by a build that is going on
+};
+
+struct BuilderOptions {
+  std::string root;          ///< exists, 0700: builds/ and build-cache/ below
+  std::string exec_root;     ///< exists: secrets lie below while a build goes on
+  image::WorkerOptions worker;
+  std::uint64_t cache_limit_bytes = 20ULL << 30U;
+};
+
+/// Thread-safe; a build runs in the caller's thread and a few of its own, and stops when `cancel` fires.
+class Builder {
+ public:
+  virtual ~Builder() = default;
+  /// Errors: invalid (Dockerfile, context, arguments; with the place), not_found (base image), denied, unavailable (cancelled, full
+  /// disk), io. Nothing is left behind but the cache entries of steps that were finished.
+  virtual Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) = 0;
+  /// Entries for which `select` says so (unset: all) and that no build uses. Returns what went.
+  virtual Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) = 0;
+  virtual Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) = 0;
+  /// Ids of images that exist only for the cache's sake: lists of images leave them out.
+  virtual std::set<std::string> hidden_images() = 0;
+};
+
+/// Takes away what an interrupted build left. The arguments outlive the builder.
+Result<std::unique_ptr<Builder>> open_builder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store);
+
+}  // namespace caisson::build

@@ -1,0 +1,246 @@
+// Keys, records, and the order in which entries go when the disk space is needed.
+#include "build/cache.hpp"
+
+#include <algorithm>
+
+#include "base/json.hpp"
+#include "base/log.hpp"
+#include "base/strings.hpp"
+
+namespace caisson::build {
+
+namespace {
+
+constexpr std::string_view cache_prefix = "build/cache/";
+constexpr std::string_view final_prefix = "build/image/";
+
+struct Stored {
+  CacheEntry shown;
+  image::MadeLayer layer;
+};
+
+Status from_json(const JsonView& view, Stored& out) {
+  std::string diff_id;
+  std::string blob;
+  TRY_PLAIN(view.read("image", out.shown.image));
+  TRY_PLAIN(view.read("text", out.shown.text));
+  TRY_PLAIN(view.read("size", out.shown.size_bytes));
+  TRY_PLAIN(view.read("created", out.shown.created));
+  TRY_PLAIN(view.read("last_used", out.shown.last_used));
+  TRY_PLAIN(view.read("use_count", out.shown.use_count));
+  TRY_PLAIN(view.read("diff_id", diff_id));
+  TRY_PLAIN(view.read("blob", blob));
+  TRY_PLAIN(view.read("blob_bytes", out.layer.blob_bytes));
+  TRY_PLAIN(view.read("media_type", out.layer.media_type));
+  TRY_PLAIN(view.read("is_empty", out.layer.is_empty));
+  out.layer.diff_id = TRY_PLAIN(Digest::parse(diff_id));
+  out.layer.blob = TRY_PLAIN(Digest::parse(blob));
+  return {};
+}
+
+}  // namespace
+
+KeyHasher& KeyHasher::add(std::string_view field) {
+  hasher_.update(concat(field.size(), ":"));
+  hasher_.update(field);
+  return *this;
+}
+
+KeyHasher& KeyHasher::add(const std::vector<std::string>& fields) {
+  hasher_.update(concat(fields.size(), "["));
+  for (const auto& field : fields) add(std::string_view(field));
+  return *this;
+}
+
+std::string Cache::encode(const Entry& entry) const {
+  json::object out{{"image", entry.shown.image}, {"text", entry.shown.text}, {"size", entry.shown.size_bytes}, {"created", entry.shown.created},
+                   {"last_used", entry.shown.last_used}, {"use_count", entry.shown.use_count}, {"diff_id", entry.layer.diff_id.text()},
+                   {"blob", entry.layer.blob.text()}, {"blob_bytes", entry.layer.blob_bytes}, {"media_type", entry.layer.media_type}, {"is_empty", entry.layer.is_empty}};
+  return to_text(out);
+}
+
+Status Cache::load() {
+  std::lock_guard lock(mutex_);
+  for (const auto& record : TRY_PLAIN(store_.list(cache_prefix))) {
+    Stored stored;
+    auto document = parse_json(record.value, record.key);
+    auto read = document.ok() ? JsonView(*document).read(stored) : Status(std::move(document).error());
+    if (!read.ok()) {
+      log_error("build cache", record.key, read.error());
+      state::Transaction transaction;
+      transaction.erase(record.key);
+      TRY_PLAIN(store_.commit(transaction));
+      continue;
+    }
+    stored.shown.key = record.key.substr(cache_prefix.size());
+    entries_[stored.shown.key] = Entry{std::move(stored.shown), std::move(stored.layer)};
+  }
+  return {};
+}
+
+Result<std::optional<Made>> Cache::find(const std::string& key) {
+  Made made;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = entries_.find(key);
+    if (found == entries_.end()) return std::optional<Made>();
+    made.layer = found->second.layer;
+    made.image = found->second.shown.image;
+  }
+  if (!made.image.empty()) {
+    auto image = images_.find(made.image);
+    auto layers = image.ok() ? images_.lowerdirs(image->id) : Result<std::vector<std::string>>(image.error());
+    bool has_layer = layers.ok() && (made.layer.is_empty || (!image->diff_ids.empty() && image->diff_ids.back() == made.layer.diff_id));
+    if (!has_layer) {  // somebody removed the image; the step is done again
+      TRY_PLAIN(take({key}));
+      return std::optional<Made>();
+    }
+    made.layer.directory = layers->front();
+  }
+  std::lock_guard lock(mutex_);
+  auto found = entries_.find(key);
+  if (found == entries_.end()) return std::optional<Made>();
+  found->second.shown.last_used = now_ns();
+  ++found->second.shown.use_count;
+  state::Transaction transaction;
+  transaction.put(concat(cache_prefix, key), encode(found->second));
+  TRY_PLAIN(store_.commit(transaction));
+  return std::optional(std::move(made));
+}
+
+Status Cache::put(const std::string& key, const std::string& text, const Made& made) {
+  Entry entry;
+  entry.shown.key = key;
+  entry.shown.image = made.image;
+  entry.shown.text = text;
+  entry.shown.size_bytes = made.layer.is_empty ? 0 : made.layer.blob_bytes;
+  entry.shown.created = entry.shown.last_used = now_ns();
+  entry.layer = made.layer;
+  entry.layer.hold.reset();  // the image keeps it from here on
+  std::lock_guard lock(mutex_);
+  state::Transaction transaction;
+  transaction.put(concat(cache_prefix, key), encode(entry));
+  TRY_PLAIN(store_.commit(transaction));
+  if (auto old = entries_.find(key); old != entries_.end()) entry.pins = old->second.pins;
+  entries_[key] = std::move(entry);
+  return {};
+}
+
+std::vector<CacheEntry> Cache::entries() {
+  std::lock_guard lock(mutex_);
+  std::vector<CacheEntry> out;
+  for (const auto& [key, entry] : entries_) {
+    out.push_back(entry.shown);
+    out.back().in_use = entry.pins > 0;
+  }
+  return out;
+}
+
+std::set<std::string> Cache::images() {
+  std::lock_guard lock(mutex_);
+  std::set<std::string> out;
+  for (const auto& [key, entry] : entries_)
+    if (!entry.shown.image.empty()) out.insert(entry.shown.image);
+  return out;
+}
+
+/// An image that has a name, or that a container uses, is somebody's own by now.
+Status Cache::remove_image(const std::string& id) {
+  auto image = images_.find(id);
+  if (!image.ok() || !image->repo_tags.empty()) return {};
+  auto removed = images_.remove(id, false, [](const Digest& /*id*/) { return std::optional<std::string>(); });
+  if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error();
+  return {};
+}
+
+Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys) {
+  std::vector<CacheEntry> taken;
+  std::set<std::string> still_used;
+  {
+    std::lock_guard lock(mutex_);
+    state::Transaction transaction;
+    for (const auto& key : keys) {
+      auto found = entries_.find(key);
+      if (found == entries_.end()) continue;
+      transaction.erase(concat(cache_prefix, key));
+      taken.push_back(std::move(found->second.shown));
+      entries_.erase(found);
+    }
+    if (!taken.empty()) TRY_PLAIN(store_.commit(transaction));
+    for (const auto& [key, entry] : entries_) still_used.insert(entry.shown.image);
+  }
+  for (const auto& entry : taken)
+    if (!entry.image.empty() && !still_used.contains(entry.image)) TRY(remove_image(entry.image), concat("build cache entry ", entry.key.substr(0, 12)));
+  return taken;
+}
+
+Result<std::vector<CacheEntry>> Cache::prune(const std::function<bool(const CacheEntry&)>& select) {
+  std::vector<std::string> keys;
+  for (const auto& entry : entries())
+    if (!entry.in_use && (!select || select(entry))) keys.push_back(entry.key);
+  return take(keys);
+}
+
+Status Cache::shrink(std::uint64_t limit_bytes) {
+  auto all = entries();
+  std::sort(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
+  std::uint64_t total = 0;
+  for (const auto& entry : all) total += entry.size_bytes;
+  std::vector<std::string> keys;
+  for (const auto& entry : all) {
+    if (total <= limit_bytes) break;
+    if (entry.in_use) continue;
+    keys.push_back(entry.key);
+    total -= entry.size_bytes;
+  }
+  TRY_PLAIN(take(keys));
+  return {};
+}
+
+Result<std::optional<image::Image>> Cache::find_final(const std::string& key) {
+  auto record = store_.get(concat(final_prefix, key));
+  if (!record.ok() && record.error().kind() == ErrorKind::not_found) return std::optional<image::Image>();
+  if (!record.ok()) return std::move(record).error();
+  auto image = images_.find(record->value);
+  if (image.ok()) return std::optional(std::move(*image));
+  state::Transaction transaction;
+  transaction.erase(concat(final_prefix, key));
+  TRY_PLAIN(store_.commit(transaction));
+  return std::optional<image::Image>();
+}
+
+Status Cache::put_final(const std::string& key, const std::string& image) {
+  state::Transaction transaction;
+  transaction.put(concat(final_prefix, key), image);
+  TRY_PLAIN(store_.commit(transaction));
+  return {};
+}
+
+Cache::Held Cache::hold(const std::string& key) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !held_.contains(key); });
+  held_.insert(key);
+  return {*this, key};
+}
+
+Cache::Held::~Held() {
+  if (cache_ == nullptr) return;
+  {
+    std::lock_guard lock(cache_->mutex_);
+    cache_->held_.erase(key_);
+  }
+  cache_->changed_.notify_all();
+}
+
+void Cache::pin(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  if (auto found = entries_.find(key); found != entries_.end()) ++found->second.pins;
+}
+
+void Cache::unpin(const std::set<std::string>& keys) {
+  std::lock_guard lock(mutex_);
+  for (const auto& key : keys)
+    if (auto found = entries_.find(key); found != entries_.end() && found->second.pins > 0) --found->second.pins;
+}
+
+}  // namespace caisson::build

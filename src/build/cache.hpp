@@ -1,0 +1,96 @@
+// The build cache: what each step made, under a key that covers all that could make it come out differently.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/digest.hpp"
+#include "base/result.hpp"
+#include "build/builder.hpp"
+#include "image/image_store.hpp"
+#include "state/store.hpp"
+
+namespace caisson::build {
+
+/// Fields are hashed with their lengths, so that no two lists give the same key.
+class KeyHasher {
+ public:
+  explicit KeyHasher(std::string_view kind) { add(kind); }
+  KeyHasher& add(std::string_view field);
+  KeyHasher& add(const std::vector<std::string>& fields);
+  std::string finish() { return std::string(hasher_.finish().hex()); }
+
+ private:
+  Hasher hasher_;
+};
+
+/// What a step made: a layer, and an image that ends with it and keeps it in the store.
+struct Made {
+  image::MadeLayer layer;
+  std::string image;  ///< "sha256:…"; the parent's when the layer is empty, "" when there is none either
+};
+
+/// Records "build/cache/<key>" in the state store; layers live as long as their images. Thread-safe.
+class Cache {
+ public:
+  Cache(state::Store& store, image::ImageStore& images) : store_(store), images_(images) {}
+
+  /// Reads what is recorded. Records that cannot be read are dropped.
+  Status load();
+  /// Nothing when it was not done before, or its image is gone. A hit counts as a use.
+  Result<std::optional<Made>> find(const std::string& key);
+  Status put(const std::string& key, const std::string& text, const Made& made);
+  [[nodiscard]] std::vector<CacheEntry> entries();
+  Result<std::vector<CacheEntry>> prune(const std::function<bool(const CacheEntry&)>& select);
+  /// Lets the entries that were used longest ago go until the rest fits.
+  Status shrink(std::uint64_t limit_bytes);
+  [[nodiscard]] std::set<std::string> images();
+
+  /// Finished images by everything that is in them: building the same again gives the same image.
+  Result<std::optional<image::Image>> find_final(const std::string& key);
+  Status put_final(const std::string& key, const std::string& image);
+
+  /// One at a time per key: a second build of the same step waits, and then finds it done. Also pins the key against pruning.
+  class Held {
+   public:
+    Held(Cache& cache, std::string key) : cache_(&cache), key_(std::move(key)) {}
+    Held(Held&& other) noexcept : cache_(std::exchange(other.cache_, nullptr)), key_(std::move(other.key_)) {}
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    Held& operator=(Held&&) = delete;
+    ~Held();
+
+   private:
+    Cache* cache_;
+    std::string key_;
+  };
+  Held hold(const std::string& key);
+  /// Keeps entries while a build goes on.
+  void pin(const std::string& key);
+  void unpin(const std::set<std::string>& keys);
+
+ private:
+  Status remove_image(const std::string& id);
+  Result<std::vector<CacheEntry>> take(const std::vector<std::string>& keys);
+
+  struct Entry {
+    CacheEntry shown;
+    image::MadeLayer layer;
+    std::size_t pins = 0;
+  };
+  std::string encode(const Entry& entry) const;
+
+  state::Store& store_;
+  image::ImageStore& images_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Entry> entries_;
+  std::set<std::string> held_;
+};
+
+}  // namespace caisson::build

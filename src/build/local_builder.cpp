@@ -1,0 +1,366 @@
+// A build from its context to its image: stages side by side, the result composed once.
+#include "build/local_builder.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <thread>
+
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "build/stage.hpp"
+#include "image/manifest.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/sysinfo.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::build {
+
+namespace {
+
+engine::Caller engine_itself() {
+  engine::Caller caller;
+  caller.source = "engine";
+  caller.role = engine::Role::admin;
+  return caller;
+}
+
+Status check_role(const engine::Caller& caller, engine::Role needed, std::string_view verb) {
+  if (caller.role >= needed) return {};
+  return Error(ErrorKind::denied, concat(verb, ": the role of ", caller.source, " does not allow it"));
+}
+
+/// Becomes readable when the client is gone, or when stop() was called.
+class StopSignal {
+ public:
+  static Result<std::unique_ptr<StopSignal>> create(Cancel client) {
+    auto stop = TRY_PLAIN(linux::eventfd());
+    auto end = TRY_PLAIN(linux::eventfd());
+    return std::unique_ptr<StopSignal>(new StopSignal(client, std::move(stop), std::move(end)));
+  }
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+  ~StopSignal() {
+    ignore(linux::eventfd_signal(end_.get()));  // an eventfd of ours takes a count
+    watcher_.join();
+  }
+  void stop() { ignore(linux::eventfd_signal(stop_.get())); }
+  [[nodiscard]] Cancel cancel() const { return {stop_.get()}; }
+
+ private:
+  StopSignal(Cancel client, UniqueFd stop, UniqueFd end) : stop_(std::move(stop)), end_(std::move(end)), watcher_([this, client] { watch(client); }) {}
+  void watch(Cancel client) {
+    std::array<linux::PollEntry, 2> entries{{{end_.get(), POLLIN, 0}, {client.fd, POLLIN, 0}}};
+    auto ready = linux::poll(entries, -1);
+    if (ready.ok() && entries[1].revents != 0) stop();
+  }
+  UniqueFd stop_;
+  UniqueFd end_;
+  std::thread watcher_;
+};
+
+/// The keys that a build used may go again when it ends.
+class KeyPins {
+ public:
+  explicit KeyPins(SharedBuild& build) : build_(build) {}
+  KeyPins(const KeyPins&) = delete;
+  KeyPins& operator=(const KeyPins&) = delete;
+  ~KeyPins() { build_.cache.unpin(build_.used_keys); }
+
+ private:
+  SharedBuild& build_;
+};
+
+Result<UniqueFd> unpack_context(const BuilderOptions& options, BuildFolder& folder, int source_fd, Cancel cancel) {
+  auto path = TRY_PLAIN(folder.make("context"));
+  auto fd = TRY_PLAIN(linux::open(path, O_RDONLY | O_DIRECTORY));
+  if (source_fd < 0) return fd;
+  image::WorkerJob job;
+  job.request.task = image::WorkerTask::unpack;
+  job.input_fd = source_fd;
+  job.target_fd = fd.get();
+  job.cancel = cancel;
+  TRY(image::run_worker(options.worker, job), "build context");
+  return fd;
+}
+
+Result<std::string> read_from_context(int context_fd, const std::string& path) {
+  auto fd = TRY_PLAIN(linux::open_in_root(context_fd, path, O_RDONLY | O_NONBLOCK));
+  auto status = TRY_PLAIN(linux::fstat(fd.get()));
+  if (!S_ISREG(status.st_mode)) return Error(ErrorKind::invalid, concat(path, " is not a file"));
+  return linux::read_all(fd.get());
+}
+
+Result<dockerfile::Source> read_dockerfile(const BuildRequest& request, int context_fd) {
+  dockerfile::Source source;
+  source.name = request.dockerfile.empty() ? "Dockerfile" : request.dockerfile;
+  if (!request.dockerfile_text.empty()) {
+    source.text = request.dockerfile_text;
+    return source;
+  }
+  auto text = read_from_context(context_fd, source.name);
+  if (!text.ok() && text.error().kind() == ErrorKind::not_found && request.dockerfile.empty()) text = read_from_context(context_fd, "dockerfile");
+  if (!text.ok() && text.error().kind() == ErrorKind::not_found)
+    return Error(ErrorKind::invalid, concat("Cannot locate specified Dockerfile: ", source.name));
+  if (!text.ok()) return std::move(text).error().in("Dockerfile");
+  if (text->empty()) return Error(ErrorKind::invalid, concat("the Dockerfile (", source.name, ") cannot be empty"));
+  source.text = std::move(*text);
+  return source;
+}
+
+/// The ignore file that goes with a Dockerfile; its own comes first.
+Result<dockerfile::IgnoreList> read_ignore_list(const std::string& dockerfile_name, int context_fd) {
+  for (const auto& name : {dockerfile_name + ".dockerignore", std::string(".dockerignore")}) {
+    auto text = read_from_context(context_fd, name);
+    if (!text.ok() && text.error().kind() == ErrorKind::not_found) continue;
+    if (!text.ok()) return std::move(text).error().in(name);
+    return dockerfile::IgnoreList::parse(*text);
+  }
+  return dockerfile::IgnoreList();
+}
+
+/// Dockerfile and ignore file reach the builder even when they are excluded; COPY must not see them then.
+Status hide_excluded(int context_fd, const dockerfile::IgnoreList& ignored, const std::string& dockerfile_name) {
+  for (const auto& name : {dockerfile_name, std::string(".dockerignore"), dockerfile_name + ".dockerignore"}) {
+    auto path = dockerfile::clean_path(concat("/", name)).substr(1);
+    if (!ignored.excludes(path)) continue;
+    auto halves = split_last(path, '/');
+    auto folder = linux::open_in_root(context_fd, halves.found ? std::string(halves.before) : ".", O_RDONLY | O_DIRECTORY);
+    auto removed = folder.ok() ? linux::unlinkat(folder->get(), halves.found ? std::string(halves.after) : path) : Status(std::move(folder).error());
+    if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error().in(name);
+  }
+  return {};
+}
+
+Result<std::string> own_platform() {
+  auto platform = image::platform_of_machine(TRY_PLAIN(linux::uname()).machine);
+  return platform.variant.empty() ? concat(platform.os, "/", platform.architecture) : concat(platform.os, "/", platform.architecture, "/", platform.variant);
+}
+
+Result<std::optional<std::int64_t>> source_date_epoch(const BuildRequest& request) {
+  auto given = request.arguments.find("SOURCE_DATE_EPOCH");
+  if (given == request.arguments.end() || given->second.empty()) return std::optional<std::int64_t>();
+  return std::optional(TRY(parse_integer<std::int64_t>(given->second), "SOURCE_DATE_EPOCH"));
+}
+
+}  // namespace
+
+Status LocalBuilder::open() {
+  TRY_PLAIN(linux::make_dirs(options_.root + "/builds", 0700));
+  TRY_PLAIN(linux::make_dirs(options_.root + "/build-cache", 0700));
+  TRY_PLAIN(linux::make_dirs(options_.exec_root + "/builds", 0700));
+  TRY_PLAIN(remove_leftovers());
+  return cache_.load();
+}
+
+Status LocalBuilder::remove_leftovers() {
+  engine::ListOptions all;
+  all.all = true;
+  auto caller = engine_itself();
+  for (const auto& container : TRY_PLAIN(engine_.list(caller, all))) {
+    if (!container.labels.contains("org.caisson.build")) continue;
+    engine::RemoveOptions options;
+    options.force = options.volumes = true;
+    auto removed = engine_.remove(caller, container.id, options);
+    if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error().in("remove the container of an interrupted build");
+    log(LogLevel::info, "build", container.id.substr(0, 12), "removed the container of an interrupted build");
+  }
+  for (const auto& parent : {options_.root + "/builds", options_.exec_root + "/builds"})
+    for (const auto& entry : TRY_PLAIN(linux::list_dir(parent))) TRY(linux::remove_tree(concat(parent, "/", entry.name)), "remove the folder of an interrupted build");
+  return {};
+}
+
+Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
+  TRY_PLAIN(check_role(caller, engine::Role::admin, "build"));
+  for (const auto& tag : request.tags)
+    if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
+  auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
+  auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
+  auto stop = TRY_PLAIN(StopSignal::create(cancel));
+  auto context = TRY_PLAIN(unpack_context(options_, folder, request.context_fd, stop->cancel()));
+  auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
+  auto file = TRY_PLAIN(dockerfile::parse(source));
+  auto ignored = TRY(read_ignore_list(source.name, context.get()), ".dockerignore");
+  TRY_PLAIN(hide_excluded(context.get(), ignored, source.name));
+
+  auto build_platform = TRY_PLAIN(own_platform());
+  auto platform = request.platform.empty() ? build_platform : request.platform;
+  TRY_PLAIN(image::parse_platform(platform));
+  dockerfile::GlobalScope globals(dockerfile::platform_arguments(platform, build_platform, request.target), request.arguments);
+  for (const auto& argument : file.arguments) {
+    auto declared = globals.declare(argument, file.directives.escape);
+    if (!declared.ok()) return dockerfile::parse_error(source, argument.lines, "", declared.error().text());
+  }
+  auto target = TRY_PLAIN(find_target(file, request.target));
+
+  BuildOutcome outcome;
+  outcome.dockerfile_name = source.name;
+  dockerfile::LintInput lint_input;
+  lint_input.platform = dockerfile::platform_arguments(platform, build_platform, request.target);
+  lint_input.given = request.arguments;
+  lint_input.ignore = &ignored;
+  if (auto check = request.arguments.find("BUILDKIT_DOCKERFILE_CHECK"); check != request.arguments.end()) lint_input.check = check->second;
+  lint_input.base_environment = [&](const std::string& name) -> std::optional<std::vector<std::string>> {
+    auto image = images_.find(name);
+    return image.ok() ? std::optional(image->config.env) : std::nullopt;
+  };
+  auto checked = dockerfile::lint(source, file, lint_input);
+  // What the checks cannot expand the build says itself, at the step.
+  if (checked.ok()) {
+    outcome.warnings = std::move(checked->warnings);
+    outcome.warnings_are_errors = checked->warnings_are_errors;
+  } else if (request.check_only) {
+    return std::move(checked).error();
+  }
+  if (request.check_only) return outcome;
+  if (outcome.warnings_are_errors && !outcome.warnings.empty()) {
+    const auto& first = outcome.warnings.front();
+    return Error(ErrorKind::invalid, dockerfile::show_place(source, first.lines, "", concat("lint violation found for rules: ", first.rule, ": ", first.message)));
+  }
+
+  auto needed = needed_stages(file, globals, target);
+  Reporter reporter(sink, needed.size());
+  SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
+                    TRY_PLAIN(source_date_epoch(request)), stop->cancel(), {}, {}, {}, {}};
+  KeyPins pins(build);
+  auto built = run_stages(build, needed);
+  if (!built.ok()) {
+    stop->stop();
+    reporter.flush();
+    if (!build.failed_code) return std::move(built).error();
+    outcome.failed_code = build.failed_code;
+    outcome.failure = built.error().text();
+    return outcome;
+  }
+  outcome.image = TRY_PLAIN(finish(build, target));
+  for (const auto& tag : request.tags) TRY(engine_.tag_image(caller, outcome.image.id.text(), tag), concat("tag ", tag));
+  TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
+  return outcome;
+}
+
+Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed) {
+  const auto& file = build.file;
+  std::uint32_t steps = static_cast<std::uint32_t>(file.arguments.size());
+  std::vector<std::unique_ptr<StageBuilder>> stages;
+  std::vector<StageBuilder::Place> places;
+  for (std::size_t order = 0; order < needed.size(); ++order) {
+    StageBuilder::Place place;
+    place.number = needed[order];
+    place.order = order;
+    place.first_step = steps + 1;
+    place.is_target = order + 1 == needed.size();
+    steps += 1 + static_cast<std::uint32_t>(file.stages[place.number].instructions.size());
+    if (place.is_target && !build.request.labels.empty()) ++steps;
+    places.push_back(place);
+  }
+  std::uint32_t number = 0;
+  for (const auto& argument : file.arguments) {
+    Event event;
+    event.text = argument.statement;
+    event.step = ++number;
+    event.steps = steps;
+    build.reporter.send_now(event);
+  }
+  for (auto& place : places) {
+    place.steps = steps;
+    stages.push_back(std::make_unique<StageBuilder>(build, file.stages[place.number], place));
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::set<std::size_t> begun;
+  std::set<std::size_t> done;
+  std::optional<Error> failure;
+  // The next stage whose needs are met; nothing when all are begun or one has failed.
+  auto take = [&]() -> std::optional<std::size_t> {
+    std::unique_lock lock(mutex);
+    while (true) {
+      if (failure || begun.size() == needed.size()) return std::nullopt;
+      for (std::size_t order = 0; order < needed.size(); ++order) {
+        if (begun.contains(order)) continue;
+        auto wants = needs_of(file, build.globals, needed[order]);
+        if (!std::all_of(wants.begin(), wants.end(), [&](std::size_t stage) { return done.contains(stage); })) continue;
+        begun.insert(order);
+        return order;
+      }
+      changed.wait(lock);
+    }
+  };
+  auto work = [&] {
+    while (auto order = take()) {
+      auto base = dockerfile::Expander(build.globals.lookup(), file.directives.escape).word(file.stages[needed[*order]].base);
+      auto base_stage = base.ok() ? StageBuilder::find_stage(file, *base, needed[*order]) : std::nullopt;
+      const dockerfile::StageScope* scope = nullptr;
+      for (std::size_t i = 0; base_stage && i < needed.size(); ++i)
+        if (needed[i] == *base_stage) scope = &stages[i]->scope();
+      auto status = stages[*order]->run(scope);
+      build.reporter.finish(*order);
+      std::lock_guard lock(mutex);
+      if (status.ok()) done.insert(needed[*order]);
+      else if (!failure) failure = std::move(status).error();
+      changed.notify_all();
+    }
+  };
+  auto count = std::min<std::size_t>(needed.size(), static_cast<std::size_t>(std::max(linux::cpu_count(), 2)));
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
+  work();
+  for (auto& thread : others) thread.join();
+  if (failure) return std::move(*failure);
+  return {};
+}
+
+Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target) {
+  auto& state = build.finished.at(target);
+  image::ComposeRequest request;
+  request.base = state.base_image;
+  request.platform = state.platform;
+  request.layers = state.layers;
+  request.config = state.config.config;
+  request.on_build = state.config.on_build;
+  request.author = state.config.author;
+  request.history = state.history;
+  // The same result has the same id: everything in it but the times.
+  auto nameless = state.config;
+  nameless.created = 0;
+  nameless.history = state.history;
+  for (auto& entry : nameless.history) entry.created = 0;
+  for (const auto& layer : state.layers) nameless.diff_ids.push_back(layer.diff_id);
+  auto key = KeyHasher("final").add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").finish();
+  auto held = cache_.hold(concat("final ", key));
+  if (build.request.use_cache)
+    if (auto found = TRY_PLAIN(cache_.find_final(key))) return std::move(*found);
+  request.created = build.source_date_epoch_s ? *build.source_date_epoch_s * 1'000'000'000 : now_ns();
+  auto image = TRY_PLAIN(images_.compose(request));
+  TRY_PLAIN(cache_.put_final(key, image.id.text()));
+  return image;
+}
+
+Result<std::vector<CacheEntry>> LocalBuilder::prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) {
+  TRY_PLAIN(check_role(caller, engine::Role::admin, "prune the build cache"));
+  if (!select) TRY_PLAIN(prune_cache_mounts());
+  return cache_.prune(select);
+}
+
+/// Folders of `--mount=type=cache` that no build has in its hands.
+Status LocalBuilder::prune_cache_mounts() {
+  auto folder = options_.root + "/build-cache";
+  bool is_idle = TRY_PLAIN(linux::list_dir(options_.root + "/builds")).empty();
+  if (!is_idle) return {};
+  for (const auto& entry : TRY_PLAIN(linux::list_dir(folder))) TRY_PLAIN(linux::remove_tree(concat(folder, "/", entry.name)));
+  return {};
+}
+
+Result<std::vector<CacheEntry>> LocalBuilder::cache(const engine::Caller& caller) {
+  TRY_PLAIN(check_role(caller, engine::Role::viewer, "list the build cache"));
+  return cache_.entries();
+}
+
+Result<std::unique_ptr<Builder>> open_builder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store) {
+  auto builder = std::make_unique<LocalBuilder>(std::move(options), engine, images, store);
+  TRY(builder->open(), "open the builder");
+  return std::unique_ptr<Builder>(std::move(builder));
+}
+
+}  // namespace caisson::build

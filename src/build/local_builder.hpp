@@ -1,0 +1,45 @@
+// The builder of this host.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "build/build_state.hpp"
+#include "build/builder.hpp"
+
+namespace caisson::build {
+
+class LocalBuilder final : public Builder {
+ public:
+  LocalBuilder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store)
+      : options_(std::move(options)), engine_(engine), images_(images), cache_(store, images) {}
+  /// The second half of construction: folders, records, and what an interrupted build left.
+  Status open();
+
+  Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) override;
+  Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) override;
+  Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) override;
+  std::set<std::string> hidden_images() override { return cache_.images(); }
+
+ private:
+  Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed);
+  Result<image::Image> finish(SharedBuild& build, std::size_t target);
+  Status remove_leftovers();
+  Status prune_cache_mounts();
+
+  BuilderOptions options_;
+  engine::Engine& engine_;
+  image::ImageStore& images_;
+  Cache cache_;
+};
+
+/// What the target needs, lowest number first: stages it is built FROM, and those that it copies from or mounts.
+std::vector<std::size_t> needed_stages(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t target);
+/// The stages that one stage needs itself.
+std::set<std::size_t> needs_of(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t stage);
+/// "": the last one; a name or a number. Errors: invalid, in docker's words.
+Result<std::size_t> find_target(const dockerfile::File& file, const std::string& target);
+
+}  // namespace caisson::build

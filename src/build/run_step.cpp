@@ -1,0 +1,328 @@
+// RUN: a container of the engine, whose writable folder becomes a layer.
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/log.hpp"
+#include "base/strings.hpp"
+#include "build/stage.hpp"
+#include "build/tree.hpp"
+#include "linux/event.hpp"
+#include "linux/file.hpp"
+#include "linux/socket.hpp"
+#include "linux/tree.hpp"
+
+namespace caisson::build {
+
+using dockerfile::Instruction;
+using dockerfile::MountKind;
+using dockerfile::RunMount;
+
+struct StageBuilder::RunPlan {
+  std::vector<std::string> argv;
+  std::vector<std::string> environment;  ///< in the key
+  std::vector<std::string> unkeyed;      ///< proxies and secrets: not in the key
+  std::string text;                      ///< for history and messages
+  std::string script;                    ///< of a here-document that begins with "#!"
+  std::string script_name;
+  std::string network;
+  bool insecure = false;
+  std::vector<RunMount> mounts;
+  std::vector<Cache::Held> held;         ///< cache mounts that nobody else may use now
+};
+
+namespace {
+
+constexpr std::string_view build_label = "org.caisson.build";
+constexpr std::size_t frame_header_bytes = 8;
+
+/// Removes the container, whatever else went wrong.
+class ContainerGuard {
+ public:
+  ContainerGuard(SharedBuild& build, std::string id) : build_(build), id_(std::move(id)) {}
+  ContainerGuard(const ContainerGuard&) = delete;
+  ContainerGuard& operator=(const ContainerGuard&) = delete;
+  ~ContainerGuard() {
+    if (id_.empty()) return;
+    auto removed = remove();
+    if (!removed.ok()) log_error("remove the container of a step", id_, removed.error());
+  }
+  Status remove() {
+    engine::RemoveOptions options;
+    options.force = true;
+    options.volumes = true;
+    return build_.engine.remove(build_.caller, std::exchange(id_, {}), options);
+  }
+
+ private:
+  SharedBuild& build_;
+  std::string id_;
+};
+
+Error cancelled() { return {ErrorKind::unavailable, "the build was cancelled", ECANCELED}; }
+
+/// Takes docker's frames apart as they come.
+class FrameSplitter {
+ public:
+  explicit FrameSplitter(std::function<void(std::string, bool)> sink) : sink_(std::move(sink)) {}
+  void take(std::string_view bytes) {
+    pending_ += bytes;
+    while (pending_.size() >= frame_header_bytes) {
+      std::size_t length = 0;
+      for (std::size_t i = 4; i < 8; ++i) length = length << 8U | static_cast<unsigned char>(pending_[i]);
+      if (pending_.size() < frame_header_bytes + length) return;
+      sink_(pending_.substr(frame_header_bytes, length), pending_[0] == 2);
+      pending_.erase(0, frame_header_bytes + length);
+    }
+  }
+
+ private:
+  std::function<void(std::string, bool)> sink_;
+  std::string pending_;
+};
+
+}  // namespace
+
+Result<StageBuilder::RunPlan> StageBuilder::plan_run(const Instruction& instruction) {
+  RunPlan plan;
+  if (instruction.json) {
+    plan.argv = instruction.words;
+    plan.text = join(plan.argv, " ");
+  } else {
+    auto command = instruction.words[0];
+    bool is_one_heredoc = instruction.heredocs.size() == 1 && dockerfile::split_words(command, build_.file.directives.escape).size() == 1;
+    if (is_one_heredoc) {
+      const auto& document = instruction.heredocs[0];
+      command = document.content;
+      if (command.starts_with("#!")) {
+        plan.script = command;
+        plan.script_name = concat("/dev/pipes/", document.name);
+        command = plan.script_name;
+      }
+    } else if (!instruction.heredocs.empty()) {
+      command += "\n";
+      for (const auto& document : instruction.heredocs) command += concat(document.content, document.name, "\n");
+    }
+    if (plan.script.empty()) {
+      plan.argv = shell();
+      plan.argv.push_back(command);
+    } else {
+      plan.argv = {command};
+    }
+    plan.text = plan.script.empty() ? join(plan.argv, " ") : instruction.statement;
+  }
+  plan.network = instruction.flag_value("network");
+  if (plan.network == "default") plan.network.clear();
+  if (plan.network == "host" && !build_.request.allowed.contains("network.host"))
+    return Error(ErrorKind::denied, "network.host is not allowed").with_hint("say --allow network.host");
+  if (plan.network.empty()) plan.network = build_.request.network;
+  plan.insecure = instruction.flag_value("security") == "insecure";
+  if (plan.insecure && !build_.request.allowed.contains("security.insecure"))
+    return Error(ErrorKind::denied, "security.insecure is not allowed").with_hint("say --allow security.insecure");
+  if (instruction.flag("device") != nullptr) return Error(ErrorKind::unsupported, "RUN --device is not supported");
+  for (const auto& flag : instruction.flags) {
+    if (flag.name != "mount") continue;
+    auto mount = TRY(dockerfile::parse_mount(TRY_PLAIN(scope_.expand(flag.value))), "--mount");
+    if (mount.kind == MountKind::ssh) return Error(ErrorKind::unsupported, "RUN --mount=type=ssh is not supported yet");
+    if (!mount.target.empty()) {
+      mount.target = dockerfile::clean_path(mount.target.starts_with('/') ? mount.target : concat("/", state_.config.config.working_dir, "/", mount.target));
+      if (mount.target == "/") return Error(ErrorKind::invalid, "--mount: the target cannot be /");
+    }
+    plan.mounts.push_back(std::move(mount));
+  }
+  plan.environment = state_.config.config.env;
+  std::set<std::string_view> declared;
+  auto arguments = scope_.visible_arguments();
+  for (const auto& argument : arguments) declared.insert(split_once(argument, '=').before);
+  plan.environment.insert(plan.environment.end(), arguments.begin(), arguments.end());
+  for (const auto& [name, value] : build_.request.arguments)
+    if (dockerfile::is_proxy_argument(name) && !declared.contains(name)) plan.unkeyed.push_back(concat(name, "=", value));
+  return plan;
+}
+
+Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
+  auto source = dockerfile::clean_path(concat("/", mount.source));
+  OpenedTree tree;
+  int root_fd = build_.context.get();
+  if (!mount.from.empty()) {
+    tree = TRY_PLAIN(open_tree(build_, TRY_PLAIN(lower_folders(build_, TRY_PLAIN(source_state(mount.from)))), false));
+    root_fd = tree.root.get();
+  }
+  if (root_fd < 0) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
+  // A copy: the engine mounts by path, and a symbolic link in a context leads wherever its author likes.
+  auto from = TRY(linux::open_in_root(root_fd, source == "/" ? "." : source.substr(1), O_PATH), concat("--mount: source ", source));
+  auto place = TRY_PLAIN(build_.folder.make("bind"));
+  auto to = TRY_PLAIN(linux::open(place, O_RDONLY | O_DIRECTORY));
+  CopyOptions options;
+  if (mount.from.empty()) options.owner = {0, 0};
+  TreeCopier copier(options);
+  if (!S_ISDIR(TRY_PLAIN(linux::fstat(from.get())).st_mode)) {
+    TRY(copier.copy_file(from.get(), to.get(), "file"), concat("--mount: source ", source));
+    return place + "/file";
+  }
+  auto folder = TRY_PLAIN(linux::openat(from.get(), ".", O_RDONLY | O_DIRECTORY));
+  TRY(copier.copy_children(folder.get(), to.get()), concat("--mount: source ", source));
+  return place;
+}
+
+Result<std::string> StageBuilder::digest_of_bind(const RunMount& mount) {
+  auto source = dockerfile::clean_path(concat("/", mount.source));
+  if (!mount.from.empty()) return KeyHasher("bind").add(TRY_PLAIN(source_state(mount.from)).key).add(source).finish();
+  if (!build_.context) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
+  return TreeHasher(nullptr, false).digest(build_.context.get(), source == "/" ? "." : source.substr(1));
+}
+
+Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount, RunPlan& plan) {
+  engine::MountSpec spec;
+  spec.target = mount.target;
+  spec.origin = "mounts";
+  switch (mount.kind) {
+    case MountKind::tmpfs:
+      spec.type = engine::MountType::tmpfs;
+      spec.tmpfs_size_bytes = mount.size_bytes;
+      return spec;
+    case MountKind::bind:
+      spec.source = TRY_PLAIN(bind_source(mount));
+      spec.read_only = mount.read_only;
+      return spec;
+    case MountKind::cache: {
+      if (mount.sharing != dockerfile::CacheSharing::shared) plan.held.push_back(build_.cache.hold(concat("mount ", mount.id)));
+      spec.source = concat(build_.options.root, "/build-cache/", sha256_of(mount.id).hex());
+      if (!TRY_PLAIN(linux::exists(spec.source))) {
+        TRY_PLAIN(linux::make_dirs(spec.source, mount.mode));
+        auto fd = TRY_PLAIN(linux::open(spec.source, O_RDONLY | O_DIRECTORY));
+        TRY_PLAIN(linux::fchown(fd.get(), mount.uid, mount.gid));
+        TRY_PLAIN(linux::fchmod(fd.get(), mount.mode));
+        if (!mount.from.empty()) {
+          auto filled = TRY_PLAIN(linux::open(TRY_PLAIN(bind_source(mount)), O_RDONLY | O_DIRECTORY));
+          TRY_PLAIN(TreeCopier({}).copy_children(filled.get(), fd.get()));
+        }
+      }
+      spec.read_only = mount.read_only;
+      return spec;
+    }
+    case MountKind::secret: {
+      auto place = TRY_PLAIN(build_.run_folder.make("secret"));
+      spec.source = place + "/secret";
+      TRY_PLAIN(linux::write_file(spec.source, build_.request.secrets.at(mount.id), 0600));
+      auto fd = TRY_PLAIN(linux::open(spec.source, O_RDONLY));
+      TRY_PLAIN(linux::fchown(fd.get(), mount.uid, mount.gid));
+      TRY_PLAIN(linux::fchmod(fd.get(), mount.mode & 0777));
+      spec.read_only = true;
+      return spec;
+    }
+    case MountKind::ssh: break;
+  }
+  return Error(ErrorKind::internal, "mount of no known kind");
+}
+
+Status StageBuilder::dispatch_run(const Instruction& instruction) {
+  auto plan = TRY_PLAIN(plan_run(instruction));
+  const auto& config = state_.config.config;
+  KeyHasher key("RUN");
+  key.add(state_.key).add(plan.argv).add(plan.environment).add(plan.script).add(config.working_dir).add(config.user).add(plan.network).add(plan.insecure ? "insecure" : "").add(state_.platform);
+  for (const auto& mount : plan.mounts) {
+    key.add(concat(static_cast<int>(mount.kind))).add(mount.target).add(mount.read_only ? "ro" : "rw");
+    if (mount.kind == MountKind::bind) key.add(TRY_PLAIN(digest_of_bind(mount)));
+    if (mount.kind == MountKind::secret) key.add(mount.id).add(mount.environment);
+  }
+  if (build_.source_date_epoch_s) key.add(concat(*build_.source_date_epoch_s));
+  TRY_PLAIN(cached_step(key.finish(), instruction.statement, [&] { return make_run(plan); }));
+  auto arguments = scope_.visible_arguments();
+  auto text = arguments.empty() ? plan.text : concat("|", arguments.size(), " ", join(arguments, " "), " ", plan.text);
+  add_history(text, state_.layers.back().is_empty);
+  return {};
+}
+
+Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
+  RunPlan plan;
+  plan.argv = given.argv;
+  plan.text = given.text;
+  plan.unkeyed = given.unkeyed;
+  if (state_.image.empty()) return Error(ErrorKind::invalid, "RUN needs a file system to run in, and FROM scratch has none so far");
+  engine::ContainerSpec spec;
+  spec.image = state_.image;
+  spec.entrypoint = std::vector<std::string>{""};
+  spec.cmd = plan.argv;
+  spec.working_dir = state_.config.config.working_dir;
+  spec.user = state_.config.config.user;
+  spec.labels[std::string(build_label)] = "step";
+  spec.log_driver = "none";
+  spec.attach_stdout = spec.attach_stderr = true;
+  spec.network.mode = given.network.empty() ? "bridge" : given.network;
+  spec.privileged = given.insecure;
+  spec.extra_hosts = build_.request.extra_hosts;
+  spec.resources = build_.request.resources;
+  spec.ulimits = build_.request.ulimits;
+  spec.shm_size_bytes = build_.request.shm_size_bytes;
+  spec.cgroup_parent = build_.request.cgroup_parent;
+  for (const auto& mount : given.mounts) {
+    bool is_secret = mount.kind == MountKind::secret;
+    auto secret = build_.request.secrets.find(mount.id);
+    if (is_secret && secret == build_.request.secrets.end()) {
+      if (mount.required) return Error(ErrorKind::not_found, concat("secret ", mount.id, ": not found"));
+      continue;
+    }
+    if (is_secret && !mount.environment.empty()) plan.unkeyed.push_back(concat(mount.environment, "=", secret->second));
+    if (mount.target.empty()) continue;
+    spec.mounts.push_back(TRY_PLAIN(make_mount(mount, plan)));
+  }
+  if (!given.script.empty()) {
+    engine::MountSpec script;
+    script.source = TRY_PLAIN(build_.folder.make("script")) + "/script";
+    script.target = given.script_name;
+    script.read_only = true;
+    script.origin = "mounts";
+    TRY_PLAIN(linux::write_file(script.source, given.script, 0755));
+    spec.mounts.push_back(std::move(script));
+  }
+  spec.env = given.environment;
+  spec.env.insert(spec.env.end(), plan.unkeyed.begin(), plan.unkeyed.end());
+
+  auto created = TRY_PLAIN(build_.engine.create(build_.caller, std::move(spec)));
+  ContainerGuard guard(build_, created.id);
+  send(EventKind::running, "", created.id);
+  TRY_PLAIN(run_container(created.id, plan));
+  auto info = TRY_PLAIN(build_.engine.inspect(build_.caller, created.id, false));
+  auto layer = TRY_PLAIN(layer_of(build_, info.upper_dir));
+  TRY_PLAIN(guard.remove());
+  send(EventKind::removed, "", created.id);
+  return layer;
+}
+
+Status StageBuilder::run_container(const std::string& id, const RunPlan& plan) {
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  auto waiter = TRY_PLAIN(build_.engine.begin_wait(build_.caller, id, engine::WaitCondition::next_exit));
+  engine::AttachOptions attach;
+  attach.request.client = std::move(ends.second);
+  attach.request.with_stdout = attach.request.with_stderr = true;
+  TRY_PLAIN(build_.engine.attach(build_.caller, id, std::move(attach)));
+  auto started = build_.engine.start(build_.caller, id);
+  if (!started.ok()) return std::move(started).error();
+  FrameSplitter frames([&](std::string text, bool is_error) {
+    Event event;
+    event.kind = EventKind::output;
+    event.text = std::move(text);
+    event.is_error = is_error;
+    build_.reporter.send(place_.order, std::move(event));
+  });
+  std::string buffer(64 << 10, '\0');
+  while (true) {
+    std::array<linux::PollEntry, 2> entries{{{ends.first.get(), POLLIN, 0}, {build_.cancel.fd, POLLIN, 0}}};
+    TRY_PLAIN(linux::poll(entries, -1));
+    if (entries[1].revents != 0) return cancelled();  // the guard kills it
+    auto got = linux::read(ends.first.get(), buffer);
+    if (!got.ok() || *got == 0) break;
+    frames.take(std::string_view(buffer).substr(0, *got));
+  }
+  auto ended = waiter->wait(build_.cancel);
+  if (!ended.ok()) return ended.error().kind() == ErrorKind::timeout ? cancelled() : std::move(ended).error();
+  if (ended->exit_code == 0) return {};
+  {
+    std::lock_guard lock(build_.mutex);
+    if (!build_.failed_code) build_.failed_code = ended->exit_code;
+  }
+  return Error(ErrorKind::invalid, concat("The command '", plan.text, "' returned a non-zero code: ", ended->exit_code));
+}
+
+}  // namespace caisson::build

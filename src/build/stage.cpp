@@ -1,0 +1,211 @@
+// FROM, ARG and the instructions that change the configuration; COPY, ADD and RUN have files of their own.
+#include "build/stage.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/strings.hpp"
+#include "image/changes.hpp"
+#include "linux/event.hpp"
+
+namespace caisson::build {
+
+using dockerfile::Instruction;
+using dockerfile::Keyword;
+
+namespace {
+constexpr std::string_view default_path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+StageBuilder::StageBuilder(SharedBuild& build, const dockerfile::Stage& stage, Place place)
+    : build_(build), stage_(stage), place_(place), scope_(build.globals, build.file.directives.escape), step_(place.first_step) {}
+
+std::optional<std::size_t> StageBuilder::find_stage(const dockerfile::File& file, std::string_view name, std::size_t before) {
+  for (std::size_t i = before; i-- > 0;)
+    if (!file.stages[i].name.empty() && file.stages[i].name == lower(name)) return i;
+  auto number = parse_integer<std::size_t>(name);
+  if (number.ok() && *number < before) return *number;
+  return std::nullopt;
+}
+
+void StageBuilder::send(EventKind kind, std::string text, std::string id) {
+  Event event;
+  event.kind = kind;
+  event.text = std::move(text);
+  event.id = std::move(id);
+  event.step = step_;
+  event.steps = place_.steps;
+  build_.reporter.send(place_.order, std::move(event));
+}
+
+void StageBuilder::begin_step(const std::string& text) { send(EventKind::step, text); }
+
+void StageBuilder::end_step() {
+  // The image as it would be if the build ended here; docker's users know the line, and nothing needs to be stored for it.
+  auto config = state_.config;
+  config.history.insert(config.history.end(), state_.history.begin(), state_.history.end());
+  for (auto& entry : config.history) entry.created = 0;
+  config.created = 0;
+  for (const auto& layer : state_.layers)
+    if (!layer.is_empty) config.diff_ids.push_back(layer.diff_id);
+  bool is_untouched = state_.history.empty() && !state_.base_image.empty();
+  send(EventKind::made, "", is_untouched ? state_.base_image : sha256_of(image::write_image_config(config)).text());
+  ++step_;
+}
+
+void StageBuilder::add_history(std::string created_by, bool empty_layer) {
+  image::HistoryEntry entry;
+  entry.created = build_.source_date_epoch_s ? *build_.source_date_epoch_s * 1'000'000'000 : now_ns();
+  entry.created_by = std::move(created_by);
+  entry.empty_layer = empty_layer;
+  state_.history.push_back(std::move(entry));
+}
+
+std::vector<std::string> StageBuilder::shell() const {
+  return state_.config.config.shell.empty() ? std::vector<std::string>{"/bin/sh", "-c"} : state_.config.config.shell;
+}
+
+std::string StageBuilder::metadata_text(const std::string& text, std::string_view blanks) const { return concat(join(shell(), " "), " #(nop)", blanks, text); }
+
+Status StageBuilder::begin_from_image(const std::string& name) {
+  if (name == "scratch") {
+    auto platform = TRY_PLAIN(image::parse_platform(state_.platform));
+    state_.config.architecture = platform.architecture;
+    state_.config.os = platform.os;
+    state_.config.variant = platform.variant;
+    state_.key = KeyHasher("scratch").add(state_.platform).finish();
+    return {};
+  }
+  auto info = build_.engine.inspect_image(build_.caller, name);
+  if (!info.ok() && info.error().kind() == ErrorKind::not_found)
+    return Error(ErrorKind::not_found, concat("pull access denied for ", name, ", repository does not exist or may require 'docker login': no such image on this host"))
+        .with_hint("bring the image in with pull, load, import or `caisson bootstrap`");
+  if (!info.ok()) return std::move(info).error();
+  state_.base_image = info->image.id.text();
+  state_.image = state_.base_image;
+  state_.config = TRY(image::parse_image_config(TRY_PLAIN(build_.images.raw_config(info->image.id))), concat("image ", name));
+  state_.key = KeyHasher("image").add(state_.base_image).finish();
+  auto wanted = TRY_PLAIN(image::parse_platform(state_.platform));
+  image::Platform offered{state_.config.os, state_.config.architecture, state_.config.variant};
+  if (!image::platform_matches(offered, wanted))
+    send(EventKind::warning, concat("InvalidBaseImagePlatform: Base image ", name, " was pulled with platform \"", offered.os, "/", offered.architecture, "\", expected \"",
+                                    state_.platform, "\" for current build"));
+  return {};
+}
+
+Status StageBuilder::begin(const dockerfile::StageScope* base_scope) {
+  const char escape = build_.file.directives.escape;
+  auto name = TRY_PLAIN(dockerfile::Expander(build_.globals.lookup(), escape).word(stage_.base));
+  if (name.empty()) return Error(ErrorKind::invalid, concat("base name (", stage_.base, ") should not be blank"));
+  auto platform = TRY_PLAIN(dockerfile::Expander(build_.globals.lookup(), escape).word(stage_.platform));
+  auto base = find_stage(build_.file, name, place_.number);
+  if (base && name.find_first_not_of("0123456789") != std::string::npos) {
+    std::lock_guard lock(build_.mutex);
+    state_ = build_.finished.at(*base);
+    state_.has_cmd = false;
+    if (base_scope != nullptr) scope_.inherit(*base_scope);
+  } else {
+    state_.platform = platform.empty() ? build_.platform : platform;
+    TRY_PLAIN(begin_from_image(name));
+  }
+  auto& env = state_.config.config.env;
+  bool has_path = std::any_of(env.begin(), env.end(), [](const std::string& item) { return item.starts_with("PATH="); });
+  if (!has_path && name != "scratch") env.insert(env.begin(), std::string(default_path));
+  scope_.set_environment(env);
+  return {};
+}
+
+Status StageBuilder::run_triggers() {
+  auto triggers = std::exchange(state_.config.on_build, {});
+  if (triggers.empty()) return {};
+  send(EventKind::warning, concat("# Executing ", triggers.size(), triggers.size() == 1 ? " build trigger" : " build triggers"));
+  for (const auto& text : triggers) {
+    auto instruction = TRY(dockerfile::parse_instruction(text), concat("ONBUILD ", text));
+    TRY(dispatch(instruction), concat("ONBUILD ", text));
+  }
+  return {};
+}
+
+Status StageBuilder::run(const dockerfile::StageScope* base_scope) {
+  auto at_place = [&](const Instruction& instruction, Status status) -> Status {
+    if (status.ok() || build_.failed_code) return status;
+    auto& error = status.error();
+    if (error.text().find('\n') != std::string::npos) return status;
+    return Error(error.kind(), dockerfile::show_place(build_.source, instruction.lines, "", error.text()), error.error_number()).with_hint(error.hint());
+  };
+  begin_step(stage_.from.statement);
+  TRY_PLAIN(at_place(stage_.from, begin(base_scope)));
+  TRY_PLAIN(at_place(stage_.from, run_triggers()));
+  end_step();
+  for (const auto& instruction : stage_.instructions) {
+    if (!build_.request.check_only && build_.cancel.fd >= 0) {
+      linux::PollEntry entry{build_.cancel.fd, POLLIN, 0};
+      if (TRY_PLAIN(linux::poll({&entry, 1}, 0)) > 0) return Error(ErrorKind::unavailable, "the build was cancelled", ECANCELED);
+    }
+    begin_step(std::string(split_once(instruction.statement, '\n').before));
+    TRY_PLAIN(at_place(instruction, dispatch(instruction)));
+    end_step();
+  }
+  if (place_.is_target && !build_.request.labels.empty()) {
+    std::string text = "LABEL";
+    begin_step(concat("LABEL ", build_.request.labels.size(), " given with the build"));
+    for (const auto& [key, value] : build_.request.labels) {
+      state_.config.config.labels[key] = value;
+      text += concat(" ", key, "=", value);
+    }
+    add_history(metadata_text(text, "  "), true);
+    end_step();
+  }
+  std::lock_guard lock(build_.mutex);
+  build_.finished[place_.number] = state_;
+  return {};
+}
+
+Status StageBuilder::dispatch(const Instruction& instruction) {
+  switch (instruction.keyword) {
+    case Keyword::arg: return dispatch_argument(instruction);
+    case Keyword::run: return dispatch_run(instruction);
+    case Keyword::copy:
+    case Keyword::add: return dispatch_copy(instruction);
+    default: return dispatch_configuration(instruction);
+  }
+}
+
+Status StageBuilder::dispatch_argument(const Instruction& instruction) {
+  std::string text = "ARG";
+  for (const auto& argument : TRY_PLAIN(scope_.declare(instruction))) text += argument.has_default ? concat(" ", argument.name, "=", argument.value.value_or("")) : concat(" ", argument.name);
+  add_history(metadata_text(text, "  "), true);
+  return {};
+}
+
+Status StageBuilder::dispatch_configuration(const Instruction& instruction) {
+  auto text = TRY_PLAIN(image::apply_instruction(instruction, scope_, state_.config, state_.has_cmd));
+  if (instruction.keyword != Keyword::workdir) {
+    add_history(metadata_text(text, "  "), true);
+    return {};
+  }
+  auto layers = state_.layers.size();
+  TRY_PLAIN(dispatch_workdir_folder());
+  bool is_empty = state_.layers.size() == layers || state_.layers.back().is_empty;
+  add_history(metadata_text(text, " "), is_empty);
+  return {};
+}
+
+Status StageBuilder::cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make) {
+  auto held = build_.cache.hold(key);
+  if (build_.request.use_cache) {
+    if (auto made = TRY_PLAIN(build_.cache.find(key))) {
+      send(EventKind::cached);
+      add_layer(build_, state_, key, *made);
+      return {};
+    }
+  }
+  Made made;
+  made.layer = TRY_PLAIN(make());
+  made.image = TRY_PLAIN(compose_step(build_, state_, made.layer));
+  TRY_PLAIN(build_.cache.put(key, text, made));
+  add_layer(build_, state_, key, made);
+  return {};
+}
+
+}  // namespace caisson::build

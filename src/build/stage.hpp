@@ -1,0 +1,76 @@
+// One stage of a build: its instructions in order, each a change of the configuration or a layer.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "build/build_state.hpp"
+#include "dockerfile/mount.hpp"
+#include "dockerfile/scope.hpp"
+
+namespace caisson::build {
+
+class StageBuilder {
+ public:
+  /// `number`: of the stage in the file; `order`: among those that are built; `first_step`: of the build's steps.
+  struct Place {
+    std::size_t number = 0;
+    std::size_t order = 0;
+    std::uint32_t first_step = 1;
+    std::uint32_t steps = 0;
+    bool is_target = false;
+  };
+  StageBuilder(SharedBuild& build, const dockerfile::Stage& stage, Place place);
+
+  /// Afterwards the stage stands in build.finished. Errors: as Builder::build, with the place in the Dockerfile.
+  Status run(const dockerfile::StageScope* base_scope);
+  [[nodiscard]] const dockerfile::StageScope& scope() const { return scope_; }
+
+  /// The number of the stage that `name` means (a name, or digits) among those before `before`; nothing when it is an image.
+  static std::optional<std::size_t> find_stage(const dockerfile::File& file, std::string_view name, std::size_t before);
+
+ private:
+  void send(EventKind kind, std::string text = "", std::string id = "");
+  void begin_step(const std::string& text);
+  void end_step();
+  Status begin(const dockerfile::StageScope* base_scope);
+  Status begin_from_image(const std::string& name);
+  Status run_triggers();
+  Status dispatch(const dockerfile::Instruction& instruction);
+  Status dispatch_argument(const dockerfile::Instruction& instruction);
+  Status dispatch_configuration(const dockerfile::Instruction& instruction);
+  void add_history(std::string created_by, bool empty_layer);
+  [[nodiscard]] std::string metadata_text(const std::string& text, std::string_view blanks) const;
+  [[nodiscard]] std::vector<std::string> shell() const;
+
+  /// The step from the cache, or from `make`, which is called at most once per key in this daemon at a time.
+  Status cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make);
+
+  // copy_step.cpp
+  struct CopyPlan;
+  Status dispatch_copy(const dockerfile::Instruction& instruction);
+  Result<CopyPlan> plan_copy(const dockerfile::Instruction& instruction);
+  Result<image::MadeLayer> make_copy(const CopyPlan& plan);
+  Status dispatch_workdir_folder();
+  Result<StageState> source_state(const std::string& name);
+
+  // run_step.cpp
+  struct RunPlan;
+  Status dispatch_run(const dockerfile::Instruction& instruction);
+  Result<RunPlan> plan_run(const dockerfile::Instruction& instruction);
+  Result<image::MadeLayer> make_run(const RunPlan& plan);
+  Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount, RunPlan& plan);
+  Result<std::string> bind_source(const dockerfile::RunMount& mount);
+  Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
+  Status run_container(const std::string& id, const RunPlan& plan);
+
+  SharedBuild& build_;
+  const dockerfile::Stage& stage_;
+  Place place_;
+  dockerfile::StageScope scope_;
+  StageState state_;
+  std::uint32_t step_ = 0;
+};
+
+}  // namespace caisson::build
