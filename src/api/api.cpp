@@ -77,7 +77,7 @@ constexpr std::array routes{
     Route{"POST", "/images/{name}/push", push_image},
     Route{"DELETE", "/images/{name}", remove_image},
     Route{"GET", "/distribution/{name}/json", inspect_distribution},
-    Route{"POST", "/build", not_yet},
+    Route{"POST", "/build", build_image},
     Route{"POST", "/build/prune", prune_build_cache},
 
     Route{"GET", "/volumes", list_volumes},
@@ -153,8 +153,8 @@ void log_failure(const Request& request, const Error& error) {
   log_error(concat(request.exchange.method(), " ", request.exchange.path()), request.name, error);
 }
 
-void serve(engine::Engine& engine, const ApiOptions& options, wire::Exchange& exchange) {
-  Request request{exchange, engine, caller_of(exchange, options), Version{}, "", Query(exchange.query())};
+void serve(engine::Engine& engine, build::Builder& builder, const ApiOptions& options, wire::Exchange& exchange) {
+  Request request{exchange, engine, builder, caller_of(exchange, options), Version{}, "", Query(exchange.query())};
   auto outcome = [&]() -> Status {
     if (!is_safe_host(exchange)) return request.reply_error(403, "the Host header names neither an address nor localhost");
     const std::string& raw = exchange.path();
@@ -182,8 +182,8 @@ void serve(engine::Engine& engine, const ApiOptions& options, wire::Exchange& ex
 
 std::span<const Route> all_routes() { return routes; }
 
-wire::Handler create_api(engine::Engine& engine, ApiOptions options) {
-  return [&engine, options = std::move(options)](wire::Exchange& exchange) { serve(engine, options, exchange); };
+wire::Handler create_api(engine::Engine& engine, build::Builder& builder, ApiOptions options) {
+  return [&engine, &builder, options = std::move(options)](wire::Exchange& exchange) { serve(engine, builder, options, exchange); };
 }
 
 }  // namespace caisson::api

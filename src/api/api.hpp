@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "build/builder.hpp"
 #include "engine/engine.hpp"
 #include "wire/http_server.hpp"
 
@@ -22,7 +23,7 @@ struct ApiOptions {
   std::string unix_source = "unix";
 };
 
-/// The handler of the whole API. `engine` must outlive it. Thread-safe; each call blocks for as long as its request lives.
-wire::Handler create_api(engine::Engine& engine, ApiOptions options);
+/// The handler of the whole API. `engine` and `builder` must outlive it. Thread-safe; each call blocks for as long as its request lives.
+wire::Handler create_api(engine::Engine& engine, build::Builder& builder, ApiOptions options);
 
 }  // namespace caisson::api

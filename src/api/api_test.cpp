@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "api/fake_builder.hpp"
 #include "api/fake_engine.hpp"
 #include "api/router.hpp"
 #include "base/json.hpp"
@@ -19,7 +20,8 @@ using testing::HasSubstr;
 class Api : public testing::Test {
  protected:
   FakeEngine engine;
-  wire::Handler handler = create_api(engine, ApiOptions{});
+  FakeBuilder builder;
+  wire::Handler handler = create_api(engine, builder, ApiOptions{});
 
   FakeExchange call(std::string method, std::string_view target, std::string body = "", wire::Headers headers = {}) {
     FakeExchange exchange(std::move(method), target, std::move(body), std::move(headers));

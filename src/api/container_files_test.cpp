@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "api/api.hpp"
+#include "api/fake_builder.hpp"
 #include "api/fake_engine.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
@@ -21,7 +22,8 @@ class ContainerFiles : public testing::Test {
     return exchange;
   }
   FakeEngine engine_;
-  wire::Handler handler_ = create_api(engine_, {});
+  FakeBuilder builder_;
+  wire::Handler handler_ = create_api(engine_, builder_, {});
 };
 
 TEST_F(ContainerFiles, changes_are_kinds_and_paths_and_null_when_there_are_none) {

@@ -14,7 +14,6 @@ Status show_disk_usage(Request& request);
 Status list_plugins(Request& request);
 Status no_such_plugin(Request& request);
 Status refuse_plugin(Request& request);
-Status prune_build_cache(Request& request);
 Status refuse_swarm(Request& request);
 Status leave_no_swarm(Request& request);
 Status found_no_swarm(Request& request);
@@ -80,6 +79,10 @@ Status push_image(Request& request);
 Status login(Request& request);
 Status search_images(Request& request);
 Status inspect_distribution(Request& request);
+
+// build.cpp
+Status build_image(Request& request);
+Status prune_build_cache(Request& request);
 
 // volumes.cpp
 Status list_volumes(Request& request);

@@ -52,9 +52,12 @@ Status list_images(Request& request) {
   for (const auto& text : filters.get("until")) until = TRY(parse_point_in_time(text, now_ns()), "invalid filter 'until'");
   auto images = TRY_PLAIN(request.engine.list_images(request.caller));
   std::stable_sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.image.created > b.image.created; });
+  const auto hidden = request.builder.hidden_images();
+  const bool all = request.query.flag("all");
   json::array out;
   for (const auto& info : images) {
     const auto& image = info.image;
+    if (!all && image.repo_tags.empty() && hidden.contains(image.id.text())) continue;
     if (dangling && *dangling != image.repo_tags.empty()) continue;
     if (before != 0 && image.created >= before) continue;
     if (since != 0 && image.created <= since) continue;
@@ -114,8 +117,11 @@ Status prune_images(Request& request) {
   const bool dangling_only = TRY_PLAIN(filters.boolean("dangling")).value_or(true);
   TimestampNs until = 0;
   for (const auto& text : filters.get("until")) until = TRY(parse_point_in_time(text, now_ns()), "invalid filter 'until'");
+  // What only the build cache needs is the cache's to remove.
+  const auto hidden = request.builder.hidden_images();
   auto result = TRY_PLAIN(request.engine.prune_images(request.caller, [&](const engine::ImageInfo& info) {
     const auto& image = info.image;
+    if (image.repo_tags.empty() && hidden.contains(image.id.text())) return false;
     const bool excluded = filters.has("label!") && filters.labels("label!", image.config.labels);
     return (!dangling_only || image.repo_tags.empty()) && (until == 0 || image.created < until) && filters.labels("label", image.config.labels) && !excluded;
   }));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "build/builder.hpp"
 #include "engine/types.hpp"
 
 namespace caisson::api {
@@ -37,6 +38,9 @@ json::object container_summary_json(const engine::ContainerSummary& summary);
 // image_json.cpp
 json::object image_summary_json(const engine::ImageInfo& info, bool with_virtual_size);
 json::object image_json(const engine::ImageInfo& info, bool with_virtual_size);
+// build.cpp
+/// `BuildCache` of /system/df.
+json::array build_cache_json(const std::vector<build::CacheEntry>& entries);
 json::object volume_json(const engine::VolumeInfo& volume);
 json::object network_json(const engine::NetworkInfo& info, bool with_containers);
 

@@ -8,6 +8,7 @@
 #include "api/query.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "build/builder.hpp"
 #include "engine/engine.hpp"
 #include "wire/http_server.hpp"
 
@@ -28,6 +29,7 @@ inline constexpr std::size_t max_json_body_bytes = 8 << 20;  ///< a create with 
 struct Request {
   wire::Exchange& exchange;
   engine::Engine& engine;
+  build::Builder& builder;
   engine::Caller caller;
   Version version;
   std::string name;   ///< the {name} of the route, percent-decoded

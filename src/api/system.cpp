@@ -225,7 +225,9 @@ Status show_disk_usage(Request& request) {
                    {"BuildCache", nullptr}, {"BuilderSize", 0}};
   if (is_wanted("image")) {
     json::array images;
+    const auto hidden = request.builder.hidden_images();
     for (const auto& image : usage.images) {
+      if (image.image.repo_tags.empty() && hidden.contains(image.image.id.text())) continue;
       auto entry = image_summary_json(image, request.version < version_1_44);
       entry["Containers"] = image.used_by.size();
       entry["SharedSize"] = 0;
@@ -243,7 +245,13 @@ Status show_disk_usage(Request& request) {
     for (const auto& volume : usage.volumes) volumes.push_back(volume_json(volume));
     out["Volumes"] = std::move(volumes);
   }
-  if (is_wanted("build-cache")) out["BuildCache"] = json::array{};
+  if (is_wanted("build-cache")) {
+    auto cache = TRY_PLAIN(request.builder.cache(request.caller));
+    std::uint64_t cache_bytes = 0;
+    for (const auto& entry : cache) cache_bytes += entry.size_bytes;
+    out["BuildCache"] = build_cache_json(cache);
+    out["BuilderSize"] = cache_bytes;
+  }
   return request.reply_json(200, out);
 }
 
@@ -254,11 +262,6 @@ Status list_plugins(Request& request) { return request.reply_json(200, json::arr
 Status no_such_plugin(Request& request) { return request.reply_error(404, concat("plugin \"", request.name, "\" not found")); }
 
 Status refuse_plugin(Request& request) { return request.reply_error(501, "plugins are not supported: this engine loads no foreign code as root"); }
-
-/// There is no build cache, so there is nothing to remove; `docker system prune` asks for it at its end.
-Status prune_build_cache(Request& request) {
-  return request.reply_json(200, json::object{{"CachesDeleted", nullptr}, {"SpaceReclaimed", 0}});
-}
 
 Status refuse_swarm(Request& request) {
   return request.reply_error(503,

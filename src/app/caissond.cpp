@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "api/api.hpp"
+#include "build/builder.hpp"
 #include "app/daemon_options.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
@@ -118,7 +119,13 @@ void notify_service_manager(const std::string& socket_path, std::string_view sta
   if (!sent.ok()) log_error("notify", "service manager", sent.error());
 }
 
-Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& options) {
+/// The engine owns store and images; the builder works on them beside it, and goes first.
+struct Assembled {
+  std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<build::Builder> builder;
+};
+
+Result<Assembled> assemble(const DaemonOptions& options) {
   engine::LocalParts parts;
   auto opened = TRY(state::open_sqlite_store({.path = options.root + "/state.db"}), "open the state");
   parts.store = std::move(opened.store);
@@ -144,7 +151,16 @@ Result<std::unique_ptr<engine::Engine>> build_engine(const DaemonOptions& option
   if (!options.cdi_spec_dirs.empty()) local.cdi_spec_dirs = options.cdi_spec_dirs;
   local.start_pool = options.start_pool;
   local.worker = {options.worker_path, first_worker_id};
-  return engine::open_local_engine(std::move(local), std::move(parts));
+  auto& store = *parts.store;
+  auto& image_store = *parts.images;
+  build::BuilderOptions builder;
+  builder.root = options.root;
+  builder.exec_root = options.exec_root;
+  builder.worker = {options.worker_path, first_worker_id};
+  Assembled out;
+  out.engine = TRY_PLAIN(engine::open_local_engine(std::move(local), std::move(parts)));
+  out.builder = TRY_PLAIN(build::open_builder(std::move(builder), *out.engine, image_store, store));
+  return out;
 }
 
 class PidFile {
@@ -192,13 +208,13 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
 
   TRY_PLAIN(make_folders(options));
-  auto engine = TRY_PLAIN(build_engine(options));
+  auto assembled = TRY_PLAIN(assemble(options));
   auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile));
 
   api::ApiOptions api_options;
   api_options.tcp_role = options.tcp_role;
   api_options.unix_source = options.hosts.front();
-  auto server = wire::create_server(api::create_api(*engine, api_options), wire::ServerOptions{});
+  auto server = wire::create_server(api::create_api(*assembled.engine, *assembled.builder, api_options), wire::ServerOptions{});
   bool has_inherited = !inherited.empty();
   for (auto& listener : inherited) TRY(server->add_listener(std::move(listener)), "listen");
   if (!has_inherited)

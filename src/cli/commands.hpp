@@ -51,6 +51,8 @@ Result<int> show_history(Session& session, const Invocation& invocation);
 Result<int> import_image(Session& session, const Invocation& invocation);
 Result<int> load_images(Session& session, const Invocation& invocation);
 Result<int> save_images(Session& session, const Invocation& invocation);
+Result<int> build_image(Session& session, const Invocation& invocation);
+Result<int> prune_build_cache(Session& session, const Invocation& invocation);
 Result<int> bootstrap_image(Session& session, const Invocation& invocation);
 Result<int> prune_images(Session& session, const Invocation& invocation);
 

@@ -250,6 +250,34 @@ inline constexpr std::array copy = {on("archive", 'a', "Give what is copied in t
                                     on("follow-link", 'L', "Copy what a link leads to instead of the link"),
                                     on("quiet", 'q', "Say nothing when done")};
 inline constexpr std::array export_ = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};
+inline constexpr std::array build = {
+    of("add-host", 0, list, "list", "Add a line to /etc/hosts of RUN steps (name:address)"),
+    of("allow", 0, list, "list", "Grant a right to RUN steps: network.host or security.insecure"),
+    of("build-arg", 0, list, "list", "Set an ARG; a bare name takes the value from here"),
+    of("cache-from", 0, list, "list", "Accepted: the builder's own cache is always looked at"),
+    of("cgroup-parent", 0, text, "string", "Cgroup that RUN steps run below"),
+    on("check", 0, "Check the Dockerfile and build nothing"),
+    of("file", 'f', text, "string", "The Dockerfile (default: PATH/Dockerfile); - is standard input", "", Words::files),
+    on("force-rm", 0, "Accepted: containers of steps are always removed"),
+    of("iidfile", 0, text, "string", "Write the image's id to this file", "", Words::files),
+    of("label", 0, list, "list", "Attach a label (key=value)"),
+    of("memory", 'm', bytes, "bytes", "Most memory a RUN step may use"),
+    of("memory-swap", 0, swap_bytes, "bytes", "Most memory and swap together; -1 is without limit"),
+    of("network", 0, text, "string", "Network of RUN steps: default, none, host or a network's name", "default"),
+    on("no-cache", 0, "Do every step again"),
+    of("output", 'o', text, "string", "Where the result goes: type=image, or type=tar|docker|oci,dest=FILE"),
+    of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
+    of("progress", 0, text, "string", "How to show progress: auto, plain, json or quiet", "auto"),
+    on("pull", 0, "Accepted: base images come from this host"),
+    on("quiet", 'q', "Print the image's id only"),
+    on("rm", 0, "Remove the containers of steps", "true"),
+    of("secret", 0, list, "list", "Give a secret to RUN steps that mount it (id=NAME,src=FILE or id=NAME,env=VARIABLE)"),
+    of("shm-size", 0, bytes, "bytes", "Size of /dev/shm in RUN steps"),
+    of("tag", 't', list, "list", "Name for the image"),
+    of("target", 0, text, "string", "Build up to this stage"),
+};
+inline constexpr std::array build_prune = {on("all", 'a', "Remove every entry"), prune_filter, prune_force,
+                                           of("keep-storage", 0, bytes, "bytes", "Keep what was used last, up to this size")};
 inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),
                                     on("quiet", 'q', "Do not show progress")};
 inline constexpr std::array save = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};

@@ -114,9 +114,10 @@ Result<wire::ClientResponse> Session::finish_stream(wire::Client& client) {
   return daemon_error(response->status, answer);
 }
 
-Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method) {
+Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method, const wire::Headers& further) {
   wire::Headers headers = headers_for(nullptr);
   headers.emplace_back("Content-Type", "application/x-tar");
+  headers.insert(headers.end(), further.begin(), further.end());
   auto response = client.send_stream(method, versioned(target), headers, source_fd);
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status < 400) return response;

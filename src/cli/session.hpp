@@ -47,7 +47,7 @@ class Session {
   Result<wire::ClientResponse> open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body = nullptr,
                                            const wire::Headers& more = {});
   /// Sends `source_fd` to its end as a chunked body and reads the head.
-  Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method = "POST");
+  Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method = "POST", const wire::Headers& further = {});
   /// Asks for docker's upgraded stream; the client is used up. Errors as call().
   struct Stream {
     wire::Hijacked connection;

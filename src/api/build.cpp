@@ -1,0 +1,234 @@
+// /build: docker's classic builder as its clients know it: a context in the body, lines of progress in the answer.
+#include "api/handlers.hpp"
+#include "api/json_out.hpp"
+#include "api/transfer.hpp"
+#include "base/strings.hpp"
+#include "base/time.hpp"
+#include "build/builder.hpp"
+
+namespace caisson::api {
+
+namespace {
+
+std::string short_id(std::string_view id) {
+  if (id.starts_with("sha256:")) id.remove_prefix(7);
+  return std::string(id.substr(0, 12));
+}
+
+/// The lines of D20's builder. The head goes out with the first one, so that an error before it is an ordinary error answer.
+class BuildStream {
+ public:
+  BuildStream(Request& request, bool is_quiet, bool removes) : request_(request), is_quiet_(is_quiet), removes_(removes) {}
+
+  void send(const json::object& line) {
+    if (!begun_) {
+      begun_ = true;
+      broken_ = !request_.begin(200, "application/json").ok();
+    }
+    // A client that left stops the build through its cancel; here it is only not written to any more.
+    if (!broken_) broken_ = !request_.exchange.write(to_text(line) + "\r\n").ok();
+  }
+  void text(std::string text) { send({{"stream", std::move(text)}}); }
+
+  void take(const build::Event& event) {
+    if (is_quiet_) return;
+    switch (event.kind) {
+      case build::EventKind::step: return text(concat("Step ", event.step, "/", event.steps, " : ", event.text, "\n"));
+      case build::EventKind::cached: return text(" ---> Using cache\n");
+      case build::EventKind::running: return text(concat(" ---> Running in ", short_id(event.id), "\n"));
+      case build::EventKind::output: return text(event.text);
+      case build::EventKind::removed:
+        if (removes_) text(concat("Removing intermediate container ", short_id(event.id), "\n"));
+        return;
+      case build::EventKind::made: return text(concat(" ---> ", short_id(event.id), "\n"));
+      case build::EventKind::stage: return;
+      case build::EventKind::warning: return text(concat(event.text, "\n"));
+    }
+  }
+
+  [[nodiscard]] bool begun() const { return begun_; }
+  Status end() {
+    if (!begun_) TRY_PLAIN(request_.begin(200, "application/json"));
+    return request_.exchange.end();
+  }
+
+ private:
+  Request& request_;
+  bool is_quiet_;
+  bool removes_;
+  bool begun_ = false;
+  bool broken_ = false;
+};
+
+/// A JSON object of texts in a query; null, "" and {} are none, a null value is skipped (a build-arg without value).
+Result<std::map<std::string, std::string>> map_of(const Request& request, std::string_view name) {
+  std::map<std::string, std::string> out;
+  auto text = request.query.text(name);
+  if (text.empty()) return out;
+  auto document = TRY_PLAIN(parse_json(text, name));
+  if (document.is_null()) return out;
+  TRY_PLAIN(JsonView(document, std::string(name)).for_each_member([&](std::string_view key, const JsonView& value) -> Status {
+    if (!value.is_set()) return {};
+    return value.read(out[std::string(key)]);
+  }));
+  return out;
+}
+
+Status read_limits(const Request& request, build::BuildRequest& out) {
+  auto number = [&](std::string_view name) -> Result<std::int64_t> { return TRY_PLAIN(request.query.integer(name)).value_or(0); };
+  out.resources.memory_bytes = TRY_PLAIN(number("memory"));
+  out.resources.memory_swap_bytes = TRY_PLAIN(number("memswap"));
+  out.resources.cpu_shares = TRY_PLAIN(number("cpushares"));
+  out.resources.cpu_period_us = TRY_PLAIN(number("cpuperiod"));
+  out.resources.cpu_quota_us = TRY_PLAIN(number("cpuquota"));
+  out.resources.cpuset_cpus = request.query.text("cpusetcpus");
+  out.resources.cpuset_mems = request.query.text("cpusetmems");
+  out.shm_size_bytes = TRY_PLAIN(number("shmsize"));
+  out.cgroup_parent = request.query.text("cgroupparent");
+  auto ulimits = request.query.text("ulimits");
+  if (ulimits.empty() || ulimits == "null") return {};
+  auto document = TRY_PLAIN(parse_json(ulimits, "ulimits"));
+  return JsonView(document, "ulimits").for_each_element([&](const JsonView& item) -> Status {
+    engine::Ulimit limit;
+    TRY_PLAIN(item.read("Name", limit.name));
+    TRY_PLAIN(item.read("Soft", limit.soft));
+    TRY_PLAIN(item.read("Hard", limit.hard));
+    out.ulimits.push_back(std::move(limit));
+    return {};
+  });
+}
+
+/// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true, "dockerfile": text}.
+Status read_extensions(const Request& request, build::BuildRequest& out) {
+  auto header = request.exchange.header("X-Caisson-Build");
+  if (header.empty()) return {};
+  auto document = TRY_PLAIN(parse_json(TRY(base64_decode(header), "X-Caisson-Build"), "X-Caisson-Build"));
+  JsonView view(document);
+  std::map<std::string, std::string> secrets;
+  std::vector<std::string> allowed;
+  TRY_PLAIN(view.read("secrets", secrets));
+  TRY_PLAIN(view.read("allow", allowed));
+  TRY_PLAIN(view.read("check", out.check_only));
+  for (const auto& [id, text] : secrets) out.secrets[id] = TRY(base64_decode(text), concat("secret ", id));
+  out.allowed.insert(allowed.begin(), allowed.end());
+  return {};
+}
+
+Result<build::BuildRequest> read_build(const Request& request) {
+  build::BuildRequest out;
+  if (request.query.text("version") == "2")
+    return Error(ErrorKind::unsupported, "BuildKit's protocol is not served").with_hint("set DOCKER_BUILDKIT=0, or use `caisson build`");
+  if (!request.query.text("remote").empty()) return Error(ErrorKind::unsupported, "remote: building from a URL is not supported yet").with_hint("send the context as a tar");
+  if (request.query.flag("squash")) return Error(ErrorKind::unsupported, "squash is not supported");
+  out.dockerfile = request.query.text("dockerfile");
+  // "Dockerfile" is what clients send when nobody named one: the lower-case name serves too then.
+  if (out.dockerfile == "Dockerfile") out.dockerfile.clear();
+  for (const auto& tag : request.query.all("t"))
+    if (!tag.empty()) out.tags.push_back(tag);
+  out.target = request.query.text("target");
+  for (auto& [key, value] : TRY_PLAIN(map_of(request, "buildargs"))) out.arguments[key] = value;
+  out.labels = TRY_PLAIN(map_of(request, "labels"));
+  out.use_cache = !request.query.flag("nocache");
+  out.platform = request.query.text("platform");
+  out.network = request.query.text("networkmode");
+  if (out.network == "default") out.network.clear();
+  for (const auto& hosts : request.query.all("extrahosts"))
+    for (auto host : split(hosts, ','))
+      if (!host.empty()) out.extra_hosts.emplace_back(host);
+  TRY_PLAIN(read_limits(request, out));
+  TRY_PLAIN(read_extensions(request, out));
+  return out;
+}
+
+void report_failure(BuildStream& stream, int code, const std::string& text) {
+  json::object detail;
+  if (code != 0) detail["code"] = code;
+  detail["message"] = text;
+  stream.send({{"errorDetail", std::move(detail)}, {"error", text}});
+}
+
+void report_result(BuildStream& stream, const build::BuildRequest& wanted, const build::BuildOutcome& outcome, bool is_quiet) {
+  for (const auto& warning : outcome.warnings)
+    if (!is_quiet || wanted.check_only) stream.text(concat("[Warning] ", warning.rule, ": ", warning.message, " (", outcome.dockerfile_name, ":", warning.lines.first, ")\n"));
+  if (wanted.check_only) {
+    stream.text(outcome.warnings.empty() ? "Check complete, no warnings found.\n"
+                                         : concat("Check complete, ", outcome.warnings.size(), outcome.warnings.size() == 1 ? " warning has been found!\n" : " warnings have been found!\n"));
+    return;
+  }
+  if (is_quiet) {
+    stream.text(concat(outcome.image.id.text(), "\n"));
+    return;
+  }
+  stream.send({{"aux", json::object{{"ID", outcome.image.id.text()}}}});
+  stream.text(concat("Successfully built ", short_id(outcome.image.id.text()), "\n"));
+  for (const auto& tag : wanted.tags) {
+    auto reference = image::parse_reference(tag);
+    stream.text(concat("Successfully tagged ", reference.ok() ? reference->familiar() : tag, "\n"));
+  }
+}
+
+}  // namespace
+
+Status build_image(Request& request) {
+  auto wanted = TRY_PLAIN(read_build(request));
+  const bool is_quiet = request.query.flag("q");
+  BuildStream stream(request, is_quiet, request.query.flag("rm", true));
+  auto outcome = feed_body(request, [&](int fd) -> Status {
+    wanted.context_fd = fd;
+    auto built = TRY_PLAIN(request.builder.build(request.caller, wanted, [&](const build::Event& event) { stream.take(event); }, request.exchange.cancel()));
+    if (built.failed_code) report_failure(stream, *built.failed_code, built.failure);
+    else report_result(stream, wanted, built, is_quiet);
+    if (wanted.check_only && built.warnings_are_errors && !built.warnings.empty()) report_failure(stream, 0, "lint violation found");
+    return {};
+  });
+  if (!outcome.ok() && !stream.begun()) return request.reply_error(outcome.error());
+  if (!outcome.ok()) report_failure(stream, 0, outcome.error().text());
+  return stream.end();
+}
+
+json::array build_cache_json(const std::vector<build::CacheEntry>& entries) {
+  json::array out;
+  for (const auto& entry : entries)
+    out.push_back(json::object{{"ID", entry.key.substr(0, 25)},
+                               {"Parent", ""},
+                               {"Parents", nullptr},
+                               {"Type", "regular"},
+                               {"Description", entry.text},
+                               {"InUse", entry.in_use},
+                               {"Shared", false},
+                               {"Size", entry.size_bytes},
+                               {"CreatedAt", to_rfc3339(entry.created)},
+                               {"LastUsedAt", to_rfc3339(entry.last_used)},
+                               {"UsageCount", entry.use_count}});
+  return out;
+}
+
+/// `filters={"until":["24h"]}` and `keep-storage`: what was used last goes last.
+Status prune_build_cache(Request& request) {
+  auto filters = TRY_PLAIN(Filters::parse(request.query.text("filters"), {"until", "unused-for", "id", "type", "inuse", "shared", "private", "description", "parent"}));
+  TimestampNs until = 0;
+  for (const auto& key : {"until", "unused-for"})
+    for (const auto& text : filters.get(key)) until = TRY(parse_point_in_time(text, now_ns()), "invalid filter 'until'");
+  auto kept = TRY_PLAIN(request.query.integer("keep-storage")).value_or(0);
+  std::uint64_t total = 0;
+  auto entries = TRY_PLAIN(request.builder.cache(request.caller));
+  for (const auto& entry : entries) total += entry.size_bytes;
+  std::function<bool(const build::CacheEntry&)> select;
+  if (until != 0 || kept != 0 || !filters.get("id").empty())
+    select = [&](const build::CacheEntry& entry) {
+      if (until != 0 && entry.last_used >= until) return false;
+      if (!filters.prefix("id", entry.key)) return false;
+      if (kept != 0 && total <= static_cast<std::uint64_t>(kept)) return false;
+      total -= entry.size_bytes;
+      return true;
+    };
+  json::array deleted;
+  std::uint64_t reclaimed = 0;
+  for (const auto& entry : TRY_PLAIN(request.builder.prune(request.caller, select))) {
+    deleted.push_back(json::value(entry.key.substr(0, 25)));
+    reclaimed += entry.size_bytes;
+  }
+  return request.reply_json(200, json::object{{"CachesDeleted", deleted.empty() ? json::value(nullptr) : json::value(std::move(deleted))}, {"SpaceReclaimed", reclaimed}});
+}
+
+}  // namespace caisson::api

@@ -1,0 +1,127 @@
+// /build as docker's clients use it, over a builder that does what it is told.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "api/api.hpp"
+#include "api/fake_builder.hpp"
+#include "api/fake_engine.hpp"
+#include "base/json.hpp"
+#include "base/strings.hpp"
+
+namespace caisson::api {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Build : public testing::Test {
+ protected:
+  FakeEngine engine;
+  FakeBuilder builder;
+  wire::Handler handler = create_api(engine, builder, ApiOptions{});
+
+  FakeExchange call(std::string_view target, std::string body = "a tar", wire::Headers headers = {}) {
+    FakeExchange exchange("POST", target, std::move(body), std::move(headers));
+    handler(exchange);
+    return exchange;
+  }
+  void SetUp() override {
+    build::BuildOutcome outcome;
+    outcome.image.id = sha256_of("image");
+    builder.outcome = outcome;
+  }
+  void tell(build::EventKind kind, std::string text, std::string id = "") {
+    build::Event event;
+    event.kind = kind;
+    event.text = std::move(text);
+    event.id = std::move(id);
+    event.step = 1;
+    event.steps = 2;
+    builder.events.push_back(std::move(event));
+  }
+};
+
+TEST_F(Build, the_words_are_those_of_dockers_classic_builder) {
+  tell(build::EventKind::step, "FROM alpine");
+  tell(build::EventKind::cached, "");
+  tell(build::EventKind::running, "", "0123456789abcdef");
+  tell(build::EventKind::output, "hello\n");
+  tell(build::EventKind::removed, "", "0123456789abcdef");
+  tell(build::EventKind::made, "", "sha256:fedcba9876543210");
+  auto answer = call("/build?t=a&t=b:1");
+  EXPECT_EQ(answer.status, 200);
+  auto id = sha256_of("image");
+  auto short_id = std::string(id.hex().substr(0, 12));
+  std::string all;
+  for (auto line : split(answer.answer, '\n'))
+    if (!trim(line).empty()) {
+      auto document = parse_json(trim(line), "line");
+      ASSERT_TRUE(document.ok()) << line;
+      if (auto* stream = document->get_object().if_contains("stream")) all += stream->get_string();
+    }
+  EXPECT_EQ(all, concat("Step 1/2 : FROM alpine\n ---> Using cache\n ---> Running in 0123456789ab\nhello\nRemoving intermediate container 0123456789ab\n ---> fedcba987654\nSuccessfully built ", short_id,
+                        "\nSuccessfully tagged a:latest\nSuccessfully tagged b:1\n"));
+  EXPECT_THAT(answer.answer, HasSubstr(concat("{\"aux\":{\"ID\":\"", id.text(), "\"}}")));
+  EXPECT_EQ(builder.context, "a tar");
+  EXPECT_THAT(builder.request.tags, ElementsAre("a", "b:1"));
+}
+
+TEST_F(Build, quiet_builds_say_the_id_only) {
+  tell(build::EventKind::step, "FROM alpine");
+  EXPECT_EQ(call("/build?q=1").answer, concat("{\"stream\":\"", sha256_of("image").text(), "\\n\"}\r\n"));
+}
+
+TEST_F(Build, parameters_reach_the_builder) {
+  call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
+       "x", {{"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true})")}});
+  const auto& request = builder.request;
+  EXPECT_EQ(request.dockerfile, "d/F");
+  EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
+  EXPECT_EQ(request.labels.at("l"), "v");
+  EXPECT_EQ(request.target, "t");
+  EXPECT_FALSE(request.use_cache);
+  EXPECT_EQ(request.platform, "linux/arm64");
+  EXPECT_EQ(request.network, "none");
+  EXPECT_THAT(request.extra_hosts, ElementsAre("a:1.2.3.4"));
+  EXPECT_EQ(request.resources.memory_bytes, 5);
+  EXPECT_EQ(request.ulimits.at(0).hard, 2);
+  EXPECT_EQ(request.secrets.at("k"), "value");
+  EXPECT_TRUE(request.allowed.contains("network.host"));
+  EXPECT_TRUE(request.check_only);
+}
+
+TEST_F(Build, failures_are_answers_before_the_first_line_and_documents_behind_it) {
+  builder.outcome = Error(ErrorKind::invalid, "dockerfile parse error on line 1: x");
+  auto refused = call("/build");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_THAT(refused.answer, HasSubstr("dockerfile parse error on line 1: x"));
+  tell(build::EventKind::step, "FROM alpine");
+  auto late = call("/build");
+  EXPECT_EQ(late.status, 200);
+  EXPECT_THAT(late.answer, HasSubstr("{\"errorDetail\":{\"message\":\"dockerfile parse error on line 1: x\"},\"error\":\"dockerfile parse error on line 1: x\"}"));
+  build::BuildOutcome failed;
+  failed.failed_code = 3;
+  failed.failure = "The command 'x' returned a non-zero code: 3";
+  builder.outcome = failed;
+  EXPECT_THAT(call("/build").answer, HasSubstr("{\"errorDetail\":{\"code\":3,\"message\":\"The command 'x' returned a non-zero code: 3\"}"));
+  for (auto target : {"/build?version=2", "/build?remote=http://x/y", "/build?squash=1"}) EXPECT_EQ(call(target).status, 501) << target;
+  for (auto target : {"/build?buildargs=x", "/build?memory=x", "/build?ulimits=x"}) EXPECT_EQ(call(target).status, 400) << target;
+}
+
+TEST_F(Build, the_cache_is_shown_pruned_and_kept_out_of_the_list_of_images) {
+  build::CacheEntry entry;
+  entry.key = std::string(64, 'k');
+  entry.text = "RUN x";
+  entry.size_bytes = 7;
+  builder.entries.push_back(entry);
+  EXPECT_THAT(call("/build/prune").answer, HasSubstr("\"SpaceReclaimed\":7"));
+  EXPECT_THAT(call("/build/prune?keep-storage=100").answer, HasSubstr("\"CachesDeleted\":null"));
+  EXPECT_EQ(call("/build/prune?filters={\"what\":[\"x\"]}").status, 400);
+  FakeExchange usage("GET", "/system/df", "", {});
+  handler(usage);
+  EXPECT_THAT(usage.answer, HasSubstr("\"Description\":\"RUN x\""));
+  EXPECT_THAT(usage.answer, HasSubstr("\"BuilderSize\":7"));
+}
+
+}  // namespace
+}  // namespace caisson::api

@@ -1,0 +1,38 @@
+// A builder for the api's tests: remembers what it was asked, says what it was told to say.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "build/builder.hpp"
+#include "linux/file.hpp"
+
+namespace caisson::api {
+
+class FakeBuilder final : public build::Builder {
+ public:
+  build::BuildRequest request;
+  std::string context;  ///< what the context held
+  std::vector<build::Event> events;
+  Result<build::BuildOutcome> outcome = build::BuildOutcome{};
+  std::vector<build::CacheEntry> entries;
+  std::set<std::string> hidden;
+
+  Result<build::BuildOutcome> build(const engine::Caller& /*caller*/, const build::BuildRequest& wanted, const build::EventSink& sink, Cancel /*cancel*/) override {
+    request = wanted;
+    context = TRY_PLAIN(linux::read_all(wanted.context_fd));
+    for (const auto& event : events) sink(event);
+    return outcome;
+  }
+  Result<std::vector<build::CacheEntry>> prune(const engine::Caller& /*caller*/, const std::function<bool(const build::CacheEntry&)>& select) override {
+    std::vector<build::CacheEntry> gone;
+    for (const auto& entry : entries)
+      if (!select || select(entry)) gone.push_back(entry);
+    return gone;
+  }
+  Result<std::vector<build::CacheEntry>> cache(const engine::Caller& /*caller*/) override { return entries; }
+  std::set<std::string> hidden_images() override { return hidden; }
+};
+
+}  // namespace caisson::api

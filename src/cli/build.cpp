@@ -1,0 +1,251 @@
+// `build`: packs the context, sends it, and prints what the builder says.
+#include <cstdlib>
+#include <thread>
+
+#include "base/strings.hpp"
+#include "cli/build_context.hpp"
+#include "cli/commands.hpp"
+#include "cli/progress.hpp"
+#include "cli/request.hpp"
+#include "cli/save_stream.hpp"
+#include "linux/file.hpp"
+#include "linux/socket.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+/// "A=b", or "A" for the value from here; nothing when that is unset.
+void add_argument(json::object& out, std::string_view text) {
+  auto halves = split_once(text, '=');
+  std::string name(halves.before);
+  if (halves.found) {
+    out[name] = std::string(halves.after);
+  } else if (const char* value = std::getenv(name.c_str()); value != nullptr) {
+    out[name] = value;
+  }
+}
+
+/// "id=x,src=path", "id=x,env=NAME" or "type=file,…": docker's --secret. The content travels in a header of the request only.
+Status add_secret(json::object& out, const std::string& text) {
+  std::string id;
+  std::string source;
+  std::string variable;
+  for (auto field : split(text, ',')) {
+    auto halves = split_once(field, '=');
+    if (halves.before == "id") id = halves.after;
+    else if (halves.before == "src" || halves.before == "source") source = halves.after;
+    else if (halves.before == "env") variable = halves.after;
+    else if (halves.before != "type") return Error(ErrorKind::invalid, concat("--secret: unexpected key '", halves.before, "' in ", text));
+  }
+  if (id.empty()) return Error(ErrorKind::invalid, concat("--secret: id is missing in ", text));
+  std::string content;
+  if (!source.empty()) {
+    content = TRY(linux::read_file(source), concat("--secret ", id));
+  } else {
+    const char* value = std::getenv(variable.empty() ? id.c_str() : variable.c_str());
+    if (value == nullptr) return Error(ErrorKind::invalid, concat("--secret ", id, ": neither src nor a variable of that name"));
+    content = value;
+  }
+  out[id] = base64_encode(content);
+  return {};
+}
+
+struct BuildOutput {
+  std::string type = "image";
+  std::string destination;
+};
+
+/// "type=tar,dest=x.tar", "x.tar" ("-" too).
+Result<BuildOutput> parse_output(std::string_view text) {
+  BuildOutput out;
+  if (text.empty()) return out;
+  if (text.find('=') == std::string_view::npos) {
+    out.type = text == "-" ? "tar" : "local";
+    out.destination = text;
+  }
+  for (auto field : split(text, ',')) {
+    auto halves = split_once(field, '=');
+    if (halves.before == "type") out.type = halves.after;
+    if (halves.before == "dest") out.destination = halves.after;
+  }
+  if (out.type != "image" && out.type != "tar" && out.type != "docker" && out.type != "oci")
+    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, tar, docker, oci)"));
+  if (out.type == "tar" && out.destination.empty()) return Error(ErrorKind::invalid, "--output type=tar needs dest=FILE");
+  return out;
+}
+
+Result<Query> build_query(const Invocation& invocation, const std::string& dockerfile) {
+  Query query;
+  if (!dockerfile.empty()) query.add("dockerfile", dockerfile);
+  for (const auto& tag : invocation.list("tag")) query.add("t", tag);
+  json::object arguments;
+  for (const auto& argument : invocation.list("build-arg")) add_argument(arguments, argument);
+  // Reproducible builds name their time in the environment, as other tools take it.
+  if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH"); epoch != nullptr && !arguments.contains("SOURCE_DATE_EPOCH")) arguments["SOURCE_DATE_EPOCH"] = epoch;
+  if (!arguments.empty()) query.add("buildargs", to_text(arguments));
+  json::object labels;
+  for (const auto& label : invocation.list("label")) {
+    auto halves = split_once(label, '=');
+    labels[std::string(halves.before)] = std::string(halves.after);
+  }
+  if (!labels.empty()) query.add("labels", to_text(labels));
+  query.add_if(!invocation.text("target").empty(), "target", invocation.text("target"));
+  query.add_if(invocation.flag("no-cache"), "nocache").add_if(invocation.flag("pull"), "pull");
+  query.add_if(invocation.flag("quiet") || invocation.text("progress") == "quiet", "q");
+  query.add("rm", invocation.flag("rm") ? "1" : "0").add_if(invocation.flag("force-rm"), "forcerm");
+  query.add_if(!invocation.text("network").empty(), "networkmode", invocation.text("network"));
+  query.add_if(!invocation.text("platform").empty(), "platform", invocation.text("platform"));
+  for (const auto& host : invocation.list("add-host")) query.add("extrahosts", host);
+  if (invocation.has("memory")) query.add("memory", concat(invocation.bytes("memory")));
+  if (invocation.has("memory-swap")) query.add("memswap", concat(invocation.bytes("memory-swap")));
+  if (invocation.has("shm-size")) query.add("shmsize", concat(invocation.bytes("shm-size")));
+  query.add_if(!invocation.text("cgroup-parent").empty(), "cgroupparent", invocation.text("cgroup-parent"));
+  return query;
+}
+
+Result<std::string> extension_header(const Invocation& invocation) {
+  json::object out;
+  json::object secrets;
+  for (const auto& secret : invocation.list("secret")) TRY_PLAIN(add_secret(secrets, secret));
+  json::array allowed;
+  for (const auto& right : invocation.list("allow")) allowed.push_back(json::value(right));
+  if (!secrets.empty()) out["secrets"] = std::move(secrets);
+  if (!allowed.empty()) out["allow"] = std::move(allowed);
+  if (invocation.flag("check")) out["check"] = true;
+  return out.empty() ? std::string() : base64_encode(to_text(out));
+}
+
+/// Prints every document as it came, one a line.
+Status copy_answer(wire::Client& client, Output& out) {
+  while (true) {
+    auto piece = TRY(client.read_some(), "read the builder's progress");
+    if (piece.empty()) return out.flush();
+    out.write(piece);
+    TRY_PLAIN(out.flush());
+  }
+}
+
+Result<std::string> follow_build(Session& session, wire::Client& client, const Invocation& invocation) {
+  if (invocation.text("progress") == "json" || invocation.text("progress") == "rawjson") {
+    TRY_PLAIN(copy_answer(client, session.out()));
+    return std::string();
+  }
+  ProgressPrinter printer(session.out(), session.err(), {});
+  while (true) {
+    auto piece = TRY(client.read_some(), "read the builder's progress");
+    if (piece.empty()) break;
+    TRY_PLAIN(printer.feed(piece));
+    TRY_PLAIN(session.out().flush());
+  }
+  TRY_PLAIN(printer.finish());
+  return printer.result_id();
+}
+
+/// Writes what was built to a file: as an archive of the image, or of its files.
+Status write_output(Session& session, const BuildOutput& output, const std::string& image) {
+  if (output.type == "image") return {};
+  auto client = TRY_PLAIN(session.connect());
+  if (output.type != "tar") {
+    TRY_PLAIN(session.open_stream(*client, "GET", object_path("images", image, "get")));
+    return save_stream(*client, output.destination == "-" ? "" : output.destination);
+  }
+  json::value body = json::object{{"Image", image}, {"Entrypoint", json::array{"/"}}};
+  auto created = TRY_PLAIN(session.post("/containers/create", &body));
+  std::string id;
+  TRY_PLAIN(JsonView(created).read("Id", id));
+  auto saved = [&]() -> Status {
+    TRY_PLAIN(session.open_stream(*client, "GET", object_path("containers", id, "export")));
+    return save_stream(*client, output.destination == "-" ? "" : output.destination);
+  }();
+  TRY_PLAIN(session.call("DELETE", object_path("containers", id)));
+  return saved;
+}
+
+/// What goes over the wire: a packed folder, or standard input as it is.
+struct Source {
+  Context context;
+  bool is_stdin = false;
+};
+
+Result<Source> open_source(const Invocation& invocation) {
+  Source source;
+  const std::string& path = invocation.word(0);
+  const std::string file(invocation.text("file"));
+  if (path.find("://") != std::string::npos || path.starts_with("git@"))
+    return Error(ErrorKind::unsupported, concat("build from ", path, " is not supported yet")).with_hint("fetch it first and build from the folder");
+  if (path != "-") {
+    source.context = TRY_PLAIN(open_context(path, file));
+    return source;
+  }
+  if (file == "-") return Error(ErrorKind::invalid, "invalid argument: can't use stdin for both build context and dockerfile");
+  source.is_stdin = true;
+  source.context.dockerfile = file;
+  return source;
+}
+
+/// A Dockerfile on standard input, not an archive: text has neither NULs nor a compressor's mark at its start.
+bool is_dockerfile(std::string_view head) { return head.find('\0') == std::string_view::npos && !head.starts_with("\x1f\x8b") && !head.starts_with("\x28\xb5\x2f\xfd"); }
+
+Status send_source(const Source& source, int fd) {
+  image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
+  if (!source.is_stdin) return pack_context(source.context, tar);
+  std::string head(512, '\0');
+  auto got = TRY(linux::read(0, head), "read standard input");
+  head.resize(got);
+  if (is_dockerfile(head)) {
+    Context context;
+    context.dockerfile = "Dockerfile";
+    context.dockerfile_text = head + TRY(linux::read_all(0), "read standard input");
+    return pack_context(context, tar);
+  }
+  std::string buffer(256 << 10, '\0');
+  TRY_PLAIN(linux::send_all(fd, head));
+  while (true) {
+    auto more = TRY(linux::read(0, buffer), "read standard input");
+    if (more == 0) return {};
+    TRY_PLAIN(linux::send_all(fd, std::string_view(buffer).substr(0, more)));
+  }
+}
+
+}  // namespace
+
+Result<int> build_image(Session& session, const Invocation& invocation) {
+  auto output = TRY_PLAIN(parse_output(invocation.text("output")));
+  auto source = TRY_PLAIN(open_source(invocation));
+  auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
+  auto extension = TRY_PLAIN(extension_header(invocation));
+  auto client = TRY_PLAIN(session.connect());
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  Status sent;
+  std::thread sender([&] {
+    sent = send_source(source, ends.second.get());
+    ends.second.reset();
+  });
+  wire::Headers headers;
+  if (!extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
+  auto answered = session.upload(*client, "/build" + query.text(), ends.first.get(), "POST", headers);
+  ends.first.reset();  // a daemon that refuses reads no further, and the sender must not wait for it
+  sender.join();
+  if (!answered.ok()) return std::move(answered).error();
+  if (!sent.ok()) return std::move(sent).error().in("build context");
+  auto image = TRY_PLAIN(follow_build(session, *client, invocation));
+  if (!invocation.text("iidfile").empty() && !image.empty())
+    TRY(linux::write_file_atomic(std::string(invocation.text("iidfile")), image, 0644, linux::Durability::none), "--iidfile");
+  if (!image.empty()) TRY_PLAIN(write_output(session, output, image));
+  return 0;
+}
+
+Result<int> prune_build_cache(Session& session, const Invocation& invocation) {
+  Query query;
+  query.add_if(invocation.flag("all"), "all");
+  if (invocation.has("keep-storage")) query.add("keep-storage", concat(invocation.bytes("keep-storage")));
+  query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
+  auto answer = TRY_PLAIN(session.post("/build/prune" + query.text()));
+  std::uint64_t reclaimed = 0;
+  TRY_PLAIN(JsonView(answer).read("SpaceReclaimed", reclaimed));
+  session.out().line(concat("Total:\t", human_size(reclaimed)));
+  return 0;
+}
+
+}  // namespace caisson::cli

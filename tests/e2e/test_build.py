@@ -1,0 +1,394 @@
+#!/usr/bin/env python3
+"""Builds from Dockerfiles: by our command line, docker's classic client and the bare API; beside dockerd's classic builder where it is here."""
+
+import base64
+import http.server
+import io
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import threading
+import unittest
+import urllib.parse
+
+import caisson
+import peers
+from caisson import wait_until
+
+
+def context_of(files):
+    """name → text, bytes or a dict of tar fields → the bytes of a context's tar."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in files.items():
+            if isinstance(content, dict):
+                caisson.add_file(tar, name, **content)
+            else:
+                caisson.add_file(tar, name, content.encode() if isinstance(content, str) else content)
+    return out.getvalue()
+
+
+def documents(body):
+    return [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+
+
+class BuildTest(caisson.EngineTest):
+    def folder(self, files):
+        """A context on disk: name → text, or (text, mode), or None for a folder."""
+        folder = os.path.join(self.engine.folder, self._testMethodName)
+        os.makedirs(folder, exist_ok=True)
+        for name, content in files.items():
+            path = os.path.join(folder, name)
+            os.makedirs(path if content is None else os.path.dirname(path), exist_ok=True)
+            if content is None:
+                continue
+            text, mode = content if isinstance(content, tuple) else (content, 0o644)
+            with open(path, "w" if isinstance(text, str) else "wb") as file:
+                file.write(text)
+            os.chmod(path, mode)
+        return folder
+
+    def build(self, files, *arguments, check=0, **options):
+        return self.engine.cli("build", *arguments, self.folder(files), check=check, timeout=120, **options)
+
+    def built(self, dockerfile, files=None, *arguments, **options):
+        """Builds under the test's own name and returns that name."""
+        name = self._testMethodName.lower()
+        self.build({"Dockerfile": dockerfile, **(files or {})}, "-t", name, *arguments, **options)
+        return name
+
+    def shell(self, image, script):
+        return self.engine.ok("run", "--rm", "--entrypoint", "sh", image, "-c", script)
+
+    def config(self, image):
+        return json.loads(self.engine.ok("image", "inspect", image))[0]
+
+    def assert_nothing_left(self):
+        self.assertEqual(os.listdir(os.path.join(self.engine.root, "builds")), [])
+        self.assertEqual(os.listdir(os.path.join(self.engine.exec_root, "builds")), [])
+        self.assertEqual(self.engine.ok("ps", "-aq"), "")
+
+    # -- instructions
+
+    def test_a_dockerfile_becomes_an_image_with_files_and_configuration(self):
+        name = self.built(
+            "ARG BASE=busybox\nFROM $BASE AS first\nARG WHO=world\nENV GREETING=\"hello $WHO\" A=1\nWORKDIR /srv/app\nCOPY a.txt b/ ./\nRUN echo \"$GREETING\" > out && pwd >> out\n"
+            "EXPOSE 80 53/udp\nVOLUME /data\nUSER user\nLABEL one=1 two=\"2 3\"\nSTOPSIGNAL SIGINT\nHEALTHCHECK --interval=5s CMD true\nENTRYPOINT [\"cat\"]\nCMD [\"/srv/app/out\"]\n",
+            {"a.txt": ("text", 0o640), "b/c.sh": ("#!/bin/sh", 0o755)}, "--label", "three=3")
+        self.assertEqual(self.engine.ok("run", "--rm", name), "hello world\n/srv/app")
+        self.assertEqual(self.shell(name, "stat -c '%n %a %u:%g' /srv/app/*"), "/srv/app/a.txt 640 0:0\n/srv/app/c.sh 755 0:0\n/srv/app/out 644 0:0")
+        config = self.config(name)["Config"]
+        self.assertEqual(config["Env"], ["PATH=/bin:/usr/bin", "GREETING=hello world", "A=1"])
+        self.assertEqual(config["Entrypoint"], ["cat"])
+        self.assertEqual(config["Cmd"], ["/srv/app/out"])
+        self.assertEqual(config["WorkingDir"], "/srv/app")
+        self.assertEqual(config["User"], "user")
+        self.assertEqual(set(config["ExposedPorts"]), {"80/tcp", "53/udp"})
+        self.assertEqual(set(config["Volumes"]), {"/data"})
+        self.assertEqual(config["Labels"], {"one": "1", "two": "2 3", "three": "3"})
+        self.assertEqual(config["Healthcheck"]["Interval"], 5_000_000_000)
+        self.assert_nothing_left()
+
+    def test_only_what_the_target_needs_is_built(self):
+        name = self.built("FROM busybox AS base\nRUN echo base > /f\nFROM busybox AS unused\nRUN exit 9\nFROM base AS one\nCOPY --from=base /f /g\nFROM busybox AS last\nRUN exit 9\n", {}, "--target", "one")
+        self.assertEqual(self.shell(name, "cat /f /g"), "base\nbase")
+        out = self.build({"Dockerfile": "FROM busybox AS a\nFROM busybox AS b\n"}, "--target", "c", check=1)
+        self.assertIn("failed to reach build target c in Dockerfile", out.stderr)
+
+    def test_stages_copy_from_each_other_and_from_images(self):
+        name = self.built("FROM busybox AS one\nRUN mkdir -p /d/e && echo 1 > /d/e/f && ln -s e /d/link && chown -R 1000:1000 /d\nFROM scratch AS two\nCOPY --from=one /d /kept\n"
+                          "COPY --from=busybox /bin/busybox /bin/sh\nCOPY --from=0 --chown=5:6 /d/link/f /renamed\n")
+        self.engine.ok("create", "--name", "peek", name, "x")
+        self.addCleanup(self.engine.cli, "rm", "-f", "peek")
+        with tarfile.open(fileobj=io.BytesIO(self.engine.cli("export", "peek", text=False, check=0).stdout)) as tar:
+            members = {member.name: member for member in tar.getmembers()}
+        self.assertEqual((members["kept/e/f"].uid, members["kept/e/f"].gid), (1000, 1000))
+        self.assertEqual(members["kept/link"].linkname, "e")
+        self.assertEqual((members["renamed"].uid, members["renamed"].gid), (5, 6))
+
+    def test_copy_follows_dockers_rules(self):
+        files = {"f": "1", "d/x": "x", "d/y/z": "z", "a1.txt": "a1", "a2.txt": "a2", "a.md": "md", ".dockerignore": "*.md\nskip\n", "skip/me": "no"}
+        name = self.built("FROM busybox\nCOPY f /f1\nCOPY f /dir/\nCOPY d /copied\nCOPY a?.txt /many/\nCOPY --chmod=0700 f /mode\nCOPY --chmod=u=rwx,go= d /tree\nCOPY --exclude=y d /less\n"
+                          "COPY --parents d/y/z /par/\nCOPY . /all\nRUN mkdir /there && chmod 750 /there && ln -s there /lnk\nCOPY f /there\nCOPY f /lnk/g\nCOPY --link f /linked/f\nCOPY <<A <<\"B\" /doc/\nfrom $PATH\nA\nraw $PATH\nB\n", files)
+        self.assertEqual(self.shell(name, "cat /f1 /dir/f /copied/x /copied/y/z /many/a1.txt /many/a2.txt /there/f /there/g /linked/f; stat -c %a /mode /tree/x /tree/y /there; ls /less; cat /par/d/y/z /doc/A /doc/B"),
+                         "11xza1a2111700\n700\n700\n750\nx\nzfrom /bin:/usr/bin\nraw $PATH")
+        self.assertEqual(self.shell(name, "cd /all && find . -type f | sort | tr '\\n' ' '"), "./.dockerignore ./Dockerfile ./a1.txt ./a2.txt ./d/x ./d/y/z ./f ")
+        for dockerfile, words in {"COPY nothing /x": "COPY failed: file not found in build context or excluded by .dockerignore: stat nothing: file does not exist",
+                                  "COPY a.md /x": "excluded by .dockerignore", "COPY z*.q /x": "no source files were specified",
+                                  "COPY a1.txt a2.txt /x": "the destination must be a directory and end with a /", "COPY --chown=ghost f /x": "ghost",
+                                  "COPY --from=nobody/none:1 a b": "nobody/none", "COPY ../../etc/passwd /x": "file does not exist"}.items():
+            out = self.build({"Dockerfile": f"FROM busybox\n{dockerfile}\n"}, check=1)
+            self.assertIn(words, out.stderr, dockerfile)
+            self.assertIn("Dockerfile:2", out.stderr, dockerfile)
+
+    def test_a_symbolic_link_of_the_context_leads_nowhere_else(self):
+        secret = os.path.join(self.engine.folder, "outside")
+        with open(secret, "w", encoding="utf-8") as file:
+            file.write("host file")
+        folder = self.folder({"Dockerfile": "FROM busybox\nCOPY link /x\n"})
+        os.symlink(secret, os.path.join(folder, "link"))
+        self.assertIn("file does not exist", self.engine.cli("build", folder, check=1).stderr)
+        with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
+            file.write("FROM busybox\nRUN --mount=type=bind,source=link,target=/x cat /x\n")
+        self.assertNotIn("host file", (out := self.engine.cli("build", folder, check=1)).stdout + out.stderr)
+
+    def test_add_takes_archives_apart_and_fetches_files(self):
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            caisson.add_file(tar, "in/side", b"unpacked", uid=7)
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"fetched")
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        url = f"http://127.0.0.1:{server.server_port}/some/name.txt"
+        name = self.built(f"FROM busybox\nADD a.tgz /u/\nADD --unpack=false a.tgz /plain/\nADD {url} /got/\nADD plain.txt /plain/\n", {"a.tgz": archive.getvalue(), "plain.txt": "just text"})
+        self.assertEqual(self.shell(name, "cat /u/in/side /got/name.txt /plain/plain.txt; stat -c '%a %u' /got/name.txt; stat -c %u /u/in/side; ls /plain"), "unpackedfetchedjust text600 0\n7\na.tgz\nplain.txt")
+
+    def test_run_has_mounts_heredocs_and_networks(self):
+        name = self.built("# syntax=docker/dockerfile:1\nFROM busybox AS src\nRUN echo from-stage > /s\nFROM busybox\n"
+                          "RUN --mount=type=cache,target=/c,id=k1 echo cached > /c/f\nRUN --mount=type=cache,target=/c,id=k1,sharing=locked cat /c/f > /cached\n"
+                          "RUN --mount=type=tmpfs,target=/t touch /t/x && mount | grep -c ' /t ' > /tmpfs\nRUN --mount=type=bind,from=src,source=/s,target=/m cat /m > /bound\n"
+                          "RUN --mount=target=/ctx cat /ctx/f > /context\nRUN --network=none ip addr | grep -c eth > /eth || true\n"
+                          "RUN <<EOF\necho one > /h1\necho two >> /h1\nEOF\nRUN <<EOF\n#!/bin/cat\nscript\nEOF\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo $0 > /sh\n", {"f": "ctx"})
+        self.assertEqual(self.shell(name, "cat /cached /tmpfs /bound /context /eth /h1; ls -d /c/* /t/* /m /ctx 2>/dev/null; true"), "cached\n1\nfrom-stage\nctx0\none\ntwo")
+
+    def test_onbuild_triggers_run_in_the_child(self):
+        self.build({"Dockerfile": "FROM busybox\nONBUILD COPY f /f\nONBUILD RUN echo trigger >> /f\n"}, "-t", "parent")
+        name = self.built("FROM parent\nRUN echo child >> /f\n", {"f": "context\n"})
+        self.assertEqual(self.shell(name, "cat /f"), "context\ntrigger\nchild")
+        self.assertFalse(self.config(name)["Config"].get("OnBuild"))
+
+    # -- cache
+
+    def test_a_rebuild_does_nothing_again_and_gives_the_same_image(self):
+        files = {"Dockerfile": "FROM busybox\nARG A=1\nLABEL v=1\nCOPY f /f\nRUN cat /proc/sys/kernel/random/uuid > /once\n", "f": "1"}
+        first = self.build(files, "-q").stdout.strip()
+        os.utime(os.path.join(self.folder({}), "f"), (1, 1))
+        again = self.build(files)
+        self.assertIn("Using cache", again.stdout)
+        self.assertNotIn("Running in", again.stdout)
+        self.assertEqual(self.build(files, "-q").stdout.strip(), first, "a time stamp is no change")
+        self.assertIn("Running in", self.build({**files, "f": "2"}).stdout, "content is")
+        self.assertIn("Running in", self.build({"f": ("1", 0o755)}).stdout, "a mode is")
+        relabelled = self.build({"Dockerfile": files["Dockerfile"].replace("v=1", "v=2"), "f": ("1", 0o644)})
+        self.assertNotIn("Running in", relabelled.stdout, "a label is no reason to run again")
+        self.assertIn("Running in", self.build({"Dockerfile": files["Dockerfile"], "f": "1"}, "--build-arg", "A=2").stdout, "an argument is")
+        self.assertIn("Running in", self.build({}, "--no-cache").stdout)
+
+    def test_the_cache_outlives_the_daemon_and_can_be_pruned(self):
+        files = {"Dockerfile": "FROM busybox\nRUN echo kept > /kept\n"}
+        self.build(files, "-t", "keep")
+        self.engine.kill9()
+        self.engine.start()
+        self.assertIn("Using cache", self.build(files).stdout)
+        listed = [line for line in self.engine.ok("images", "-q").splitlines()]
+        usage = json.loads(self.engine.request("GET", "/system/df")[2])
+        self.assertTrue(usage["BuildCache"])
+        self.assertGreater(usage["BuilderSize"], 0)
+        self.assertLess(len(listed), 3 + len(usage["Images"]), "steps are not listed among the images")
+        pruned = json.loads(self.engine.request("POST", "/build/prune?all=1")[2])
+        self.assertTrue(pruned["CachesDeleted"])
+        self.assertEqual(json.loads(self.engine.request("GET", "/system/df")[2])["BuildCache"], [])
+        self.assertEqual(self.shell("keep", "cat /kept"), "kept")
+        self.assertIn("Running in", self.build(files).stdout)
+
+    def test_the_same_files_and_time_give_the_same_image_on_another_engine(self):
+        files = {"Dockerfile": "FROM busybox\nCOPY d /d\nRUN mkdir /r && echo x > /r/f && ln -s f /r/l\nCMD [\"sh\"]\n", "d/a": "1", "d/b/c": "2"}
+        mine = self.build(files, "-q", "--build-arg", "SOURCE_DATE_EPOCH=1700000000").stdout.strip()
+        with caisson.Engine() as other:
+            other.import_busybox()
+            same_base = self.config("busybox")["RootFS"] == json.loads(other.ok("image", "inspect", "busybox"))[0]["RootFS"]
+            self.assertTrue(same_base)
+            other_image = other.ok("build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", self.folder({}))
+            layers = json.loads(other.ok("image", "inspect", other_image))[0]["RootFS"]["Layers"]
+        self.assertEqual(self.config(mine)["RootFS"]["Layers"], layers)
+
+    def test_independent_stages_run_side_by_side(self):
+        name = self.built("FROM busybox AS a\nRUN --mount=type=cache,target=/c,id=meet touch /c/a && until [ -e /c/b ]; do usleep 20000; done\n"
+                          "FROM busybox AS b\nRUN --mount=type=cache,target=/c,id=meet touch /c/b && until [ -e /c/a ]; do usleep 20000; done && echo met > /met\nFROM busybox\nCOPY --from=a /etc/passwd /x\nCOPY --from=b /met /met\n")
+        self.assertEqual(self.shell(name, "cat /met"), "met")
+
+    # -- secrets
+
+    def test_a_secret_is_in_no_layer_cache_or_history(self):
+        secret = "s3cr3t-" + os.urandom(8).hex()
+        path = os.path.join(self.engine.folder, "the-secret")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(secret)
+        name = self.built("FROM busybox\nRUN --mount=type=secret,id=k wc -c < /run/secrets/k > /size && stat -c '%a %u' /run/secrets/k >> /size\nRUN --mount=type=secret,id=k,env=KEY test -n \"$KEY\"\n"
+                          "RUN --mount=type=secret,id=missing test ! -e /run/secrets/missing\n", {}, "--secret", f"id=k,src={path}")
+        self.assertEqual(self.shell(name, "cat /size; ls -A /run"), f"{len(secret)}\n400 0")
+        os.unlink(path)
+        found = subprocess.run(["grep", "-rl", "--devices=skip", secret, self.engine.root, self.engine.exec_root], capture_output=True, text=True, check=False).stdout
+        self.assertEqual(found, "")
+        self.assertNotIn(secret, self.engine.ok("history", "--no-trunc", name))
+        out = self.build({"Dockerfile": "FROM busybox\nRUN --mount=type=secret,id=nope,required true\n"}, check=1)
+        self.assertIn("secret nope: not found", out.stderr)
+
+    # -- failures
+
+    def test_a_failing_step_tells_its_command_code_and_leaves_nothing(self):
+        out = self.build({"Dockerfile": "FROM busybox\nRUN echo before >&2; exit 3\n"}, check=1)
+        self.assertIn("before", out.stdout + out.stderr)
+        self.assertIn("The command '/bin/sh -c echo before >&2; exit 3' returned a non-zero code: 3", out.stderr)
+        status, _, body = self.engine.request("POST", "/build", context_of({"Dockerfile": "FROM busybox\nRUN exit 3\n"}), {"Content-Type": "application/x-tar"})
+        self.assertEqual(status, 200)
+        self.assertEqual(documents(body)[-1], {"errorDetail": {"code": 3, "message": "The command '/bin/sh -c exit 3' returned a non-zero code: 3"}, "error": "The command '/bin/sh -c exit 3' returned a non-zero code: 3"})
+        self.assert_nothing_left()
+
+    def test_what_is_wrong_with_a_dockerfile_is_a_400_with_the_place(self):
+        for dockerfile, words in {"": "cannot be empty", "FROM busybox\nFOO x\n": "dockerfile parse error on line 2: unknown instruction: FOO", "RUN x\n": "no build stage in current context",
+                                  "FROM busybox\nCOPY a\n": "COPY requires at least two arguments", "FROM busybox\nENV a\n": "ENV must have two arguments",
+                                  "FROM busybox\nRUN --mount=type=cache true\n": "target can't be empty", "# comment\n": "file with no instructions"}.items():
+            status, _, body = self.engine.request("POST", "/build", context_of({"Dockerfile": dockerfile}), {"Content-Type": "application/x-tar"})
+            self.assertEqual(status, 400, dockerfile)
+            self.assertIn(words, json.loads(body)["message"], dockerfile)
+        for body, words in {b"": "empty", b"no tar at all" * 100: "context", context_of({"Dockerfile": "FROM busybox\n" * 3})[:700]: "context", context_of({"x": "1"}): "Cannot locate specified Dockerfile: Dockerfile",
+                            context_of({"Dockerfile": {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}}): "Cannot locate"}.items():
+            status, _, answer = self.engine.request("POST", "/build", body, {"Content-Type": "application/x-tar"})
+            self.assertEqual(status, 400, answer)
+            self.assertIn(words, json.loads(answer)["message"])
+        out = self.build({"Dockerfile": "FROM does/not:exist\n"}, check=1)
+        self.assertIn("pull access denied for does/not", out.stderr)
+        self.assert_nothing_left()
+
+    def test_a_client_that_leaves_ends_its_build(self):
+        folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo started; sleep 1000\n"})
+        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        self.addCleanup(process.stdout.close)
+        for line in process.stdout:
+            if b"started" in line:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: self.engine.ok("ps", "-aq") == "", "the step's container is gone")
+        wait_until(lambda: os.listdir(os.path.join(self.engine.root, "builds")) == [], "the build's folder is gone")
+
+    def test_a_daemon_killed_in_a_build_clears_up_and_reuses_what_was_done(self):
+        files = {"Dockerfile": "FROM busybox\nRUN echo done > /done\nRUN echo started; sleep 1000\n"}
+        folder = self.folder(files)
+        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        self.addCleanup(process.stdout.close)
+        for line in process.stdout:
+            if b"started" in line:
+                break
+        self.engine.kill9()
+        process.wait()
+        self.engine.start()
+        self.assert_nothing_left()
+        out = self.build({"Dockerfile": "FROM busybox\nRUN echo done > /done\nRUN true\n"})
+        self.assertIn("Using cache", out.stdout)
+
+    # -- clients
+
+    def test_dockers_classic_client_builds_and_reads_the_words(self):
+        folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo hello\nENV A=b\n"})
+        environment = {**self.engine.environment(), "DOCKER_BUILDKIT": "0"}
+        out = subprocess.run(["docker", "build", "-t", "classic", folder], capture_output=True, text=True, env=environment, timeout=120, check=False)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        identity = self.config("classic")["Id"].removeprefix("sha256:")[:12]
+        lines = out.stdout.splitlines()
+        self.assertIn("Step 1/3 : FROM busybox", lines)
+        self.assertIn("Step 3/3 : ENV A=b", lines)
+        self.assertIn("hello", lines)
+        self.assertTrue(any(line.startswith(" ---> Running in ") for line in lines))
+        self.assertTrue(any(line.startswith("Removing intermediate container ") for line in lines))
+        self.assertEqual(lines[-2:], [f"Successfully built {identity}", "Successfully tagged classic:latest"])
+        quiet = subprocess.run(["docker", "build", "-q", folder], capture_output=True, text=True, env=environment, timeout=120, check=False)
+        self.assertEqual(quiet.stdout, f"sha256:{self.config('classic')['Id'].removeprefix('sha256:')}\n")
+        failed = subprocess.run(["docker", "build", "-"], input="FROM busybox\nRUN exit 4\n", capture_output=True, text=True, env=environment, timeout=120, check=False)
+        self.assertEqual(failed.returncode, 4, failed.stderr)
+        self.assertIn("The command '/bin/sh -c exit 4' returned a non-zero code: 4", failed.stderr)
+
+    def test_the_bare_api_takes_every_parameter(self):
+        query = urllib.parse.urlencode({"t": "bare:1", "dockerfile": "sub/Other", "buildargs": '{"A":"1","B":null}', "labels": '{"l":"v"}', "nocache": "1", "rm": "0", "target": "", "networkmode": "default", "cachefrom": "null",
+                                        "shmsize": "1048576", "ulimits": "null", "memory": "67108864", "memswap": "0", "cpushares": "0", "cgroupparent": "", "version": "1", "extrahosts": "h:1.2.3.4"})
+        status, headers, body = self.engine.request("POST", f"/v1.41/build?{query}", context_of({"sub/Other": "FROM busybox\nARG A\nRUN echo $A; grep h /etc/hosts\n"}),
+                                                    {"Content-Type": "application/x-tar", "X-Registry-Config": base64.b64encode(b"{}").decode()})
+        self.assertEqual(status, 200, body)
+        self.assertEqual(headers["Content-Type"], "application/json")
+        text = "".join(document.get("stream", "") for document in documents(body))
+        self.assertIn("\n1\n", text)
+        self.assertIn("1.2.3.4", text)
+        self.assertNotIn("Removing intermediate container", text)
+        self.assertEqual(self.config("bare:1")["Config"]["Labels"], {"l": "v"})
+        self.assertIn({"aux": {"ID": self.config("bare:1")["Id"]}}, documents(body))
+
+    def test_the_dockerfile_may_come_from_elsewhere(self):
+        other = os.path.join(self.engine.folder, "elsewhere.Dockerfile")
+        with open(other, "w", encoding="utf-8") as file:
+            file.write("FROM busybox\nCOPY f /f\n")
+        folder = self.folder({"f": "1"})
+        self.engine.ok("build", "-t", "elsewhere", "-f", other, folder)
+        self.assertEqual(self.shell("elsewhere", "cat /f"), "1")
+        self.engine.ok("build", "-t", "stdin", "-", stdin="FROM busybox\nRUN echo 2 > /f\n")
+        self.assertEqual(self.shell("stdin", "cat /f"), "2")
+        self.engine.ok("build", "-t", "tarred", "-", stdin=context_of({"Dockerfile": "FROM busybox\nCOPY f /f\n", "f": "3"}), text=False)
+        self.assertEqual(self.shell("tarred", "cat /f"), "3")
+
+    def test_check_and_outputs(self):
+        out = self.build({"Dockerfile": "from busybox as Bad\nCMD echo\n"}, "--check")
+        for rule in ("StageNameCasing", "JSONArgsRecommended"):
+            self.assertIn(rule, out.stdout)
+        target = os.path.join(self.engine.folder, "out.tar")
+        identity = os.path.join(self.engine.folder, "iid")
+        self.build({"Dockerfile": "FROM busybox\nRUN echo out > /out\n"}, "-o", f"type=tar,dest={target}", "--iidfile", identity)
+        with tarfile.open(target) as tar:
+            self.assertEqual(tar.extractfile("out").read(), b"out\n")
+        with open(identity, encoding="utf-8") as file:
+            self.assertTrue(file.read().startswith("sha256:"))
+
+    # -- beside docker
+
+    @unittest.skipIf(peers.PrivateDockerd.why_not(), peers.PrivateDockerd.why_not())
+    def test_dockers_builder_makes_the_same_of_the_same_files(self):
+        files = {"f": "1", "d/x": ("x", 0o600), "d/y/z": ("z", 0o755),
+                 "Dockerfile": "ARG B=busybox\nFROM $B\nARG V=1\nMAINTAINER somebody\nENV A=1 B=\"two words\"\nENV OLD old style\nLABEL a=1 b=\"x y\"\nWORKDIR /w/sub\nCOPY f d /w/\nADD d /added/\nRUN echo $V $A > /w/run && chmod 4755 /w/run && rm /w/f\n"
+                               "RUN [\"sh\", \"-c\", \"echo exec > /exec\"]\nEXPOSE 80 90/udp\nVOLUME [\"/v1\", \"/v2\"]\nUSER nobody\nSTOPSIGNAL 9\nSHELL [\"/bin/sh\", \"-e\", \"-c\"]\nHEALTHCHECK --interval=30s --retries=3 CMD true\nONBUILD RUN touch /x\nENTRYPOINT exec sh\nCMD [\"-c\", \"true\"]\n"}
+        folder = self.folder(files)
+        with peers.PrivateDockerd() as dockerd:
+            dockerd.docker("import", "--change", "CMD [\"/bin/sh\"]", "--change", "ENV PATH=/bin:/usr/bin", "-", "busybox", stdin=caisson.busybox_rootfs(), check=0)
+            theirs = subprocess.run(["docker", "build", "-t", "same", folder], capture_output=True, text=True, env={**dockerd.environment(), "DOCKER_BUILDKIT": "0"}, timeout=200, check=False)
+            self.assertEqual(theirs.returncode, 0, theirs.stderr)
+            mine = self.engine.cli("build", "-t", "same", folder, check=0, timeout=200)
+            expected = json.loads(dockerd.docker("image", "inspect", "same", check=0).stdout)[0]
+            got = self.config("same")
+            for key in ("Env", "Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "Labels", "StopSignal", "Shell", "Healthcheck", "OnBuild"):
+                self.assertEqual(got["Config"].get(key) or None, expected["Config"].get(key) or None, key)
+            self.assertEqual(got["Author"], expected["Author"])
+
+            def history(text):
+                lines = text.splitlines()
+                return [" ".join("HASH" if word.startswith(("file:", "dir:", "multi:")) else word for word in line.split(" ")) for line in lines]
+            listing = ("history", "--no-trunc", "--format", "{{.CreatedBy}}", "same")
+            self.assertEqual(history(self.engine.ok(*listing)), history(dockerd.docker(*listing, check=0).stdout.decode().rstrip("\n")))
+
+            def steps(text):
+                return [line for line in text.splitlines() if line.startswith("Step ")]
+            self.assertEqual(steps(mine.stdout), steps(theirs.stdout))
+            dockerd.docker("create", "--name", "peek", "same", check=0)
+            self.engine.ok("create", "--name", "same-peek", "same")
+            self.addCleanup(self.engine.cli, "rm", "-f", "same-peek")
+
+            def tree(data):
+                with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                    return {member.name.strip("/"): (member.type, oct(member.mode), member.uid, member.gid, tar.extractfile(member).read() if member.isreg() else member.linkname) for member in tar.getmembers()}
+            ignored = {".dockerenv", "dev", "etc", "proc", "sys", "v1", "v2", "dev/console", "dev/pts", "dev/shm", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab", "."}
+            got_tree = {name: facts for name, facts in tree(self.engine.cli("export", "same-peek", text=False, check=0).stdout).items() if name not in ignored}
+            expected_tree = {name: facts for name, facts in tree(dockerd.docker("export", "peek", check=0).stdout).items() if name not in ignored}
+            # BuildKit's rule, which the reference has too: a WORKDIR belongs to the USER of its line (root here).
+            self.assertEqual(got_tree, expected_tree)
+
+
+if __name__ == "__main__":
+    caisson.main()
