@@ -110,10 +110,40 @@ class Rule {
   std::size_t list_ = 0;
 };
 
-void table_message(NetlinkBatch& batch, std::uint16_t message, std::uint16_t flags, std::string_view table, std::string_view verb) {
-  batch.begin(nft_type(message), flags, concat(verb, " nftables table ", table));
+/// The table's comment, as nft writes one (a type, a length, a text): what the rules lead to can be told without reading them.
+std::string comment_of(const PortRedirect& redirect) {
+  constexpr char comment_type = 0;  // NFTNL_UDATA_TABLE_COMMENT
+  const std::string text = concat("port ", redirect.port, " of ", to_string(redirect.address), ": udp ", redirect.udp_port, ", tcp ", redirect.tcp_port);
+  return concat(comment_type, static_cast<char>(text.size() + 1), text, '\0');
+}
+
+void delete_table(NetlinkBatch& batch, std::string_view table) {
+  batch.begin(nft_type(NFT_MSG_DELTABLE), 0, concat("replacing table ", table));
   batch.header(generic_header(NFPROTO_IPV4, 0));
   batch.attribute(NFTA_TABLE_NAME, table);
+}
+
+void add_table(NetlinkBatch& batch, const PortRedirect& redirect) {
+  batch.begin(nft_type(NFT_MSG_NEWTABLE), NLM_F_CREATE | NLM_F_EXCL, concat("adding table ", redirect.table));
+  batch.header(generic_header(NFPROTO_IPV4, 0));
+  batch.attribute(NFTA_TABLE_NAME, std::string_view(redirect.table));
+  const std::string comment = comment_of(redirect);
+  batch.attribute(NFTA_TABLE_USERDATA, std::span(reinterpret_cast<const std::uint8_t*>(comment.data()), comment.size()));
+}
+
+/// Whether the table that is there is this one, by its comment.
+Result<bool> is_in_place(NetlinkSocket& socket, const PortRedirect& redirect) {
+  NetlinkBatch batch;
+  batch.begin(nft_type(NFT_MSG_GETTABLE), 0, concat("reading table ", redirect.table), NetlinkBatch::Ack::none);
+  batch.header(generic_header(NFPROTO_IPV4, 0));
+  batch.attribute(NFTA_TABLE_NAME, std::string_view(redirect.table));
+  constexpr std::size_t attributes_at = sizeof(nlmsghdr) + sizeof(nfgenmsg);
+  for (const auto& message : TRY_PLAIN(socket.request(batch))) {
+    if (message.size() < attributes_at) continue;
+    for (const auto& attribute : parse_netlink_attributes(std::string_view(message).substr(attributes_at)))
+      if (attribute.type == NFTA_TABLE_USERDATA) return attribute.value == comment_of(redirect);
+  }
+  return false;
 }
 
 void add_chain(NetlinkBatch& batch, std::string_view table, std::string_view chain, std::uint32_t hook, int priority) {
@@ -146,13 +176,11 @@ void add_rules(NetlinkBatch& batch, const PortRedirect& redirect, std::uint8_t p
 
 }  // namespace
 
-NetlinkBatch port_redirect_batch(const PortRedirect& redirect) {
+NetlinkBatch port_redirect_batch(const PortRedirect& redirect, RedirectTable table) {
   NetlinkBatch batch;
   detail::begin_transaction(batch);
-  // Made, deleted and made again: then it does not matter whether it was there.
-  table_message(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, redirect.table, "adding");
-  table_message(batch, NFT_MSG_DELTABLE, 0, redirect.table, "replacing");
-  table_message(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, redirect.table, "adding");
+  if (table == RedirectTable::replaced) delete_table(batch, redirect.table);
+  add_table(batch, redirect);
   add_chain(batch, redirect.table, "output", NF_INET_LOCAL_OUT, priority_raw);
   add_chain(batch, redirect.table, "postrouting", NF_INET_POST_ROUTING, priority_filter);
   add_rules(batch, redirect, IPPROTO_UDP, redirect.udp_port, udp_checksum_at);
@@ -167,7 +195,12 @@ Status install_port_redirect(const PortRedirect& redirect) {
     if (socket.error().error_number() == EPROTONOSUPPORT) return std::move(socket).error().in("nftables").with_kind(ErrorKind::unsupported);
     return std::move(socket).error().in("nftables");
   }
-  TRY(socket->execute(port_redirect_batch(redirect)), concat("nftables table ", redirect.table));
+  Status installed = socket->execute(port_redirect_batch(redirect, RedirectTable::fresh));
+  if (!installed && installed.error().error_number() == EEXIST) {
+    if (TRY(is_in_place(*socket, redirect), concat("nftables table ", redirect.table))) return {};
+    installed = socket->execute(port_redirect_batch(redirect, RedirectTable::replaced));
+  }
+  if (!installed) return std::move(installed).error().in(concat("nftables table ", redirect.table));
   return {};
 }
 

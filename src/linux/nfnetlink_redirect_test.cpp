@@ -30,6 +30,12 @@ std::string ruleset() {
   return output ? output->standard_output : output.error().text();
 }
 
+Status run_well(const std::vector<std::string>& argv) {
+  auto output = TRY_PLAIN(run_program(argv));
+  if (output.status.exit_code() != 0) return Error(ErrorKind::io, output.standard_error);
+  return {};
+}
+
 PortRedirect redirect() {
   PortRedirect out;
   out.table = "caisson_dns";
@@ -41,6 +47,7 @@ PortRedirect redirect() {
 }
 
 constexpr const char* expected = R"(table ip caisson_dns {
+	comment "port 53 of 127.0.0.11: udp 40001, tcp 40002"
 	chain output {
 		type filter hook output priority raw; policy accept;
 		ip daddr 127.0.0.11 udp dport 53 udp dport set 40001
@@ -72,6 +79,16 @@ TEST(PortRedirect, putting_it_in_again_replaces_it) {
     must(install_port_redirect(old));
     must(install_port_redirect(redirect()));
     EXPECT_EQ(ruleset(), expected);
+  });
+}
+
+TEST(PortRedirect, one_that_is_there_already_is_left_alone) {
+  if (!has_capability(CAP_NET_ADMIN)) GTEST_SKIP() << "needs CAP_NET_ADMIN";
+  in_new_netns([] {
+    must(install_port_redirect(redirect()));
+    must(run_well({"nft", "add", "chain", "ip", "caisson_dns", "beside"}));
+    must(install_port_redirect(redirect()));
+    EXPECT_THAT(ruleset(), testing::HasSubstr("chain beside")) << "replacing it would make the caller wait for the kernel";
   });
 }
 

@@ -1,6 +1,7 @@
 // Entering namespaces to make the sockets of the embedded DNS.
 #include "network/dns_sockets.hpp"
 
+#include <cerrno>
 #include <thread>
 
 #include "base/strings.hpp"
@@ -13,12 +14,19 @@ namespace caisson::network {
 namespace {
 
 constexpr std::uint16_t dns_port = 53;
+constexpr std::uint16_t usual_port = 61011;  // beyond the range the kernel picks from (ip_local_port_range ends at 60999)
 constexpr std::uint32_t loopback_index = 1;  // in every network namespace
 constexpr const char* redirect_table = "caisson_dns";
 
+/// On the usual port, so that a new daemon finds the rules of the old one right; on any when a program of the container has that one.
 Result<UniqueFd> bind_socket(int type) {
   UniqueFd socket = TRY_PLAIN(linux::socket(AF_INET, type | SOCK_NONBLOCK));
-  TRY_PLAIN(linux::bind(socket.get(), linux::SocketAddress::ipv4(dns_address.value, 0)));
+  // Connections of the old daemon may linger.
+  if (type == SOCK_STREAM) TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1));
+  Status bound = linux::bind(socket.get(), linux::SocketAddress::ipv4(dns_address.value, usual_port));
+  if (!bound && bound.error().error_number() == EADDRINUSE) bound = linux::bind(socket.get(), linux::SocketAddress::ipv4(dns_address.value, 0));
+  if (!bound) return std::move(bound).error();
+  if (type == SOCK_STREAM) TRY_PLAIN(linux::listen(socket.get()));
   return socket;
 }
 
@@ -36,7 +44,6 @@ Result<DnsSockets> enter_and_open(int netns_fd) {
   DnsSockets sockets;
   sockets.udp = TRY_PLAIN(bind_socket(SOCK_DGRAM));
   sockets.tcp = TRY_PLAIN(bind_socket(SOCK_STREAM));
-  TRY_PLAIN(linux::listen(sockets.tcp.get()));
   linux::PortRedirect redirect;
   redirect.table = redirect_table;
   redirect.address = dns_address;

@@ -11,7 +11,7 @@ struct DnsSockets {
   UniqueFd udp;
   UniqueFd tcp;  ///< listens; both are non-blocking
 };
-/// On free ports of 127.0.0.11 in the namespace `netns_fd` (borrowed), where port 53 is led to them (linux::install_port_redirect). A thread of
+/// On ports of 127.0.0.11 in the namespace `netns_fd` (borrowed), where port 53 is led to them (linux::install_port_redirect). A thread of
 /// its own enters the namespace and ends. Errors: unsupported, denied, by errno; nothing is left then.
 Result<DnsSockets> open_dns_sockets(int netns_fd);
 
