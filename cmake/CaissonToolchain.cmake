@@ -19,7 +19,10 @@ endif()
 # Always the shared library, also beside static programs: Debian's libcurl.a needs libraries that have no static form. Only
 # caisson-fetch uses it, so a build without it can do everything but reach registries.
 find_path(CURL_INCLUDE_DIR curl/curl.h)
-find_library(CURL_LIBRARY NAMES libcurl.so libcurl.so.4)
+set(kept_suffixes ${CMAKE_FIND_LIBRARY_SUFFIXES})
+set(CMAKE_FIND_LIBRARY_SUFFIXES .so .so.4)
+find_library(CURL_LIBRARY NAMES curl)
+set(CMAKE_FIND_LIBRARY_SUFFIXES ${kept_suffixes})
 if(CURL_LIBRARY AND CURL_INCLUDE_DIR)
   add_library(caisson_curl INTERFACE)
   target_link_libraries(caisson_curl INTERFACE ${CURL_LIBRARY})
