@@ -1,6 +1,4 @@
 // The probes of `caisson doctor`: the wrappers and checks that the engine itself uses, asked without it.
-#include <linux/magic.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -121,21 +119,28 @@ void read_names(HostReading& host) {
   host.has_resolved_file = is_there("/run/systemd/resolve/resolv.conf");
 }
 
-std::string unfit_file_system(std::int64_t magic) {
-  switch (magic) {
-    case OVERLAYFS_SUPER_MAGIC: return "an overlay";
-    case NFS_SUPER_MAGIC: return "NFS";
-    case FUSE_SUPER_MAGIC: return "a FUSE file system";
-    case MSDOS_SUPER_MAGIC: return "a FAT file system";
-    default: return "";
+// The type of the file system that holds a folder, when it is one that no overlay can write to.
+std::string unfit_file_system(const std::string& folder) {
+  auto mounts = linux::read_mountinfo();
+  if (!mounts.ok()) return "";
+  std::string type;
+  std::size_t longest = 0;
+  for (const auto& mount : *mounts) {
+    std::string point = mount.mount_point == "/" ? "/" : mount.mount_point + "/";
+    bool holds_it = concat(folder, "/").starts_with(point);
+    if (!holds_it || point.size() < longest) continue;
+    longest = point.size();  // of several on one point the last one is on top
+    type = mount.type;
   }
+  bool is_unfit = type == "overlay" || type == "vfat" || type.starts_with("nfs") || type.starts_with("fuse") || type.starts_with("9p");
+  return is_unfit ? type : "";
 }
 
 void read_space(HostReading& host) {
   auto status = linux::statfs(nearest_folder(host.root));
   if (!status.ok()) return;
   auto block = static_cast<std::uint64_t>(status->f_bsize);
-  host.file_system = unfit_file_system(static_cast<std::int64_t>(status->f_type));
+  host.file_system = unfit_file_system(nearest_folder(host.root));
   host.disk_bytes = status->f_blocks * block;
   host.free_bytes = status->f_bavail * block;
   host.inodes = status->f_files;
