@@ -1,6 +1,4 @@
 // A container's files: /changes, /export, /archive, and /commit.
-#include <sys/stat.h>
-
 #include "api/create_body.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
@@ -8,6 +6,7 @@
 #include "base/digest.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "linux/file.hpp"
 
 namespace caisson::api {
 

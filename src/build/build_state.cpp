@@ -92,7 +92,7 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
   state.key = key;
 }
 
-Result<OpenedTree> open_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable) {
+Result<OpenedTree> hold_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable) {
   OpenedTree tree;
   runtime::ViewRequest request;
   request.rootfs.lowerdirs = lowers;

@@ -117,6 +117,6 @@ struct OpenedTree {
   UniqueFd mounts;
   UniqueFd root;      ///< opened for reading
 };
-Result<OpenedTree> open_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable);
+Result<OpenedTree> hold_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable);
 
 }  // namespace caisson::build

@@ -123,7 +123,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
   int root_fd = build_.context.get();
   if (const auto* from = instruction.flag("from")) {
     auto state = TRY_PLAIN(source_state(from->value));
-    plan.tree = TRY_PLAIN(open_tree(build_, TRY_PLAIN(lower_folders(build_, state)), false));
+    plan.tree = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state)), false));
     root_fd = plan.tree.root.get();
     plan.keeps_owner = plan.owner.empty();
   }
@@ -248,7 +248,7 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
   std::vector<std::string> lowers;
   if (plan.is_link) lowers.push_back(TRY_PLAIN(build_.folder.make("empty")));
   else lowers = TRY_PLAIN(lower_folders(build_, state_));
-  auto target = TRY_PLAIN(open_tree(build_, lowers, true));
+  auto target = TRY_PLAIN(hold_tree(build_, lowers, true));
   CopyOptions options;
   options.mode = plan.mode;
   options.exclude = plan.exclude.empty() ? nullptr : &plan.exclude;
@@ -299,7 +299,7 @@ Status StageBuilder::dispatch_workdir_folder() {
   const auto& user = state_.config.config.user;
   auto key = KeyHasher("WORKDIR").add(state_.key).add(path).add(user).finish();
   return cached_step(key, concat("WORKDIR ", path), [&]() -> Result<image::MadeLayer> {
-    auto target = TRY_PLAIN(open_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), true));
+    auto target = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), true));
     std::pair<std::uint32_t, std::uint32_t> owner{0, 0};
     if (!user.empty()) {
       auto files = accounts_in(target.root.get());

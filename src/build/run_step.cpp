@@ -145,7 +145,7 @@ Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
   OpenedTree tree;
   int root_fd = build_.context.get();
   if (!mount.from.empty()) {
-    tree = TRY_PLAIN(open_tree(build_, TRY_PLAIN(lower_folders(build_, TRY_PLAIN(source_state(mount.from)))), false));
+    tree = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, TRY_PLAIN(source_state(mount.from)))), false));
     root_fd = tree.root.get();
   }
   if (root_fd < 0) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");

@@ -1,8 +1,6 @@
 // Walks the folder by descriptors; a file that changes its size meanwhile is sent with the size it had when it was opened.
 #include "cli/build_context.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <optional>
 #include <vector>

@@ -1,6 +1,4 @@
 // cp: which end is the container, what the target will be called, and archives in between. The rules are docker's.
-#include <sys/stat.h>
-
 #include <optional>
 #include <thread>
 

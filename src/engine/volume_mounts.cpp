@@ -1,8 +1,6 @@
 // mount(2) as docker's local driver calls it, and subpaths held by descriptor.
 #include "engine/volume_mounts.hpp"
 
-#include <sys/mount.h>
-
 #include <algorithm>
 #include <array>
 

@@ -1,6 +1,8 @@
 // rtnetlink: links, addresses and routes as messages, for the current or another network namespace (rtnetlink(7)).
 #pragma once
 
+#include <linux/if_link.h>
+
 #include <array>
 #include <cstdint>
 #include <map>

@@ -1,8 +1,6 @@
 // Bridge, veth and addresses by rtnetlink.
 #include "network/bridge.hpp"
 
-#include <linux/if_link.h>
-
 #include <algorithm>
 #include <cerrno>
 

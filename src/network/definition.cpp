@@ -1,8 +1,6 @@
 // The definition of a network from what a user asked for.
 #include "network/definition.hpp"
 
-#include <linux/if_link.h>
-
 #include <algorithm>
 
 #include "base/ids.hpp"
