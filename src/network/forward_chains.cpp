@@ -204,9 +204,10 @@ Status close_forward_chains(const ForwardPlan& plan) {
 }
 
 Result<std::vector<std::string>> dropping_forward_chains() {
-  FirewallPlan every_table;  // without a name of our own: our tables have no chain with policy drop there
+  ForwardPlan every_table;  // without a name of our own: our tables have no chain with policy drop there
+  every_table.ipv6 = true;
   std::vector<std::string> names;
-  for (const auto& program : iptables_programs())
+  for (const auto& program : iptables_programs(every_table))
     if (TRY(iptables_drops_forwarded(program), "looking at the host's FORWARD chain")) names.push_back(concat("the FORWARD chain of ", program));
   for (const auto& chain : TRY(forward_chains(every_table), "looking at the host's nftables chains"))
     if (chain.policy == "drop") names.push_back(concat("chain ", chain.family, " ", chain.table, " ", chain.name));
