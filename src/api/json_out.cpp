@@ -66,8 +66,7 @@ json::value ipam_config_json(const engine::EndpointSpec& spec) {
   if (!spec.ipv4.empty()) ipam["IPv4Address"] = spec.ipv4;
   if (!spec.ipv6.empty()) ipam["IPv6Address"] = spec.ipv6;
   if (!spec.link_local.empty()) ipam["LinkLocalIPs"] = texts(spec.link_local);
-  // Docker keeps what the client sent, which is `{}` for a user-defined network and null for a predefined one.
-  if (ipam.empty() && network::is_predefined(spec.network)) return nullptr;
+  if (ipam.empty()) return nullptr;
   return ipam;
 }
 

@@ -25,6 +25,10 @@ std::string with_length(const std::string& address, std::uint8_t length) { retur
 std::map<std::string, std::string> shown_options(const network::Network& network) {
   auto options = network.options;
   if (network.name != "bridge") return options;
+  options.emplace("com.docker.network.bridge.default_bridge", "true");
+  options.emplace("com.docker.network.bridge.enable_icc", "true");
+  options.emplace("com.docker.network.bridge.enable_ip_masquerade", "true");
+  options.emplace("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0");
   options.emplace("com.docker.network.bridge.name", network.bridge_interface);
   options.emplace("com.docker.network.driver.mtu", concat(network.mtu));
   return options;

@@ -447,7 +447,7 @@ TEST_F(Verbs, modes_without_a_network_of_their_own_take_no_endpoints) {
     return created.ok() ? "" : created.error().text();
   };
   EXPECT_THAT(refused("none"), testing::HasSubstr("private (none) mode"));
-  EXPECT_THAT(refused("host"), testing::HasSubstr("host network"));
+  EXPECT_THAT(refused("host"), testing::HasSubstr("sharing network namespace"));
   EXPECT_THAT(refused("container:x"), testing::HasSubstr("sharing network namespace"));
   auto spec = Harness::spec({"sleep"});
   spec.network.mode = "none";

@@ -26,8 +26,7 @@ bool is_alive(State state) { return state == State::running || state == State::p
 Status check_connectable(const std::string& mode, const network::Network& network) {
   if (network.driver == "host") return conflict_with_host();
   if (network.driver == "null" || mode == "none") return conflict_with_none();
-  if (mode == "host") return conflict_with_host();
-  if (!container_of_mode(mode).empty()) return conflict_with_shared();
+  if (mode == "host" || !container_of_mode(mode).empty()) return conflict_with_shared();
   return {};
 }
 
@@ -57,8 +56,7 @@ Status LocalEngine::settle_networks(ContainerSpec& spec) {
   if (!is_network_mode(networking.mode)) {
     std::erase_if(endpoints, [&](const EndpointSpec& endpoint) { return endpoint.network == networking.mode; });
     if (endpoints.empty()) return {};
-    if (networking.mode == "none") return conflict_with_none();
-    return networking.mode == "host" ? conflict_with_host() : conflict_with_shared();
+    return networking.mode == "none" ? conflict_with_none() : conflict_with_shared();
   }
   std::string main = networking.mode;
   for (auto& endpoint : endpoints) {

@@ -764,6 +764,26 @@ TEST_F(SeveralNetworks, ipv6_reaches_neighbours_and_published_ports) {
   EXPECT_EQ(count_records(), 0U);
 }
 
+TEST_F(SeveralNetworks, a_start_beside_many_networks_and_endpoints_runs_no_program) {
+  constexpr int network_count = 12;
+  std::vector<UniqueFd> namespaces;
+  for (int i = 0; i < network_count; ++i) {
+    ASSERT_TRUE(make(concat("n", i)).ok());
+    namespaces.push_back(new_netns());
+    ASSERT_TRUE(join(concat("c", i), namespaces.back().get(), concat("n", i), concat(9000 + i, ":80")).ok());
+  }
+  // Whoever wrote the table again would need nft.
+  const std::string path = ::getenv("PATH");
+  ::setenv("PATH", "/nonexistent", 1);
+  UniqueFd container = new_netns();
+  auto endpoint = join("late", container.get(), "n3", "9100:80");
+  Status left = manager_->disconnect("c5");
+  ::setenv("PATH", path.c_str(), 1);
+  EXPECT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_TRUE(left.ok()) << left.error().text();
+  EXPECT_THAT(published_elements(), testing::AllOf(HasSubstr("9100"), HasSubstr("9004"), testing::Not(HasSubstr("9005"))));
+}
+
 TEST_F(SeveralNetworks, a_bridge_of_the_users_is_used_and_left) {
   ASSERT_EQ(run("ip link add mine type bridge"), 0);
   auto made = make("n", [](NetworkRequest& request) { request.options["com.docker.network.bridge.name"] = "mine"; });

@@ -240,12 +240,13 @@ class Connections(NetworkTest):
     def test_wrong_connects_get_dockers_statuses(self):
         a, b = self.network(), self.network()
         one = self.container("--network", a, serve=False)
-        lonely = self.container("--network", "none", serve=False)
+        lonely, hosty = self.container("--network", "none", serve=False), self.container("--network", "host", serve=False)
         for path, container, status, text in ((f"/networks/{a}/connect", one, 403, f"endpoint with name {one} already exists in network {a}"),
                                               (f"/networks/{a}/connect", lonely, 400, "private (none) mode"),
                                               ("/networks/host/connect", one, 400, "host network"),
                                               ("/networks/none/connect", one, 400, "none"),
-                                              (f"/networks/{b}/disconnect", one, 500, "is not connected to")):
+                                              (f"/networks/{a}/connect", hosty, 400, "sharing network namespace"),
+                                              (f"/networks/{b}/disconnect", one, 500, f"is not connected to network {b}")):
             answer = self.status("POST", path, {"Container": container})
             self.assertEqual(answer[0], status, (path, answer))
             self.assertIn(text, answer[1])
