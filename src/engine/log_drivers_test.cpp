@@ -84,7 +84,7 @@ TEST(LogTag, fields_are_filled_in_and_unknown_ones_refused) {
 SyslogTarget target_of(const std::map<std::string, std::string>& options) {
   auto target = parse_syslog_target(options);
   EXPECT_TRUE(target.ok()) << target.error().text();
-  return target.value_or(SyslogTarget{});
+  return target.ok() ? *target : SyslogTarget{};
 }
 
 TEST(Syslog, addresses_name_transport_host_and_port) {
