@@ -68,12 +68,8 @@ TEST(Recover, a_container_without_any_trace_is_exited_with_255_and_a_reason) {
   EXPECT_THAT(repairs_of(h), HasSubstr(id.substr(0, 12)));
 }
 
-TEST(Recover, after_a_reboot_everything_is_exited_and_policies_start_again) {
-  Harness h;
-  auto plain = h.run(Harness::spec({"sleep"}, "plain"));
-  auto spec = Harness::spec({"sleep"}, "always");
-  spec.restart.condition = RestartCondition::always;
-  h.run(spec);
+/// Everything was started before the last boot, and the boot took what lasted until it.
+void reboot(Harness& h) {
   auto entries = h.store().list("container/");
   ASSERT_TRUE(entries.ok());
   for (const auto& entry : *entries) {
@@ -89,15 +85,48 @@ TEST(Recover, after_a_reboot_everything_is_exited_and_policies_start_again) {
   ASSERT_TRUE(linux::remove_tree(h.folder() + "/run").ok());
   ASSERT_TRUE(linux::remove_tree(h.folder() + "/world").ok());
   h.open();
-  auto info = h.engine->inspect(h.admin, plain, false);
-  EXPECT_EQ(info->state, State::exited);
-  EXPECT_EQ(info->exit_code, 255);
-  EXPECT_THAT(info->error, HasSubstr("host rebooted"));
+}
+
+void wait_for_start(Harness& h) {
   EventOptions options;
   options.since = 1;
   auto events = h.engine->events(h.admin, options);
   while ((*(*events)->next({}))->action != "start") continue;
+}
+
+TEST(Recover, after_a_reboot_everything_is_exited_and_policies_start_again) {
+  Harness h;
+  auto plain = h.run(Harness::spec({"sleep"}, "plain"));
+  auto spec = Harness::spec({"sleep"}, "always");
+  spec.restart.condition = RestartCondition::always;
+  h.run(spec);
+  reboot(h);
+  auto info = h.engine->inspect(h.admin, plain, false);
+  EXPECT_EQ(info->state, State::exited);
+  EXPECT_EQ(info->exit_code, 255);
+  EXPECT_THAT(info->error, HasSubstr("host rebooted"));
+  wait_for_start(h);
   EXPECT_EQ(h.state_of("always"), State::running);
+}
+
+TEST(Recover, a_boot_starts_what_was_stopped_only_when_its_policy_is_always) {
+  Harness h;
+  for (auto [name, condition] : {std::pair{"always", RestartCondition::always}, {"unless", RestartCondition::unless_stopped}, {"failure", RestartCondition::on_failure}}) {
+    auto spec = Harness::spec({"sleep"}, name);
+    spec.restart.condition = condition;
+    h.run(spec);
+    ASSERT_TRUE(h.engine->stop(h.admin, name, {}).ok());
+  }
+  reboot(h);
+  wait_for_start(h);
+  EXPECT_EQ(h.state_of("always"), State::running);
+  EXPECT_EQ(h.state_of("unless"), State::exited);
+  EXPECT_EQ(h.state_of("failure"), State::exited);
+  // The same boot again: what the user stops now stays so.
+  ASSERT_TRUE(h.engine->stop(h.admin, "always", {}).ok());
+  h.close();
+  h.open();
+  EXPECT_EQ(h.state_of("always"), State::exited);
 }
 
 TEST(Recover, strays_and_unreadable_records_are_said_and_the_rest_works) {

@@ -251,6 +251,9 @@ class Verbs(caisson.EngineTest):
         name = self.run_detached("--restart", "on-failure:2", command=("sh", "-c", "echo run; exit 1"))
         wait_until(lambda: self.state(name) == "exited" and self.engine.inspect(name)["RestartCount"] == 2, "two restarts", 40)
         self.assertEqual(self.engine.ok("logs", name).splitlines(), ["run"] * 3)
+        self.engine.ok("start", name)  # by hand: the policy counts anew
+        wait_until(lambda: len(self.engine.ok("logs", name).splitlines()) == 6 and self.state(name) == "exited", "two restarts more", 40)
+        self.assertEqual(self.engine.inspect(name)["RestartCount"], 2)
         always = self.run_detached("--restart", "always")
         first = self.engine.inspect(always)["State"]["Pid"]
         os.kill(first, 9)
