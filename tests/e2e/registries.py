@@ -188,7 +188,7 @@ class BetweenServer:
         self.upstream_port = upstream_port
         self.lock = threading.Lock()
         self.seen = []
-        self.faults = []  # (matches(handler), act(handler, body) -> bool), first match is used
+        self.faults = []  # (matches(handler), act(handler, body) -> has answered), the latest first
         listener = in_namespace(namespace.name, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
         self.port = listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -198,12 +198,12 @@ class BetweenServer:
 
     def respond(self, handler, body):
         for matches, act in list(self.faults):
-            if matches(handler):
-                return act(handler, body)
+            if matches(handler) and act(handler, body):
+                return True
         return False
 
     def on(self, pattern, act, method=None):
-        """`act(handler, body)` for requests whose path matches; it returns False to have the request forwarded after all."""
+        """`act(handler, body)` for requests whose path matches; it returns False to leave them to what was set before, or to the registry behind."""
         self.faults.insert(0, (lambda handler: re.search(pattern, handler.path) and method in (None, handler.command), act))
 
     def fetch(self, handler, body=b"", headers=None):

@@ -4,6 +4,7 @@
 import base64
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -15,7 +16,6 @@ import time
 import unittest
 
 import caisson
-import peers
 import registries
 from caisson import wait_until
 
@@ -508,31 +508,70 @@ class Faults(RegistryTest):
         self.assertEqual([headers for _, path, headers in elsewhere.seen if "Authorization" in headers], [])
         self.assertTrue(elsewhere.paths("GET"))
 
-    def test_an_upload_that_is_cut_goes_on(self):
-        seed = b"upload"
-        name = f"{self.between.address}/upload:1"
-        self.engine.ok("load", stdin=caisson.docker_archive([big_layer(seed)], {"Cmd": ["x"]}, tags=[name]), text=False)
+    def cut_first_chunk(self, keep, taken=4 << 20):
+        """The first large PATCH breaks off after `taken` bytes, which `keep(handler, bytes)` gets; the client hears nothing."""
         left = [1]
-        taken = 4 << 20
 
         def act(handler, body):
             if left[0] == 0 or len(body) < taken:
                 return False
             left[0] -= 1
-            # The registry gets a part of it, and the client hears nothing.
-            connection_headers = {"Content-Range": f"0-{taken - 1}", "Content-Length": str(taken)}
-            self.between.fetch(handler, body[:taken], connection_headers)
+            keep(handler, body[:taken])
             handler.close_connection = True
             handler.connection.shutdown(2)
             return True
 
         self.between.on("/blobs/uploads/", act, "PATCH")
+
+    def chunks(self):
+        return [headers.get("Content-Range") for method, _, headers in self.between.seen if method == "PATCH" and int(headers.get("Content-Length", 0)) > 1 << 20]
+
+    def test_an_upload_that_is_cut_goes_on_where_the_registry_can_tell_how_far_it_is(self):
+        # docker-registry cannot: its upload's address holds the offset that the lost answer would have moved. So a registry that follows the
+        # specification stands in for its uploads, and hands them on whole.
+        name = f"{self.between.address}/upload:1"
+        self.engine.ok("load", stdin=caisson.docker_archive([big_layer(b"upload")], {"Cmd": ["x"]}, tags=[name]), text=False)
+        stored = bytearray()
+        place = "/v2/upload/blobs/uploads/1"
+
+        def uploads(handler, body):
+            progress = {"Location": place, "Range": f"0-{max(len(stored), 1) - 1}"}
+            if handler.command == "POST":
+                stored.clear()
+                handler.answer(202, b"", {"Location": place})
+            elif handler.command == "GET":
+                handler.answer(204, b"", progress)
+            elif handler.command == "PATCH":
+                if int(handler.headers["Content-Range"].split("-")[0]) != len(stored):
+                    handler.answer(416, b"", progress)
+                    return True
+                stored.extend(body)
+                handler.answer(202, b"", {"Location": place, "Range": f"0-{len(stored) - 1}"})
+            else:
+                digest = handler.path.split("digest=")[1]
+                connection = http.client.HTTPConnection("127.0.0.1", self.registry.port)
+                connection.sock = self.namespace.connect(self.registry.port)
+                connection.request("POST", "/v2/upload/blobs/uploads/")
+                begun = connection.getresponse()
+                begun.read()
+                connection.request("PUT", begun.headers["Location"] + "&digest=" + digest, body=bytes(stored))
+                handler.answer(connection.getresponse().status)
+                connection.close()
+            return True
+
+        self.between.on("/blobs/uploads/", uploads)
+        self.cut_first_chunk(lambda _, part: stored.extend(part))
         self.engine.ok("push", name)
-        ranges = [headers.get("Content-Range") for method, _, headers in self.between.seen if method == "PATCH" and int(headers.get("Content-Length", 0)) > 1 << 20]
-        self.assertEqual(len(ranges), 2)
-        self.assertTrue(ranges[1].startswith(f"{taken}-"), ranges)
-        other = self.new_engine()
-        other.ok("pull", f"{self.registry.address}/upload:1")
+        self.assertEqual([chunk.split("-")[0] for chunk in self.chunks()], ["0", str(4 << 20)])
+        self.new_engine().ok("pull", f"{self.registry.address}/upload:1")
+
+    def test_an_upload_that_is_cut_begins_anew_where_it_cannot_tell(self):
+        name = f"{self.between.address}/anew:1"
+        self.engine.ok("load", stdin=caisson.docker_archive([big_layer(b"anew")], {"Cmd": ["x"]}, tags=[name]), text=False)
+        self.cut_first_chunk(lambda handler, part: self.between.fetch(handler, part, {"Content-Range": f"0-{len(part) - 1}", "Content-Length": str(len(part))}))
+        self.engine.ok("push", name)
+        self.assertEqual([chunk.split("-")[0] for chunk in self.chunks()], ["0", "0"])
+        self.new_engine().ok("pull", f"{self.registry.address}/anew:1")
 
     def test_two_pulls_of_one_image_download_it_once(self):
         digest = self.push_big("twice:1", b"twice")
