@@ -395,6 +395,46 @@ class Faults(RegistryTest):
         wait_until(lambda: not other.processes("caisson-fetch") and not other.processes("caisson-worker"), "the pull has ended")
         released.set()
 
+    def test_the_process_that_fetches_has_no_right_but_the_network(self):
+        digest = self.push_big("rights:1", b"rights")
+        other = self.new_engine()
+        reached = threading.Event()
+        released = threading.Event()
+
+        def hold(*_):
+            reached.set()
+            released.wait(30)
+            return False
+
+        self.between.on(f"/blobs/{digest}", hold, "GET")
+        self.addCleanup(released.set)
+        pulling = threading.Thread(target=other.ok, args=("pull", f"{self.between.address}/rights:1"))
+        pulling.start()
+        self.addCleanup(pulling.join)
+        self.assertTrue(reached.wait(30))
+        (pid,) = other.processes("caisson-fetch")
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        self.assertNotIn("0", status["Uid"].split() + status["Gid"].split())
+        self.assertEqual(status["Groups"].strip(), "")
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+
+        def namespace(of, kind):
+            return os.readlink(f"/proc/{of}/ns/{kind}")
+
+        self.assertEqual(namespace(pid, "net"), namespace(other.process.pid, "net"))
+        for kind in ("pid", "mnt", "ipc", "uts", "cgroup"):
+            self.assertNotEqual(namespace(pid, kind), namespace(other.process.pid, kind), kind)
+        worker = other.processes("caisson-worker")[0]
+        self.assertNotEqual(namespace(worker, "net"), namespace(other.process.pid, "net"))
+        self.assertNotIn(status["Uid"].split()[0], [str(os.stat(other.root).st_uid)])
+        descriptors = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        files = [path for path in descriptors if path.startswith("/") and path != "/dev/null"]
+        self.assertEqual([path for path in files if "/partial/" not in path], [], "it holds what it downloads, and nothing else of the host")
+        released.set()
+
     def test_what_is_not_what_was_promised_is_refused(self):
         digest = self.push_big("wrong:1", b"wrong")
         manifest = self.manifest("wrong:1")
@@ -610,6 +650,52 @@ class Faults(RegistryTest):
         self.assertIn("thing", out)
         self.assertIn("[OK]", out)
         self.assertEqual(self.between.paths("GET")[-1], "/v1/search?q=thing&n=25")
+
+
+class Tls(unittest.TestCase):
+    """A registry with a certificate that nobody in the system's list has signed."""
+
+    def test_its_authority_is_believed_once_it_is_named(self):
+        reason = caisson.why_not() or registries.why_not() or (None if shutil.which("openssl") else "needs openssl")
+        if reason or not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
+            self.skipTest(reason or "caisson-fetch was not built: libcurl4-openssl-dev")
+        namespace = registries.Namespace()
+        self.addCleanup(namespace.close)
+        engine = caisson.Engine()
+        self.addCleanup(engine.close)
+        key, certificate = os.path.join(engine.folder, "key.pem"), os.path.join(engine.folder, "certificate.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=registry",
+                        "-addext", "subjectAltName=DNS:registry.test,IP:127.0.0.1", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        registry = registries.DockerRegistry(namespace, tls=(certificate, key))
+        self.addCleanup(registry.close)
+        # 127.0.0.1 would be trusted as it is; another address of this host is not. 192.0.2.0/24 is for documentation.
+        subprocess.run([*namespace.command, "ip", "address", "add", "192.0.2.1/32", "dev", "lo"], check=True)
+        address = f"192.0.2.1:{registry.port}"
+        certs = os.path.join(engine.folder, "certs.d")
+        engine.prefix_command = namespace.command
+        engine.options = ["--registry-hosts", certs, "--registry-attempts", "1"]
+        registry.stop()
+        with open(registry.config, encoding="utf-8") as file:
+            config = file.read()
+        with open(registry.config, "w", encoding="utf-8") as file:
+            file.write(config.replace(registry.address, f"0.0.0.0:{registry.port}"))
+        registry.start()
+        engine.start()
+        engine.import_busybox(f"{address}/tls:1")
+        refused = engine.cli("push", f"{address}/tls:1")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("tls: failed to verify certificate", refused.stderr)
+        folder = os.path.join(certs, address)
+        os.makedirs(folder)
+        shutil.copy(certificate, os.path.join(folder, "ca.crt"))
+        wrong_name = engine.cli("push", f"{address}/tls:1")
+        self.assertEqual(wrong_name.returncode, 1, "its certificate is for another address")
+        # hosts.toml leads there by the address that the certificate has.
+        with open(os.path.join(folder, "hosts.toml"), "w", encoding="utf-8") as file:
+            file.write(f'server = "https://127.0.0.1:{registry.port}"\nca = "ca.crt"\n')
+        engine.ok("push", f"{address}/tls:1")
+        engine.ok("rmi", f"{address}/tls:1")
+        engine.ok("pull", f"{address}/tls:1")
 
 
 class BasicAuth(RegistryTest):
