@@ -22,6 +22,7 @@
 #include "base/strings.hpp"
 #include "linux/bpf_classic.hpp"
 #include "linux/seccomp_evaluate.hpp"
+#include "linux/seccomp_fetch.hpp"
 #include "linux/seccomp_worker.hpp"
 
 namespace caisson::linux {
@@ -331,6 +332,26 @@ TEST(SeccompWorker, the_filter_of_unpack_workers_lets_files_pass_and_nothing_exe
   EXPECT_EQ(run_filter(program->filter, call(native("clone"), {17})), refused);
   EXPECT_EQ(run_filter(program->filter, call(native("clone3"))), unimplemented);
   for (const char* name : {"socket", "execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork"})
+    EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
+}
+
+TEST(SeccompFetch, the_filter_of_the_fetch_process_lets_it_talk_and_read_and_nothing_else) {
+  auto program = fetch_seccomp();
+  ASSERT_TRUE(program.ok()) << program.error().text();
+  EXPECT_TRUE(program->warnings.empty()) << program->warnings.front();
+  auto native = [](const char* name) { return *syscall_number(SyscallArch::x86_64, name); };
+  for (int family : {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK})
+    EXPECT_EQ(run_filter(program->filter, call(native("socket"), {static_cast<std::uint64_t>(family)})), allowed) << family;
+  for (int family : {AF_PACKET, AF_VSOCK, AF_ALG, AF_XDP})
+    EXPECT_EQ(run_filter(program->filter, call(native("socket"), {static_cast<std::uint64_t>(family)})), refused) << family;
+  EXPECT_EQ(run_filter(program->filter, call(native("openat"), {0, 0, O_RDONLY | O_CLOEXEC})), allowed);
+  for (int flags : {O_WRONLY, O_RDWR, O_RDONLY | O_CREAT, O_RDONLY | O_TRUNC})
+    EXPECT_EQ(run_filter(program->filter, call(native("openat"), {0, 0, static_cast<std::uint64_t>(flags)})), refused) << flags;
+  EXPECT_EQ(run_filter(program->filter, call(native("mmap"), {0, 4096, 7})), refused);
+  EXPECT_EQ(run_filter(program->filter, call(native("clone"), {17})), refused);
+  EXPECT_EQ(run_filter(program->filter, call(native("clone3"))), unimplemented);
+  for (const char* name : {"execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork", "listen", "accept4", "unlinkat", "mkdirat", "renameat2",
+                           "openat2", "pidfd_getfd", "process_vm_readv", "bpf", "keyctl"})
     EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
 }
 
