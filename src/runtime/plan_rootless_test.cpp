@@ -20,6 +20,11 @@ Spec user_spec() {
   return spec;
 }
 
+void without_user_namespace(Spec& spec) {
+  spec.namespaces.pop_back();
+  spec.id_map = {};
+}
+
 HostFacts user_facts() {
   HostFacts facts;
   facts.is_privileged = false;
@@ -54,7 +59,7 @@ Mount mount_of(std::string destination, std::string type, std::vector<std::strin
 
 TEST(PlanRootless, an_ordinary_user_needs_a_user_namespace) {
   Spec spec = user_spec();
-  spec.namespaces.pop_back();
+  without_user_namespace(spec);
   auto plan = compute_plan(spec, user_facts(), {});
   ASSERT_FALSE(plan);
   EXPECT_EQ(plan.error().error_number(), EPERM);
@@ -74,7 +79,7 @@ TEST(PlanRootless, devices_have_no_rules_and_are_made_by_the_child) {
 TEST(PlanRootless, what_the_hosts_namespaces_own_is_bound) {
   Spec spec = user_spec();
   spec.mounts = {mount_of("/sys", "sysfs", {"ro"}), mount_of("/dev/mqueue", "mqueue", {})};
-  spec.namespaces.pop_back();
+  without_user_namespace(spec);
   auto plan = plan_of(spec, nested_facts());
   EXPECT_EQ(plan.mounts[0].kind, MountKind::bind);
   EXPECT_EQ(plan.mounts[0].source, "/sys");

@@ -516,6 +516,15 @@ class Handed(oci.OciTest):
                          "descriptors that are meant for another process")
         os.close(read_end)
 
+    def test_a_descriptor_to_be_passed_that_is_not_open_is_named(self):
+        """Its number would be given to a descriptor of the runtime, and with that to the container."""
+        words = "unable to stat preserved-fd 0 (of 2)"
+        identifier = self.runtime.start(self.playground.bundle(*SLEEP))
+        self.assertIn(words, self.runtime("exec", "--preserve-fds", "2", identifier, "true", check=255).stderr)
+        # runc's words, which it says only when none of its own descriptors has the number.
+        run = self.runtime("run", "--preserve-fds", "2", "--bundle", self.playground.bundle("true"), self.runtime.new_id(), check=1)
+        self.assertIn(words, run.stderr)
+
     def notify_socket(self):
         path = self.playground.path("notify.sock")
         with contextlib.suppress(OSError):
