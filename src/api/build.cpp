@@ -1,4 +1,5 @@
 // /build: docker's classic builder as its clients know it: a context in the body, lines of progress in the answer.
+#include "api/credentials.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
 #include "api/transfer.hpp"
@@ -114,6 +115,21 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   return {};
 }
 
+/// X-Registry-Config: base64 of {"https://index.docker.io/v1/": {"username", …}, "localhost:5000": …}. As with X-Registry-Auth, what
+/// cannot be read counts as none.
+void read_registries(const Request& request, build::BuildRequest& out) {
+  auto text = base64_decode(request.exchange.header("X-Registry-Config"));
+  auto document = text.ok() && !text->empty() ? parse_json(*text, "X-Registry-Config") : Result<json::value>(json::value());
+  if (!document.ok() || !document->is_object()) return;
+  for (const auto& member : document->get_object()) {
+    std::string_view host(member.key());
+    if (host.find("://") != std::string_view::npos) host.remove_prefix(host.find("://") + 3);
+    host = host.substr(0, host.find('/'));
+    image::RegistryCredentials credentials;
+    if (read_credentials(JsonView(member.value()), credentials).ok()) out.registries[host == "index.docker.io" ? "docker.io" : std::string(host)] = std::move(credentials);
+  }
+}
+
 Result<build::BuildRequest> read_build(const Request& request) {
   build::BuildRequest out;
   if (request.query.text("version") == "2")
@@ -129,6 +145,8 @@ Result<build::BuildRequest> read_build(const Request& request) {
   for (auto& [key, value] : TRY_PLAIN(map_of(request, "buildargs"))) out.arguments[key] = value;
   out.labels = TRY_PLAIN(map_of(request, "labels"));
   out.use_cache = !request.query.flag("nocache");
+  out.pull = request.query.flag("pull");
+  read_registries(request, out);
   out.platform = request.query.text("platform");
   out.network = request.query.text("networkmode");
   if (out.network == "default") out.network.clear();

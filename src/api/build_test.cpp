@@ -73,7 +73,7 @@ TEST_F(Build, quiet_builds_say_the_id_only) {
 
 TEST_F(Build, parameters_reach_the_builder) {
   call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
-       "x", {{"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true})")}});
+       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true})")}});
   const auto& request = builder.request;
   EXPECT_EQ(request.dockerfile, "d/F");
   EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
@@ -88,6 +88,9 @@ TEST_F(Build, parameters_reach_the_builder) {
   EXPECT_EQ(request.secrets.at("k"), "value");
   EXPECT_TRUE(request.allowed.contains("network.host"));
   EXPECT_TRUE(request.check_only);
+  EXPECT_EQ(request.registries.at("docker.io").password, "p");
+  EXPECT_EQ(request.registries.at("h:5000").username, "a");
+  EXPECT_EQ(request.registries.size(), 2U);
 }
 
 TEST_F(Build, failures_are_answers_before_the_first_line_and_documents_behind_it) {

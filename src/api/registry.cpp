@@ -1,6 +1,7 @@
 // What clients ask of registries: pull, push, login, search, distribution.
 #include <algorithm>
 
+#include "api/credentials.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
 #include "api/progress_stream.hpp"
@@ -15,6 +16,18 @@ constexpr std::int64_t usual_search_hits = 25;
 
 /// Docker answers 500 for whatever a registry, or the way to it, did wrong; clients tell "missing" by 404.
 int registry_status(ErrorKind kind) { return kind == ErrorKind::not_found || kind == ErrorKind::invalid ? http_status(kind) : 500; }
+
+/// X-Registry-Auth: base64 of a JSON object. One that cannot be read is treated as none, as docker does: an old client sent garbage.
+image::RegistryCredentials credentials_of(const Request& request) {
+  image::RegistryCredentials credentials;
+  auto text = base64_decode(request.exchange.header("X-Registry-Auth"));
+  if (!text.ok() || text->empty()) return credentials;
+  auto document = parse_json(*text, "X-Registry-Auth");
+  if (!document.ok() || !document->is_object() || !read_credentials(JsonView(*document), credentials).ok()) return {};
+  return credentials;
+}
+
+}  // namespace
 
 Status read_credentials(const JsonView& view, image::RegistryCredentials& out) {
   TRY_PLAIN(view.read("username", out.username));
@@ -32,18 +45,6 @@ Status read_credentials(const JsonView& view, image::RegistryCredentials& out) {
   out.password = halves.after;
   return {};
 }
-
-/// X-Registry-Auth: base64 of a JSON object. One that cannot be read is treated as none, as docker does: an old client sent garbage.
-image::RegistryCredentials credentials_of(const Request& request) {
-  image::RegistryCredentials credentials;
-  auto text = base64_decode(request.exchange.header("X-Registry-Auth"));
-  if (!text.ok() || text->empty()) return credentials;
-  auto document = parse_json(*text, "X-Registry-Auth");
-  if (!document.ok() || !document->is_object() || !read_credentials(JsonView(*document), credentials).ok()) return {};
-  return credentials;
-}
-
-}  // namespace
 
 Status pull_image(Request& request) {
   image::PullRequest pull;

@@ -31,6 +31,8 @@ struct BuildRequest {
   dockerfile::Arguments arguments; ///< --build-arg
   std::map<std::string, std::string> labels;
   bool use_cache = true;
+  bool pull = false;               ///< ask the registry for base images although they are here
+  std::map<std::string, image::RegistryCredentials> registries;  ///< by host: "docker.io", "localhost:5000"
   bool check_only = false;         ///< parse and lint, build nothing
   std::string platform;            ///< "": this machine's
   std::string network;             ///< of RUN without a --network of its own: "", "none", "host", a network's name

@@ -17,6 +17,7 @@ constexpr std::string_view final_prefix = "build/image/";
 struct Stored {
   CacheEntry shown;
   image::MadeLayer layer;
+  bool owns_image = false;
 };
 
 Status from_json(const JsonView& view, Stored& out) {
@@ -33,6 +34,7 @@ Status from_json(const JsonView& view, Stored& out) {
   TRY_PLAIN(view.read("blob_bytes", out.layer.blob_bytes));
   TRY_PLAIN(view.read("media_type", out.layer.media_type));
   TRY_PLAIN(view.read("is_empty", out.layer.is_empty));
+  TRY_PLAIN(view.read("owns_image", out.owns_image));
   out.layer.diff_id = TRY_PLAIN(Digest::parse(diff_id));
   out.layer.blob = TRY_PLAIN(Digest::parse(blob));
   return {};
@@ -55,7 +57,7 @@ KeyHasher& KeyHasher::add(const std::vector<std::string>& fields) {
 std::string Cache::encode(const Entry& entry) const {
   json::object out{{"image", entry.shown.image}, {"text", entry.shown.text}, {"size", entry.shown.size_bytes}, {"created", entry.shown.created},
                    {"last_used", entry.shown.last_used}, {"use_count", entry.shown.use_count}, {"diff_id", entry.layer.diff_id.text()},
-                   {"blob", entry.layer.blob.text()}, {"blob_bytes", entry.layer.blob_bytes}, {"media_type", entry.layer.media_type}, {"is_empty", entry.layer.is_empty}};
+                   {"blob", entry.layer.blob.text()}, {"blob_bytes", entry.layer.blob_bytes}, {"media_type", entry.layer.media_type}, {"is_empty", entry.layer.is_empty}, {"owns_image", entry.owns_image}};
   return to_text(out);
 }
 
@@ -73,7 +75,7 @@ Status Cache::load() {
       continue;
     }
     stored.shown.key = record.key.substr(cache_prefix.size());
-    entries_[stored.shown.key] = Entry{std::move(stored.shown), std::move(stored.layer)};
+    entries_[stored.shown.key] = Entry{std::move(stored.shown), std::move(stored.layer), stored.owns_image};
   }
   return {};
 }
@@ -86,6 +88,7 @@ Result<std::optional<Made>> Cache::find(const std::string& key) {
     if (found == entries_.end()) return std::optional<Made>();
     made.layer = found->second.layer;
     made.image = found->second.shown.image;
+    made.owns_image = found->second.owns_image;
   }
   if (!made.image.empty()) {
     auto image = images_.find(made.image);
@@ -116,6 +119,7 @@ Status Cache::put(const std::string& key, const std::string& text, const Made& m
   entry.shown.size_bytes = made.layer.is_empty ? 0 : made.layer.blob_bytes;
   entry.shown.created = entry.shown.last_used = now_ns();
   entry.layer = made.layer;
+  entry.owns_image = made.owns_image;
   entry.layer.hold.reset();  // the image keeps it from here on
   std::lock_guard lock(mutex_);
   state::Transaction transaction;
@@ -140,7 +144,7 @@ std::set<std::string> Cache::images() {
   std::lock_guard lock(mutex_);
   std::set<std::string> out;
   for (const auto& [key, entry] : entries_)
-    if (!entry.shown.image.empty()) out.insert(entry.shown.image);
+    if (entry.owns_image) out.insert(entry.shown.image);
   return out;
 }
 
@@ -155,7 +159,7 @@ Status Cache::remove_image(const std::string& id) {
 
 Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys) {
   std::vector<CacheEntry> taken;
-  std::set<std::string> still_used;
+  std::set<std::string> owned;
   {
     std::lock_guard lock(mutex_);
     state::Transaction transaction;
@@ -163,14 +167,14 @@ Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys
       auto found = entries_.find(key);
       if (found == entries_.end()) continue;
       transaction.erase(concat(cache_prefix, key));
+      if (found->second.owns_image) owned.insert(found->second.shown.image);
       taken.push_back(std::move(found->second.shown));
       entries_.erase(found);
     }
     if (!taken.empty()) TRY_PLAIN(store_.commit(transaction));
-    for (const auto& [key, entry] : entries_) still_used.insert(entry.shown.image);
+    for (const auto& [key, entry] : entries_) owned.erase(entry.shown.image);
   }
-  for (const auto& entry : taken)
-    if (!entry.image.empty() && !still_used.contains(entry.image)) TRY(remove_image(entry.image), concat("build cache entry ", entry.key.substr(0, 12)));
+  for (const auto& id : owned) TRY(remove_image(id), concat("image ", id.substr(0, 19), " of the build cache"));
   return taken;
 }
 

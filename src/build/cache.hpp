@@ -33,6 +33,7 @@ class KeyHasher {
 struct Made {
   image::MadeLayer layer;
   std::string image;  ///< "sha256:…"; the parent's when the layer is empty, "" when there is none either
+  bool owns_image = false;  ///< the image was made for the cache, and goes with its entry
 };
 
 /// Records "build/cache/<key>" in the state store; layers live as long as their images. Thread-safe.
@@ -81,6 +82,7 @@ class Cache {
   struct Entry {
     CacheEntry shown;
     image::MadeLayer layer;
+    bool owns_image = false;
     std::size_t pins = 0;
   };
   std::string encode(const Entry& entry) const;

@@ -88,10 +88,9 @@ Result<StageState> StageBuilder::source_state(const std::string& name) {
     std::lock_guard lock(build_.mutex);
     return build_.finished.at(*number);
   }
-  auto info = build_.engine.inspect_image(build_.caller, name);
-  if (!info.ok()) return std::move(info).error().in(concat("--from=", name));
+  auto image = TRY(find_image(name, ""), concat("--from=", name));
   StageState state;
-  state.base_image = state.image = info->image.id.text();
+  state.base_image = state.image = image.id.text();
   state.key = KeyHasher("image").add(state.base_image).finish();
   return state;
 }

@@ -124,7 +124,8 @@ Result<dockerfile::IgnoreList> read_ignore_list(const std::string& dockerfile_na
 Status hide_excluded(int context_fd, const dockerfile::IgnoreList& ignored, const std::string& dockerfile_name) {
   for (const auto& name : {dockerfile_name, std::string(".dockerignore"), dockerfile_name + ".dockerignore"}) {
     auto path = dockerfile::clean_path(concat("/", name)).substr(1);
-    if (!ignored.excludes(path)) continue;
+    // Our command line sends a Dockerfile from outside the context under such a name.
+    if (!ignored.excludes(path) && !path.starts_with(".dockerfile.")) continue;
     auto halves = split_last(path, '/');
     auto folder = linux::open_in_root(context_fd, halves.found ? std::string(halves.before) : ".", O_RDONLY | O_DIRECTORY);
     auto removed = folder.ok() ? linux::unlinkat(folder->get(), halves.found ? std::string(halves.after) : path) : Status(std::move(folder).error());
@@ -221,12 +222,12 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
 
   auto needed = needed_stages(file, globals, target);
   Reporter reporter(sink, needed.size());
+  auto epoch = TRY_PLAIN(source_date_epoch(request));
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    TRY_PLAIN(source_date_epoch(request)), stop->cancel(), {}, {}, {}, {}};
+                    epoch, stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
-  auto built = run_stages(build, needed);
+  auto built = run_stages(build, needed, [&] { stop->stop(); });
   if (!built.ok()) {
-    stop->stop();
     reporter.flush();
     if (!build.failed_code) return std::move(built).error();
     outcome.failed_code = build.failed_code;
@@ -239,7 +240,7 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
   return outcome;
 }
 
-Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed) {
+Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop) {
   const auto& file = build.file;
   std::uint32_t steps = static_cast<std::uint32_t>(file.arguments.size());
   std::vector<std::unique_ptr<StageBuilder>> stages;
@@ -298,7 +299,10 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
       build.reporter.finish(*order);
       std::lock_guard lock(mutex);
       if (status.ok()) done.insert(needed[*order]);
-      else if (!failure) failure = std::move(status).error();
+      else if (!failure) {
+        failure = std::move(status).error();
+        stop();
+      }
       changed.notify_all();
     }
   };
@@ -313,6 +317,8 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
 
 Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target) {
   auto& state = build.finished.at(target);
+  // A FROM alone is the base image itself, as docker has it.
+  if (state.history.empty() && !state.base_image.empty()) return images_.find(state.base_image);
   image::ComposeRequest request;
   request.base = state.base_image;
   request.platform = state.platform;

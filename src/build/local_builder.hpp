@@ -1,6 +1,7 @@
 // The builder of this host.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -24,7 +25,8 @@ class LocalBuilder final : public Builder {
   std::set<std::string> hidden_images() override { return cache_.images(); }
 
  private:
-  Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed);
+  /// `stop` tells the other stages of one that failed.
+  Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop);
   Result<image::Image> finish(SharedBuild& build, std::size_t target);
   Status remove_leftovers();
   Status prune_cache_mounts();

@@ -234,14 +234,35 @@ Status StageBuilder::dispatch_run(const Instruction& instruction) {
   return {};
 }
 
+Result<std::string> StageBuilder::image_to_run() {
+  if (state_.image.empty()) return Error(ErrorKind::invalid, "RUN needs a file system to run in, and FROM scratch has none so far");
+  if (state_.image != state_.base_image) return state_.image;
+  auto base = TRY_PLAIN(build_.images.find(state_.base_image));
+  if (base.config.volumes.empty() && !base.config.healthcheck) return state_.image;
+  // What a step writes below a volume of the base would be lost with the volume.
+  auto key = KeyHasher("bare").add(state_.base_image).finish();
+  auto held = build_.cache.hold(key);
+  build_.use_key(key);
+  if (auto found = TRY_PLAIN(build_.cache.find(key))) return found->image;
+  Made made;
+  made.layer.is_empty = true;
+  made.layer.diff_id = made.layer.blob = sha256_of("");
+  image::ComposeRequest request;
+  request.base = state_.base_image;
+  request.comment = "a base image without its configuration, for the build cache";
+  made.image = TRY_PLAIN(build_.images.compose(request)).id.text();
+  made.owns_image = true;
+  TRY_PLAIN(build_.cache.put(key, concat("FROM ", state_.base_image), made));
+  return made.image;
+}
+
 Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
   RunPlan plan;
   plan.argv = given.argv;
   plan.text = given.text;
   plan.unkeyed = given.unkeyed;
-  if (state_.image.empty()) return Error(ErrorKind::invalid, "RUN needs a file system to run in, and FROM scratch has none so far");
   engine::ContainerSpec spec;
-  spec.image = state_.image;
+  spec.image = TRY_PLAIN(image_to_run());
   spec.entrypoint = std::vector<std::string>{""};
   spec.cmd = plan.argv;
   spec.working_dir = state_.config.config.working_dir;

@@ -67,6 +67,27 @@ std::vector<std::string> StageBuilder::shell() const {
 
 std::string StageBuilder::metadata_text(const std::string& text, std::string_view blanks) const { return concat(join(shell(), " "), " #(nop)", blanks, text); }
 
+Result<image::Image> StageBuilder::find_image(const std::string& name, const std::string& platform) {
+  auto found = build_.engine.inspect_image(build_.caller, name);
+  bool is_missing = !found.ok() && found.error().kind() == ErrorKind::not_found;
+  if (!found.ok() && !is_missing) return std::move(found).error();
+  if (!is_missing && !build_.request.pull) return std::move(found->image);
+  image::PullRequest pull;
+  auto reference = TRY_PLAIN(image::parse_reference(name));
+  pull.reference = reference.canonical();
+  pull.platform = platform;
+  if (auto known = build_.request.registries.find(reference.domain); known != build_.request.registries.end()) pull.credentials = known->second;
+  auto progress = [this](const image::Progress& line) {
+    if (line.id.empty() && !line.status.empty()) send(EventKind::warning, line.status);
+  };
+  auto pulled = build_.engine.pull_images(build_.caller, pull, progress, build_.cancel);
+  if (pulled.ok() && !pulled->empty()) return std::move(pulled->front());
+  // An image of this host alone (built or imported) has no registry to be asked.
+  if (!is_missing && (pulled.ok() || pulled.error().kind() == ErrorKind::not_found)) return std::move(found->image);
+  if (pulled.ok()) return Error(ErrorKind::not_found, concat("No such image: ", name));
+  return std::move(pulled).error();
+}
+
 Status StageBuilder::begin_from_image(const std::string& name) {
   if (name == "scratch") {
     auto platform = TRY_PLAIN(image::parse_platform(state_.platform));
@@ -76,14 +97,10 @@ Status StageBuilder::begin_from_image(const std::string& name) {
     state_.key = KeyHasher("scratch").add(state_.platform).finish();
     return {};
   }
-  auto info = build_.engine.inspect_image(build_.caller, name);
-  if (!info.ok() && info.error().kind() == ErrorKind::not_found)
-    return Error(ErrorKind::not_found, concat("pull access denied for ", name, ", repository does not exist or may require 'docker login': no such image on this host"))
-        .with_hint("bring the image in with pull, load, import or `caisson bootstrap`");
-  if (!info.ok()) return std::move(info).error();
-  state_.base_image = info->image.id.text();
+  auto image = TRY_PLAIN(find_image(name, stage_.platform.empty() && build_.request.platform.empty() ? std::string() : state_.platform));
+  state_.base_image = image.id.text();
   state_.image = state_.base_image;
-  state_.config = TRY(image::parse_image_config(TRY_PLAIN(build_.images.raw_config(info->image.id))), concat("image ", name));
+  state_.config = TRY(image::parse_image_config(TRY_PLAIN(build_.images.raw_config(image.id))), concat("image ", name));
   state_.key = KeyHasher("image").add(state_.base_image).finish();
   auto wanted = TRY_PLAIN(image::parse_platform(state_.platform));
   image::Platform offered{state_.config.os, state_.config.architecture, state_.config.variant};
@@ -128,7 +145,11 @@ Status StageBuilder::run_triggers() {
 
 Status StageBuilder::run(const dockerfile::StageScope* base_scope) {
   auto at_place = [&](const Instruction& instruction, Status status) -> Status {
-    if (status.ok() || build_.failed_code) return status;
+    if (status.ok()) return status;
+    {
+      std::lock_guard lock(build_.mutex);
+      if (build_.failed_code) return status;  // docker's words alone, which clients know
+    }
     auto& error = status.error();
     if (error.text().find('\n') != std::string::npos) return status;
     return Error(error.kind(), dockerfile::show_place(build_.source, instruction.lines, "", error.text()), error.error_number()).with_hint(error.hint());
@@ -148,11 +169,11 @@ Status StageBuilder::run(const dockerfile::StageScope* base_scope) {
   }
   if (place_.is_target && !build_.request.labels.empty()) {
     std::string text = "LABEL";
-    begin_step(concat("LABEL ", build_.request.labels.size(), " given with the build"));
     for (const auto& [key, value] : build_.request.labels) {
       state_.config.config.labels[key] = value;
       text += concat(" ", key, "=", value);
     }
+    begin_step(text);
     add_history(metadata_text(text, "  "), true);
     end_step();
   }
@@ -203,6 +224,7 @@ Status StageBuilder::cached_step(const std::string& key, const std::string& text
   Made made;
   made.layer = TRY_PLAIN(make());
   made.image = TRY_PLAIN(compose_step(build_, state_, made.layer));
+  made.owns_image = !made.layer.is_empty;
   TRY_PLAIN(build_.cache.put(key, text, made));
   add_layer(build_, state_, key, made);
   return {};

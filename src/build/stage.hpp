@@ -36,6 +36,8 @@ class StageBuilder {
   void end_step();
   Status begin(const dockerfile::StageScope* base_scope);
   Status begin_from_image(const std::string& name);
+  /// From this host, or from its registry when it is not here or the build asked for the newest. `platform`: "": this machine's.
+  Result<image::Image> find_image(const std::string& name, const std::string& platform);
   Status run_triggers();
   Status dispatch(const dockerfile::Instruction& instruction);
   Status dispatch_argument(const dockerfile::Instruction& instruction);
@@ -60,6 +62,8 @@ class StageBuilder {
   Status dispatch_run(const dockerfile::Instruction& instruction);
   Result<RunPlan> plan_run(const dockerfile::Instruction& instruction);
   Result<image::MadeLayer> make_run(const RunPlan& plan);
+  /// The image that a RUN step starts from: the files so far, without volumes or a health check of the base.
+  Result<std::string> image_to_run();
   Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount, RunPlan& plan);
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);

@@ -268,7 +268,7 @@ inline constexpr std::array build = {
     of("output", 'o', text, "string", "Where the result goes: type=image, or type=tar|docker|oci,dest=FILE"),
     of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
     of("progress", 0, text, "string", "How to show progress: auto, plain, json or quiet", "auto"),
-    on("pull", 0, "Accepted: base images come from this host"),
+    on("pull", 0, "Ask the registry for base images although they are here"),
     on("quiet", 'q', "Print the image's id only"),
     on("rm", 0, "Remove the containers of steps", "true"),
     of("secret", 0, list, "list", "Give a secret to RUN steps that mount it (id=NAME,src=FILE or id=NAME,env=VARIABLE)"),

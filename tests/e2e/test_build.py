@@ -118,7 +118,7 @@ class BuildTest(caisson.EngineTest):
         for dockerfile, words in {"COPY nothing /x": "COPY failed: file not found in build context or excluded by .dockerignore: stat nothing: file does not exist",
                                   "COPY a.md /x": "excluded by .dockerignore", "COPY z*.q /x": "no source files were specified",
                                   "COPY a1.txt a2.txt /x": "the destination must be a directory and end with a /", "COPY --chown=ghost f /x": "ghost",
-                                  "COPY --from=nobody/none:1 a b": "nobody/none", "COPY ../../etc/passwd /x": "file does not exist"}.items():
+                                  "COPY --from=127.0.0.1:1/none:1 a b": "127.0.0.1:1", "COPY ../../etc/passwd /x": "file does not exist"}.items():
             out = self.build({"Dockerfile": f"FROM busybox\n{dockerfile}\n"}, check=1)
             self.assertIn(words, out.stderr, dockerfile)
             self.assertIn("Dockerfile:2", out.stderr, dockerfile)
@@ -258,8 +258,8 @@ class BuildTest(caisson.EngineTest):
             status, _, answer = self.engine.request("POST", "/build", body, {"Content-Type": "application/x-tar"})
             self.assertEqual(status, 400, answer)
             self.assertIn(words, json.loads(answer)["message"])
-        out = self.build({"Dockerfile": "FROM does/not:exist\n"}, check=1)
-        self.assertIn("pull access denied for does/not", out.stderr)
+        out = self.build({"Dockerfile": "FROM 127.0.0.1:1/does/not:exist\n"}, check=1)
+        self.assertIn("127.0.0.1:1", out.stderr)
         self.assert_nothing_left()
 
     def test_a_client_that_leaves_ends_its_build(self):
