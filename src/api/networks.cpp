@@ -1,4 +1,5 @@
 // /networks: listed, made, removed; containers connected to them and disconnected.
+#include "api/create_body.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
 #include "base/strings.hpp"

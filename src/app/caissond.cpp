@@ -235,7 +235,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
     if (*event && (*event)->signal != SIGHUP) break;
     if (!*event) continue;
     notify_service_manager(notify_socket, "RELOADING=1");
-    reload(*engine, options, arguments);
+    reload(*assembled.engine, options, arguments);
     notify_service_manager(notify_socket, "READY=1");
   }
   log(LogLevel::info, "serve", "", "ending; containers go on running");

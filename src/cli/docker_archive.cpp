@@ -22,7 +22,8 @@ std::string layer_record(const DockerFolder& folder, const std::string& chain_id
 
 Result<std::string> layer_files(const DockerFolder& folder, const std::string& chain_id) {
   std::string path = concat(layer_record(folder, chain_id), "/cache-id");
-  std::string cache_id(trim(TRY(linux::read_file(path), concat("read ", path))));
+  std::string text = TRY(linux::read_file(path), concat("read ", path));
+  std::string_view cache_id = trim(text);
   return folder.driver == "vfs" ? concat(folder.root, "/vfs/dir/", cache_id) : concat(folder.root, "/", folder.driver, "/", cache_id, "/diff");
 }
 

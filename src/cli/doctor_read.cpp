@@ -156,10 +156,10 @@ void read_service(HostReading& host, const Invocation& global) {
     auto enabled = run({"systemctl", "is-enabled", "--quiet", "caissond.socket"});
     host.is_unit_enabled = enabled.ok() && enabled->status.exit_code() == 0;
   }
-  Endpoint endpoint = choose_endpoint(global);
+  auto endpoint = choose_endpoint(global);
   constexpr std::string_view unix_scheme = "unix://";
-  if (!endpoint.address.starts_with(unix_scheme)) return;
-  host.socket = endpoint.address.substr(unix_scheme.size());
+  if (!endpoint.ok() || !endpoint->address.starts_with(unix_scheme)) return;  // a context that cannot be read is every command's own complaint
+  host.socket = endpoint->address.substr(unix_scheme.size());
   auto status = linux::stat(host.socket);
   if (!status.ok()) return;
   constexpr std::uint32_t permission_bits = 07777;

@@ -27,8 +27,9 @@ class Journal {
     Journal journal;
     journal.path_ = concat(root, "/import-docker.journal");
     journal.source_ = docker_root;
-    if (TRY_PLAIN(linux::exists(journal.path_)))
-      for (auto line : split(TRY(linux::read_file(journal.path_), concat("read ", journal.path_)), '\n')) journal.lines_.emplace(line);
+    if (!TRY_PLAIN(linux::exists(journal.path_))) return journal;
+    std::string text = TRY(linux::read_file(journal.path_), concat("read ", journal.path_));
+    for (auto line : split(text, '\n')) journal.lines_.emplace(line);
     return journal;
   }
   [[nodiscard]] bool has(std::string_view state, std::string_view what) const { return lines_.contains(line(state, what)); }
@@ -191,7 +192,8 @@ class Import {
     auto sent = session_.upload(*client, "/images/load?quiet=1", ends.first.get());
     ends.first.reset();  // a writer that has more to say ends
     writer.join();
-    if (!written.ok() && sent.ok()) return written;
+    bool is_hung_up = !written.ok() && (written.error().error_number() == EPIPE || written.error().error_number() == ECONNRESET);
+    if (!written.ok() && (sent.ok() || !is_hung_up)) return written;  // else the daemon says why it did not want more
     TRY_PLAIN(std::move(sent));
     TRY_PLAIN(follow_progress(session_, *client, {.is_quiet = true, .prints_results = false}));
     return {};

@@ -105,15 +105,4 @@ void ProgressPrinter::draw(const Line& line) {
   err_->write(concat("\x1b[", up, "A\r\x1b[K", text, "\x1b[", up, "B\r"));
 }
 
-Result<ProgressPrinter> follow_progress(Session& session, wire::Client& client, ProgressStyle style) {
-  ProgressPrinter printer(session.out(), session.err(), style);
-  for (;;) {
-    std::string piece = TRY(client.read_some(), "read the daemon's progress");
-    if (piece.empty()) break;
-    TRY_PLAIN(printer.feed(piece));
-  }
-  TRY_PLAIN(printer.finish());
-  return printer;
-}
-
 }  // namespace caisson::cli

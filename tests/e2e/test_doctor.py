@@ -11,7 +11,7 @@ import unittest
 import caisson
 
 CAISSON = os.path.join(caisson.BIN, "caisson")
-NFT_DROP = "table inet host { chain forward { type filter hook forward priority 0; policy drop; } }"
+NFT_DROP = "table inet host { chain forward { type filter hook forward priority 0; policy drop; }; }"
 
 
 class Doctor(unittest.TestCase):
