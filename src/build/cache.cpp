@@ -205,7 +205,10 @@ Result<std::optional<image::Image>> Cache::find_final(const std::string& key) {
   auto record = store_.get(concat(final_prefix, key));
   if (!record.ok() && record.error().kind() == ErrorKind::not_found) return std::optional<image::Image>();
   if (!record.ok()) return std::move(record).error();
-  auto image = images_.find(record->value);
+  std::string id;
+  auto document = TRY(parse_json(record->value, "record of a built image"), key);
+  TRY(JsonView(document).read("image", id), key);
+  auto image = images_.find(id);
   if (image.ok()) return std::optional(std::move(*image));
   state::Transaction transaction;
   transaction.erase(concat(final_prefix, key));
@@ -215,7 +218,7 @@ Result<std::optional<image::Image>> Cache::find_final(const std::string& key) {
 
 Status Cache::put_final(const std::string& key, const std::string& image) {
   state::Transaction transaction;
-  transaction.put(concat(final_prefix, key), image);
+  transaction.put(concat(final_prefix, key), to_text(json::object{{"image", image}}));
   TRY_PLAIN(store_.commit(transaction));
   return {};
 }
