@@ -19,6 +19,9 @@
 
 namespace caisson::build {
 
+/// On every container of a step; its value is the name of the build's folder.
+inline constexpr std::string_view build_label = "org.caisson.build";
+
 /// A folder below <root>/builds that vanishes with everything in it.
 class BuildFolder {
  public:

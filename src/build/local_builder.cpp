@@ -160,7 +160,10 @@ Status LocalBuilder::remove_leftovers() {
   all.all = true;
   auto caller = engine_itself();
   for (const auto& container : TRY_PLAIN(engine_.list(caller, all))) {
-    if (!container.labels.contains("org.caisson.build")) continue;
+    auto label = container.labels.find(std::string(build_label));
+    // A label alone proves nothing: anybody may set it.
+    if (label == container.labels.end() || label->second.empty() || label->second.find('/') != std::string::npos) continue;
+    if (!TRY_PLAIN(linux::exists(concat(options_.root, "/builds/", label->second)))) continue;
     engine::RemoveOptions options;
     options.force = options.volumes = true;
     auto removed = engine_.remove(caller, container.id, options);

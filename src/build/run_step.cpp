@@ -33,7 +33,6 @@ struct StageBuilder::RunPlan {
 
 namespace {
 
-constexpr std::string_view build_label = "org.caisson.build";
 constexpr std::size_t frame_header_bytes = 8;
 
 /// Removes the container, whatever else went wrong.
@@ -172,7 +171,7 @@ Result<std::string> StageBuilder::digest_of_bind(const RunMount& mount) {
   return TreeHasher(nullptr, false).digest(build_.context.get(), source == "/" ? "." : source.substr(1));
 }
 
-Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount, RunPlan& plan) {
+Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
   engine::MountSpec spec;
   spec.target = mount.target;
   spec.origin = "mounts";
@@ -186,7 +185,6 @@ Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount, RunPla
       spec.read_only = mount.read_only;
       return spec;
     case MountKind::cache: {
-      if (mount.sharing != dockerfile::CacheSharing::shared) plan.held.push_back(build_.cache.hold(concat("mount ", mount.id)));
       spec.source = concat(build_.options.root, "/build-cache/", sha256_of(mount.id).hex());
       if (!TRY_PLAIN(linux::exists(spec.source))) {
         TRY_PLAIN(linux::make_dirs(spec.source, mount.mode));
@@ -267,7 +265,8 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
   spec.cmd = plan.argv;
   spec.working_dir = state_.config.config.working_dir;
   spec.user = state_.config.config.user;
-  spec.labels[std::string(build_label)] = "step";
+  // By it the next daemon knows the container of an interrupted build: its folder is still there.
+  spec.labels[std::string(build_label)] = std::string(split_last(build_.folder.path(), '/').after);
   spec.log_driver = "none";
   spec.attach_stdout = spec.attach_stderr = true;
   spec.network.mode = given.network.empty() ? "bridge" : given.network;
@@ -277,6 +276,11 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
   spec.ulimits = build_.request.ulimits;
   spec.shm_size_bytes = build_.request.shm_size_bytes;
   spec.cgroup_parent = build_.request.cgroup_parent;
+  // In order of names, and each once: two steps that want the same two folders cannot wait for each other.
+  std::set<std::string> alone;
+  for (const auto& mount : given.mounts)
+    if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
+  for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", id)));
   for (const auto& mount : given.mounts) {
     bool is_secret = mount.kind == MountKind::secret;
     auto secret = build_.request.secrets.find(mount.id);
@@ -286,7 +290,7 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
     }
     if (is_secret && !mount.environment.empty()) plan.unkeyed.push_back(concat(mount.environment, "=", secret->second));
     if (mount.target.empty()) continue;
-    spec.mounts.push_back(TRY_PLAIN(make_mount(mount, plan)));
+    spec.mounts.push_back(TRY_PLAIN(make_mount(mount)));
   }
   if (!given.script.empty()) {
     engine::MountSpec script;

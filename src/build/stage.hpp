@@ -64,7 +64,7 @@ class StageBuilder {
   Result<image::MadeLayer> make_run(const RunPlan& plan);
   /// The image that a RUN step starts from: the files so far, without volumes or a health check of the base.
   Result<std::string> image_to_run();
-  Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount, RunPlan& plan);
+  Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount);
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
   Status run_container(const std::string& id, const RunPlan& plan);
