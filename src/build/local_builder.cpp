@@ -162,7 +162,7 @@ Status LocalBuilder::remove_leftovers() {
   for (const auto& container : TRY_PLAIN(engine_.list(caller, all))) {
     auto label = container.labels.find(std::string(build_label));
     // A label alone proves nothing: anybody may set it.
-    if (label == container.labels.end() || label->second.empty() || label->second.find('/') != std::string::npos) continue;
+    if (label == container.labels.end() || label->second.empty() || label->second.find_first_not_of("0123456789abcdef") != std::string::npos) continue;
     if (!TRY_PLAIN(linux::exists(concat(options_.root, "/builds/", label->second)))) continue;
     engine::RemoveOptions options;
     options.force = options.volumes = true;
