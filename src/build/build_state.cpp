@@ -97,6 +97,8 @@ Result<OpenedTree> hold_tree(SharedBuild& build, const std::vector<std::string>&
   runtime::ViewRequest request;
   request.rootfs.lowerdirs = lowers;
   request.read_only = !writable;
+  // An overlay without a writable layer needs two others.
+  if (!writable && lowers.size() == 1) request.rootfs.lowerdirs.push_back(TRY_PLAIN(build.folder.make("empty")));
   if (writable) {
     auto place = TRY_PLAIN(build.folder.make("layer"));
     tree.upper = place + "/upper";
