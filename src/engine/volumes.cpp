@@ -26,11 +26,12 @@ LoadVolume LocalEngine::volume_loader() {
 }
 
 void LocalEngine::release_volumes(const ContainerInfo& info) {
+  const bool has_volumes = std::any_of(info.mounts.begin(), info.mounts.end(), [](const MountPoint& point) { return point.type == MountType::volume; });
+  if (!has_volumes) return;
   std::lock_guard turn(volume_creation_mutex_);  // a start that mounts one has its run folder already
+  auto users = volume_users();
   auto is_used_elsewhere = [&](const std::string& name) {
-    for (const auto& id : volume_users()[name])
-      if (id != info.id && linux::exists(run_dir(id)).value_or(true)) return true;
-    return false;
+    return std::any_of(users[name].begin(), users[name].end(), [&](const std::string& id) { return id != info.id && linux::exists(run_dir(id)).value_or(true); });
   };
   for (const auto& point : info.mounts) {
     if (point.type != MountType::volume) continue;

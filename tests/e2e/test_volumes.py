@@ -92,7 +92,7 @@ class Options(VolumeTest):
         second = self.run_detached("-v", f"{volume}:/v")
         self.engine.ok("exec", first, "sh", "-c", "echo shared >/v/f")
         self.assertEqual(self.engine.ok("exec", second, "cat", "/v/f"), "shared")
-        self.assertIn("No space left", self.engine.ok("exec", first, "sh", "-c", "head -c 2000000 /dev/zero >/v/big 2>&1; rm /v/big"))
+        self.assertIn("No space left", self.engine.ok("exec", first, "sh", "-c", "head -c 2000000 /dev/zero 2>&1 >/v/big; rm /v/big"))
         self.engine.ok("rm", "-f", first)
         self.assertEqual(self.engine.ok("exec", second, "cat", "/v/f"), "shared")
         third = self.run_detached("-v", f"{volume}:/v")
