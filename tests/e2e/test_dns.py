@@ -61,8 +61,8 @@ class Names(DnsTest):
         web = self.member(network, "www")
         client = self.member(network)
         self.assertIn("nameserver 127.0.0.11", self.engine.ok("exec", client, "cat", "/etc/resolv.conf"))
-        self.assertIn(self.address(web, network), self.engine.ok("exec", client, "nslookup", "-type=a", "www"))
-        self.assertIn("1 packets received", self.engine.ok("exec", client, "ping", "-c", "1", "-w", "5", web))
+        for name in ("www", web):
+            self.assertIn(self.address(web, network), self.engine.ok("exec", client, "nslookup", "-type=a", name))
 
     def test_connect_and_disconnect_take_effect_at_once(self):
         network, other = self.network(), self.network()
