@@ -254,7 +254,8 @@ class Creation {
     }
     if (notifies_) TRY_PLAIN(NotifyProxy::make_folder(notify_folder(context_.store, id_)));
     if (notifies_ && purpose_ == CreateFor::run) created_.notify = TRY_PLAIN(NotifyProxy::listen(notify_folder(context_.store, id_)));
-    add_hooks();
+    const bool has_hooks = add_hooks();
+    if (!has_hooks && !created_.waits) TRY_PLAIN(hold_signals());
     const auto receiver = TRY_PLAIN(connect_listener(plan_.process.policy));
     inputs_.on_listener = [&](pid_t pid, int listener) {
       return send_listener(receiver.get(), plan_.process.policy, created_.state, OciStatus::creating, pid, listener);
@@ -270,16 +271,24 @@ class Creation {
     return published;
   }
 
-  void add_hooks() {
+  /// A hook that hangs is to be interrupted by the terminal, so nothing is held before the last one.
+  Status hold_signals() {
+    return purpose_ == CreateFor::run && !arguments_.has("detach") ? hold_foreground_signals() : Status{};
+  }
+
+  /// Whether there are any.
+  bool add_hooks() {
     const auto& hooks = bundle_.spec.hooks;
-    if (hooks.prestart.empty() && hooks.create_runtime.empty() && hooks.create_container.empty()) return;
+    if (hooks.prestart.empty() && hooks.create_runtime.empty() && hooks.create_container.empty()) return false;
     inputs_.on_mounted = [this, &hooks](pid_t pid) -> Status {
       created_.state.pid = pid;
       const OciState& state = created_.state;
       TRY_PLAIN(run_hooks(hooks.prestart, "prestart", state, OciStatus::creating, HookPlace::runtime_namespaces));
       TRY_PLAIN(run_hooks(hooks.create_runtime, "createRuntime", state, OciStatus::creating, HookPlace::runtime_namespaces));
-      return run_hooks(hooks.create_container, "createContainer", state, OciStatus::creating, HookPlace::container_namespaces);
+      TRY_PLAIN(run_hooks(hooks.create_container, "createContainer", state, OciStatus::creating, HookPlace::container_namespaces));
+      return created_.waits ? Status{} : hold_signals();
     };
+    return true;
   }
 
   void name_process() {

@@ -130,6 +130,7 @@ Result<int> oci_exec(OciContext& context) {
   auto plan = TRY_PLAIN(compute_process_plan(process, SharedSettings::of(config.spec), facts, options, warnings));
   for (const auto& warning : warnings) warn(context.globals.log, warning);
   if (!detached) TRY_PLAIN(linux::set_child_subreaper(true));
+  if (!detached) TRY_PLAIN(hold_foreground_signals());
   auto launching = TRY_PLAIN(launch(context, state, plan, facts, preserve_fds));
   auto publish = [&]() -> Status {
     if (process.terminal && !console_socket.empty()) TRY_PLAIN(send_terminal(console_socket, launching.terminal));

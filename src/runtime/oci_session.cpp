@@ -60,15 +60,19 @@ linux::SignalSet forwarded_signals() {
   return out;
 }
 
+linux::SignalSet watched_signals() {
+  auto out = forwarded_signals();
+  out.add(SIGCHLD);
+  return out;
+}
+
 class Foreground {
  public:
   explicit Foreground(const ForegroundProcess& process) : process_(process) {}
 
   Result<int> run() {
-    auto watched = forwarded_signals();
-    watched.add(SIGCHLD);
-    (void)TRY_PLAIN(linux::signal_mask(SIG_BLOCK, watched));
-    signals_ = TRY_PLAIN(linux::signalfd(watched));
+    TRY_PLAIN(hold_foreground_signals());
+    signals_ = TRY_PLAIN(linux::signalfd(watched_signals()));
     if (has_terminal() && linux::is_terminal(0)) {
       raw_.emplace(TRY_PLAIN(linux::RawMode::create(0)));
       copy_size();
@@ -148,6 +152,11 @@ class Foreground {
 };
 
 }  // namespace
+
+Status hold_foreground_signals() {
+  (void)TRY_PLAIN(linux::signal_mask(SIG_BLOCK, watched_signals()));
+  return {};
+}
 
 Result<int> serve_foreground(const ForegroundProcess& process) { return Foreground(process).run(); }
 

@@ -24,15 +24,19 @@ Status release(const OciContext& context, const OciState& state) {
   return {};
 }
 
+/// Whether the process stands behind the exec fifo, and who passes signals on to the program.
+enum class Waiting : std::uint8_t { no, for_our_foreground, for_nobody };
+
 /// The lifecycle from start on (runtime-spec, runtime.md): startContainer hooks, the program, poststart hooks. A hook that fails
 /// ends the container.
-Status begin_program(OciContext& context, const OciState& state, const Spec& spec, bool waits) {
+Status begin_program(OciContext& context, const OciState& state, const Spec& spec, Waiting waiting) {
   auto begin = [&]() -> Status {
     std::vector<Hook> hooks = spec.hooks.start_container;
     for (auto& hook : hooks)
       if (hook.env.empty()) hook.env = spec.process.env;  // runc's habit
     TRY_PLAIN(run_hooks(hooks, "startContainer", state, OciStatus::created, HookPlace::container_namespaces));
-    if (waits) TRY_PLAIN(release(context, state));
+    if (waiting == Waiting::for_our_foreground) TRY_PLAIN(hold_foreground_signals());
+    if (waiting != Waiting::no) TRY_PLAIN(release(context, state));
     return run_hooks(spec.hooks.poststart, "poststart", state, OciStatus::running, HookPlace::runtime_namespaces);
   };
   auto begun = begin();
@@ -57,7 +61,8 @@ Result<int> oci_run(OciContext& context) {
   // Before the container exists, so that nothing of it can be orphaned past us.
   if (!detached && !context.arguments.has("no-subreaper")) TRY_PLAIN(linux::set_child_subreaper(true));
   auto created = TRY_PLAIN(create_container(context, CreateFor::run));
-  if (auto begun = begin_program(context, created.state, created.spec, created.waits); !begun) {
+  const auto waiting = !created.waits ? Waiting::no : detached ? Waiting::for_nobody : Waiting::for_our_foreground;
+  if (auto begun = begin_program(context, created.state, created.spec, waiting); !begun) {
     linux::kill_and_reap(created.launching.pidfd.get());
     // One that has stopped by itself stays for `delete` after start; run cleans up behind itself.
     if (begun.error().kind() == ErrorKind::conflict) ignore(oci_destroy(context, created.state, &created.spec));
@@ -83,7 +88,7 @@ Result<int> oci_start(OciContext& context) {
   auto pidfd = linux::pidfd_open(state.pid);
   if (!pidfd) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
   auto notify = TRY_PLAIN(NotifyProxy::listen(notify_folder(context.store, state.id)));
-  TRY_PLAIN(begin_program(context, state, spec, true));
+  TRY_PLAIN(begin_program(context, state, spec, Waiting::for_nobody));
   if (notify) TRY_PLAIN(notify->wait_until_ready(*pidfd, state.pid));
   return 0;
 }
