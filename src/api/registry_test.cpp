@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "api/api.hpp"
+#include "api/fake_builder.hpp"
 #include "api/fake_engine.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
@@ -18,7 +19,8 @@ using testing::HasSubstr;
 class Registry : public testing::Test {
  protected:
   FakeEngine engine;
-  wire::Handler handler = create_api(engine, ApiOptions{});
+  FakeBuilder builder;
+  wire::Handler handler = create_api(engine, builder, ApiOptions{});
 
   FakeExchange call(std::string method, std::string_view target, std::string body = "", wire::Headers headers = {}) {
     FakeExchange exchange(std::move(method), target, std::move(body), std::move(headers));

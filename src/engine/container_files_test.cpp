@@ -125,7 +125,8 @@ class Changes : public testing::Test {
     auto found = find_changes(at("upper"), lower);
     EXPECT_TRUE(found.ok()) << found.error().text();
     std::vector<std::string> out;
-    for (const auto& change : found.value_or({})) out.push_back(concat("CAD"[static_cast<int>(change.kind)], " ", change.path));
+    if (!found.ok()) return out;
+    for (const auto& change : *found) out.push_back(concat("CAD"[static_cast<int>(change.kind)], " ", change.path));
     return out;
   }
 

@@ -129,7 +129,9 @@ class FakeRuntime final : public runtime::Runtime {
     status.code = 5;
     // "say CODE TEXT" writes to its client before it ends; "hang" keeps its client and never ends.
     const auto& words = request.process.args;
-    if (words[0] == "say" && request.attached) EXPECT_TRUE(linux::write_all(request.attached->client.get(), words[2]).ok());
+    if (words[0] == "say" && request.attached) {
+      EXPECT_TRUE(linux::write_all(request.attached->client.get(), words[2]).ok());
+    }
     if (words[0] == "say") status.code = parse_integer<int>(words[1]).value_or(1);
     if (words[0] == "hang") {
       if (request.attached) hanging_.push_back(std::move(request.attached->client));
