@@ -79,7 +79,9 @@ Result<int> prune(Session& session, bool force, std::string_view warning, const 
     auto answer = TRY_PLAIN(session.post(concat("/", step.collection, "/prune", query.text())));
     freed += TRY_PLAIN(report(session, step.collection, answer));
   }
-  session.out().line(concat("Total reclaimed space: ", human_size(freed)));
+  // Networks take no space, and docker says nothing of it for them alone.
+  const bool only_networks = steps.size() == 1 && steps.front().collection == "networks";
+  if (!only_networks) session.out().line(concat("Total reclaimed space: ", human_size(freed)));
   return 0;
 }
 

@@ -6,7 +6,6 @@ The engine runs in a network namespace of its own, the "host", with a second one
 import contextlib
 import ipaddress
 import json
-import os
 import random
 import subprocess
 import unittest
@@ -100,7 +99,7 @@ class NetworkTest(unittest.TestCase):
     def container(self, *options, serve=True):
         """A container that answers on port 80 with its name, over IPv4 and IPv6."""
         name = self.name()
-        command = ["sh", "-c", f"mkdir -p /tmp/www && echo {name} > /tmp/www/index.html && exec httpd -f -p [::]:80 -h /tmp/www"] if serve else ["sleep", "1000"]
+        command = ["sh", "-c", f"mkdir -p /tmp/www && echo {name} > /tmp/www/index.html && exec httpd -f -p 80 -h /tmp/www"] if serve else ["sleep", "1000"]
         self.engine.ok("run", "-d", "--name", name, *options, "busybox", *command)
         self.addCleanup(lambda: self.engine.cli("rm", "-f", "-v", name))
         if serve:
@@ -113,12 +112,12 @@ class NetworkTest(unittest.TestCase):
     def fetch_inside(self, container, address, port=80):
         """What a container gets from a server; REFUSED for nothing."""
         where = f"[{address}]" if ":" in address else address
-        answer = self.engine.cli("exec", container, "wget", "-T", "2", "-q", "-O", "-", f"http://{where}:{port}/")
+        answer = self.engine.cli("exec", container, "timeout", "3", "wget", "-q", "-O", "-", f"http://{where}:{port}/")
         return answer.stdout.strip() if answer.returncode == 0 else REFUSED
 
     def fetch(self, address, port, outside=False):
         where = f"[{address}]" if ":" in address else address
-        answer = subprocess.run([*self.host.enter(outside), "busybox", "wget", "-T", "2", "-q", "-O", "-", f"http://{where}:{port}/"], capture_output=True, text=True, check=False)
+        answer = subprocess.run([*self.host.enter(outside), "busybox", "timeout", "3", "wget", "-q", "-O", "-", f"http://{where}:{port}/"], capture_output=True, text=True, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else REFUSED
 
     def endpoint(self, container, network):
@@ -349,7 +348,7 @@ class Packets(NetworkTest):
         self.assertEqual(self.fetch_inside_path(one, "198.51.100.2", 18090, "passwd"), REFUSED)
 
     def fetch_inside_path(self, container, address, port, path):
-        answer = self.engine.cli("exec", container, "wget", "-T", "2", "-q", "-O", "-", f"http://{address}:{port}/{path}")
+        answer = self.engine.cli("exec", container, "timeout", "3", "wget", "-q", "-O", "-", f"http://{address}:{port}/{path}")
         return answer.stdout.strip() if answer.returncode == 0 else REFUSED
 
     def test_containers_without_icc_reach_each_other_by_published_ports_alone(self):
@@ -385,7 +384,7 @@ class Packets(NetworkTest):
         server = subprocess.Popen([*self.host.enter(outside=True), "busybox", "httpd", "-f", "-p", "[2001:db8::2]:18091", "-h", "/etc"])
         self.addCleanup(lambda: (server.kill(), server.wait()))
         caisson.wait_until(lambda: "18091" in self.host.run("ss", "-ltn", outside=True), "the server outside listens")
-        self.assertIn("root", self.engine.ok("exec", web, "wget", "-T", "5", "-q", "-O", "-", "http://[2001:db8::2]:18091/passwd"))
+        self.assertIn("root", self.engine.ok("exec", web, "timeout", "3", "wget", "-q", "-O", "-", "http://[2001:db8::2]:18091/passwd"))
         self.host.run("ip", "-6", "route", "add", config[1]["Subnet"], "via", "2001:db8::1", outside=True)
         self.assertEqual(self.fetch(endpoint["GlobalIPv6Address"], 80, outside=True), REFUSED, "not by a route to its own address")
 
@@ -405,7 +404,7 @@ class Packets(NetworkTest):
         self.assertEqual(self.fetch_inside(one, self.address(two, network)), two)
         self.assertEqual(self.fetch(self.address(one, network), 80, outside=True), one)
         self.assertIn("default via 198.51.100.2", self.engine.ok("exec", one, "ip", "route"))
-        self.assertIn("unsupported", "unsupported" if self.status("POST", "/networks/create", {"Name": "m", "Driver": "macvlan"})[0] == 501 else "accepted")
+        self.assertEqual(self.status("POST", "/networks/create", {"Name": "m", "Driver": "macvlan"})[0], 501, "a parent is needed")
 
     def test_sctp_ports_are_accepted_and_shown(self):
         name = self.container("-p", "18086:90/sctp", serve=False)
