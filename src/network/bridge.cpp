@@ -24,8 +24,8 @@ Result<bool> set_sysctl(const std::string& path, std::string_view value) {
 }
 
 /// br_netfilter hands bridged packets to the IP hooks when this is on; without the module the file is missing.
-bool bridge_is_filtered() {
-  auto value = linux::read_file("/proc/sys/net/bridge/bridge-nf-call-iptables");
+bool bridge_is_filtered(const char* family_switch) {
+  auto value = linux::read_file(concat("/proc/sys/net/bridge/", family_switch));
   return value.ok() && trim(*value) == "1";
 }
 
@@ -108,7 +108,8 @@ Result<BridgeState> configure_bridge(linux::NetlinkSocket& socket, const BridgeP
   BridgeState state;
   state.index = bridge.index;
   TRY_PLAIN(enable_forwarding(socket, plan, state.host_changes));
-  state.needs_hairpin = bridge_is_filtered();
+  state.needs_hairpin = bridge_is_filtered("bridge-nf-call-iptables");
+  state.shows_bridged = state.needs_hairpin && (!plan.gateway6 || bridge_is_filtered("bridge-nf-call-ip6tables"));
   return state;
 }
 

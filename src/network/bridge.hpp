@@ -33,6 +33,7 @@ struct BridgeState {
   std::uint32_t index = 0;
   std::vector<std::string> host_changes;  ///< one sentence per switch of the host that was changed
   bool needs_hairpin = false;       ///< br_netfilter translates on the bridge
+  bool shows_bridged = false;       ///< and our table sees what containers send each other, of every family the bridge has
 };
 /// Makes the bridge unless it is there, gives it its addresses, brings it up, sets route_localnet on it (127.0.0.1 reaches
 /// published ports) and, for a bridge with a way out, the host's forwarding of the families it has. Safe to repeat. Errors: conflict when an interface of that name is no bridge or has

@@ -81,7 +81,8 @@ Attachment HostNetworkManager::plain_attachment(const Known& network, int netns_
   Attachment attachment;
   attachment.bridge_index = network.bridge ? network.bridge->index : 0;
   attachment.mtu = definition.mtu;
-  attachment.isolated = definition.isolates_containers;
+  // Where our table sees bridged packets, its rule suffices; an isolated port would also refuse what is translated to it on the bridge.
+  attachment.isolated = definition.isolates_containers && !(network.bridge && network.bridge->shows_bridged);
   attachment.interface = "eth0";
   attachment.netns_fd = netns_fd;
   attachment.mac = mac_of(addresses.ipv4);

@@ -784,6 +784,19 @@ TEST_F(SeveralNetworks, a_start_beside_many_networks_and_endpoints_runs_no_progr
   EXPECT_THAT(published_elements(), testing::AllOf(HasSubstr("9100"), HasSubstr("9004"), testing::Not(HasSubstr("9005"))));
 }
 
+TEST_F(SeveralNetworks, containers_without_icc_reach_each_other_by_published_ports_alone) {
+  ASSERT_TRUE(make("quiet", [](NetworkRequest& request) { request.options["com.docker.network.bridge.enable_icc"] = "false"; }).ok());
+  UniqueFd web = new_netns();
+  UniqueFd other = new_netns();
+  auto endpoint = join("web", web.get(), "quiet", "8080:80");
+  ASSERT_TRUE(endpoint.ok() && join("other", other.get(), "quiet").ok());
+  Server server(web.get(), SOCK_STREAM, "0.0.0.0", 80, "web");
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(ask(other.get(), SOCK_STREAM, endpoint->ipv4, 80, short_patience_ms), "");
+  EXPECT_THAT(ask(other.get(), SOCK_STREAM, "198.51.100.1", 8080), HasSubstr("web"));
+  EXPECT_THAT(ask(host_.get(), SOCK_STREAM, endpoint->ipv4, 80), HasSubstr("web"));
+}
+
 TEST_F(SeveralNetworks, a_bridge_of_the_users_is_used_and_left) {
   ASSERT_EQ(run("ip link add mine type bridge"), 0);
   auto made = make("n", [](NetworkRequest& request) { request.options["com.docker.network.bridge.name"] = "mine"; });
