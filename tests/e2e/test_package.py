@@ -91,14 +91,12 @@ class Packages(unittest.TestCase):
         for path in ("var/lib/dpkg/status", "var/lib/dpkg/available"):
             with open(f"{root}/{path}", "w", encoding="utf-8"):
                 pass
-        shutil.copy(shutil.which("busybox"), f"{root}/bin/busybox")
-        for applet in ("sh", "readlink"):
-            os.symlink("busybox", f"{root}/bin/{applet}")
-        # busybox's rm does not know --one-file-system, which keeps a purge away from what is mounted in volumes.
-        shutil.copy(shutil.which("rm"), f"{root}/bin/rm")
-        for library in re.findall(r"/\S+", run("ldd", shutil.which("rm")).stdout):
-            os.makedirs(root + os.path.dirname(library), exist_ok=True)
-            shutil.copy(library, root + library)
+        # Debian's own programs, as the scripts will meet them: busybox's rm does not know --one-file-system.
+        for program, name in (("dash", "sh"), ("rm", "rm"), ("readlink", "readlink")):
+            shutil.copy(shutil.which(program), f"{root}/bin/{name}")
+            for library in re.findall(r"/\S+", run("ldd", shutil.which(program)).stdout):
+                os.makedirs(root + os.path.dirname(library), exist_ok=True)
+                shutil.copy(library, root + library)
         return root
 
     def dpkg(self, root, *arguments, **options):
