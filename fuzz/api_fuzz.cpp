@@ -1,5 +1,6 @@
 // Fuzzes the whole API over an engine that does nothing: any method, path, query and body gets an answer, and a refusal is docker's JSON.
 #include "api/api.hpp"
+#include "api/fake_builder.hpp"
 #include "api/fake_engine.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
@@ -24,7 +25,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   auto halves = split_once(fuzz::text_of(data, size), '\n');
   auto request = split_once(halves.before, ' ');
   api::FakeEngine engine;
-  auto handler = api::create_api(engine, api::ApiOptions{});
+  api::FakeBuilder builder;
+  auto handler = api::create_api(engine, builder, api::ApiOptions{});
   LeftExchange exchange(std::string(request.before), request.after, std::string(halves.after), {{"Content-Type", "application/json"}});
   handler(exchange);
   fuzz::demand(exchange.status >= 100 && exchange.status < 600, "every request is answered");
