@@ -6,7 +6,8 @@ namespace caisson::api {
 
 namespace {
 
-json::object config_json(const image::ContainerConfig& config) {
+json::object config_json(const image::Image& image) {
+  const auto& config = image.config;
   json::object out{{"Hostname", ""},        {"Domainname", ""},   {"User", config.user}, {"AttachStdin", false},
                    {"AttachStdout", false}, {"AttachStderr", false}};
   if (!config.exposed_ports.empty()) out["ExposedPorts"] = text_set(config.exposed_ports);
@@ -20,7 +21,7 @@ json::object config_json(const image::ContainerConfig& config) {
   out["Volumes"] = config.volumes.empty() ? json::value(nullptr) : json::value(text_set(config.volumes));
   out["WorkingDir"] = config.working_dir;
   out["Entrypoint"] = texts_or_null(config.entrypoint);
-  out["OnBuild"] = nullptr;
+  out["OnBuild"] = texts_or_null(image.on_build);
   out["Labels"] = text_map_or_null(config.labels);
   if (!config.stop_signal.empty()) out["StopSignal"] = config.stop_signal;
   if (!config.shell.empty()) out["Shell"] = texts(config.shell);
@@ -56,7 +57,7 @@ json::object image_json(const engine::ImageInfo& info, bool with_virtual_size) {
                    {"Created", to_rfc3339(image.created)},
                    {"DockerVersion", ""},
                    {"Author", image.author},
-                   {"Config", config_json(image.config)},
+                   {"Config", config_json(image)},
                    {"Architecture", image.architecture}};
   if (!image.variant.empty()) out["Variant"] = image.variant;
   out["Os"] = image.os;

@@ -74,8 +74,9 @@ Status Cache::load() {
       TRY_PLAIN(store_.commit(transaction));
       continue;
     }
-    stored.shown.key = record.key.substr(cache_prefix.size());
-    entries_[stored.shown.key] = Entry{std::move(stored.shown), std::move(stored.layer), stored.owns_image};
+    auto key = record.key.substr(cache_prefix.size());
+    stored.shown.key = key;
+    entries_[key] = Entry{std::move(stored.shown), std::move(stored.layer), stored.owns_image};
   }
   return {};
 }

@@ -58,6 +58,35 @@ class ContainerGuard {
   std::string id_;
 };
 
+/// Of the places that mounts go to, what the files do not have yet: deepest first.
+std::vector<std::string> missing_places(int root_fd, const std::vector<engine::MountSpec>& mounts) {
+  std::set<std::string> missing;
+  for (const auto& mount : mounts) {
+    auto path = std::string_view(mount.target).substr(1);
+    for (auto end = path.find('/');; end = path.find('/', end + 1)) {
+      std::string prefix(path.substr(0, end));
+      if (!linux::open_in_root(root_fd, prefix, O_PATH).ok()) missing.insert(std::move(prefix));
+      if (end == std::string_view::npos) break;
+    }
+  }
+  return {missing.rbegin(), missing.rend()};  // "a/b" stands behind "a"
+}
+
+/// Takes away what was made for a mount to stand on, unless the step has put something there.
+Status remove_stub(int upper_fd, const std::string& path) {
+  auto halves = split_last(path, '/');
+  auto parent = linux::open_beneath(upper_fd, halves.found ? std::string(halves.before) : ".", O_RDONLY | O_DIRECTORY);
+  if (!parent.ok()) return {};
+  std::string name(halves.found ? halves.after : std::string_view(path));
+  auto status = linux::fstatat(parent->get(), name, AT_SYMLINK_NOFOLLOW);
+  if (!status.ok()) return {};
+  if (S_ISREG(status->st_mode) && status->st_size == 0) return linux::unlinkat(parent->get(), name);
+  if (!S_ISDIR(status->st_mode)) return {};
+  auto removed = linux::unlinkat(parent->get(), name, AT_REMOVEDIR);
+  bool is_used = !removed.ok() && (removed.error().error_number() == ENOTEMPTY || removed.error().error_number() == EEXIST);
+  return is_used ? Status() : removed;
+}
+
 Error cancelled() { return {ErrorKind::unavailable, "the build was cancelled", ECANCELED}; }
 
 /// Takes docker's frames apart as they come.
@@ -304,11 +333,20 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
   spec.env = given.environment;
   spec.env.insert(spec.env.end(), plan.unkeyed.begin(), plan.unkeyed.end());
 
+  std::vector<std::string> stubs;
+  if (!spec.mounts.empty()) {
+    auto files = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), false));
+    stubs = missing_places(files.root.get(), spec.mounts);
+  }
   auto created = TRY_PLAIN(build_.engine.create(build_.caller, std::move(spec)));
   ContainerGuard guard(build_, created.id);
   send(EventKind::running, "", created.id);
   TRY_PLAIN(run_container(created.id, plan));
   auto info = TRY_PLAIN(build_.engine.inspect(build_.caller, created.id, false));
+  if (!stubs.empty()) {
+    auto upper = TRY_PLAIN(linux::open(info.upper_dir, O_RDONLY | O_DIRECTORY));
+    for (const auto& stub : stubs) TRY(remove_stub(upper.get(), stub), concat("remove the place of the mount /", stub));
+  }
   auto layer = TRY_PLAIN(layer_of(build_, info.upper_dir));
   TRY_PLAIN(guard.remove());
   send(EventKind::removed, "", created.id);

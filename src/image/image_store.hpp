@@ -64,6 +64,7 @@ struct Image {
   ContainerConfig config;
   std::vector<Digest> diff_ids;         ///< lowest layer first
   std::vector<HistoryEntry> history;
+  std::vector<std::string> on_build;    ///< instructions that a build upon this image runs first
   std::uint64_t size_bytes = 0;         ///< of its unpacked layers
 };
 

@@ -99,6 +99,7 @@ Result<Image> LocalImageStore::image_of(const ImageRecord& record, const std::ve
   image.config = std::move(config.config);
   image.diff_ids = std::move(config.diff_ids);
   image.history = std::move(config.history);
+  image.on_build = std::move(config.on_build);
   image.size_bytes = record.size_bytes;
   return image;
 }
