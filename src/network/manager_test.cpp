@@ -733,7 +733,7 @@ TEST_F(SeveralNetworks, a_lost_definition_is_made_anew_from_an_endpoint) {
   auto endpoint = join("c", container.get(), "n");
   ASSERT_TRUE(endpoint.ok());
   state::Transaction transaction;
-  transaction.put("network/definition/n", "{");
+  transaction.put("network/definition/n", R"({"id":[]})");
   ASSERT_TRUE(store_->commit(transaction).ok());
   open_manager();
   auto repairs = manager_->recover({"c"});
