@@ -84,9 +84,9 @@ TEST_F(credentials, the_helper_of_a_registry_comes_before_the_general_one) {
 
 TEST_F(credentials, travel_as_docker_sends_them) {
   EXPECT_EQ(auth_header({}, "r.example"), "e30=");
-  auto text = base64_decode(auth_header({"u", "p?" "?>", ""}, "r.example"));
+  auto text = base64_decode(auth_header({"u", "p\?\?>", ""}, "r.example"));
   ASSERT_TRUE(text.ok());
-  EXPECT_EQ(*text, R"({"username":"u","password":"p?" "?>","serveraddress":"r.example"})");
+  EXPECT_EQ(*text, "{\"username\":\"u\",\"password\":\"p\?\?>\",\"serveraddress\":\"r.example\"}");
 }
 
 }  // namespace

@@ -177,10 +177,11 @@ TEST_F(run_flow, a_start_error_gives_the_shells_codes) {
 
 TEST_F(run_flow, a_missing_image_is_125_with_a_hint) {
   daemon_.on_json("POST /containers/create", 404, R"({"message":"No such image: nope:latest"})");
+  daemon_.on_json("POST /images/create", 404, R"({"message":"pull access denied for nope"})");
   auto outcome = daemon_.run({"run", "nope"});
   EXPECT_EQ(outcome.code, 125);
   EXPECT_NE(outcome.err.find("Unable to find image 'nope:latest' locally"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("caisson: Error response from daemon: No such image: nope:latest"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("caisson: Error response from daemon: pull access denied for nope"), std::string::npos) << outcome.err;
   EXPECT_NE(outcome.err.find("\nhint: "), std::string::npos) << outcome.err;
 }
 

@@ -164,7 +164,7 @@ TEST_F(RtnetlinkTest, the_first_failure_of_a_batch_is_reported_with_the_kernels_
   replace_default_route(batch, 1, Ipv4{0x0a000001});
   Status status = socket_->execute(batch);
   ASSERT_FALSE(status.ok());
-  EXPECT_THAT(status.error().text(), HasSubstr("adding the default route via 10.0.0.1"));
+  EXPECT_THAT(status.error().text(), HasSubstr("setting the default route to 10.0.0.1"));
   EXPECT_THAT(status.error().text(), HasSubstr("("));
   auto answers = socket_->exchange(batch);
   ASSERT_TRUE(answers.ok());
@@ -198,7 +198,7 @@ TEST_F(RtnetlinkTest, every_wrapper_can_be_made_to_fail) {
 }
 
 TEST_F(RtnetlinkTest, nftables_elements_are_added_all_or_none_and_removed_even_when_some_are_gone) {
-  auto made = run_program({"sh", "-c", "printf 'table ip cs { map published { type inet_proto . inet_service : ipv4_addr . inet_service; }\n}\n' | nft -f -"});
+  auto made = run_program({"sh", "-c", "printf 'table inet cs { map published { type inet_proto . inet_service : ipv4_addr . inet_service; }\n}\n' | nft -f -"});
   if (!made.ok() || made->status.exit_code() != 0) GTEST_SKIP() << "needs nft";
   auto element = [](std::uint16_t port, std::uint16_t to) {
     NftElement e;
@@ -208,7 +208,7 @@ TEST_F(RtnetlinkTest, nftables_elements_are_added_all_or_none_and_removed_even_w
     e.what = concat("port ", port);
     return e;
   };
-  auto listing = [] { return run_program({"nft", "list", "map", "ip", "cs", "published"})->standard_output; };
+  auto listing = [] { return run_program({"nft", "list", "map", "inet", "cs", "published"})->standard_output; };
   ASSERT_TRUE(add_nft_elements("cs", {element(1, 80), element(2, 80)}).ok());
   EXPECT_THAT(listing(), HasSubstr("tcp . 1 : 172.30.0.2 . 80"));
   EXPECT_TRUE(add_nft_elements("cs", {element(1, 80)}).ok()) << "the same once more";
