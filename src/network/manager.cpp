@@ -119,8 +119,13 @@ Result<Network> HostNetworkManager::make_bridge_definition() {
     network.subnets.push_back(std::move(pool));
   }
   network.bridge_interface = options_.bridge_interface;
-  network.mtu = options_.mtu != 0 ? options_.mtu : TRY_PLAIN(default_mtu(socket));
+  network.mtu = TRY_PLAIN(usual_mtu(socket));
   return network;
+}
+
+Result<std::uint32_t> HostNetworkManager::usual_mtu(linux::NetlinkSocket& socket) const {
+  if (options_.mtu != 0) return options_.mtu;
+  return default_mtu(socket);
 }
 
 /// The stored definition, or a new one. It is made anew when the options name another subnet or bridge, or when a route

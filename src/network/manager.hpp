@@ -73,6 +73,8 @@ class HostNetworkManager : public NetworkManager {
   Status load_records();
   Status ensure_predefined();
   Result<Known*> default_bridge();
+  /// Of networks that ask for none: the options', else that of the host's default route.
+  Result<std::uint32_t> usual_mtu(linux::NetlinkSocket& socket) const;
   Result<Network> make_bridge_definition();
   Result<Known*> resolve(const std::string& name_or_id);
   Known* known_by_id(const std::string& id);

@@ -742,7 +742,8 @@ TEST_F(SeveralNetworks, a_lost_definition_is_made_anew_from_an_endpoint) {
   EXPECT_EQ(manager_->find("n")->subnets.front().cidr, "10.7.0.0/24");
   EXPECT_EQ(manager_->find("n")->subnets.front().gateway, "10.7.0.9");
   UniqueFd next = new_netns();
-  EXPECT_TRUE(join("next", next.get(), "n").ok());
+  auto joined = join("next", next.get(), "n");
+  EXPECT_TRUE(joined.ok()) << joined.error().text();
 }
 
 TEST_F(SeveralNetworks, ipv6_reaches_neighbours_and_published_ports) {

@@ -215,7 +215,7 @@ Result<Subnet> HostNetworkManager::choose_ipv6_subnet() {
 
 Status HostNetworkManager::choose_addresses(Network& network) {
   linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-  if (network.mtu == 0 && network.driver == "bridge") network.mtu = options_.mtu != 0 ? options_.mtu : TRY_PLAIN(default_mtu(socket));
+  if (network.mtu == 0 && network.driver == "bridge") network.mtu = TRY_PLAIN(usual_mtu(socket));
   if (network.driver == "bridge") network.adopts_bridge = TRY_PLAIN(interface_exists(socket, network.bridge_interface));
   if (ipv4_subnet(network) == nullptr) {
     std::vector<linux::Ipv4Prefix> taken;

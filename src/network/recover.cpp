@@ -59,6 +59,8 @@ Status HostNetworkManager::restore_definitions(std::vector<std::string>& repairs
       const Endpoint& endpoint = record.endpoint;
       if (endpoint.network_name == "bridge" || known_by_id(endpoint.network_id) != nullptr || record.host_interface.empty()) continue;
       Network definition = TRY(definition_around(record), concat("network ", endpoint.network_name));
+      linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
+      definition.mtu = TRY_PLAIN(usual_mtu(socket));
       if (networks_.contains(definition.name)) definition.name += concat("_", definition.id.substr(0, 12));
       TRY_PLAIN(save(definition));
       repairs.push_back(concat("the definition of network ", definition.name, " was lost; it was made anew from an endpoint of container ", container_id.substr(0, 12)));

@@ -90,7 +90,7 @@ class Run(DockerTest):
         self.assertEqual(out, "b c /tmp 1000 box\nread-only\ntmpfs")
 
     def test_wrong_options_are_refused_by_name(self):
-        for options, text in ((["--memory", "1"], "memory"), (["--link", "a:b"], "Links"), (["--gpus", "all"], "could not select device driver \"\" with capabilities: [[gpu]]"),
+        for options, text in ((["--memory", "1"], "memory"), (["--link", "nosuch:b"], "nosuch"), (["--gpus", "all"], "could not select device driver \"\" with capabilities: [[gpu]]"),
                               (["--network", "nosuch"], "nosuch"), (["--runtime", "kata"], "kata"), (["--security-opt", "bogus=1"], "bogus"),
                               (["--log-driver", "syslog"], "syslog"), (["-v", "/x:relative"], "relative"), (["--cap-add", "NOSUCH"], "NOSUCH")):
             with self.subTest(options=options):
@@ -262,7 +262,7 @@ class Objects(DockerTest):
         address = self.out("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name)
         self.assertIn(address, self.out("network", "inspect", "bridge"))
         self.docker("network", "inspect", "nosuch", check=1)
-        self.assertIn("not supported", self.docker("network", "create", "n1", check=1).stderr)
+        self.assertIn("not found", self.docker("network", "create", "-d", "nosuch", "n1", check=1).stderr)
 
     def test_system(self):
         self.assertIn("Caisson", self.out("version"))
