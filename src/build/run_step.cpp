@@ -21,7 +21,7 @@ using dockerfile::RunMount;
 struct StageBuilder::RunPlan {
   std::vector<std::string> argv;
   std::vector<std::string> environment;  ///< in the key
-  std::vector<std::string> unkeyed;      ///< proxies and secrets: not in the key
+  std::vector<std::string> unkeyed;      ///< proxies: not in the key
   std::string text;                      ///< for history and messages
   std::string script;                    ///< of a here-document that begins with "#!"
   std::string script_name;
@@ -317,7 +317,7 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
       if (mount.required) return Error(ErrorKind::not_found, concat("secret ", mount.id, ": not found"));
       continue;
     }
-    if (is_secret && !mount.environment.empty()) plan.unkeyed.push_back(concat(mount.environment, "=", secret->second));
+    if (is_secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", secret->second));
     if (mount.target.empty()) continue;
     spec.mounts.push_back(TRY_PLAIN(make_mount(mount)));
   }

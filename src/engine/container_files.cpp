@@ -89,7 +89,7 @@ Result<LocalEngine::OpenFiles> LocalEngine::open_files(const Pointer& container)
   request.rootfs.upperdir = info.upper_dir;
   request.rootfs.workdir = info.work_dir;
   request.read_only = info.spec.read_only_rootfs;
-  files.at_end = [this, record] { release_volumes(record->info); };
+  files.at_end = [this, record] { release_volumes(record->info.id, volume_names(record->info)); };
   VolumeSources sources;
   {
     std::lock_guard turn(volume_creation_mutex_);

@@ -127,6 +127,16 @@ Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, 
   return publish_exposed_ports(spec);
 }
 
+Status LocalEngine::check_links(const ContainerSpec& spec) {
+  for (const auto& link : spec.links) {
+    const std::string_view target = split_once(link, ':').before;
+    auto found = registry_.find(target);
+    // The body is wrong, not the path: a client must not take it for a missing image.
+    if (!found.ok()) return std::move(found).error().in(concat("could not get container for ", target)).with_kind(ErrorKind::invalid);
+  }
+  return {};
+}
+
 Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
   for (const auto& source : spec.volumes_from) {
     auto halves = split_once(source, ':');
@@ -265,6 +275,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   TRY_PLAIN(settle_networks(info.spec));
   if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
   TRY_PLAIN(merge_image(info.spec, image, info.args));
+  TRY_PLAIN(check_links(info.spec));
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
   if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))

@@ -168,7 +168,7 @@ Status LocalEngine::teardown_locked(Container& container) {
   TRY(runtime_->remove(container.id, run_dir(container.id), record->cgroups_path), "clear away");
   TRY(linux::remove_tree(run_dir(container.id)), "clear away the run folder");
   crash_point("teardown:run_dir_gone");
-  release_volumes(record->info);
+  release_volumes(container.id, volume_names(record->info));
   // The stored record still names the range; that only keeps it from being given away until the next change is saved.
   std::uint32_t held = record->info.first_host_id;
   if (held != 0) container.change_in_memory([](Record& next) { next.info.first_host_id = 0; });
@@ -187,6 +187,7 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
     garbage.cgroups_path = record.cgroups_path;
     garbage.first_host_id = record.info.first_host_id;
     // Records of its anonymous volumes go in the same moment; their folders are garbage then.
+    garbage.volumes = volume_names(record.info);
     for (const auto& point : record.info.mounts) {
       if (!with_volumes || !point.anonymous || users[point.name].size() > 1) continue;
       garbage.anonymous_volumes.push_back(point.name);
@@ -212,6 +213,7 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
   TRY(release_network(garbage.id), "clear away the network");
   TRY(runtime_->remove(garbage.id, run_dir(garbage.id), garbage.cgroups_path), "clear away");
   TRY(linux::remove_tree(run_dir(garbage.id)), "clear away the run folder");
+  release_volumes(garbage.id, garbage.volumes);
   constexpr int last_records_ms = 2000;
   shippers_.forget(garbage.id, last_records_ms);
   TRY(linux::remove_tree(container_dir(garbage.id)), "clear away the container's folder");

@@ -141,6 +141,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
 
   // -- create.cpp
   Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
+  /// Errors: invalid, when a link's container is not there.
+  Status check_links(const ContainerSpec& spec);
   Status adopt_volumes_from(ContainerSpec& spec);
   struct MadeVolumes;
   Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
@@ -288,7 +290,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   static Status check_volume_spec(const VolumeSpec& spec);
   [[nodiscard]] LoadVolume volume_loader();
   /// Unmounts the file systems of a container's volumes that no other running container uses.
-  void release_volumes(const ContainerInfo& info);
+  void release_volumes(const std::string& container_id, const std::vector<std::string>& names);
+  static std::vector<std::string> volume_names(const ContainerInfo& info);
 
   // -- inspect.cpp
   ContainerSummary summarize(const Record& record) const;

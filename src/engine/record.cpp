@@ -254,6 +254,7 @@ void fields(C& c, Garbage& g) {
   c("id", g.id);
   c("cgroups_path", g.cgroups_path);
   c("first_host_id", g.first_host_id);
+  c("volumes", g.volumes);
   c("anonymous_volumes", g.anonymous_volumes);
 }
 template <class C>

@@ -25,6 +25,7 @@ struct Garbage {
   std::string id;
   std::string cgroups_path;
   std::uint32_t first_host_id = 0;
+  std::vector<std::string> volumes;            ///< all that it used: a file system mounted for it goes with its last user
   std::vector<std::string> anonymous_volumes;  ///< to be removed unless somebody else uses them
 };
 

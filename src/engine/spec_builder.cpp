@@ -147,7 +147,7 @@ Result<runtime::Spec> build_spec(const SpecInput& input) {
   process.user.gid = input.user.gid;
   process.user.additional_gids = input.user.additional_gids;
   process.args = input.info.args;
-  process.env = build_environment(spec, input.info.id, input.user);
+  process.env = merge_environment(build_environment(spec, input.info.id, input.user), spec.secret_env);
   process.cwd = process_cwd(spec);
   process.capabilities = TRY_PLAIN(build_capabilities(spec, input.user));
   process.rlimits = TRY_PLAIN(build_rlimits(spec.ulimits));

@@ -47,7 +47,7 @@ LocalEngine::StartContext::~StartContext() {
   if (connecting) ignore(engine.network_->disconnect(id));
   if (link) engine.network_->give_back(*link);
   if (made_run_dir) ignore(linux::remove_tree(engine.run_dir(id)));
-  if (made_run_dir) engine.release_volumes(record.info);
+  if (made_run_dir) engine.release_volumes(id, volume_names(record.info));
 }
 
 Result<LocalEngine::Joined> LocalEngine::resolve_joins(const ContainerSpec& spec) {

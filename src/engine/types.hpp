@@ -147,6 +147,7 @@ struct ContainerSpec {
   std::optional<std::vector<std::string>> entrypoint;
   std::optional<std::vector<std::string>> cmd;
   std::vector<std::string> env;       ///< "K=V"; "K" alone removes the image's K. After create: merged with the image's
+  std::vector<std::string> secret_env;  ///< "K=V" added at the start; in memory only: never recorded, never shown
   std::string working_dir;            ///< "": the image's, else "/"
   std::string user;                   ///< "name|uid[:group|gid]"; "": the image's, else root
   std::vector<std::string> groups;    ///< supplementary, names or numbers

@@ -25,20 +25,25 @@ LoadVolume LocalEngine::volume_loader() {
   return [this](const std::string& name) { return load_volume(name); };
 }
 
-void LocalEngine::release_volumes(const ContainerInfo& info) {
-  const bool has_volumes = std::any_of(info.mounts.begin(), info.mounts.end(), [](const MountPoint& point) { return point.type == MountType::volume; });
-  if (!has_volumes) return;
+std::vector<std::string> LocalEngine::volume_names(const ContainerInfo& info) {
+  std::vector<std::string> names;
+  for (const auto& point : info.mounts)
+    if (point.type == MountType::volume) names.push_back(point.name);
+  return names;
+}
+
+void LocalEngine::release_volumes(const std::string& container_id, const std::vector<std::string>& names) {
+  if (names.empty()) return;
   std::lock_guard turn(volume_creation_mutex_);  // a start that mounts one has its run folder already
   auto users = volume_users();
   auto is_used_elsewhere = [&](const std::string& name) {
-    return std::any_of(users[name].begin(), users[name].end(), [&](const std::string& id) { return id != info.id && linux::exists(run_dir(id)).value_or(true); });
+    return std::any_of(users[name].begin(), users[name].end(), [&](const std::string& id) { return id != container_id && linux::exists(run_dir(id)).value_or(true); });
   };
-  for (const auto& point : info.mounts) {
-    if (point.type != MountType::volume) continue;
-    auto volume = load_volume(point.name);
-    if (!volume.ok() || !is_file_system(*volume) || is_used_elsewhere(point.name)) continue;
+  for (const auto& name : names) {
+    auto volume = load_volume(name);
+    if (!volume.ok() || !is_file_system(*volume) || is_used_elsewhere(name)) continue;
     auto unmounted = unmount_volume(*volume);
-    if (!unmounted.ok()) log_error("clear away", concat("container ", info.id.substr(0, 12)), unmounted.error());
+    if (!unmounted.ok()) log_error("clear away", concat("container ", container_id.substr(0, 12)), unmounted.error());
   }
 }
 

@@ -447,7 +447,7 @@ class StateIsDamaged(OwnEngine):
         address = before["NetworkSettings"]["IPAddress"]
         self.engine.kill9()
         with contextlib.closing(sqlite3.connect(os.path.join(self.engine.root, "state.db"))) as database, database:
-            changed = database.execute("UPDATE entries SET value = '{\"ipv4\":5}' WHERE key = ?", (f"network/endpoint/{before['Id']}",)).rowcount
+            changed = database.execute("UPDATE entries SET value = '{\"ipv4\":5}' WHERE key GLOB ?", (f"network/endpoint/{before['Id']}*",)).rowcount
             database.execute("UPDATE entries SET value = '{\"id\":5}' WHERE key IN ('network/definition/host', 'network/definition/none')")
         self.assertEqual(changed, 1)
         self.engine.start()
