@@ -305,7 +305,7 @@ Status StageBuilder::dispatch_workdir_folder() {
       auto resolved = TRY(engine::resolve_user(user, {}, files), "WORKDIR");
       owner = {resolved.uid, resolved.gid};
     }
-    TRY(make_folders(target.root.get(), path, owner), "WORKDIR");
+    { auto made = TRY(make_folders(target.root.get(), path, owner), "WORKDIR"); }  // nothing may hold the tree when its layer is read
     auto upper = target.upper;
     target = OpenedTree{};
     return layer_of(build_, upper);

@@ -35,7 +35,7 @@ Result<std::vector<std::string>> find_sources(int root_fd, std::string_view sour
   auto path = dockerfile::clean_path(concat("/", source)).substr(1);
   if (path.empty()) return std::vector<std::string>{"."};
   if (!dockerfile::has_wildcards(path)) {
-    TRY_PLAIN(linux::open_in_root(root_fd, path, O_PATH));
+    auto is_there = TRY_PLAIN(linux::open_in_root(root_fd, path, O_PATH));
     return std::vector<std::string>{path};
   }
   std::vector<std::string> found{""};
@@ -216,8 +216,8 @@ Result<UniqueFd> make_folders(int root_fd, std::string_view path, std::pair<std:
       auto made = TRY_PLAIN(linux::openat(parent.get(), name, open_folder));
       TRY_PLAIN(linux::fchmod(made.get(), 0755));
       TRY_PLAIN(linux::fchown(made.get(), owner.first, owner.second));
-    } else {
-      TRY(std::move(found), concat("folder ", next.substr(1)));
+    } else if (!found.ok()) {
+      return std::move(found).error().in(concat("folder ", next.substr(1)));
     }
     so_far = std::move(next);
   }
