@@ -58,6 +58,7 @@ json::object image_json(const engine::ImageInfo& info, bool with_virtual_size) {
                    {"DockerVersion", ""},
                    {"Author", image.author},
                    {"Config", config_json(image)},
+                   {"ContainerConfig", config_json(image)},  // gone from the API at 1.45, but docker-compose 1.29 reads its Volumes
                    {"Architecture", image.architecture}};
   if (!image.variant.empty()) out["Variant"] = image.variant;
   out["Os"] = image.os;

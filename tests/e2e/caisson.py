@@ -433,7 +433,7 @@ class EngineTest(unittest.TestCase):
 
     def name(self):
         """A fresh container name; the container is removed after the test."""
-        name = f"{self._testMethodName[5:35].rstrip('_')}-{random.SystemRandom().randrange(16**4):04x}"
+        name = f"{self._testMethodName[5:35].rstrip('_')}-{random.SystemRandom().randrange(16**8):08x}"
         self.addCleanup(lambda: self.engine.cli("rm", "-f", "-v", name))
         return name
 

@@ -137,10 +137,44 @@ class EngineAttack(caisson.EngineTest):
         self.assertNotIn("untouched", run.stdout)
         self.assert_untouched(victim)
 
-    def test_row_16_builds(self):
-        if self.engine.cli("build", "--help").returncode != 0:
-            self.skipTest("there is no build yet")
-        self.fail("there is a build: try the attacks of row 16 on it")
+    def build(self, dockerfile, files=None):
+        context = os.path.join(self.engine.folder, f"context-{self._testMethodName}")
+        shutil.rmtree(context, ignore_errors=True)
+        os.makedirs(context)
+        for name, text in {"Dockerfile": dockerfile, **(files or {})}.items():
+            with open(os.path.join(context, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        return self.engine.cli("build", "--no-cache", context, timeout=120)
+
+    def test_row_16_a_link_in_a_cache_leads_nowhere_outside_it(self):
+        victim = self.victim()
+        run = self.build(f"""FROM busybox
+RUN --mount=type=cache,id=row16,target=/c ln -sfn {victim} /c/out && ln -sfn ../../../../../../../../..{victim} /c/up
+RUN --mount=type=cache,id=row16,source=out,target=/x cat /x/file; echo evil >/x/file; true
+""")
+        self.assertNotIn("untouched", run.stdout + run.stderr)
+        run = self.build("""FROM busybox
+RUN --mount=type=cache,id=row16,source=up,target=/x cat /x/file; echo evil >/x/file; true
+""")
+        self.assertNotIn("untouched", run.stdout + run.stderr)
+        self.assert_untouched(victim)
+
+    def test_row_16_removing_the_place_of_a_mount_removes_nothing_of_the_host(self):
+        victim = self.victim()
+        run = self.build(f"""FROM busybox
+COPY given /given
+RUN --mount=type=bind,source=given,target=/place/file true
+RUN --mount=type=cache,id=row16b,target=/place/sub ln -s {victim} /swapped; mv /place /moved; ln -s {victim} /place; true
+COPY given /place/file
+RUN --mount=type=tmpfs,target=/place/file2 true
+""", {"given": "mine"})
+        self.assertIn(run.returncode, (0, 1))
+        self.assert_untouched(victim)
+
+    def test_row_16_a_privileged_step_needs_the_callers_word(self):
+        run = self.build("FROM busybox\nRUN --security=insecure mount -t tmpfs none /mnt\n")
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("security.insecure is not allowed", run.stdout + run.stderr)
 
     def test_row_30_a_shared_pid_namespace_lets_no_other_user_trace(self):
         # Who shares a pid namespace shares the user namespace with it: the two roots are one (SECURITY.md), as with docker.
