@@ -60,7 +60,7 @@ Result<UniqueFd> open_target(int root, const StagedMount& mount, RootIds ids) {
   if (place.ok() || place.error().error_number() != ENOENT) return place;
   auto halves = split_last(target, '/');
   auto folder = TRY_PLAIN(linux::make_dirs_in_root(root, std::string(halves.before.empty() ? "/" : halves.before), 0755));
-  TRY_PLAIN(linux::openat(folder.get(), std::string(halves.after), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644));
+  auto made = TRY_PLAIN(linux::openat(folder.get(), std::string(halves.after), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644));
   return linux::open_in_root(root, target, O_PATH);
 }
 
