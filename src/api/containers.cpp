@@ -229,7 +229,7 @@ Status unpause_container(Request& request) {
 }
 
 Status remove_container(Request& request) {
-  if (request.query.flag("link")) return Error(ErrorKind::unsupported, "query parameter link: links between containers are not supported yet");
+  if (request.query.flag("link")) return Error(ErrorKind::unsupported, "query parameter link: a link cannot be taken off a container; remove it and create it without the link");
   engine::RemoveOptions options;
   options.force = request.query.flag("force");
   options.volumes = request.query.flag("v");

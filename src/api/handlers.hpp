@@ -18,7 +18,6 @@ Status refuse_swarm(Request& request);
 Status leave_no_swarm(Request& request);
 Status found_no_swarm(Request& request);
 Status no_buildkit(Request& request);
-Status not_yet(Request& request);
 
 // containers.cpp
 Status create_container(Request& request);

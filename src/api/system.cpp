@@ -275,8 +275,4 @@ Status found_no_swarm(Request& request) { return request.reply_error(503, "swarm
 
 Status no_buildkit(Request& request) { return request.reply_error(404, "page not found"); }
 
-Status not_yet(Request& request) {
-  return request.reply_error(501, concat(request.exchange.method(), " ", request.exchange.path(), " is not supported yet"));
-}
-
 }  // namespace caisson::api
