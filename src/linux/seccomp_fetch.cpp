@@ -2,23 +2,14 @@
 #include "linux/seccomp_fetch.hpp"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
-#include <cerrno>
-#include <initializer_list>
+#include "linux/seccomp_groups.hpp"
 
 namespace caisson::linux {
 namespace {
 
-struct Allowed {
-  const char* reason;  // read by people; the filter has no place for it
-  std::initializer_list<const char*> names;
-  std::initializer_list<SeccompCondition> conditions;
-};
-
-const Allowed allowed_calls[] = {
+const detail::AllowedCalls allowed_calls[] = {
     {"Talking to registries, proxies and name servers.",
      {"connect", "bind", "getsockname", "getpeername", "getsockopt", "setsockopt", "shutdown", "sendto", "recvfrom", "sendmsg", "sendmmsg",
       "recvmsg", "recvmmsg", "socketpair"},
@@ -41,48 +32,15 @@ const Allowed allowed_calls[] = {
      {}},
     {"Bytes waiting on a socket.", {"ioctl"}, {{1, SeccompOperator::equal, 0x541B /* FIONREAD */, 0}}},
     {"Non-blocking sockets, as libcurl sets them.", {"ioctl"}, {{1, SeccompOperator::equal, 0x5421 /* FIONBIO */, 0}}},
-    {"Memory, never executable: all libraries are loaded before.",
-     {"mmap", "mmap2", "mprotect"},
-     {{2, SeccompOperator::masked_equal, PROT_EXEC, 0}}},
-    {"The allocator's bookkeeping.", {"munmap", "mremap", "madvise", "brk"}, {}},
-    {"A thread per transfer and per lookup; CLONE_THREAD forbids new processes, and namespaces need a process.",
-     {"clone"},
-     {{0, SeccompOperator::masked_equal, CLONE_THREAD, CLONE_THREAD}}},
-    {"What libc does for threads and locks.",
-     {"futex", "futex_time64", "futex_wait", "futex_wake", "set_robust_list", "rseq", "set_tid_address", "gettid", "getpid", "sched_yield",
-      "sched_getaffinity", "membarrier", "exit", "exit_group", "restart_syscall", "arch_prctl", "set_thread_area"},
-     {}},
-    {"Handlers and masks of signals; abort() sends one to the own process.",
-     {"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack", "tgkill"},
-     {}},
+    {"Seconds, as older libraries ask for them.", {"time"}, {}},
     {"Waiting for sockets.",
      {"poll", "ppoll", "ppoll_time64", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_ctl", "epoll_create1", "eventfd2"},
-     {}},
-    {"Time stamps where the vDSO cannot answer, and back-off.",
-     {"clock_gettime", "clock_gettime64", "clock_getres", "clock_nanosleep", "clock_nanosleep_time64", "nanosleep", "gettimeofday", "time"},
-     {}},
-    {"Keys of TLS, seeds of hash tables.", {"getrandom"}, {}},
-    {"Identity and limits, read only (prlimit64 on others needs ptrace rights that it lacks).",
-     {"getuid", "geteuid", "getgid", "getegid", "getuid32", "geteuid32", "getgid32", "getegid32", "uname", "sysinfo", "prlimit64"},
      {}},
 };
 
 }  // namespace
 
-SeccompFilterSpec fetch_seccomp_spec() {
-  SeccompFilterSpec spec;
-  spec.default_action = SeccompAction::error;
-  for (const auto& group : allowed_calls) {
-    SeccompFilterRule rule;
-    rule.names.assign(group.names.begin(), group.names.end());
-    rule.action = SeccompAction::allow;
-    rule.conditions = group.conditions;
-    spec.rules.push_back(std::move(rule));
-  }
-  // libc tries clone3 first and falls back to clone only on ENOSYS; clone3's flags lie in memory, where no filter can look.
-  spec.rules.push_back(SeccompFilterRule{{"clone3"}, SeccompAction::error, ENOSYS, {}});
-  return spec;
-}
+SeccompFilterSpec fetch_seccomp_spec() { return detail::allow_list(allowed_calls); }
 
 Result<SeccompProgram> fetch_seccomp() {
   auto program = compile_seccomp(fetch_seccomp_spec());
