@@ -1,13 +1,12 @@
 // Layers come to be: a worker unpacks, the parent makes devices, and the result moves into the store.
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <optional>
+#include <mutex>
 #include <set>
-#include <thread>
 
 #include "base/strings.hpp"
 #include "image/local_image_store.hpp"
+#include "image/side_by_side.hpp"
 #include "linux/file.hpp"
 #include "linux/sysinfo.hpp"
 
@@ -124,30 +123,11 @@ Status LocalImageStore::ensure_layer(const LayerSource& source, const ProgressSi
 
 Status LocalImageStore::ensure_layers(const std::vector<LayerSource>& sources, const ProgressSink& progress, Cancel cancel) {
   std::mutex mutex;
-  std::optional<Error> failure;
-  std::atomic<std::size_t> next = 0;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
     if (progress) progress(line);
   };
-  auto work = [&] {
-    for (;;) {
-      auto index = next.fetch_add(1);
-      if (index >= sources.size()) return;
-      auto status = ensure_layer(sources[index], serial, cancel);
-      if (status.ok()) continue;
-      std::lock_guard lock(mutex);
-      if (!failure) failure = std::move(status).error();
-      next = sources.size();  // nobody begins another one
-    }
-  };
-  auto count = std::min<std::size_t>(sources.size(), static_cast<std::size_t>(linux::cpu_count()));
-  std::vector<std::thread> others;
-  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
-  work();
-  for (auto& thread : others) thread.join();
-  if (failure) return std::move(*failure);
-  return {};
+  return side_by_side(sources.size(), static_cast<std::size_t>(linux::cpu_count()), [&](std::size_t index) { return ensure_layer(sources[index], serial, cancel); });
 }
 
 Status LocalImageStore::record_images(std::vector<NewImage>& images) {

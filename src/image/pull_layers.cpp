@@ -3,13 +3,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <optional>
-#include <thread>
+#include <mutex>
 
 #include "base/strings.hpp"
 #include "image/blob_feeder.hpp"
 #include "image/local_image_store.hpp"
 #include "image/registries.hpp"
+#include "image/side_by_side.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 
@@ -46,10 +46,9 @@ Error wrong_digest(const Digest& wanted, const Digest& got) {
 
 }  // namespace
 
+/// What runs when one fails is kept as far as it gets.
 Status LocalImageStore::pull_layers(RegistrySession& session, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel) {
   std::mutex mutex;
-  std::optional<Error> failure;
-  std::atomic<std::size_t> next = 0;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
     if (progress) progress(line);
@@ -60,24 +59,7 @@ Status LocalImageStore::pull_layers(RegistrySession& session, const std::vector<
     if (std::none_of(todo.begin(), todo.end(), [&](const PulledLayer& other) { return other.blob.digest == layer.blob.digest && other.diff_id == layer.diff_id; }))
       todo.push_back(layer);
   for (const auto& layer : todo) tell(serial, layer.blob.digest, "Pulling fs layer");
-  auto work = [&] {
-    for (;;) {
-      auto index = next.fetch_add(1);
-      if (index >= todo.size()) return;
-      auto status = pull_layer(session, todo[index], serial, cancel);
-      if (status.ok()) continue;
-      std::lock_guard lock(mutex);
-      if (!failure) failure = std::move(status).error();
-      next = todo.size();  // nobody begins another one; what runs is kept as far as it gets
-    }
-  };
-  auto count = std::min<std::size_t>(todo.size(), std::max(1U, options_.registries->options().concurrent_downloads));
-  std::vector<std::thread> others;
-  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
-  work();
-  for (auto& thread : others) thread.join();
-  if (failure) return std::move(*failure);
-  return {};
+  return side_by_side(todo.size(), std::max(1U, options_.registries->options().concurrent_downloads), [&](std::size_t index) { return pull_layer(session, todo[index], serial, cancel); });
 }
 
 Status LocalImageStore::pull_layer(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
