@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import termios
 import time
@@ -43,8 +44,9 @@ class Terminal:
         before, self.seen = self.seen[:at], self.seen[at:]
         return before
 
-    def ask_size_until(self, size, timeout_s=20):
-        """The client tells the daemon about a resize in its own time, so the question is repeated."""
+    def ask_size_until(self, size, timeout_s=20, signal_again=False):
+        """The client tells the daemon about a resize in its own time, so the question is repeated. `signal_again`: so is the window's signal,
+        for a client that may not watch for it yet."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.type(b"size\n")
@@ -54,6 +56,8 @@ class Terminal:
                 return
             if time.monotonic() > deadline:
                 raise AssertionError(f"the size stayed {answer!r}")
+            if signal_again:
+                os.kill(self.pid, signal.SIGWINCH)
 
     def wait(self):
         """The rest of the output, and the exit code."""
