@@ -73,11 +73,16 @@ class MadeDirectories {
   std::vector<std::string> paths_;
 };
 
-/// v1: a new cpuset is empty, and then nothing can join it; the parent's values are its natural beginning (cpusets(7)).
+std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
+
+/// v1: a new cpuset is empty, and then nothing can join it; the parent's values are its natural beginning (cpusets(7)). So is a parent that
+/// somebody else has made a moment ago: it is filled first, with the same values that its maker is about to write.
 /// What has mems has cpus too: both came from the parent (cgroup.clone_children), or from here, where mems are the last.
-Status inherit_cpuset(const std::string& parent, const std::string& directory) {
+Status inherit_cpuset(const CgroupHierarchy& hierarchy, const std::string& directory) {
   const auto mine = read_cgroup_line(directory, "cpuset.mems");
-  if (!mine || !mine->empty()) return {};
+  if (!mine || !mine->empty() || directory.size() <= hierarchy.mount_point.size()) return {};
+  const std::string parent = parent_of(directory);
+  TRY_PLAIN(inherit_cpuset(hierarchy, parent));
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
     const auto theirs = read_cgroup_line(parent, file);
     if (!theirs || theirs->empty()) continue;
@@ -90,8 +95,6 @@ bool has_cpuset(const CgroupHierarchy& hierarchy) {
   return !hierarchy.is_v2 &&
          std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
 }
-
-std::string parent_of(const std::string& directory) { return std::string(split_last(directory, '/').before); }
 
 Error directory_error(Error error, const std::string& directory) {
   const int reason = error.error_number();
@@ -114,7 +117,7 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
   if (!done && done.error().error_number() != EEXIST) return directory_error(done.error(), parent);
   if (done) made.add(parent);
   if (has_cpuset(hierarchy)) {
-    TRY_PLAIN(inherit_cpuset(parent_of(parent), parent));
+    TRY_PLAIN(inherit_cpuset(hierarchy, parent));
     // Children then begin with our values without a write of ours.
     ignore(write_kernel_file(parent + "/cgroup.clone_children", "1"));  // only saves time later
   }
@@ -181,7 +184,7 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
   if (!done && done.error().error_number() != EEXIST) return directory_error(std::move(done).error(), directory);
   if (done) made.add(directory);
   else if (existing == Existing::must_be_unused) TRY_PLAIN(check_unused(hierarchy, directory));
-  if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(parent_of(directory), directory));
+  if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(hierarchy, directory));
   if (!hierarchy.is_v2) return {};
   if (!hierarchy.controllers.empty()) {
     const bool complete = lists_all(read_cgroup_line(directory, "cgroup.controllers"), hierarchy.controllers);

@@ -3,6 +3,7 @@
 
 #include <linux/capability.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <functional>
@@ -240,6 +241,28 @@ TEST_P(CgroupTest, memory_limits_rise_and_fall_with_swap_in_either_order) {
     lifted.memory_limit_bytes = -1;
     must(test.cgroup.apply(lifted));
     EXPECT_EQ(must(test.cgroup.stats()).memory_limit_bytes, UINT64_MAX);
+  });
+}
+
+TEST_P(CgroupTest, a_parent_that_another_maker_has_not_filled_yet_is_filled_first) {
+  on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
+    const auto found = std::find_if(layout->hierarchies.begin(), layout->hierarchies.end(), [](const CgroupHierarchy& hierarchy) {
+      return !hierarchy.is_v2 && std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), "cpuset") != hierarchy.controllers.end();
+    });
+    if (found == layout->hierarchies.end()) return;
+    // As two starts at a time make a parent: one has made the folder, and the other finds it there.
+    const std::string parent = "/caisson-test-" + random_id().substr(0, 12);
+    const std::string folder = found->mount_point + parent;
+    must(mkdir(folder, 0755));
+    must(write_kernel_file(folder + "/cgroup.clone_children", "0"));
+    ASSERT_EQ(trim(must(read_file(folder + "/cpuset.cpus"))), "");
+    {
+      Cgroup cgroup = must(Cgroup::create(layout, parent + "/c"));
+      EXPECT_NE(trim(must(read_file(folder + "/c/cpuset.cpus"))), "");
+      EXPECT_NE(trim(must(read_file(folder + "/c/cpuset.mems"))), "");
+      must(cgroup.remove());
+    }
+    for (const auto& hierarchy : layout->hierarchies) ignore(rmdir(hierarchy.mount_point + parent));
   });
 }
 
