@@ -117,7 +117,7 @@ class LogShippers::Shipper {
       oldest = path;
       if (status->st_ino == position_.inode) return open_file(path, position_.offset);
     }
-    if (position_.inode != 0 && oldest) ++lost_;  // how many went with the file is not known: at least one
+    if (position_.inode != 0 && oldest) say_gap();
     return oldest ? open_file(*oldest, 0) : Status{};
   }
 
@@ -154,6 +154,8 @@ class LogShippers::Shipper {
     }
     // Renamed, so nothing more is written to it; what came just before that is read first.
     if (TRY_PLAIN(linux::fstat(file_.get())).st_size > static_cast<off_t>(position_.offset)) return true;
+    // Whether the oldest file left is the one that followed it cannot be told any more.
+    if (!own_age) say_gap();
     std::uint32_t next = own_age ? *own_age - 1 : max_files_ - 1;
     while (next > 0 && !linux::exists(concat(log_path_, ".", next)).value_or(false)) --next;
     const auto before = position_.inode;
@@ -221,6 +223,11 @@ class LogShippers::Shipper {
     return !own_age || (*own_age != 0 && *own_age + 1 >= max_files_);
   }
 
+  /// Files went by rotation before they were read. How many records that were is not known: counted as one.
+  void say_gap() {
+    ++lost_;
+    log(LogLevel::warning, "log driver", concat("container ", container_id_), concat("rotation was quicker than the log server; lost so far: ", lost_.load()));
+  }
   /// Once per outage, not per record.
   void say_broken(const Error& error) {
     if (!std::exchange(is_broken_, true)) log_error("log driver", concat("container ", container_id_), error);

@@ -240,12 +240,4 @@ class OciTest(caisson.unittest.TestCase):
 
 
 def main():
-    """Runs the calling file's tests. Exit code 77 when every test was skipped; each skip is printed with its reason."""
-    reason = why_not()
-    if reason:
-        print(f"SKIPPED: {os.path.basename(sys.argv[0])}: {reason}")
-        sys.exit(77)
-    result = caisson.unittest.main(exit=False, module="__main__").result
-    if not result.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if result.testsRun and len(result.skipped) >= result.testsRun else 0)
+    caisson.main(why_not)

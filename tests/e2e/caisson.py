@@ -443,9 +443,10 @@ class EngineTest(unittest.TestCase):
         return name
 
 
-def main():
-    """Runs the calling file's tests. Exit code 77 when every test was skipped; each skip is printed with its reason."""
-    reason = why_not()
+def main(why_none_runs=why_not):
+    """Runs the calling file's tests. Exit code 77 when every test was skipped; each skip is printed with its reason. `why_none_runs`: the reason
+    why nothing of the file can run here, or None."""
+    reason = why_none_runs()
     if reason:
         print(f"SKIPPED: {os.path.basename(sys.argv[0])}: {reason}")
         sys.exit(77)
