@@ -2,10 +2,10 @@
 #include <malloc.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <thread>
 
 #include "api/api.hpp"
+#include "base/environment.hpp"
 #include "build/builder.hpp"
 #include "app/daemon_options.hpp"
 #include "base/log.hpp"
@@ -30,17 +30,12 @@ constexpr mode_t socket_mode = 0660;
 constexpr std::uint32_t first_worker_id = 0x70000000;  // range 0 of the containers' ranges (engine/id_ranges.hpp)
 constexpr std::uint32_t fetch_id = first_worker_id + 65534;  // "nobody" of that range, of which no file is ever made
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 Surroundings read_surroundings() {
   Surroundings surroundings;
   surroundings.is_root = linux::geteuid() == 0;
-  surroundings.home = environment("HOME");
-  surroundings.runtime_dir = environment("XDG_RUNTIME_DIR");
-  surroundings.data_home = environment("XDG_DATA_HOME");
+  surroundings.home = environment_text("HOME");
+  surroundings.runtime_dir = environment_text("XDG_RUNTIME_DIR");
+  surroundings.data_home = environment_text("XDG_DATA_HOME");
   auto self = linux::readlinkat(AT_FDCWD, "/proc/self/exe");
   if (self.ok()) surroundings.own_folder = split_last(*self, '/').before;
   return surroundings;
@@ -204,7 +199,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   TRY(linux::signal_mask(SIG_BLOCK, endings), "signals");
   auto signals = TRY(linux::signalfd(endings), "signals");
   TRY(linux::ignore_signal(SIGPIPE), "signals");
-  std::string notify_socket = environment("NOTIFY_SOCKET");
+  std::string notify_socket = environment_text("NOTIFY_SOCKET");
   auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
 
   TRY_PLAIN(make_folders(options));

@@ -1,8 +1,8 @@
 // `build`: packs the context, sends it, and prints what the builder says.
-#include <cstdlib>
 #include <thread>
 
 #include "base/strings.hpp"
+#include "base/environment.hpp"
 #include "cli/build_context.hpp"
 #include "cli/commands.hpp"
 #include "cli/progress.hpp"
@@ -21,7 +21,7 @@ void add_argument(json::object& out, std::string_view text) {
   std::string name(halves.before);
   if (halves.found) {
     out[name] = std::string(halves.after);
-  } else if (const char* value = std::getenv(name.c_str()); value != nullptr) {
+  } else if (const char* value = environment(name.c_str()); value != nullptr) {
     out[name] = value;
   }
 }
@@ -43,7 +43,7 @@ Status add_secret(json::object& out, const std::string& text) {
   if (!source.empty()) {
     content = TRY(linux::read_file(source), concat("--secret ", id));
   } else {
-    const char* value = std::getenv(variable.empty() ? id.c_str() : variable.c_str());
+    const char* value = environment(variable.empty() ? id.c_str() : variable.c_str());
     if (value == nullptr) return Error(ErrorKind::invalid, concat("--secret ", id, ": neither src nor a variable of that name"));
     content = value;
   }
@@ -82,7 +82,7 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   json::object arguments;
   for (const auto& argument : invocation.list("build-arg")) add_argument(arguments, argument);
   // Reproducible builds name their time in the environment, as other tools take it.
-  if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH"); epoch != nullptr && !arguments.contains("SOURCE_DATE_EPOCH")) arguments["SOURCE_DATE_EPOCH"] = epoch;
+  if (const char* epoch = environment("SOURCE_DATE_EPOCH"); epoch != nullptr && !arguments.contains("SOURCE_DATE_EPOCH")) arguments["SOURCE_DATE_EPOCH"] = epoch;
   if (!arguments.empty()) query.add("buildargs", to_text(arguments));
   json::object labels;
   for (const auto& label : invocation.list("label")) {

@@ -1,9 +1,9 @@
 // Docker's own files and variables, read only.
 #include "cli/context.hpp"
 
-#include <cstdlib>
 
 #include "base/digest.hpp"
+#include "base/environment.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"
@@ -11,26 +11,21 @@
 namespace caisson::cli {
 
 namespace {
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 std::string if_there(const std::string& path) { return linux::exists(path).value_or(false) ? path : ""; }
 }  // namespace
 
 std::string config_folder(const Invocation& global) {
   if (global.has("config")) return std::string(global.text("config"));
-  std::string folder = environment("DOCKER_CONFIG");
-  return folder.empty() ? environment("HOME") + "/.docker" : folder;
+  std::string folder = environment_text("DOCKER_CONFIG");
+  return folder.empty() ? environment_text("HOME") + "/.docker" : folder;
 }
 
 std::optional<wire::TlsFiles> tls_files(const Invocation& global) {
   // Docker: any value of the variable but the empty one switches it on, and --tlsverify=false switches it off.
-  const bool verify = global.has("tlsverify") ? global.flag("tlsverify") : !environment("DOCKER_TLS_VERIFY").empty();
+  const bool verify = global.has("tlsverify") ? global.flag("tlsverify") : !environment_text("DOCKER_TLS_VERIFY").empty();
   const bool named = global.has("tlscacert") || global.has("tlscert") || global.has("tlskey");
   if (!verify && !global.flag("tls") && !named) return std::nullopt;
-  std::string folder = environment("DOCKER_CERT_PATH");
+  std::string folder = environment_text("DOCKER_CERT_PATH");
   if (folder.empty()) folder = config_folder(global);
   auto path = [&](std::string_view flag, std::string_view name, bool is_needed) {
     if (global.has(flag)) return std::string(global.text(flag));
@@ -47,7 +42,7 @@ std::optional<wire::TlsFiles> tls_files(const Invocation& global) {
 
 std::string context_name(const Invocation& global) {
   std::string name(global.text("context"));
-  if (name.empty()) name = environment("DOCKER_CONTEXT");
+  if (name.empty()) name = environment_text("DOCKER_CONTEXT");
   return name == "default" ? "" : name;
 }
 

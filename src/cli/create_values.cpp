@@ -1,9 +1,9 @@
 // Environment, labels, limits, devices, health checks and security options.
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 
 #include "base/strings.hpp"
+#include "base/environment.hpp"
 #include "cli/create_body.hpp"
 #include "linux/file.hpp"
 
@@ -37,7 +37,7 @@ Result<std::vector<std::string>> read_pairs(const std::string& path, std::string
       return bad(concat("invalid ", what, " file (", path, "): variable '", halves.before, "' contains whitespaces"));
     if (halves.found) {
       out.emplace_back(line);
-    } else if (const char* value = inherits ? std::getenv(std::string(line).c_str()) : nullptr; value != nullptr) {
+    } else if (const char* value = inherits ? environment(std::string(line).c_str()) : nullptr; value != nullptr) {
       out.push_back(concat(line, "=", value));
     } else if (!inherits) {
       out.emplace_back(line);
@@ -67,7 +67,7 @@ Result<json::array> collect_environment(const std::vector<std::string>& files, c
     for (const auto& pair : TRY_PLAIN(read_pairs(file, "env", true))) out.emplace_back(pair);
   for (const auto& value : values) {
     if (value.empty() || value.front() == '=') return bad_value("env", value, concat("invalid environment variable: ", value));
-    const char* inherited = value.find('=') == std::string::npos ? std::getenv(value.c_str()) : nullptr;
+    const char* inherited = value.find('=') == std::string::npos ? environment(value.c_str()) : nullptr;
     // A bare name that is not set here stays bare: the daemon then removes the image's value.
     if (inherited != nullptr) out.emplace_back(concat(value, "=", inherited));
     else out.emplace_back(value);

@@ -1,8 +1,8 @@
 // Reading and keeping credentials.
 #include "cli/credentials.hpp"
 
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -18,11 +18,6 @@ constexpr std::string_view hub_key = "https://index.docker.io/v1/";
 constexpr std::string_view token_user = "<token>";
 constexpr int helper_timeout_ms = 60'000;  // some ask the user for a passphrase
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 /// Runs docker-credential-SUFFIX VERB. Errors: io with what it said.
 Result<std::string> ask_helper(const std::string& suffix, const std::string& verb, std::string_view input) {
   linux::RunOptions options;
@@ -30,7 +25,7 @@ Result<std::string> ask_helper(const std::string& suffix, const std::string& ver
   options.timeout_ms = helper_timeout_ms;
   options.env.clear();
   for (const char* name : {"PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "GPG_TTY", "PASSWORD_STORE_DIR", "LANG"})
-    if (auto value = environment(name); !value.empty()) options.env.push_back(concat(name, "=", value));
+    if (auto value = environment_text(name); !value.empty()) options.env.push_back(concat(name, "=", value));
   const std::string program = "docker-credential-" + suffix;
   auto output = TRY(linux::run_program({program, verb}, options), concat("credential helper ", program));
   if (output.status.exit_code() == 0) return std::move(output.standard_output);
@@ -71,8 +66,8 @@ std::string credentials_key(std::string_view server) {
 
 std::string credentials_path(std::string_view folder) {
   std::string base(folder);
-  if (base.empty()) base = environment("DOCKER_CONFIG");
-  if (base.empty()) base = environment("HOME") + "/.docker";
+  if (base.empty()) base = environment_text("DOCKER_CONFIG");
+  if (base.empty()) base = environment_text("HOME") + "/.docker";
   return base + "/config.json";
 }
 

@@ -1,8 +1,8 @@
 // The daemon's whereabouts and its start.
 #include "cli/daemon.hpp"
 
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "cli/context.hpp"
@@ -23,13 +23,8 @@ constexpr std::int64_t start_timeout_ns = 20'000'000'000;  // a first start crea
 constexpr int look_again_ms = 3;
 constexpr std::size_t log_tail_bytes = 2000;
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 std::string runtime_folder() {
-  std::string folder = environment("XDG_RUNTIME_DIR");
+  std::string folder = environment_text("XDG_RUNTIME_DIR");
   return folder.empty() ? concat("/run/user/", linux::geteuid()) : folder;  // pam_systemd(8)
 }
 
@@ -51,7 +46,7 @@ std::string systemd_unit(const Endpoint& endpoint) {
   if (!file_exists("/run/systemd/system")) return "";  // sd_booted(3)
   std::vector<std::string> folders = {"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"};
   if (endpoint.is_rootless)
-    folders = {concat(environment("HOME"), "/.config/systemd/user"), "/etc/systemd/user", "/usr/lib/systemd/user"};
+    folders = {concat(environment_text("HOME"), "/.config/systemd/user"), "/etc/systemd/user", "/usr/lib/systemd/user"};
   for (std::string_view unit : {"caissond.socket", "caissond.service"})
     for (const auto& folder : folders)
       if (file_exists(concat(folder, "/", unit))) return std::string(unit);
@@ -123,7 +118,7 @@ Result<Endpoint> choose_endpoint(const Invocation& global) {
     host = found.host;
     if (found.tls) endpoint.tls = std::move(found.tls);
   }
-  if (host.empty()) host = environment("CAISSON_HOST");
+  if (host.empty()) host = environment_text("CAISSON_HOST");
   if (!host.empty()) {
     endpoint.address = host.starts_with("/") ? "unix://" + host : host;
     endpoint.may_start = has_own_folders && endpoint.address.starts_with("unix://");

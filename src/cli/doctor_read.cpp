@@ -1,9 +1,9 @@
 // The probes of `caisson doctor`: the wrappers and checks that the engine itself uses, asked without it.
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 
 #include "base/strings.hpp"
+#include "base/environment.hpp"
 #include "cli/daemon.hpp"
 #include "cli/doctor.hpp"
 #include "engine/network_files.hpp"
@@ -182,7 +182,7 @@ void read_id_maps(HostReading& host) {
 Result<HostReading> read_host(const Invocation& global) {
   HostReading host;
   host.is_root = linux::geteuid() == 0;
-  const char* user = std::getenv("USER");
+  const char* user = environment("USER");
   host.user = host.is_root ? "root" : user != nullptr && *user != 0 ? user : concat("uid ", linux::geteuid());
   host.root = global.has("root") ? std::string(global.text("root")) : "/var/lib/caisson";
   host.now = now_ns();

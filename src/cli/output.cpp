@@ -1,8 +1,8 @@
 // Buffered output without iostream: a static program without locale starts three times quicker.
 #include "cli/output.hpp"
 
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/terminal.hpp"
 
@@ -12,8 +12,8 @@ namespace {
 constexpr std::size_t flush_at_bytes = 64U << 10U;
 
 bool colour_wanted() {
-  const char* no_color = std::getenv("NO_COLOR");
-  const char* term = std::getenv("TERM");
+  const char* no_color = environment("NO_COLOR");
+  const char* term = environment("TERM");
   return (no_color == nullptr || *no_color == 0) && (term == nullptr || std::string_view(term) != "dumb");
 }
 }  // namespace

@@ -1,8 +1,8 @@
 // Crash points: a test sets CAISSON_CRASH_AT=start:launched and the process kills itself there, as kill -9 would.
-#include <cstdlib>
 #include <string_view>
 
 #include "engine/local_engine.hpp"
+#include "base/environment.hpp"
 #include "engine/signals.hpp"
 #include "linux/process.hpp"
 
@@ -10,7 +10,7 @@ namespace caisson::engine {
 
 void crash_point([[maybe_unused]] std::string_view name) {
 #ifndef NDEBUG
-  const char* wanted = std::getenv("CAISSON_CRASH_AT");  // only in builds with assertions
+  const char* wanted = environment("CAISSON_CRASH_AT");  // only in builds with assertions
   if (wanted != nullptr && name == wanted) ignore(linux::kill(linux::getpid(), signal_kill));
 #endif
 }

@@ -1,10 +1,10 @@
 // bootstrap: a Debian base image straight from the Debian archive, made by mmdebstrap, reproducible, with its package list.
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <thread>
 
 #include "base/strings.hpp"
+#include "base/environment.hpp"
 #include "image/local_image_store.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -64,7 +64,7 @@ Result<Suite> parse_suite(const BootstrapRequest& request) {
 std::vector<std::string> child_environment() {
   std::vector<std::string> env{concat("PATH=", search_path), "LC_ALL=C", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"};
   for (const char* name : {"http_proxy", "https_proxy", "no_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TMPDIR"})
-    if (const char* value = std::getenv(name); value != nullptr) env.push_back(concat(name, "=", value));
+    if (const char* value = environment(name); value != nullptr) env.push_back(concat(name, "=", value));
   return env;
 }
 

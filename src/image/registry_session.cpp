@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <optional>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -26,7 +26,7 @@ constexpr int cancel_patience_ms = 3000;
 std::vector<std::string> proxy_environment() {
   std::vector<std::string> out;
   for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"})
-    if (const char* value = std::getenv(name); value != nullptr) out.push_back(concat(name, "=", value));
+    if (const char* value = environment(name); value != nullptr) out.push_back(concat(name, "=", value));
   return out;
 }
 

@@ -1,8 +1,8 @@
 // Talking to systemd: starting, changing and stopping the unit behind a cgroup.
 #include "linux/cgroup_systemd.hpp"
 
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/child.hpp"
 #include "linux/dbus.hpp"
@@ -26,7 +26,7 @@ struct Place {
 
 /// Of DBUS_SESSION_BUS_ADDRESS the form "unix:path=/…" alone; other forms are not used for it on Linux today.
 std::optional<std::string> session_bus() {
-  const char* text = std::getenv("DBUS_SESSION_BUS_ADDRESS");
+  const char* text = environment("DBUS_SESSION_BUS_ADDRESS");
   if (text == nullptr) return std::nullopt;
   for (std::string_view address : split(text, ';')) {
     constexpr std::string_view head = "unix:path=";
@@ -44,7 +44,7 @@ std::vector<Place> places(bool of_user) {
   if (!of_user) return {{"/run/dbus/system_bus_socket", Peer::bus}, {"/run/systemd/private", Peer::direct}};
   std::vector<Place> out;
   if (auto bus = session_bus()) out.push_back({std::move(*bus), Peer::bus});
-  const char* folder = std::getenv("XDG_RUNTIME_DIR");
+  const char* folder = environment("XDG_RUNTIME_DIR");
   const std::string runtime = folder == nullptr ? concat("/run/user/", geteuid()) : std::string(folder);
   out.push_back({runtime + "/bus", Peer::bus});
   out.push_back({runtime + "/systemd/private", Peer::direct});

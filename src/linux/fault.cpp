@@ -7,6 +7,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/environment.hpp"
 #include "base/result.hpp"
 #include "base/strings.hpp"
 
@@ -138,7 +139,7 @@ std::uint32_t ScopedCallCount::value() const { return slot_at(slot_).seen.load()
 namespace {
 /// Arms $CAISSON_FAULT before main, so that whole programs can be walked through their failures from outside.
 [[maybe_unused]] const bool armed_from_environment = [] {
-  const char* text = std::getenv("CAISSON_FAULT");
+  const char* text = environment("CAISSON_FAULT");
   if (text == nullptr || *text == '\0') return false;
   if (fault::arm_from_text(text)) return true;
   constexpr std::string_view complaint = "CAISSON_FAULT is malformed: expected name:errno:nth[,…]\n";

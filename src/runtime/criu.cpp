@@ -2,8 +2,8 @@
 #include "runtime/criu.hpp"
 
 #include <array>
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
@@ -97,7 +97,7 @@ std::vector<std::string> own_environment() {
 
 Result<std::string> program_path(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
-  const char* path = std::getenv("PATH");
+  const char* path = environment("PATH");
   auto found = linux::find_program(name, path == nullptr ? "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" : path);
   if (found) return found;
   return Error(ErrorKind::unavailable, concat("checkpoint and restore need the program ", name, ", which is not in PATH"))

@@ -1,7 +1,7 @@
 // The root as an overlay of idmapped layers, by detached mounts or through a private mount namespace.
-#include <cstdlib>
 
 #include "linux/child.hpp"
+#include "base/environment.hpp"
 #include "linux/child_clone.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
@@ -158,7 +158,7 @@ bool kernel_takes_detached_layers() {
 
 OverlayWay overlay_way() {
   static const OverlayWay way = [] {  // an answer of the kernel that does not change while it runs
-    const char* forced = std::getenv("CAISSON_OVERLAY");
+    const char* forced = environment("CAISSON_OVERLAY");
     if (forced != nullptr && std::string_view(forced) == "plain") return OverlayWay::attached;
     return kernel_takes_detached_layers() ? OverlayWay::detached : OverlayWay::attached;
   }();

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <span>
 
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
 #include "linux/process.hpp"
@@ -194,7 +194,7 @@ std::string command_help(const Command& command) {
 
 std::string default_root() {
   const bool is_user = linux::geteuid() != 0;
-  const char* folder = std::getenv("XDG_RUNTIME_DIR");
+  const char* folder = environment("XDG_RUNTIME_DIR");
   // Root of a user namespace is a user too (podman runs us so); root itself may have the variable from whom it was before sudo.
   if (folder != nullptr && *folder != '\0' && (is_user || !linux::in_initial_user_namespace())) return concat(folder, "/caisson-runtime");
   // Where logind makes it. Never in /tmp, where others could have made it before us.

@@ -2,8 +2,8 @@
 #include "runtime/oci_create.hpp"
 
 #include <cerrno>
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
@@ -157,13 +157,13 @@ namespace {
 /// Of --preserve-fds and of systemd's socket activation, whose descriptors come first (sd_listen_fds(3)).
 Result<unsigned int> passed_descriptors(const OciArguments& arguments, Process& process) {
   unsigned int listening = 0;
-  const char* count = std::getenv("LISTEN_FDS");
-  const char* pid = std::getenv("LISTEN_PID");
+  const char* count = environment("LISTEN_FDS");
+  const char* pid = environment("LISTEN_PID");
   if (count != nullptr && (pid == nullptr || pid == std::string_view(concat(linux::getpid())))) {
     listening = TRY(parse_integer<unsigned int>(count), "LISTEN_FDS");
     process.env.push_back(concat("LISTEN_FDS=", listening));
     process.env.emplace_back("LISTEN_PID=1");  // the program's pid as it sees itself
-    if (const char* names = std::getenv("LISTEN_FDNAMES")) process.env.push_back(concat("LISTEN_FDNAMES=", names));
+    if (const char* names = environment("LISTEN_FDNAMES")) process.env.push_back(concat("LISTEN_FDNAMES=", names));
   }
   return preserved_descriptors(arguments, listening);
 }

@@ -1,8 +1,8 @@
 // list and ps.
 #include <algorithm>
-#include <cstdlib>
 
 #include "linux/spawn.hpp"
+#include "base/environment.hpp"
 #include "runtime/oci_commands.hpp"
 
 namespace caisson::runtime {
@@ -102,7 +102,7 @@ Result<std::string> ps_table(const std::vector<std::string>& arguments, const st
   if (arguments.empty()) argv.emplace_back("-ef");
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   linux::RunOptions options;
-  const char* path = std::getenv("PATH");
+  const char* path = environment("PATH");
   options.env = {concat("PATH=", path == nullptr ? "/usr/sbin:/usr/bin:/sbin:/bin" : path), "LC_ALL=C", "COLUMNS=4096"};
   options.timeout_ms = 60'000;
   auto output = linux::run_program(argv, options);

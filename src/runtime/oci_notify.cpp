@@ -1,10 +1,10 @@
 // sd_notify through the container's border: the service inside says READY=1, the service manager outside hears it.
 #include <array>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 
 #include "linux/event.hpp"
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
@@ -15,7 +15,7 @@ namespace caisson::runtime {
 namespace {
 
 std::string host_socket() {
-  const char* path = std::getenv("NOTIFY_SOCKET");
+  const char* path = environment("NOTIFY_SOCKET");
   return path == nullptr ? "" : path;
 }
 

@@ -1,8 +1,8 @@
 // The daemon's side of launcher and monitors: connections, and requests matched to answers.
 #include "runtime/oci_runtime_parts.hpp"
 
-#include <cstdlib>
 
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
@@ -53,7 +53,7 @@ Status OciRuntime::start_launcher() {
   request.path = concat("/proc/self/fd/", binary_.get());
   request.argv = {"caisson-runtime", "launcher"};
   // Tests choose how overlays are made; nothing else of our environment is the launcher's business.
-  if (const char* way = std::getenv("CAISSON_OVERLAY")) request.env.push_back(concat("CAISSON_OVERLAY=", way));
+  if (const char* way = environment("CAISSON_OVERLAY")) request.env.push_back(concat("CAISSON_OVERLAY=", way));
   request.fds = {{pair.second.get(), 3}};
   request.new_session = true;
   launcher_ = TRY(linux::spawn_process(request), "launcher");

@@ -1,8 +1,8 @@
 // Where the server listens: unix and TCP sockets, and descriptors inherited from a service manager.
 #include <charconv>
-#include <cstdlib>
 
 #include "base/strings.hpp"
+#include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/stream_socket.hpp"
 #include "wire/http_server.hpp"
@@ -24,8 +24,8 @@ Result<UniqueFd> listen_tcp(const std::string& address) {
 Result<std::vector<UniqueFd>> inherited_listeners(pid_t own_pid) {
   constexpr int first_fd = 3;  // SD_LISTEN_FDS_START
   std::vector<UniqueFd> listeners;
-  const char* pid_text = std::getenv("LISTEN_PID");
-  const char* count_text = std::getenv("LISTEN_FDS");
+  const char* pid_text = environment("LISTEN_PID");
+  const char* count_text = environment("LISTEN_FDS");
   if (pid_text == nullptr || count_text == nullptr) return listeners;
   const auto pid = TRY(parse_integer<pid_t>(pid_text), "LISTEN_PID");
   if (pid != own_pid) return listeners;  // meant for a parent of ours
@@ -35,9 +35,9 @@ Result<std::vector<UniqueFd>> inherited_listeners(pid_t own_pid) {
     TRY(linux::set_close_on_exec(fd, true), concat("inherited socket ", fd));
     listeners.emplace_back(fd);
   }
-  unsetenv("LISTEN_PID");
-  unsetenv("LISTEN_FDS");
-  unsetenv("LISTEN_FDNAMES");
+  forget_environment("LISTEN_PID");
+  forget_environment("LISTEN_FDS");
+  forget_environment("LISTEN_FDNAMES");
   return listeners;
 }
 

@@ -1,0 +1,21 @@
+// getenv and unsetenv, and why they are safe here.
+#include "base/environment.hpp"
+
+#include <cstdlib>
+
+namespace caisson {
+
+const char* environment(const char* name) noexcept {
+  return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): unsafe beside a change only, see environment.hpp
+}
+
+std::string environment_text(const char* name) {
+  const char* value = environment(name);
+  return value == nullptr ? "" : value;
+}
+
+void forget_environment(const char* name) noexcept {
+  ::unsetenv(name);  // NOLINT(concurrency-mt-unsafe): one thread, by its precondition
+}
+
+}  // namespace caisson
