@@ -200,8 +200,27 @@ events: events --since 1 --until 2 -f type=container
 
 # What the daemon answers while tables are recorded. NOW_3H stands for "three hours ago" in unix seconds, so that ages stay the same.
 NOW_3H = -3
+NOW_3H_TEXT = "three hours ago"  # the same where the API has a text
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC"
+DISK_USAGE = {
+    "LayersSize": 1092588,
+    "Images": [{"Id": "sha256:" + "1" * 64, "ParentId": "", "RepoTags": ["nginx:latest"], "RepoDigests": [], "Created": NOW_3H, "Size": 1092588, "SharedSize": 1000, "Labels": {}, "Containers": 1},
+               {"Id": "sha256:" + "2" * 64, "ParentId": "", "RepoTags": [], "RepoDigests": [], "Created": NOW_3H, "Size": 5000, "SharedSize": 0, "Labels": None, "Containers": 0}],
+    "Containers": [{"Id": "a" * 64, "Names": ["/web"], "Image": "nginx", "ImageID": "sha256:" + "1" * 64, "Command": "nginx -g", "Created": NOW_3H, "Ports": [], "SizeRw": 1200, "SizeRootFs": 1093788,
+                    "Labels": {}, "State": "exited", "Status": "Exited (0) 1 hour ago", "HostConfig": {"NetworkMode": "default"}, "NetworkSettings": {"Networks": {}},
+                    "Mounts": [{"Type": "volume", "Name": "v1", "Source": "", "Destination": "/v", "Driver": "local", "Mode": "", "RW": True, "Propagation": ""}]}],
+    "Volumes": [{"Name": "v1", "Driver": "local", "Mountpoint": "/m", "Labels": None, "Scope": "local", "Options": None, "UsageData": {"Size": 10920, "RefCount": 1}},
+                {"Name": "v2", "Driver": "local", "Mountpoint": "/m2", "Labels": {}, "Scope": "local", "Options": {}, "UsageData": {"Size": 20, "RefCount": 0}}],
+    "BuildCache": [{"ID": "hw53o5aio51xtltp5xjp8v7fx", "Parent": "", "Type": "regular", "Description": "pulled", "InUse": False, "Shared": True, "Size": 0, "CreatedAt": NOW_3H_TEXT,
+                    "LastUsedAt": NOW_3H_TEXT, "UsageCount": 26},
+                   {"ID": "ndlpt0hhvkqcdfkputsk4cq9c", "Parent": "hw53o5aio51xtltp5xjp8v7fx", "Type": "regular", "Description": "mount / from exec", "InUse": False, "Shared": False, "Size": 51,
+                    "CreatedAt": NOW_3H_TEXT, "LastUsedAt": NOW_3H_TEXT, "UsageCount": 26}],
+}
 LISTS = {
+    "system/df": DISK_USAGE,
+    "plugins": [],
+    "images/search": [{"name": "busybox", "description": "Busybox base image,\nwith a description that is longer than forty-five characters.", "star_count": 316, "is_official": True, "is_automated": False},
+                      {"name": "radial/busyboxplus", "description": "Full-chain", "star_count": 19, "is_official": False, "is_automated": True}],
     "containers/json": [
         {"Id": "a" * 64, "Names": ["/web"], "Image": "nginx:latest", "ImageID": "sha256:" + "1" * 64, "Command": "nginx -g 'daemon off;' --with-many-words",
          "Created": NOW_3H, "State": "running", "Status": "Up 3 hours (healthy)", "SizeRw": 1095, "SizeRootFs": 190000000,
@@ -256,6 +275,15 @@ history: history web
 history_no_trunc: history --no-trunc --human=false --format '{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}' web
 port: port web
 port_one: port web 80
+system_df: system df
+system_df_verbose: system df -v
+system_df_json: system df --format json
+system_df_fields: system df --format '{{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}'
+search: search busybox
+search_filter: search -f is-official=true --limit 5 busybox
+search_no_trunc: search --no-trunc busybox
+search_json: search --format json busybox
+plugin_ls: plugin ls
 top: top web
 inspect: inspect --type container web
 inspect_json: inspect --type container --format json web
@@ -270,6 +298,8 @@ def aged(value):
         return {k: aged(v) for k, v in value.items()}
     if isinstance(value, list):
         return [aged(v) for v in value]
+    if value == NOW_3H_TEXT:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3 * 3600 - 600))
     return int(time.time()) - 3 * 3600 - 600 if value == NOW_3H and not isinstance(value, bool) else value
 
 
@@ -368,6 +398,37 @@ def run_case(docker, work, server, arguments, environment):
     return process, list(server.records)
 
 
+# Groups that belong to swarm; the engine refuses all of them alike.
+SWARM = ("swarm", "node", "service", "stack", "secret", "config")
+
+
+def help_of(docker, path):
+    """(subcommands, flags, aliases) that `docker PATH --help` lists; a flag is [name, letter, has a value]."""
+    text = subprocess.run([docker, *path, "--help"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout.decode()
+    commands, flags, section = [], [], ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            section = "commands" if line.endswith("Commands:") else "flags" if line.endswith("Options:") else ""
+        elif section == "commands" and (found := re.match(r"  ([a-z][a-z-]*)\*? ", line)):
+            commands.append(found[1])
+        elif section == "flags" and (found := re.match(r"\s+(?:-(\w), )?--([\w-]+)(?: (\S+))?(?:\s{2,}|$)", line)):
+            flags.append([found[2], found[1] or "", bool(found[3])])
+    aliases = re.search(r"^Aliases:\n +(.*)$", text, re.M)
+    return commands, flags, [alias.strip().removeprefix("docker ") for alias in aliases[1].split(",")] if aliases else []
+
+
+def record_commands(docker):
+    """Every command outside swarm, by its path."""
+    found, waiting = {}, [()]
+    while waiting:
+        path = waiting.pop()
+        commands, flags, aliases = help_of(docker, path)
+        waiting += [(*path, command) for command in commands if command not in SWARM]
+        if path and not commands:
+            found[" ".join(path)] = {"flags": sorted(flags), "aliases": aliases}
+    return dict(sorted(found.items()))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--docker", default="docker")
@@ -404,6 +465,9 @@ def main():
             tables.append({"name": name, "arguments": shlex.split(text), "exit_code": process.returncode, "output": re.sub(TIME, "TIME", process.stdout.decode()), "error": process.stderr.decode()})
         server.shutdown()
     version = subprocess.run([options.docker, "--version"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    with open(os.path.join(os.path.dirname(options.output), "docker_commands.json"), "w", encoding="utf-8") as file:
+        json.dump({"recorded_from": version, "commands": record_commands(options.docker)}, file, separators=(",", ":"))
+        file.write("\n")
     document = {"recorded_from": version, "files": NETWORK_SPEC["files"], "environment": NETWORK_SPEC["env"], "cases": cases, "lists": LISTS, "tables": tables}
     with open(options.output, "w", encoding="utf-8") as file:
         json.dump(document, file, indent=1)

@@ -5,6 +5,8 @@
 #include "base/environment.hpp"
 #include "cli/build_context.hpp"
 #include "cli/commands.hpp"
+#include "cli/create_body.hpp"
+#include "cli/listing.hpp"
 #include "cli/progress.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
@@ -100,6 +102,12 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   if (invocation.has("memory")) query.add("memory", concat(invocation.bytes("memory")));
   if (invocation.has("memory-swap")) query.add("memswap", concat(invocation.bytes("memory-swap")));
   if (invocation.has("shm-size")) query.add("shmsize", concat(invocation.bytes("shm-size")));
+  for (const auto& [flag, key] : {std::pair{"cpu-period", "cpuperiod"}, std::pair{"cpu-quota", "cpuquota"}, std::pair{"cpu-shares", "cpushares"}, std::pair{"cpuset-cpus", "cpusetcpus"},
+                                  std::pair{"cpuset-mems", "cpusetmems"}})
+    query.add_if(invocation.has(flag), key, invocation.text(flag));
+  if (invocation.has("ulimit")) query.add("ulimits", to_text(TRY_PLAIN(parse_ulimits(invocation.list("ulimit")))));
+  if (auto isolation = invocation.text("isolation"); !isolation.empty() && isolation != "default")
+    return Error(ErrorKind::unsupported, concat("invalid isolation: ", isolation, ": only default is known on Linux"));
   query.add_if(!invocation.text("cgroup-parent").empty(), "cgroupparent", invocation.text("cgroup-parent"));
   return query;
 }
@@ -185,7 +193,7 @@ Result<Source> open_source(const Invocation& invocation) {
 }
 
 /// A Dockerfile on standard input, not an archive: text has neither NULs nor a compressor's mark at its start.
-bool is_dockerfile(std::string_view head) { return head.find('\0') == std::string_view::npos && !head.starts_with("\x1f\x8b") && !head.starts_with("\x28\xb5\x2f\xfd"); }
+bool is_dockerfile(std::string_view head) { return head.find('\0') == std::string_view::npos && !head.starts_with("\x1f\x8b") && !head.starts_with("\x28\xb5\x2f\xfd") && !head.starts_with("BZh"); }
 
 Status send_source(const Source& source, int fd) {
   image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
@@ -244,7 +252,7 @@ Result<int> prune_build_cache(Session& session, const Invocation& invocation) {
   auto answer = TRY_PLAIN(session.post("/build/prune" + query.text()));
   std::uint64_t reclaimed = 0;
   TRY_PLAIN(JsonView(answer).read("SpaceReclaimed", reclaimed));
-  session.out().line(concat("Total:\t", human_size(reclaimed)));
+  session.out().line(concat("Total:\t", four_digit_size(reclaimed)));
   return 0;
 }
 

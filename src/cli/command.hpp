@@ -26,7 +26,7 @@ enum class FlagType : std::uint8_t {
 };
 
 /// What the shell may offer after a word; also what a completion asks the daemon for.
-enum class Words : std::uint8_t { none, files, containers, running, paused, stopped, images, volumes, networks, log_drivers, shells, commands };
+enum class Words : std::uint8_t { none, files, containers, running, paused, stopped, images, volumes, networks, contexts, log_drivers, shells, commands };
 
 struct Flag {
   std::string_view name;
@@ -40,6 +40,8 @@ struct Flag {
   std::string_view same_as;      ///< another flag's name: this one is a second spelling of it
   /// What the shell offers as its value, separated by blanks; one that ends with "=" or ":" is only begun by it.
   std::string_view choices;
+  /// Docker has it and we do not: why, and what to do instead. It is said when the flag is given (switched off, it asks for nothing).
+  std::string_view refusal;
 };
 
 /// How many words a command takes after its flags. `most` < 0: any number.
@@ -65,6 +67,7 @@ struct Command {
   bool is_common = false;    ///< listed first in the overview
   bool hidden = false;
   bool raw_words = false;    ///< takes every word as it is, flags and help too
+  std::string_view refusal;  ///< docker has it and we do not: why, and what to do instead; nothing is run then
 };
 
 /// All commands, in the order help shows them.

@@ -79,7 +79,20 @@ Result<int> remove_networks(Session& session, const Invocation& invocation);
 Result<int> prune_networks(Session& session, const Invocation& invocation);
 Result<int> inspect_networks(Session& session, const Invocation& invocation);
 
+// Contexts.
+Result<int> list_contexts(Session& session, const Invocation& invocation);
+Result<int> show_context(Session& session, const Invocation& invocation);
+Result<int> use_context(Session& session, const Invocation& invocation);
+Result<int> create_context(Session& session, const Invocation& invocation);
+Result<int> update_context(Session& session, const Invocation& invocation);
+Result<int> remove_contexts(Session& session, const Invocation& invocation);
+Result<int> inspect_contexts(Session& session, const Invocation& invocation);
+Result<int> export_context(Session& session, const Invocation& invocation);
+Result<int> import_context(Session& session, const Invocation& invocation);
+
 // The engine.
+Result<int> dial_stdio(Session& session, const Invocation& invocation);
+Result<int> list_plugins(Session& session, const Invocation& invocation);
 Result<int> show_events(Session& session, const Invocation& invocation);
 Result<int> show_info(Session& session, const Invocation& invocation);
 Result<int> show_version(Session& session, const Invocation& invocation);

@@ -3,6 +3,8 @@
 
 #include "base/strings.hpp"
 #include "cli/commands.hpp"
+#include "cli/context.hpp"
+#include "cli/context_store.hpp"
 
 namespace caisson::cli {
 
@@ -107,9 +109,15 @@ Status offer_objects(Answer& answer, Session& session, Words words, std::string_
   });
 }
 
+void offer_contexts(Answer& answer, const Session& session, std::string_view prefix) {
+  for (const auto& name : ContextStore(config_folder(session.global())).names().value_or({})) answer.offer(name, "", prefix);
+  answer.offer("default", "", prefix);
+}
+
 void offer_words(Answer& answer, Session& session, Words words, std::string_view prefix) {
   if (words == Words::files) answer.mask = files_welcome;
   else if (words == Words::commands) offer_commands(answer, "", prefix);
+  else if (words == Words::contexts) offer_contexts(answer, session, prefix);
   else if (words == Words::shells)
     for (std::string_view shell : {"bash", "fish", "zsh"}) answer.offer(shell, "", prefix);
   else if (words != Words::none) ignore(offer_objects(answer, session, words, prefix));  // completion never complains

@@ -21,7 +21,7 @@ Result<int> for_each_name(Session& session, const Invocation& invocation, const 
       if (!done->empty()) session.out().line(*done);
       TRY_PLAIN(session.out().flush());  // a stop takes seconds: show each as it is done
     } else {
-      print_error(session.err(), done.error());
+      print_error(session, done.error());
       code = 1;
     }
   }
@@ -75,7 +75,7 @@ Result<int> remove_containers(Session& session, const Invocation& invocation) {
     if (removed.ok()) return name;
     // docker's rule: with --force a container that is not there is what was asked for, but its name is not printed as removed.
     if (invocation.flag("force") && removed.error().kind() == ErrorKind::not_found) {
-      print_error(session.err(), removed.error());
+      print_error(session, removed.error());
       return std::string();
     }
     return std::move(removed).error();

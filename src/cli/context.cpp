@@ -1,12 +1,13 @@
-// Docker's own files and variables, read only.
+// Docker's own files and variables, and the one file of ours beside them.
 #include "cli/context.hpp"
 
 
-#include "base/digest.hpp"
 #include "base/environment.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"
+#include "cli/context_store.hpp"
 #include "linux/file.hpp"
+#include "linux/tree.hpp"
 
 namespace caisson::cli {
 
@@ -46,24 +47,43 @@ std::string context_name(const Invocation& global) {
   return name == "default" ? "" : name;
 }
 
+namespace {
+std::string settings_path(const Invocation& global) { return config_folder(global) + "/caisson.json"; }
+
+Result<json::object> read_settings(const Invocation& global) {
+  const std::string path = settings_path(global);
+  auto text = linux::read_file(path);
+  if (!text.ok() && text.error().kind() == ErrorKind::not_found) return json::object();
+  if (!text.ok()) return std::move(text).error().in(path);
+  auto document = TRY_PLAIN(parse_json(*text, path));
+  if (!document.is_object()) return Error(ErrorKind::invalid, concat(path, ": want a JSON object"));
+  return document.get_object();
+}
+}  // namespace
+
+Result<std::string> current_context(const Invocation& global) {
+  const json::value settings(TRY_PLAIN(read_settings(global)));
+  std::string name;
+  TRY_PLAIN(JsonView(settings, settings_path(global)).read("currentContext", name));
+  return name == "default" ? std::string() : name;
+}
+
+Status set_current_context(const Invocation& global, const std::string& name) {
+  auto settings = TRY_PLAIN(read_settings(global));
+  if (name.empty() || name == "default") settings.erase("currentContext");
+  else settings["currentContext"] = name;
+  TRY(linux::make_dirs(config_folder(global), 0700), concat("make ", config_folder(global)));
+  return linux::write_file_atomic(settings_path(global), to_text(settings) + "\n", 0600, linux::Durability::none);
+}
+
 Result<Context> read_context(const Invocation& global, const std::string& name) {
-  const auto digest = sha256_of(name);
-  const std::string_view id = digest.hex();
-  const std::string folder = config_folder(global) + "/contexts";
-  auto text = linux::read_file(concat(folder, "/meta/", id, "/meta.json"));
-  if (!text.ok() && text.error().kind() == ErrorKind::not_found)
-    return Error(ErrorKind::not_found, concat("unable to resolve docker endpoint: context \"", name, "\": context not found"));
-  if (!text.ok()) return std::move(text).error().in(concat("context \"", name, "\""));
-  auto document = TRY_PLAIN(parse_json(*text, concat("context \"", name, "\"")));
-  auto endpoints = TRY_PLAIN(JsonView(document, "context").at("Endpoints"));
-  auto docker = TRY_PLAIN(endpoints.at("docker"));
+  const ContextStore store(config_folder(global));
+  const auto stored = TRY(store.find(name), "unable to resolve docker endpoint");
   Context context;
-  TRY_PLAIN(docker.read("Host", context.host));
-  bool skips_verify = false;
-  TRY_PLAIN(docker.read("SkipTLSVerify", skips_verify));
-  const std::string keys = concat(folder, "/tls/", id, "/docker/");
-  wire::TlsFiles files{if_there(keys + "ca.pem"), if_there(keys + "cert.pem"), if_there(keys + "key.pem"), !skips_verify};
-  if (skips_verify || !files.ca.empty() || !files.certificate.empty()) context.tls = std::move(files);
+  context.host = stored.host;
+  const std::string keys = store.tls_folder(name) + "/docker/";
+  wire::TlsFiles files{if_there(keys + "ca.pem"), if_there(keys + "cert.pem"), if_there(keys + "key.pem"), !stored.skips_verify};
+  if (stored.skips_verify || !files.ca.empty() || !files.certificate.empty()) context.tls = std::move(files);
   return context;
 }
 

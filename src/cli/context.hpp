@@ -20,10 +20,16 @@ struct Context {
   std::string host;
   std::optional<wire::TlsFiles> tls;
 };
-/// The name that --context or $DOCKER_CONTEXT gives; "" for none, also when it is "default". A context that is only docker's current one is not
-/// looked at: it names dockerd.
+/// The name that --context or $DOCKER_CONTEXT gives; "" for none, also when it is "default".
 std::string context_name(const Invocation& global);
-/// Reads contexts/meta/<sha256 of the name>/meta.json below the configuration folder, and the keys beside it. Errors: not_found, in docker's words; invalid.
+
+/// The context that `caisson context use` chose; "" for none. It is kept in caisson.json beside docker's config.json: the contexts are shared with
+/// docker, but docker's current one mostly names dockerd, and a client must not change engines because the other one did.
+Result<std::string> current_context(const Invocation& global);
+/// "" or "default": none.
+Status set_current_context(const Invocation& global, const std::string& name);
+
+/// A stored context and the keys beside it. Errors: not_found, in docker's words; invalid.
 Result<Context> read_context(const Invocation& global, const std::string& name);
 
 }  // namespace caisson::cli

@@ -106,14 +106,23 @@ Status wait_until_ready(const Endpoint& endpoint, int pidfd, const std::string& 
 
 }  // namespace
 
+Result<std::string> chosen_context(const Invocation& global) {
+  if (!global.text("host").empty()) return std::string();
+  if (global.has("context") || !environment("DOCKER_CONTEXT").empty()) return context_name(global);
+  const bool is_placed = !environment("CAISSON_HOST").empty() || global.has("root") || global.has("exec-root");
+  return is_placed ? std::string() : current_context(global);
+}
+
 Result<Endpoint> choose_endpoint(const Invocation& global) {
   Endpoint endpoint;
   bool is_root = linux::geteuid() == 0;
   bool has_own_folders = global.has("root") || global.has("exec-root");
   endpoint.is_rootless = !is_root;
+  if (global.has("host") && global.has("context")) return Error(ErrorKind::invalid, "conflicting options: cannot specify both --host and --context");
   std::string host(global.text("host"));
   endpoint.tls = tls_files(global);
-  if (const std::string context = host.empty() ? context_name(global) : ""; !context.empty()) {
+  const std::string context = TRY_PLAIN(chosen_context(global));
+  if (!context.empty()) {
     auto found = TRY_PLAIN(read_context(global, context));
     host = found.host;
     if (found.tls) endpoint.tls = std::move(found.tls);

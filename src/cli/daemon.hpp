@@ -19,8 +19,12 @@ struct Endpoint {
   std::optional<wire::TlsFiles> tls;  ///< for tcp://
 };
 
-/// -H, else --context or DOCKER_CONTEXT, else CAISSON_HOST, else /run/caisson.sock for root and for whom it lets in, else $XDG_RUNTIME_DIR/caisson.sock.
-/// Errors: a context that is not there.
+/// The context whose daemon is meant, "" for none: none beside -H; else --context, else DOCKER_CONTEXT ("default" is none); else the one
+/// that `context use` chose, unless CAISSON_HOST, --root or --exec-root say where the daemon is. Errors: io, invalid (our settings file).
+Result<std::string> chosen_context(const Invocation& global);
+
+/// -H, else the chosen context, else CAISSON_HOST, else /run/caisson.sock for root and for whom it lets in, else $XDG_RUNTIME_DIR/caisson.sock.
+/// Errors: a context that is not there; invalid for -H together with --context.
 Result<Endpoint> choose_endpoint(const Invocation& global);
 
 /// Starts the daemon and returns when its socket answers: through systemd where that runs and has a unit, so that the daemon

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "cli/command.hpp"
 #include "cli/fake_daemon.hpp"
 
 namespace caisson::cli {
@@ -145,7 +146,7 @@ TEST_F(docker_compatibility, every_recorded_command_line_sends_the_same_requests
   EXPECT_GE(checked, 150U);
 }
 
-// "-3" in the recorded lists means three hours ago.
+// "-3" and "three hours ago" in the recorded lists are just that.
 json::value aged(const json::value& value, std::int64_t created) {
   if (const auto* object = value.if_object()) {
     json::object out;
@@ -157,6 +158,8 @@ json::value aged(const json::value& value, std::int64_t created) {
     for (const auto& item : *array) out.push_back(aged(item, created));
     return out;
   }
+  constexpr std::int64_t second_ns = 1'000'000'000;
+  if (value.is_string() && value.get_string() == "three hours ago") return json::value(to_rfc3339(created * second_ns));
   return value.is_int64() && value.get_int64() == -3 ? json::value(created) : value;
 }
 
@@ -191,6 +194,38 @@ TEST_F(docker_compatibility, every_recorded_table_is_printed_alike) {
       EXPECT_EQ(without_newer_fields(got), want) << name;
     }
   }
+}
+
+// What docker's help lists, against the table: a flag of ours may say that it is not supported, but it is never unknown.
+TEST(docker_commands, every_command_and_flag_of_dockers_is_known_here) {
+  std::ifstream file(test_data("docker_commands.json"));
+  std::stringstream text;
+  text << file.rdbuf();
+  auto document = parse_json(text.str(), "docker_commands.json");
+  ASSERT_TRUE(document.ok());
+  std::size_t checked = 0;
+  for (const auto& entry : document->as_object().at("commands").as_object()) {
+    std::string path(entry.key());
+    const Command* command = find_command(path);
+    for (auto shorter = split_last(path, ' '); command == nullptr && shorter.found; shorter = split_last(shorter.before, ' '))
+      if (const Command* above = find_command(shorter.before); above != nullptr && !above->refusal.empty()) command = above;
+    ASSERT_NE(command, nullptr) << path;
+    if (!command->refusal.empty()) continue;
+    for (const auto& alias : words_of(entry.value().as_object().at("aliases"))) EXPECT_EQ(find_command(alias), command) << path << " is also spelled " << alias;
+    for (const auto& item : entry.value().as_object().at("flags").as_array()) {
+      const auto& parts = item.as_array();
+      std::string name = text_of(parts[0]);
+      std::string letter = text_of(parts[1]);
+      if (name == "help") continue;
+      const Flag* flag = find_flag(command->flags, name);
+      ASSERT_NE(flag, nullptr) << path << " --" << name;
+      EXPECT_EQ(flag->type != FlagType::boolean, parts[2].as_bool()) << path << " --" << name;
+      const Flag* by_letter = letter.empty() ? flag : find_flag(command->flags, letter[0]);
+      EXPECT_EQ(by_letter, flag) << path << " -" << letter;
+      ++checked;
+    }
+  }
+  EXPECT_GE(checked, 400U);
 }
 
 }  // namespace

@@ -29,6 +29,18 @@ constexpr Flag also(std::string_view name, char letter, std::string_view same_as
   return {name, letter, type, "", "", "", Words::none, true, same_as};
 }
 
+/// A flag of docker's that we refuse; not shown, since it does nothing here.
+constexpr Flag refused(std::string_view name, FlagType type, std::string_view why) {
+  Flag flag{name, 0, type, type == boolean ? "" : "value", "", "", Words::none, true, ""};
+  flag.refusal = why;
+  return flag;
+}
+
+// Why flags are refused.
+inline constexpr std::string_view for_windows = "it is about Windows containers";
+inline constexpr std::string_view for_swarm = "cluster volumes need a swarm, and this engine runs on one host";
+inline constexpr std::string_view for_checkpoints = "containers cannot be started from a checkpoint; 'caisson-runtime restore' restores bundles";
+
 // Values that several flags share.
 inline constexpr std::string_view restart_policies = "no always unless-stopped on-failure on-failure:";
 inline constexpr std::string_view signals =
@@ -50,7 +62,7 @@ constexpr std::array<Flag, A + B> operator+(const std::array<Flag, A>& a, const 
 
 inline constexpr std::array global = {
     of("config", 0, text, "string", "Folder with the client's own settings", "", Words::files),
-    of("context", 'c', text, "string", "A docker context that names the daemon"),
+    of("context", 'c', text, "string", "A docker context that names the daemon", "", Words::contexts),
     on("debug", 'D', "Show what the client does"),
     of("exec-root", 0, text, "string", "Folder for the engine's run-time state; used when the daemon has to be started", "", Words::files),
     of("host", 'H', list, "list", "The daemon's socket: unix:///path or tcp://host:port"),
@@ -167,6 +179,11 @@ inline constexpr std::array create_only = {
     also("dns-opt", 0, "dns-option", list),
     also("net", 0, "network", list),
     also("net-alias", 0, "network-alias", list),
+    refused("cpu-count", integer, for_windows),
+    refused("cpu-percent", integer, for_windows),
+    refused("io-maxbandwidth", bytes, for_windows),
+    refused("io-maxiops", integer, for_windows),
+    refused("use-api-socket", boolean, "whoever has the engine's socket is root on the host; mount it by -v where that is meant"),
 };
 
 inline constexpr std::array run_only = {
@@ -203,7 +220,8 @@ inline constexpr Flag signal = with_choices(of("signal", 's', text, "string", "S
 inline constexpr Flag timeout = of("timeout", 't', integer, "int", "Seconds until it is killed");
 
 inline constexpr std::array start = {on("attach", 'a', "Show its output and pass signals on"), detach_keys,
-                                     on("interactive", 'i', "Connect standard input")};
+                                     on("interactive", 'i', "Connect standard input"), refused("checkpoint", text, for_checkpoints),
+                                     refused("checkpoint-dir", text, for_checkpoints)};
 inline constexpr std::array stop = {signal, timeout, also("time", 0, "timeout", integer)};
 inline constexpr std::array kill = {signal};
 inline constexpr std::array rm = {on("force", 'f', "Kill it first when it runs"), on("link", 'l', "Remove a link, not the container"),
@@ -233,11 +251,14 @@ inline constexpr std::array exec = {on("detach", 'd', "Run in the background"), 
 inline constexpr std::array stats = {on("all", 'a', "Show stopped ones too"), format_list,
                                      on("no-stream", 0, "Print one reading and leave"), no_trunc};
 
+inline constexpr Flag only_platform = with_choices(of("platform", 0, text, "string", "Fail unless the image is for this platform, such as linux/amd64"), platforms);
 inline constexpr std::array images = {on("all", 'a', "Show intermediate images too"), on("digests", 0, "Show digests"), images_filter, format_list,
-                                      no_trunc, on("quiet", 'q', "Show ids only")};
+                                      no_trunc, on("quiet", 'q', "Show ids only"),
+                                      refused("tree", boolean, "every image here is for one platform, so there is nothing below its name")};
+inline constexpr std::array inspect_image = {format_object, only_platform};
 inline constexpr std::array rmi = {on("force", 'f', "Remove it although it has several names or a stopped container uses it"),
-                                   on("no-prune", 0, "Keep parents without a name")};
-inline constexpr std::array history = {format_list, on("human", 'H', "Print sizes and times for people", "true"), no_trunc,
+                                   on("no-prune", 0, "Keep parents without a name"), only_platform};
+inline constexpr std::array history = {format_list, on("human", 'H', "Print sizes and times for people", "true"), no_trunc, only_platform,
                                        on("quiet", 'q', "Show ids only")};
 inline constexpr std::array import = {of("change", 'c', list, "list", "Apply a Dockerfile line, such as 'CMD [\"sh\"]'"),
                                       of("message", 'm', text, "string", "Comment on the image"),
@@ -257,9 +278,17 @@ inline constexpr std::array build = {
     of("cache-from", 0, list, "list", "Accepted: the builder's own cache is always looked at"),
     of("cgroup-parent", 0, text, "string", "Cgroup that RUN steps run below"),
     on("check", 0, "Check the Dockerfile and build nothing"),
+    on("compress", 0, "Accepted: the builder is reached by a local socket, where compressing only costs time"),
+    of("cpu-period", 0, integer, "int", "Length of a scheduling period of RUN steps, in microseconds"),
+    of("cpu-quota", 0, integer, "int", "Processor time of RUN steps per period, in microseconds"),
+    of("cpu-shares", 'c', integer, "int", "Share of the processors of RUN steps against other containers"),
+    of("cpuset-cpus", 0, text, "string", "Processors that RUN steps may run on, such as 0-3 or 0,1"),
+    of("cpuset-mems", 0, text, "string", "Memory nodes that RUN steps may use, such as 0-3 or 0,1"),
+    on("disable-content-trust", 0, "Do not verify the images' signatures", "true"),
     of("file", 'f', text, "string", "The Dockerfile (default: PATH/Dockerfile); - is standard input", "", Words::files),
     on("force-rm", 0, "Accepted: containers of steps are always removed"),
     of("iidfile", 0, text, "string", "Write the image's id to this file", "", Words::files),
+    with_choices(of("isolation", 0, text, "string", "How RUN steps are isolated"), "default"),
     of("label", 0, list, "list", "Attach a label (key=value)"),
     of("memory", 'm', bytes, "bytes", "Most memory a RUN step may use"),
     of("memory-swap", 0, swap_bytes, "bytes", "Most memory and swap together; -1 is without limit"),
@@ -273,14 +302,18 @@ inline constexpr std::array build = {
     on("rm", 0, "Remove the containers of steps", "true"),
     of("secret", 0, list, "list", "Give a secret to RUN steps that mount it (id=NAME,src=FILE or id=NAME,env=VARIABLE)"),
     of("shm-size", 0, bytes, "bytes", "Size of /dev/shm in RUN steps"),
+    refused("security-opt", list, "RUN steps run under the engine's own profiles; --allow security.insecure grants all"),
+    refused("squash", boolean, "an image keeps its layers; 'caisson export' and 'caisson import' make one of them"),
     of("tag", 't', list, "list", "Name for the image"),
     of("target", 0, text, "string", "Build up to this stage"),
+    of("ulimit", 0, list, "ulimit", "Limit of RUN steps (name=soft[:hard])"),
 };
 inline constexpr std::array build_prune = {on("all", 'a', "Remove every entry"), prune_filter, prune_force,
                                            of("keep-storage", 0, bytes, "bytes", "Keep what was used last, up to this size")};
 inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),
+                                    refused("platform", text, "archives are loaded for this machine's platform"),
                                     on("quiet", 'q', "Do not show progress")};
-inline constexpr std::array save = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files)};
+inline constexpr std::array save = {of("output", 'o', text, "string", "Write to this file instead of standard output", "", Words::files), only_platform};
 inline constexpr std::array bootstrap = {of("include", 0, list, "list", "Install this package too; several are separated by commas"),
                                          of("mirror", 0, text, "string", "Address of the Debian archive"),
                                          on("quiet", 'q', "Print the image's id only"),
@@ -290,7 +323,7 @@ inline constexpr Flag untrusted = on("disable-content-trust", 0, "Do not verify 
 inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the repository"), untrusted,
                                     with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms),
                                     on("quiet", 'q', "Print the image's name only")};
-inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted,
+inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted, only_platform,
                                     on("quiet", 'q', "Do not show progress")};
 inline constexpr std::array login = {of("password", 'p', text, "string", "Password; --password-stdin does not leave it in the shell's history"),
                                      on("password-stdin", 0, "Read the password from standard input"),
@@ -301,11 +334,22 @@ inline constexpr std::array image_prune = {on("all", 'a', "Remove every image th
 inline constexpr std::array volume_create = {with_choices(of("driver", 'd', text, "string", "Driver to use", "local"), "local"),
                                              of("label", 0, list, "list", "Attach a label (key=value)"),
                                              of("name", 0, text, "string", "The volume's name"),
-                                             of("opt", 'o', list, "map", "Option of the driver (key=value)")};
-inline constexpr std::array volume_ls = {volume_filter, format_list, on("quiet", 'q', "Show names only")};
+                                             of("opt", 'o', list, "map", "Option of the driver (key=value)"),
+                                             refused("availability", text, for_swarm),
+                                             refused("group", text, for_swarm),
+                                             refused("limit-bytes", bytes, for_swarm),
+                                             refused("required-bytes", bytes, for_swarm),
+                                             refused("scope", text, for_swarm),
+                                             refused("secret", list, for_swarm),
+                                             refused("sharing", text, for_swarm),
+                                             refused("topology-preferred", list, for_swarm),
+                                             refused("topology-required", list, for_swarm),
+                                             refused("type", text, for_swarm)};
+inline constexpr std::array volume_ls = {volume_filter, format_list, on("quiet", 'q', "Show names only"), refused("cluster", boolean, for_swarm)};
 inline constexpr std::array volume_rm = {on("force", 'f', "Do not fail when it does not exist")};
 inline constexpr std::array volume_prune = {on("all", 'a', "Remove named volumes too"), volume_prune_filter, prune_force};
 inline constexpr std::array network_ls = {network_filter, format_list, no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array plugin_ls = {with_choices(filter, "capability= enabled=false enabled=true"), format_list, no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array network_create = {
     on("attachable", 0, "Let containers be attached by hand (clusters)"),
     of("aux-address", 0, list, "map", "Address that no container gets (name=address)"),
@@ -318,6 +362,7 @@ inline constexpr std::array network_create = {
     of("ip-range", 0, list, "strings", "Give addresses out of this part of a subnet"),
     of("ipam-driver", 0, text, "string", "Driver of addresses", "default"),
     of("ipam-opt", 0, list, "map", "Option of the driver of addresses (key=value)"),
+    on("ipv4", 0, "Give IPv4 addresses", "true"),
     on("ipv6", 0, "Give IPv6 addresses too"),
     of("label", 0, list, "list", "Attach a label (key=value)"),
     of("opt", 'o', list, "map", "Option of the driver (key=value)"),
@@ -336,6 +381,14 @@ inline constexpr std::array network_connect = {
 inline constexpr std::array network_disconnect = {on("force", 'f', "Forget a connection that is broken")};
 inline constexpr std::array network_rm = {on("force", 'f', "Do not fail when it does not exist")};
 inline constexpr std::array network_inspect = {format_object, on("verbose", 'v', "Show what is useful for diagnosis")};
+
+inline constexpr Flag context_description = of("description", 0, text, "string", "What the context is for");
+inline constexpr Flag context_endpoint = with_choices(of("docker", 0, list, "key=value", "The daemon: host=ADDRESS, ca=FILE, cert=FILE, key=FILE, skip-tls-verify=true, or from=CONTEXT"),
+                                                      "host= ca= cert= key= skip-tls-verify=true from=");
+inline constexpr std::array context_create = {context_description, context_endpoint, of("from", 0, text, "string", "Context to copy", "", Words::contexts)};
+inline constexpr std::array context_update = {context_description, context_endpoint};
+inline constexpr std::array context_ls = {format_list, on("quiet", 'q', "Show names only")};
+inline constexpr std::array context_rm = {on("force", 'f', "Remove it although it is in use; do not fail when it does not exist")};
 
 inline constexpr std::array events = {events_filter, format_list, of("since", 0, text, "string", "From this time on"),
                                       of("until", 0, text, "string", "Up to this time")};

@@ -1,12 +1,12 @@
 // Images: lists, names, archives and base images.
 #include <array>
-#include <cstdio>
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
 #include "cli/progress.hpp"
+#include "cli/platform.hpp"
 #include "cli/prune.hpp"
 #include "cli/ps.hpp"
 #include "cli/request.hpp"
@@ -62,17 +62,6 @@ Result<ImageFacts> read_image(const JsonView& view) {
   return facts;
 }
 
-// docker shows this one field with four digits instead of three: "187.7MB".
-std::string four_digits(std::uint64_t bytes) {
-  static constexpr std::array units = {"B", "kB", "MB", "GB", "TB", "PB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  for (; value >= 1000 && unit + 1 < units.size(); ++unit) value /= 1000;
-  std::array<char, 32> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), "%.4g%s", value, units[unit]);
-  return buffer.data();
-}
-
 void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation& invocation, TimestampNs now) {
   bool no_trunc = invocation.flag("no-trunc");
   bool shows_digests = invocation.flag("digests") || format_mentions(invocation.text("format"), "Digest");
@@ -97,7 +86,7 @@ void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation&
     row.fields["Size"] = human_size(facts.size);
     row.fields["Tag"] = name.tag;
     row.fields["UniqueSize"] = "N/A";
-    row.fields["VirtualSize"] = four_digits(facts.size);
+    row.fields["VirtualSize"] = four_digit_size(facts.size);
     rows.push_back(std::move(row));
   }
 }
@@ -112,6 +101,22 @@ Result<int> open_source(std::string_view name, UniqueFd& owner) {
 }
 
 }  // namespace
+
+Status check_platform(Session& session, std::string_view image, std::string_view platform) {
+  if (platform.empty()) return {};
+  auto document = TRY_PLAIN(session.get(object_path("images", image, "json")));
+  JsonView view(document);
+  std::string system;
+  std::string machine;
+  std::string variant;
+  TRY_PLAIN(view.read("Os", system));
+  TRY_PLAIN(view.read("Architecture", machine));
+  TRY_PLAIN(view.read("Variant", variant));
+  const std::string plain = concat(system, "/", machine);
+  const std::string full = variant.empty() ? plain : concat(plain, "/", variant);
+  if (platform == plain || platform == full) return {};
+  return Error(ErrorKind::not_found, concat("image with reference ", image, " was found but does not provide the specified platform (", platform, "); it is for ", full));
+}
 
 Result<int> list_images(Session& session, const Invocation& invocation) {
   auto filters = TRY_PLAIN(parse_filters(invocation.list("filter")));
@@ -149,10 +154,11 @@ Result<int> remove_images(Session& session, const Invocation& invocation) {
   query.add_if(invocation.flag("force"), "force").add_if(invocation.flag("no-prune"), "noprune");
   int code = 0;
   for (const auto& name : invocation.words()) {
-    auto reply = session.call("DELETE", object_path("images", name) + query.text());
+    auto fits = check_platform(session, name, invocation.text("platform"));
+    auto reply = fits.ok() ? session.call("DELETE", object_path("images", name) + query.text()) : Result<Reply>(std::move(fits).error());
     if (!reply.ok()) {
       TRY_PLAIN(session.out().flush());
-      print_error(session.err(), reply.error());
+      print_error(session, reply.error());
       // with --force an image that is not there is what was asked for (docker's rule)
       if (!(invocation.flag("force") && reply.error().kind() == ErrorKind::not_found)) code = 1;
       continue;
@@ -172,6 +178,7 @@ Result<int> remove_images(Session& session, const Invocation& invocation) {
 }
 
 Result<int> show_history(Session& session, const Invocation& invocation) {
+  TRY_PLAIN(check_platform(session, invocation.word(0), invocation.text("platform")));
   auto answer = TRY_PLAIN(session.get(object_path("images", invocation.word(0), "history")));
   bool human = invocation.flag("human");
   bool no_trunc = invocation.flag("no-trunc");
@@ -248,7 +255,10 @@ Result<int> save_images(Session& session, const Invocation& invocation) {
   if (output.empty() && session.out().is_terminal())
     return Error(ErrorKind::invalid, "cowardly refusing to save to a terminal. Use the -o flag or redirect").with_hint("caisson save -o images.tar …");
   Query query;
-  for (const auto& name : invocation.words()) query.add("names", name);
+  for (const auto& name : invocation.words()) {
+    TRY_PLAIN(check_platform(session, name, invocation.text("platform")));
+    query.add("names", name);
+  }
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "GET", "/images/get" + query.text()));
   TRY_PLAIN(save_stream(*client, output));

@@ -1,6 +1,9 @@
 // Tables and formats.
 #include "cli/listing.hpp"
 
+#include <algorithm>
+#include <array>
+#include <cstdio>
 #include <map>
 
 #include "base/strings.hpp"
@@ -110,6 +113,16 @@ std::string ellipsis(std::string_view text, std::size_t width) {
 std::string short_id(std::string_view id) {
   auto halves = split_once(id, ':');
   return std::string((halves.found ? halves.after : id).substr(0, 12));
+}
+
+std::string four_digit_size(std::uint64_t bytes) {
+  static constexpr std::array units = {"B", "kB", "MB", "GB", "TB", "PB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1000 && unit + 1 < units.size(); ++unit) value /= 1000;
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.4g%s", value, units[unit]);
+  return buffer.data();
 }
 
 std::string align(const std::vector<std::vector<std::string>>& rows, std::size_t least_width) {

@@ -55,6 +55,8 @@ std::string indented_json(const json::value& value);
 std::string ellipsis(std::string_view text, std::size_t width);
 /// The first 12 digits of an id, without "sha256:".
 std::string short_id(std::string_view id);
+/// "187.7MB": most of docker's sizes have up to four digits; human_size() gives the lists' three.
+std::string four_digit_size(std::uint64_t bytes);
 /// Characters of a UTF-8 text.
 std::size_t text_width(std::string_view text);
 

@@ -37,7 +37,7 @@ Error dressed(const Error& error, const Command& command) {
 int finish(Session& session, const Command& command, Result<int> result) {
   auto flushed = session.out().flush();
   if (!result.ok()) {
-    print_error(session.err(), dressed(result.error(), command));
+    print_error(session, dressed(result.error(), command));
     return command.error_code;
   }
   ignore(session.err().flush());  // the exit code tells the rest
@@ -60,6 +60,10 @@ int run_command_line(std::span<const std::string> words) {
   if (parsed.command == nullptr || parsed.wants_help) {
     session.out().write(parsed.command == nullptr ? overview(session.out().width()) : help_for(*parsed.command, session.out().width()));
     return 0;
+  }
+  if (!parsed.command->refusal.empty()) {
+    auto refused = Error(ErrorKind::unsupported, concat("'caisson ", parsed.command->path, "' is not supported: ", parsed.command->refusal));
+    return finish(session, *parsed.command, std::move(refused));
   }
   return finish(session, *parsed.command, parsed.command->run(session, parsed.invocation));
 }

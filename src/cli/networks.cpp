@@ -134,6 +134,7 @@ Result<int> list_networks(Session& session, const Invocation& invocation) {
 }
 
 Result<int> create_network(Session& session, const Invocation& invocation) {
+  if (!invocation.flag("ipv4")) return Error(ErrorKind::unsupported, "--ipv4=false: networks without IPv4 are not supported").with_hint("add IPv6 to it with --ipv6");
   json::object ipam{{"Driver", invocation.text("ipam-driver")}, {"Options", to_map(invocation.list("ipam-opt"))}, {"Config", TRY_PLAIN(group_subnets(invocation))}};
   json::object body{{"Name", invocation.word(0)},
                     {"Driver", invocation.text("driver")},
@@ -191,7 +192,7 @@ Result<int> remove_networks(Session& session, const Invocation& invocation) {
     // docker's -f: what is not there needs no removing.
     if (invocation.flag("force") && removed.error().kind() == ErrorKind::not_found) continue;
     TRY_PLAIN(session.out().flush());
-    print_error(session.err(), removed.error());
+    print_error(session, removed.error());
     code = 1;
   }
   return code;

@@ -66,6 +66,8 @@ std::string shown_name(const Flag& flag) {
 UsageError usage(std::string text, std::string hint = "") { return {std::move(text), std::move(hint), nullptr, 125, false}; }
 
 std::optional<UsageError> store(const Flag& flag, std::string_view value, Invocation& out) {
+  const bool is_off = flag.type == FlagType::boolean && parse_bool(value) == false;
+  if (!flag.refusal.empty() && !is_off) return usage(concat("--", flag.name, " is not supported: ", flag.refusal));
   std::string problem = check_value(flag, value);
   if (!problem.empty()) return usage(concat("invalid argument \"", value, "\" for \"", shown_name(flag), "\" flag: ", problem));
   out.add(flag, std::string(value));

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/strings.hpp"
+#include "cli/listing.hpp"
 #include "cli/request.hpp"
 #include "linux/file.hpp"
 
@@ -81,7 +82,7 @@ Result<int> prune(Session& session, bool force, std::string_view warning, const 
   }
   // Networks take no space, and docker says nothing of it for them alone.
   const bool only_networks = steps.size() == 1 && steps.front().collection == "networks";
-  if (!only_networks) session.out().line(concat("Total reclaimed space: ", human_size(freed)));
+  if (!only_networks) session.out().line(concat("Total reclaimed space: ", four_digit_size(freed)));
   return 0;
 }
 

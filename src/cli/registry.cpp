@@ -8,6 +8,7 @@
 #include "cli/commands.hpp"
 #include "cli/credentials.hpp"
 #include "cli/listing.hpp"
+#include "cli/platform.hpp"
 #include "cli/progress.hpp"
 #include "cli/request.hpp"
 #include "image/image_store.hpp"
@@ -111,6 +112,7 @@ Result<int> pull_image(Session& session, const Invocation& invocation) {
 Result<int> push_image(Session& session, const Invocation& invocation) {
   auto reference = TRY_PLAIN(image::parse_reference(invocation.word(0)));
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
+  TRY_PLAIN(check_platform(session, reference.familiar_name(), invocation.text("platform")));
   const bool all_tags = invocation.flag("all-tags");
   Query query;
   query.add_if(!all_tags, "tag", reference.tag);
@@ -182,8 +184,10 @@ Result<int> search_images(Session& session, const Invocation& invocation) {
     row.fields["Name"] = name;
     row.fields["Description"] = invocation.flag("no-trunc") ? description : ellipsis(description, description_width);
     row.fields["StarCount"] = concat(stars);
-    row.fields["IsOfficial"] = is_official ? "[OK]" : "";
-    row.fields["IsAutomated"] = is_automated ? "[OK]" : "";
+    // docker's own distinction: a mark in tables and templates, a word in JSON, where the deprecated field has gone.
+    const bool is_json = invocation.text("format") == "json";
+    row.fields["IsOfficial"] = is_json ? (is_official ? "true" : "false") : is_official ? "[OK]" : "";
+    if (!is_json) row.fields["IsAutomated"] = is_automated ? "[OK]" : "";
     rows.push_back(std::move(row));
     return {};
   }));

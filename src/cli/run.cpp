@@ -5,6 +5,7 @@
 #include "cli/create_body.hpp"
 #include "cli/registry.hpp"
 #include "cli/request.hpp"
+#include "cli/suggest.hpp"
 #include "linux/file.hpp"
 #include "linux/terminal.hpp"
 
@@ -25,7 +26,8 @@ std::string with_tag(std::string_view image) {
   return has_tag ? std::string(image) : concat(image, ":latest");
 }
 
-Error missing_image(std::string_view image, const Error& reason) {
+Error missing_image(Session& session, std::string_view image, const Error& reason) {
+  if (auto near = suggest_name(session, "images", image); !near.empty()) return Error(reason.kind(), reason.text()).with_hint(concat("did you mean '", near, "'?"));
   return Error(reason.kind(), reason.text())
       .with_hint(concat("make one with 'caisson image bootstrap debian:bookworm --tag ", image, "', or load one with 'caisson load -i FILE'"));
 }
@@ -98,10 +100,10 @@ Result<Created> create(Session& session, const Invocation& invocation, CreateReq
     session.err().line(concat("Unable to find image '", with_tag(invocation.word(0)), "' locally"));
     TRY_PLAIN(session.err().flush());
     auto pulled = pull_for(session, invocation);
-    if (!pulled.ok()) return missing_image(invocation.word(0), pulled.error());
+    if (!pulled.ok()) return missing_image(session, invocation.word(0), pulled.error());
     answer = session.post("/containers/create" + query.text(), &body);
   } else if (no_image) {
-    return missing_image(invocation.word(0), answer.error());
+    return missing_image(session, invocation.word(0), answer.error());
   }
   if (!answer.ok()) return std::move(answer).error();
   JsonView view(*answer);
@@ -196,7 +198,7 @@ Result<int> run_container(Session& session, const Invocation& invocation) {
 Result<int> create_container(Session& session, const Invocation& invocation) {
   auto request = prepare(invocation, false);
   if (!request.ok()) {  // docker's rule for create: wrong flags are 125, the daemon's refusals 1
-    print_error(session.err(), Error(request.error()).in("caisson"));
+    print_error(session, Error(request.error()).in("caisson"));
     return launch_failed;
   }
   Created created = TRY_PLAIN(create(session, invocation, std::move(request).value()));
@@ -258,7 +260,7 @@ Result<int> start_attached(Session& session, const Invocation& invocation) {
     auto started = session.call("POST", object_path("containers", target.id, "start"));
     if (!started.ok()) {
       { auto restore_terminal = std::move(attached); }
-      print_error(session.err(), started.error());
+      print_error(session, started.error());
       return 1;
     }
     attached.send_size();
@@ -278,7 +280,7 @@ Result<int> start_containers(Session& session, const Invocation& invocation) {
       session.out().line(name);
     } else {
       TRY_PLAIN(session.out().flush());
-      print_error(session.err(), started.error());
+      print_error(session, started.error());
       failed.push_back(name);
     }
   }

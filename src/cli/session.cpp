@@ -3,6 +3,8 @@
 
 #include "base/strings.hpp"
 #include "cli/daemon.hpp"
+#include "cli/dial.hpp"
+#include "cli/suggest.hpp"
 
 namespace caisson::cli {
 
@@ -62,6 +64,8 @@ void print_error(Output& err, const Error& error) {
   ignore(err.flush());  // nowhere left to complain
 }
 
+void print_error(Session& session, const Error& error) { print_error(session.err(), with_suggestion(session, error)); }
+
 Session::Session(const Invocation& global) : global_(global), out_(1), err_(2) {}
 
 std::string Session::endpoint() const {
@@ -70,6 +74,7 @@ std::string Session::endpoint() const {
 }
 
 Result<std::unique_ptr<wire::Client>> Session::connect_to(const Endpoint& endpoint, int timeout_ms) {
+  if (endpoint.address.starts_with("ssh://")) return connect_by_ssh(endpoint.address);
   const bool uses_tls = endpoint.tls && !endpoint.address.starts_with("unix:");
   if (uses_tls && !tls_) tls_ = TRY_PLAIN(wire::TlsContext::create_client(*endpoint.tls));
   return wire::connect(endpoint.address, timeout_ms, uses_tls ? &*tls_ : nullptr);
@@ -88,7 +93,14 @@ Result<std::unique_ptr<wire::Client>> Session::connect() {
 }
 
 Result<std::unique_ptr<wire::Client>> Session::connect_quickly(int timeout_ms) {
-  return connect_to(TRY_PLAIN(choose_endpoint(global_)), timeout_ms);
+  Endpoint endpoint = TRY_PLAIN(choose_endpoint(global_));
+  if (endpoint.address.starts_with("ssh://")) return Error(ErrorKind::unavailable, "ssh takes its time, and may ask for a password");
+  return connect_to(endpoint, timeout_ms);
+}
+
+Error Session::refused(int status, std::string_view body) {
+  if (status == 404) missing_target_ = target_;
+  return daemon_error(status, body);
 }
 
 Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body,
@@ -98,6 +110,7 @@ Result<wire::ClientResponse> Session::open_stream(wire::Client& client, std::str
 }
 
 Status Session::begin_stream(wire::Client& client, std::string_view method, std::string_view target, const json::value* body, const wire::Headers& more) {
+  target_ = target;
   std::string text = body != nullptr ? to_text(*body) : "";
   auto headers = headers_for(body);
   headers.insert(headers.end(), more.begin(), more.end());
@@ -111,10 +124,11 @@ Result<wire::ClientResponse> Session::finish_stream(wire::Client& client) {
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status < 400) return response;
   std::string answer = std::move(client.read_all()).value_or("");
-  return daemon_error(response->status, answer);
+  return refused(response->status, answer);
 }
 
 Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method, const wire::Headers& further) {
+  target_ = target;
   wire::Headers headers = headers_for(nullptr);
   headers.emplace_back("Content-Type", "application/x-tar");
   headers.insert(headers.end(), further.begin(), further.end());
@@ -122,7 +136,7 @@ Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_v
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status < 400) return response;
   std::string answer = std::move(client.read_all()).value_or("");
-  return daemon_error(response->status, answer);
+  return refused(response->status, answer);
 }
 
 Result<Reply> Session::call(std::string_view method, std::string_view target, const json::value* body) {
@@ -165,6 +179,7 @@ Result<Session::Stream> Session::hijack(std::unique_ptr<wire::Client> client, st
 }
 
 Status Session::begin_hijack(wire::Client& client, std::string_view target, const json::value* body) {
+  target_ = target;
   std::string text = body != nullptr ? to_text(*body) : "";
   wire::Headers headers = headers_for(body);
   headers.emplace_back("Connection", "Upgrade");
@@ -179,7 +194,7 @@ Result<Session::Stream> Session::finish_hijack(std::unique_ptr<wire::Client> cli
   if (!response.ok()) return lost(endpoint(), response.error());
   if (response->status != 101 && response->status != 200) {
     std::string answer = std::move(client->read_all()).value_or("");
-    return daemon_error(response->status, answer);
+    return refused(response->status, answer);
   }
   Stream stream;
   stream.is_multiplexed = response->header("Content-Type").find("multiplexed-stream") != std::string_view::npos;

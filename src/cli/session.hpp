@@ -64,7 +64,11 @@ class Session {
   /// The daemon's endpoint, as chosen from -H, CAISSON_HOST or the defaults.
   [[nodiscard]] std::string endpoint() const;
 
+  /// The path of the last request that was answered with "not found"; "" when there was none.
+  [[nodiscard]] const std::string& missing_target() const { return missing_target_; }
+
  private:
+  Error refused(int status, std::string_view body);
   Result<std::unique_ptr<wire::Client>> connect_to(const Endpoint& endpoint, int timeout_ms);
 
   Invocation global_;
@@ -72,6 +76,8 @@ class Session {
   Output out_;
   Output err_;
   std::unique_ptr<wire::Client> kept_;
+  std::string target_;          ///< of the request that was sent last
+  std::string missing_target_;
 };
 
 /// The error behind a failed answer: its {"message"} (and {"hint"}), or its plain text.
@@ -79,5 +85,7 @@ Error daemon_error(int status, std::string_view body);
 
 /// Prints docker's kind of error: text as it is, then "hint: …" on a line of its own.
 void print_error(Output& err, const Error& error);
+/// The same; when the daemon knows no such object but one with a name near to it, that one is the hint.
+void print_error(Session& session, const Error& error);
 
 }  // namespace caisson::cli

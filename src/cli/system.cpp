@@ -122,137 +122,6 @@ Status print_version_part(Output& out, std::string_view title, const json::value
   return {};
 }
 
-struct Usage {
-  std::size_t total = 0;
-  std::size_t active = 0;
-  std::uint64_t size = 0;
-  std::uint64_t reclaimable = 0;
-};
-
-Result<Usage> image_usage(const JsonView& view) {
-  Usage usage;
-  TRY_PLAIN(view.read("LayersSize", usage.size));
-  JsonView images = TRY_PLAIN(view.at("Images"));
-  std::uint64_t used = 0;
-  TRY_PLAIN(images.for_each_element([&](const JsonView& image) -> Status {
-    std::int64_t containers = 0;
-    std::int64_t shared = 0;
-    std::int64_t size = 0;
-    TRY_PLAIN(image.read("Containers", containers));
-    TRY_PLAIN(image.read("SharedSize", shared));
-    TRY_PLAIN(image.read("Size", size));
-    ++usage.total;
-    if (containers > 0) {
-      ++usage.active;
-      used += static_cast<std::uint64_t>(std::max<std::int64_t>(0, size - std::max<std::int64_t>(shared, 0)));
-    }
-    return {};
-  }));
-  usage.reclaimable = usage.size > used ? usage.size - used : 0;
-  return usage;
-}
-
-Result<Usage> container_usage(const JsonView& view) {
-  Usage usage;
-  JsonView containers = TRY_PLAIN(view.at("Containers"));
-  TRY_PLAIN(containers.for_each_element([&](const JsonView& container) -> Status {
-    std::string state;
-    std::uint64_t size = 0;
-    TRY_PLAIN(container.read("State", state));
-    TRY_PLAIN(container.read("SizeRw", size));
-    ++usage.total;
-    usage.size += size;
-    bool is_active = state == "running" || state == "paused" || state == "restarting";
-    if (is_active) ++usage.active;
-    else usage.reclaimable += size;
-    return {};
-  }));
-  return usage;
-}
-
-Result<Usage> volume_usage(const JsonView& view) {
-  Usage usage;
-  JsonView volumes = TRY_PLAIN(view.at("Volumes"));
-  TRY_PLAIN(volumes.for_each_element([&](const JsonView& volume) -> Status {
-    JsonView data = TRY_PLAIN(volume.at("UsageData"));
-    std::int64_t links = 0;
-    std::int64_t size = 0;
-    TRY_PLAIN(data.read("RefCount", links));
-    TRY_PLAIN(data.read("Size", size));
-    auto bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
-    ++usage.total;
-    usage.size += bytes;
-    if (links > 0) ++usage.active;
-    else usage.reclaimable += bytes;
-    return {};
-  }));
-  return usage;
-}
-
-Row usage_row(std::string_view type, const Usage& usage) {
-  Row row;
-  row.fields["Active"] = concat(usage.active);
-  std::uint64_t share = usage.size == 0 ? 0 : usage.reclaimable * 100 / usage.size;
-  row.fields["Reclaimable"] = usage.size == 0 ? human_size(0) : concat(human_size(usage.reclaimable), " (", share, "%)");
-  row.fields["Size"] = human_size(usage.size);
-  row.fields["TotalCount"] = concat(usage.total);
-  row.fields["Type"] = type;
-  return row;
-}
-
-constexpr std::array usage_columns = {Column{"Type", "TYPE"}, Column{"TotalCount", "TOTAL"}, Column{"Active", "ACTIVE"}, Column{"Size", "SIZE"}, Column{"Reclaimable", "RECLAIMABLE"}};
-
-// The objects behind the sums, one table each.
-Status print_usage_details(Output& out, const JsonView& view) {
-  struct Section {
-    std::string_view title;
-    std::string_view list;
-    std::vector<std::pair<std::string_view, std::string_view>> fields;
-  };
-  const std::array<Section, 3> sections = {{
-      {"Images space usage:", "Images", {{"IMAGE", "RepoTags"}, {"IMAGE ID", "Id"}, {"SIZE", "Size"}, {"CONTAINERS", "Containers"}}},
-      {"Containers space usage:", "Containers", {{"CONTAINER ID", "Id"}, {"IMAGE", "Image"}, {"SIZE", "SizeRw"}, {"STATUS", "Status"}, {"NAMES", "Names"}}},
-      {"Local Volumes space usage:", "Volumes", {{"VOLUME NAME", "Name"}, {"LINKS", "RefCount"}, {"SIZE", "Size"}}},
-  }};
-  for (const auto& section : sections) {
-    std::vector<std::vector<std::string>> rows(1);
-    for (const auto& [title, field] : section.fields) rows[0].emplace_back(title);
-    JsonView list = TRY_PLAIN(view.at(section.list));
-    TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {
-      std::vector<std::string> cells;
-      for (const auto& [title, field] : section.fields) {
-        bool is_usage = section.list == "Volumes" && field != "Name";
-        JsonView owner = is_usage ? TRY_PLAIN(item.at("UsageData")) : item;
-        JsonView value = TRY_PLAIN(owner.at(field));
-        std::string text;
-        if (!value.is_set()) text = "N/A";
-        else if (field == "Id") text = short_id(std::string(value.raw().is_string() ? value.raw().get_string() : json::string()));
-        else if (value.raw().is_string()) text = std::string(value.raw().get_string());
-        else if (value.raw().is_array()) {
-          std::vector<std::string> items;
-          TRY_PLAIN(value.read(items));
-          for (auto& entry : items)
-            if (entry.starts_with("/")) entry.erase(0, 1);
-          text = items.empty() ? "<none>" : join(items, ",");
-        } else if (title == "SIZE") {
-          auto bytes = value.raw().is_int64() ? value.raw().get_int64() : 0;
-          text = bytes < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(bytes));
-        } else {
-          text = to_text(value.raw());
-        }
-        cells.push_back(std::move(text));
-      }
-      rows.push_back(std::move(cells));
-      return {};
-    }));
-    out.line(section.title);
-    out.line("");
-    out.write(align(rows));
-    out.line("");
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<int> show_events(Session& session, const Invocation& invocation) {
@@ -315,26 +184,6 @@ Result<int> show_version(Session& session, const Invocation& invocation) {
   return 0;
 }
 
-Result<int> show_disk_usage(Session& session, const Invocation& invocation) {
-  auto document = TRY_PLAIN(session.get("/system/df"));
-  JsonView view(document);
-  if (invocation.flag("verbose") && invocation.text("format").empty()) {
-    TRY_PLAIN(print_usage_details(session.out(), view));
-    return 0;
-  }
-  std::vector<Row> rows;
-  rows.push_back(usage_row("Images", TRY_PLAIN(image_usage(view))));
-  rows.push_back(usage_row("Containers", TRY_PLAIN(container_usage(view))));
-  rows.push_back(usage_row("Local Volumes", TRY_PLAIN(volume_usage(view))));
-  rows.push_back(usage_row("Build Cache", Usage{}));
-  ListFormat list;
-  list.columns = usage_columns;
-  list.table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
-  list.format = invocation.text("format");
-  TRY_PLAIN(print_list(session.out(), list, rows));
-  return 0;
-}
-
 Result<int> prune_system(Session& session, const Invocation& invocation) {
   auto filters = TRY_PLAIN(parse_filters(invocation.list("filter")));
   auto image_filters = filters;
@@ -347,6 +196,20 @@ Result<int> prune_system(Session& session, const Invocation& invocation) {
   if (invocation.flag("volumes")) steps.push_back({"volumes", filters});
   steps.push_back({"images", image_filters});
   return prune(session, invocation.flag("force"), warning, steps);
+}
+
+Result<int> list_plugins(Session& session, const Invocation& invocation) {
+  static constexpr std::array columns = {Column{"ID", "ID"}, Column{"Name", "NAME"}, Column{"Description", "DESCRIPTION"}, Column{"Enabled", "ENABLED"}, Column{"PluginReference", "REFERENCE"}};
+  TRY_PLAIN(parse_filters(invocation.list("filter")));
+  TRY_PLAIN(session.get("/plugins"));  // an engine that is not there is no empty list
+  ListFormat list;
+  list.columns = columns;
+  list.table = "{{.ID}}\t{{.Name}}\t{{.Description}}\t{{.Enabled}}";
+  list.format = invocation.text("format");
+  list.is_quiet = invocation.flag("quiet");
+  list.quiet_field = "ID";
+  TRY_PLAIN(print_list(session.out(), list, {}));
+  return 0;
 }
 
 Result<int> run_daemon(Session& session, const Invocation& /*invocation*/) {

@@ -19,6 +19,11 @@ constexpr Command group(std::string_view path, std::string_view summary) {
   return {.path = path, .aliases = "", .usage = "COMMAND", .summary = summary, .arity = any, .flags = none, .is_group = true};
 }
 
+// A command of docker's that we refuse: its words are not looked at, and no list shows it.
+constexpr Command refused(std::string_view path, std::string_view aliases, std::string_view why) {
+  return {.path = path, .aliases = aliases, .usage = "", .summary = "", .arity = any, .flags = none, .hidden = true, .raw_words = true, .refusal = why};
+}
+
 // Exit code 125 for errors of our own: scripts tell "the container's command failed" from "it could not be started" by it.
 constexpr int launch_failed = 125;
 
@@ -46,8 +51,10 @@ constexpr std::array table = {
 
     group("builder", "The build cache"),
     group("container", "Containers"),
+    group("context", "Contexts: names of daemons, and the keys that open them"),
     group("image", "Images"),
     group("network", "Networks"),
+    group("plugin", "Plugins"),
     group("system", "The engine"),
     group("volume", "Volumes"),
 
@@ -132,11 +139,30 @@ constexpr std::array table = {
             .arity = {0, 0}, .flags = flags::prune, .run = prune_containers},
     Command{.path = "builder prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove steps from the build cache",
             .arity = {0, 0}, .flags = flags::build_prune, .run = prune_build_cache},
+    Command{.path = "context create", .aliases = "", .usage = "[OPTIONS] CONTEXT", .summary = "Give a daemon a name",
+            .arity = {1, 1}, .flags = flags::context_create, .run = create_context,
+            .details = "Contexts are kept where docker keeps them and serve both clients. Without --docker and --from it is this command line's own daemon.\n"
+                       "Example: caisson context create far --docker host=ssh://me@far.example.org"},
+    Command{.path = "context export", .aliases = "", .usage = "CONTEXT [FILE|-]", .summary = "Write a context and its keys to an archive",
+            .arity = {1, 2}, .flags = none, .words = Words::contexts, .run = export_context},
+    Command{.path = "context import", .aliases = "", .usage = "CONTEXT FILE|-", .summary = "Make a context from an archive",
+            .arity = {2, 2}, .flags = none, .words = Words::files, .run = import_context},
+    Command{.path = "context inspect", .aliases = "", .usage = "[OPTIONS] [CONTEXT] [CONTEXT...]", .summary = "Show everything about contexts",
+            .arity = any, .flags = flags::inspect_plain, .words = Words::contexts, .run = inspect_contexts},
+    Command{.path = "context ls", .aliases = "context list", .usage = "[OPTIONS]", .summary = "List contexts", .arity = {0, 0}, .flags = flags::context_ls, .run = list_contexts},
+    Command{.path = "context rm", .aliases = "context remove", .usage = "[OPTIONS] CONTEXT [CONTEXT...]", .summary = "Remove contexts",
+            .arity = some, .flags = flags::context_rm, .words = Words::contexts, .run = remove_contexts},
+    Command{.path = "context show", .aliases = "", .usage = "", .summary = "Print the name of the context in use", .arity = {0, 0}, .flags = none, .run = show_context},
+    Command{.path = "context update", .aliases = "", .usage = "[OPTIONS] CONTEXT", .summary = "Change a context",
+            .arity = {1, 1}, .flags = flags::context_update, .words = Words::contexts, .run = update_context},
+    Command{.path = "context use", .aliases = "", .usage = "CONTEXT", .summary = "Choose the context that is used when none is named",
+            .arity = {1, 1}, .flags = none, .words = Words::contexts, .run = use_context,
+            .details = "The choice is this command line's own; docker's current context stays what it is. \"default\" takes the choice back."},
     Command{.path = "image bootstrap", .aliases = "", .usage = "[OPTIONS] DISTRIBUTION:RELEASE", .summary = "Make a base image straight from a distribution's archive",
             .arity = {1, 1}, .flags = flags::bootstrap, .run = bootstrap_image,
             .details = "Example: caisson image bootstrap debian:bookworm --include nginx-light --tag web"},
     Command{.path = "image inspect", .aliases = "", .usage = "[OPTIONS] IMAGE [IMAGE...]", .summary = "Show everything about images",
-            .arity = some, .flags = flags::inspect_plain, .words = Words::images, .run = inspect_images},
+            .arity = some, .flags = flags::inspect_image, .words = Words::images, .run = inspect_images},
     Command{.path = "image prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove images that nothing uses",
             .arity = {0, 0}, .flags = flags::image_prune, .run = prune_images},
     Command{.path = "network connect", .aliases = "", .usage = "[OPTIONS] NETWORK CONTAINER", .summary = "Connect a container to a network",
@@ -153,6 +179,11 @@ constexpr std::array table = {
             .arity = {0, 0}, .flags = flags::prune, .run = prune_networks},
     Command{.path = "network rm", .aliases = "network remove", .usage = "[OPTIONS] NETWORK [NETWORK...]", .summary = "Remove networks",
             .arity = some, .flags = flags::network_rm, .words = Words::networks, .run = remove_networks},
+    Command{.path = "plugin ls", .aliases = "plugin list", .usage = "[OPTIONS]", .summary = "List plugins; there are none, since everything is built in",
+            .arity = {0, 0}, .flags = flags::plugin_ls, .run = list_plugins},
+    // What docker's client runs on this side of an ssh:// connection. Docker does not show it either.
+    Command{.path = "system dial-stdio", .aliases = "", .usage = "", .summary = "Carry one connection to the daemon over standard input and output",
+            .arity = {0, 0}, .flags = none, .run = dial_stdio, .hidden = true},
     Command{.path = "system df", .aliases = "", .usage = "[OPTIONS]", .summary = "Show what takes disk space",
             .arity = {0, 0}, .flags = flags::system_df, .run = show_disk_usage},
     Command{.path = "system prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove everything that nothing uses",
@@ -167,6 +198,14 @@ constexpr std::array table = {
             .arity = {0, 0}, .flags = flags::volume_prune, .run = prune_volumes},
     Command{.path = "volume rm", .aliases = "volume remove", .usage = "[OPTIONS] VOLUME [VOLUME...]", .summary = "Remove volumes",
             .arity = some, .flags = flags::volume_rm, .words = Words::volumes, .run = remove_volumes},
+
+    refused("checkpoint", "", "the engine keeps no checkpoints; 'caisson-runtime checkpoint' makes one of a bundle"),
+    refused("manifest", "", "images of several platforms are not put together here; 'skopeo inspect --raw docker://NAME' shows a registry's manifest"),
+    refused("plugin install", "plugin create, plugin disable, plugin enable, plugin inspect, plugin push, plugin rm, plugin remove, plugin set, plugin upgrade",
+            "this engine runs no plugins"),
+    refused("trust", "", "Docker Content Trust is at its end; sign with cosign, and pull by digest"),
+    refused("volume update", "", flags::for_swarm),
+    refused("swarm", "node, service, stack, secret, config", "this engine runs on one host"),
 
     // Packages make the manual with it, from this table.
     Command{.path = "__man", .aliases = "", .usage = "FOLDER", .summary = "Write the manual pages of all commands", .arity = {1, 1}, .flags = none,

@@ -7,7 +7,9 @@
 #include "cli/attached.hpp"
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
+#include "cli/platform.hpp"
 #include "cli/request.hpp"
+#include "cli/suggest.hpp"
 #include "linux/event.hpp"
 
 namespace caisson::cli {
@@ -119,6 +121,14 @@ Result<json::value> fetch(Session& session, const Kind& kind, std::string_view n
   return session.get(object_path(kind.collection, name, kind.suffix) + query.text());
 }
 
+// What is near, of the first kind that has something near.
+Error suggested(Session& session, std::span<const Kind> among, std::string_view name, const Error& error) {
+  if (error.kind() != ErrorKind::not_found) return error;
+  for (const auto& kind : among)
+    if (auto near = suggest_name(session, kind.collection, name); !near.empty()) return Error(error).with_hint(concat("did you mean the ", kind.name, " '", near, "'?"));
+  return error;
+}
+
 // Collects one document per word; prints what was found, then the errors, as docker does.
 Result<int> inspect_words(Session& session, const Invocation& invocation, std::span<const Kind> among, const Query& query, std::string_view what) {
   json::array found;
@@ -132,7 +142,7 @@ Result<int> inspect_words(Session& session, const Invocation& invocation, std::s
       break;
     }
     if (document.ok()) found.push_back(std::move(document).value());
-    else errors.push_back(document.error());
+    else errors.push_back(suggested(session, among, name, document.error()));
   }
   std::string_view format = invocation.text("format");
   if (!found.empty() || format.empty() || format == "json") TRY_PLAIN(print_documents(session.out(), found, format));
@@ -160,6 +170,7 @@ Result<int> inspect_containers(Session& session, const Invocation& invocation) {
 }
 
 Result<int> inspect_images(Session& session, const Invocation& invocation) {
+  for (const auto& name : invocation.words()) TRY_PLAIN(check_platform(session, name, invocation.text("platform")));
   return inspect_words(session, invocation, std::span(kinds).subspan(1, 1), {}, "image");
 }
 

@@ -36,7 +36,7 @@ Result<Row> volume_row(const JsonView& volume) {
   TRY_PLAIN(usage.read("RefCount", links));
   TRY_PLAIN(usage.read("Size", size));
   row.fields["Links"] = links < 0 ? "N/A" : concat(links);
-  row.fields["Size"] = size < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(size));
+  row.fields["Size"] = size < 0 ? "N/A" : four_digit_size(static_cast<std::uint64_t>(size));
   for (std::string_view cluster_only : {"Group", "Availability", "Status"}) row.fields[cluster_only] = "N/A";
   return row;
 }
@@ -92,7 +92,7 @@ Result<int> remove_volumes(Session& session, const Invocation& invocation) {
       continue;
     }
     TRY_PLAIN(session.out().flush());
-    print_error(session.err(), removed.error());
+    print_error(session, removed.error());
     code = 1;
   }
   return code;

@@ -226,6 +226,8 @@ Result<std::unique_ptr<Client>> connect_tcp(std::string_view authority, int time
 
 std::string_view ClientResponse::header(std::string_view name) const { return find_header(headers, name); }
 
+std::unique_ptr<Client> client_over(UniqueFd socket, std::string host) { return std::make_unique<SocketClient>(std::move(socket), std::move(host), nullptr); }
+
 Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms, const TlsContext* tls) {
   auto halves = split_once(endpoint, ':');
   std::string_view rest = halves.after;

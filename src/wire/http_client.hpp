@@ -45,6 +45,9 @@ class Client {
 /// socket file), unavailable (nobody listens), denied (also: a certificate that is not accepted).
 Result<std::unique_ptr<Client>> connect(const std::string& endpoint, int timeout_ms, const TlsContext* tls = nullptr);
 
+/// A client over a stream socket that is connected already (a tunnel). `host`: what the Host header says.
+std::unique_ptr<Client> client_over(UniqueFd socket, std::string host);
+
 /// Addresses of `host` from /etc/hosts, numeric ones as they are. A static glibc cannot load the resolver's plug-ins, so names that
 /// only DNS knows are refused with a hint. Errors: not_found.
 Result<std::vector<std::string>> addresses_of(std::string_view host);

@@ -229,6 +229,82 @@ class Formats(caisson.EngineTest):
                 self.assertIn(hint, run.stderr)
 
 
+class Contexts(caisson.EngineTest):
+    """Contexts are shared with docker's client, in its own folder, and both reach an engine through ssh."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "contexts-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.environment = {key: value for key, value in self.engine.environment().items() if key not in ("DOCKER_HOST", "CAISSON_HOST")}
+        self.environment["DOCKER_CONFIG"] = os.path.join(self.folder, "config")
+
+    def run_client(self, *command, check=0, **more):
+        run = subprocess.run(command, env={**self.environment, **more.pop("environment", {})}, capture_output=True, text=True, timeout=60, check=False, **more)
+        self.assertEqual(run.returncode, check, f"{command}: {run.stdout}{run.stderr}")
+        return run.stdout
+
+    def test_what_one_client_made_serves_the_other(self):
+        self.run_client(CAISSON, "context", "create", "ours", "--description", "by us", "--docker", "host=" + self.engine.host)
+        self.assertIn("Caisson", self.run_client("docker", "--context", "ours", "version"))
+        self.run_client("docker", "context", "create", "theirs", "--docker", "host=" + self.engine.host)
+        self.assertIn("busybox", self.run_client(CAISSON, "--context", "theirs", "images"))
+        self.assertIn("busybox", self.run_client(CAISSON, "images", environment={"DOCKER_CONTEXT": "theirs"}))
+        for command in ("docker", CAISSON):
+            self.assertEqual(self.run_client(command, "context", "ls", "-q").split(), ["default", "ours", "theirs"])
+        self.assertEqual(json.loads(self.run_client(CAISSON, "context", "inspect", "theirs")), json.loads(self.run_client("docker", "context", "inspect", "theirs")))
+        self.assertEqual(json.loads(self.run_client(CAISSON, "context", "inspect", "ours")), json.loads(self.run_client("docker", "context", "inspect", "ours")))
+
+    def test_archives_go_both_ways(self):
+        certificate = os.path.join(self.folder, "ca.pem")
+        with open(certificate, "w", encoding="utf-8") as file:
+            file.write("CA")
+        self.run_client(CAISSON, "context", "create", "one", "--docker", f"host=tcp://127.0.0.1:9,ca={certificate}")
+        ours, theirs = os.path.join(self.folder, "ours.tar"), os.path.join(self.folder, "theirs.tar")
+        self.run_client(CAISSON, "context", "export", "one", ours)
+        self.run_client("docker", "context", "export", "one", theirs)
+        self.run_client("docker", "context", "import", "two", ours)
+        self.run_client(CAISSON, "context", "import", "three", theirs)
+        for name in ("two", "three"):
+            context = json.loads(self.run_client("docker", "context", "inspect", name))[0]
+            self.assertEqual((context["Endpoints"]["docker"]["Host"], context["TLSMaterial"]), ("tcp://127.0.0.1:9", {"docker": ["ca.pem"]}))
+
+    def far_machine(self):
+        """A folder for PATH with an `ssh` that runs what it is asked here, as a far machine whose engine is ours."""
+        path = os.path.join(self.folder, "bin")
+        os.mkdir(path)
+        far = os.path.join(self.folder, "far")
+        os.mkdir(far)
+        for name in ("caisson", "docker"):
+            os.symlink(CAISSON, os.path.join(far, name))
+        with open(os.path.join(path, "ssh"), "w", encoding="utf-8") as file:
+            file.write(f"""#!/bin/sh
+echo "$*" >> {self.folder}/asked
+while [ "$1" != -- ]; do shift; done
+shift 2
+export CAISSON_HOST={self.engine.host} PATH={far}:/usr/bin:/bin
+exec /bin/sh -c "$*"
+""")
+        os.chmod(os.path.join(path, "ssh"), 0o755)
+        return {"PATH": path + ":" + os.environ["PATH"]}
+
+    def test_both_clients_reach_an_engine_through_ssh(self):
+        environment = self.far_machine()
+        self.assertIn("busybox", self.run_client("docker", "-H", "ssh://me@far:2222", "images", environment=environment))
+        self.assertIn("busybox", self.run_client(CAISSON, "-H", "ssh://me@far:2222", "images", environment=environment))
+        with open(os.path.join(self.folder, "asked"), encoding="utf-8") as file:
+            self.assertIn("-l me -p 2222 -- far", file.read())
+        self.run_client(CAISSON, "context", "create", "far", "--docker", f"host=ssh://far{self.engine.socket}")
+        for client in ("docker", CAISSON):
+            said = self.run_client(client, "--context", "far", "run", "--rm", "-i", "busybox", "sh", "-c", "cat; exit 7", input="through\n", environment=environment, check=7)
+            self.assertEqual(said, "through\n")
+
+    def test_a_far_machine_that_does_not_answer_is_said(self):
+        run = subprocess.run([CAISSON, "-H", "ssh://far", "ps"], env={**self.environment, "PATH": self.folder}, capture_output=True, text=True, timeout=60, check=False)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("ssh", run.stderr)
+
+
 class Screens(caisson.EngineTest):
     def test_stats_is_drawn_anew_and_ends_with_ctrl_c(self):
         self.engine.ok("run", "-d", "--name", "busy", "busybox", "sleep", "1000")

@@ -1,0 +1,14 @@
+// --platform on images that are here already.
+#pragma once
+
+#include <string_view>
+
+#include "cli/session.hpp"
+
+namespace caisson::cli {
+
+/// Every image here is for one platform: "os/machine" or "os/machine/variant" must be it. "" fits all.
+/// Errors: not_found, in docker's words; those of the daemon.
+Status check_platform(Session& session, std::string_view image, std::string_view platform);
+
+}  // namespace caisson::cli
