@@ -1,6 +1,8 @@
 // getenv and unsetenv, and why they are safe here.
 #include "base/environment.hpp"
 
+#include <unistd.h>
+
 #include <cstdlib>
 
 namespace caisson {
@@ -12,6 +14,12 @@ const char* environment(const char* name) noexcept {
 std::string environment_text(const char* name) {
   const char* value = environment(name);
   return value == nullptr ? "" : value;
+}
+
+std::vector<std::string> whole_environment() {
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) out.emplace_back(*entry);
+  return out;
 }
 
 void forget_environment(const char* name) noexcept {

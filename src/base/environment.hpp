@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace caisson {
 
@@ -11,6 +12,9 @@ const char* environment(const char* name) noexcept;
 
 /// The same as text: empty when it is not set.
 std::string environment_text(const char* name);
+
+/// All of it, a "NAME=VALUE" each: for a program that goes on in our place.
+std::vector<std::string> whole_environment();
 
 /// Takes `name` out, so that no program started later inherits it. Precondition: this process has one thread.
 void forget_environment(const char* name) noexcept;

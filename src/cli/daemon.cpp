@@ -12,8 +12,6 @@
 #include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 
-extern char** environ;
-
 namespace caisson::cli {
 
 namespace {
@@ -60,7 +58,7 @@ Status start_by_systemd(const Endpoint& endpoint, const std::string& unit) {
   command.push_back(unit);
   linux::RunOptions options;
   options.timeout_ms = 60'000;
-  for (char** entry = environ; *entry != nullptr; ++entry) options.env.emplace_back(*entry);  // systemctl --user needs the session's bus
+  options.env = whole_environment();  // systemctl --user needs the session's bus
   auto output = TRY(linux::run_program(command, options), concat("start ", unit));
   if (output.status.exit_code() == 0) return {};
   return Error(ErrorKind::unavailable, concat("start ", unit, ": ", trim(output.standard_error)))
@@ -108,8 +106,8 @@ Status wait_until_ready(const Endpoint& endpoint, int pidfd, const std::string& 
 
 Result<std::string> chosen_context(const Invocation& global) {
   if (!global.text("host").empty()) return std::string();
-  if (global.has("context") || !environment("DOCKER_CONTEXT").empty()) return context_name(global);
-  const bool is_placed = !environment("CAISSON_HOST").empty() || global.has("root") || global.has("exec-root");
+  if (global.has("context") || !environment_text("DOCKER_CONTEXT").empty()) return context_name(global);
+  const bool is_placed = !environment_text("CAISSON_HOST").empty() || global.has("root") || global.has("exec-root");
   return is_placed ? std::string() : current_context(global);
 }
 
@@ -193,7 +191,7 @@ Status start_daemon(const Endpoint& endpoint, const Invocation& global, Output& 
   linux::ProcessRequest request;
   request.path = binary;
   request.argv = daemon_arguments(binary, endpoint, global);
-  for (char** entry = environ; *entry != nullptr; ++entry) request.env.emplace_back(*entry);
+  request.env = whole_environment();
   request.cwd = "/";  // a daemon must not keep the folder it was started in busy
   request.fds = {{log.get(), 1}, {log.get(), 2}};
   request.new_session = true;

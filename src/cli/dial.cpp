@@ -8,8 +8,6 @@
 #include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 
-extern char** environ;
-
 namespace caisson::cli {
 
 namespace {
@@ -62,7 +60,7 @@ Result<std::unique_ptr<wire::Client>> connect_by_ssh(const std::string& endpoint
   linux::ProcessRequest request;
   request.path = TRY(linux::find_program(command[0], path == nullptr ? "/usr/bin:/bin" : path), concat("reach ", endpoint));
   request.argv = std::move(command);
-  for (char** entry = environ; *entry != nullptr; ++entry) request.env.emplace_back(*entry);  // ssh needs HOME and SSH_AUTH_SOCK
+  request.env = whole_environment();  // ssh needs HOME and SSH_AUTH_SOCK
   auto ends = TRY(linux::socketpair(linux::UnixType::stream), "make a socket for ssh");
   request.fds = {{ends.second.get(), 0}, {ends.second.get(), 1}, {2, 2}};
   request.parent_death_signal = 0;  // it ends by itself when our end of the socket is closed

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <set>
 
+#include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "cli/commands.hpp"
@@ -11,8 +12,6 @@
 #include "cli/prune.hpp"
 #include "cli/request.hpp"
 #include "linux/process.hpp"
-
-extern char** environ;
 
 namespace caisson::cli {
 
@@ -215,9 +214,7 @@ Result<int> list_plugins(Session& session, const Invocation& invocation) {
 Result<int> run_daemon(Session& session, const Invocation& /*invocation*/) {
   std::string binary = TRY_PLAIN(find_daemon_binary());
   Endpoint endpoint = TRY_PLAIN(choose_endpoint(session.global()));
-  std::vector<std::string> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
-  return linux::execve(binary, daemon_arguments(binary, endpoint, session.global()), environment);
+  return linux::execve(binary, daemon_arguments(binary, endpoint, session.global()), whole_environment());
 }
 
 }  // namespace caisson::cli

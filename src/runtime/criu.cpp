@@ -10,8 +10,6 @@
 #include "linux/spawn.hpp"
 #include "runtime/protobuf.hpp"
 
-extern "C" char** environ;  // NOLINT: POSIX's own name (environ(7))
-
 namespace caisson::runtime {
 
 namespace {
@@ -89,12 +87,6 @@ std::string encode_notification_answer(bool success) {
   return out.text();
 }
 
-std::vector<std::string> own_environment() {
-  std::vector<std::string> out;
-  for (char** entry = environ; *entry != nullptr; ++entry) out.emplace_back(*entry);
-  return out;
-}
-
 Result<std::string> program_path(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
   const char* path = environment("PATH");
@@ -153,7 +145,7 @@ Result<CriuClient> CriuClient::start(const CriuStart& start) {
   linux::ProcessRequest request;
   request.path = TRY_PLAIN(program_path(start.program));
   request.argv = {"criu", "swrk", concat(socket_number)};
-  request.env = own_environment();  // it runs iptables and ip, and its plug-ins are told where to look
+  request.env = whole_environment();  // it runs iptables and ip, and its plug-ins are told where to look
   request.fds.push_back({pair.second.get(), socket_number});
   for (int i = 0; i < 3; ++i)
     if (start.standard_fds[i] >= 0) request.fds.push_back({start.standard_fds[i], i});

@@ -9,8 +9,6 @@
 #include "linux/process.hpp"
 #include "linux/resctrl.hpp"
 
-extern "C" char** environ;  // NOLINT: POSIX's own name (environ(7))
-
 namespace caisson::runtime {
 
 namespace {
@@ -24,7 +22,7 @@ Result<Invocation> own_invocation() {
   Invocation out;
   const std::string text = TRY(linux::read_file("/proc/self/cmdline"), "our arguments");
   for (auto piece : split(std::string_view(text).substr(0, text.empty() ? 0 : text.size() - 1), '\0')) out.argv.emplace_back(piece);
-  for (char** entry = environ; *entry != nullptr; ++entry) out.env.emplace_back(*entry);
+  out.env = whole_environment();
   return out;
 }
 
