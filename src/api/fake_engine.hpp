@@ -357,7 +357,7 @@ class FakeEngine : public engine::Engine {
 };
 
 /// A request in memory; what the handler answers is kept.
-class FakeExchange final : public wire::Exchange {
+class FakeExchange : public wire::Exchange {
  public:
   FakeExchange(std::string method, std::string_view target, std::string body = "", wire::Headers headers = {})
       : method_(std::move(method)), headers_(std::move(headers)), body_(std::move(body)) {

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "base/utf8.hpp"
+
 namespace caisson {
 
 Result<json::value> parse_json(std::string_view text, std::string_view what) {
@@ -161,6 +163,6 @@ Status JsonView::for_each_element(const std::function<Status(const JsonView&)>& 
   return {};
 }
 
-std::string to_text(const json::value& value) { return json::serialize(value); }
+std::string to_text(const json::value& value) { return valid_utf8(json::serialize(value)); }
 
 }  // namespace caisson

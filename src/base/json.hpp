@@ -106,7 +106,7 @@ class JsonView {
   std::string missing_;                  ///< … under this path
 };
 
-/// Compact text; object members in insertion order.
+/// Compact text; object members in insertion order. What is not UTF-8 becomes U+FFFD: no reader would take it.
 std::string to_text(const json::value& value);
 
 }  // namespace caisson

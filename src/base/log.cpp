@@ -28,7 +28,7 @@ std::string_view name_of(LogLevel level) {
 
 void append_field(std::string& line, std::string_view key, std::string_view value) {
   if (value.empty()) return;
-  line += concat(" ", key, "=", json::serialize(json::string(value)));
+  line += concat(" ", key, "=", to_text(json::string(value)));
 }
 }  // namespace
 
@@ -43,7 +43,7 @@ void log(LogLevel level, std::string_view step, std::string_view object, std::st
   std::string line;
   if (json_lines.load()) {
     json::object fields{{"time", to_rfc3339(now_ns())}, {"level", name_of(level)}, {"step", step}, {"object", object}, {"msg", text}};
-    line = json::serialize(fields);
+    line = to_text(fields);
   } else {
     line = concat(to_rfc3339(now_ns()), " ", name_of(level), " ", step);
     append_field(line, "object", object);

@@ -105,7 +105,7 @@ Result<int> run_doctor(Session& session, const Invocation& invocation) {
     host = TRY_PLAIN(read_host(session.global()));
     findings = judge_host(host);
   }
-  if (format == "json") session.out().line(to_json_text(to_json(findings)));
+  if (format == "json") session.out().line(to_text(to_json(findings)));
   else print_all(session.out(), findings, invocation.flag("verbose"));
   for (const auto& finding : findings)
     if (finding.verdict == Verdict::broken) return 1;

@@ -68,7 +68,7 @@ void indent(std::string& out, const json::value& value, std::size_t depth) {
     for (const auto& member : *object) {
       if (!first) out += ",\n";
       first = false;
-      out += concat(pad, json::serialize(json::string(member.key())), ": ");
+      out += concat(pad, to_text(json::string(member.key())), ": ");
       indent(out, member.value(), depth + 1);
     }
     out += concat("\n", end, "}");
@@ -87,7 +87,7 @@ void indent(std::string& out, const json::value& value, std::size_t depth) {
     }
     out += concat("\n", end, "]");
   } else {
-    out += json::serialize(value);
+    out += to_text(value);
   }
 }
 
@@ -151,7 +151,7 @@ Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& r
     format = "table";
   }
   if (format == "json") {
-    for (const auto& row : rows) out.line(escape_html_json(to_json_text(by_key(row.fields))));
+    for (const auto& row : rows) out.line(escape_html_json(to_text(by_key(row.fields))));
     return {};
   }
   bool is_table = format == "table" || format.starts_with("table ") || format.starts_with("table\t");
@@ -196,7 +196,7 @@ Status print_documents(Output& out, const json::array& documents, std::string_vi
     return {};
   }
   if (format == "json") {
-    out.line(to_json_text(documents));
+    out.line(to_text(documents));
     return {};
   }
   for (const auto& document : documents) TRY_PLAIN(print_document(out, document, format));
@@ -205,7 +205,7 @@ Status print_documents(Output& out, const json::array& documents, std::string_vi
 
 Status print_document(Output& out, const json::value& document, std::string_view format) {
   if (format == "json") {
-    out.line(to_json_text(document));
+    out.line(to_text(document));
     return {};
   }
   Template parsed = TRY_PLAIN(Template::parse(format));

@@ -181,7 +181,7 @@ Result<Row> container_row(const JsonView& container, TimestampNs now, bool no_tr
   JsonView ports = TRY_PLAIN(container.at("Ports"));
   JsonView mounts = TRY_PLAIN(container.at("Mounts"));
   json::object& fields = row.fields;
-  fields["Command"] = json::serialize(json::string(no_trunc ? command : ellipsis(command, 20)));
+  fields["Command"] = to_text(json::string(no_trunc ? command : ellipsis(command, 20)));
   fields["CreatedAt"] = list_time(created * second_ns);
   fields["HealthStatus"] = health_of(status);
   fields["ID"] = no_trunc ? id : short_id(id);

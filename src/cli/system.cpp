@@ -44,7 +44,7 @@ Status print_event(Session& session, std::string_view line, std::string_view for
   if (format.empty()) {
     session.out().line(TRY_PLAIN(event_line(JsonView(document))));
   } else if (format == "json") {
-    session.out().line(to_json_text(document));
+    session.out().line(to_text(document));
   } else {
     auto parsed = TRY_PLAIN(Template::parse(unescape_format(format)));
     session.out().line(TRY_PLAIN(parsed.render(TemplateData{&document, nullptr, false})));

@@ -43,8 +43,6 @@ class Template {
   std::unique_ptr<tpl::Node> root_;
 };
 
-/// Go's encoding/json without HTML escaping: members of maps as they stand in the document.
-std::string to_json_text(const json::value& value);
 
 /// "\t" and "\n" typed as two characters become one (docker does this for lists, not for inspect).
 std::string unescape_format(std::string_view format);

@@ -63,7 +63,7 @@ void print_into(std::string& out, const json::value& value, bool is_map) {
   } else if (const auto* number = value.if_double()) {
     out += print_double(*number);
   } else {
-    out += json::serialize(value);
+    out += to_text(value);
   }
 }
 
@@ -163,9 +163,9 @@ Result<std::string> format_one(char verb, int precision, const Value& value) {
       if (precision >= 0 && body.size() > static_cast<std::size_t>(precision)) body.resize(static_cast<std::size_t>(precision));
       return body;
     }
-    case 'q': return to_json_text(json::value(text_of(value)));
+    case 'q': return to_text(json::value(text_of(value)));
     case 'd':
-      if (raw.is_int64() || raw.is_uint64()) return json::serialize(raw);
+      if (raw.is_int64() || raw.is_uint64()) return to_text(raw);
       return bad(concat("printf: %d of something that is no integer: ", to_print(value)));
     case 'x': {
       if (raw.is_string()) {
@@ -427,7 +427,7 @@ Result<Value> call_function(std::string_view name, std::vector<Value> arguments,
     return bad(concat("wrong number of args for ", name, ": want ", function->least == function->most ? "" : "at least ", function->least,
                       " got ", arguments.size()));
   if (is_header && keeps_header(name)) return arguments[0];
-  if (name == "json") return text(to_json_text(arguments[0].get()));
+  if (name == "json") return text(to_text(arguments[0].get()));
   if (name == "split") return split_text(arguments);
   if (name == "join") return join_text(arguments);
   if (name == "lower") return text(lower(text_of(arguments[0])));

@@ -205,7 +205,7 @@ Result<std::string> attributes_json(const ContainerInfo& info) {
   if (chosen.empty()) return std::string();
   json::object out;
   for (const auto& [key, value] : chosen) out[key] = value;
-  return json::serialize(out);
+  return to_text(out);
 }
 
 }  // namespace caisson::engine

@@ -279,11 +279,11 @@ Result<T> parse_as(std::string_view text, std::string_view what) {
 }
 }  // namespace
 
-std::string to_text(const Record& record) { return json::serialize(to_record_value(record)); }
-std::string to_text(const Garbage& garbage) { return json::serialize(to_record_value(garbage)); }
-std::string to_text(const VolumeInfo& volume) { return json::serialize(to_record_value(volume)); }
+std::string to_text(const Record& record) { return caisson::to_text(to_record_value(record)); }
+std::string to_text(const Garbage& garbage) { return caisson::to_text(to_record_value(garbage)); }
+std::string to_text(const VolumeInfo& volume) { return caisson::to_text(to_record_value(volume)); }
 
-std::string quoted(const std::string& text) { return json::serialize(json::string(text)); }
+std::string quoted(const std::string& text) { return caisson::to_text(json::string(text)); }
 
 Result<Record> parse_record(std::string_view text) {
   auto record = TRY_PLAIN(parse_as<Record>(text, "container record"));

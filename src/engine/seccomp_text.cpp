@@ -79,7 +79,7 @@ Result<runtime::SeccompProfile> seccomp_from_text(const std::string& text, const
   }
   object.erase("archMap");
   object["syscalls"] = std::move(rules);
-  return runtime::parse_seccomp_profile(json::serialize(document));
+  return runtime::parse_seccomp_profile(to_text(document));
 }
 
 }  // namespace caisson::engine

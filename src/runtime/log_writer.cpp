@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/strings.hpp"
+#include "base/utf8.hpp"
 #include "linux/child.hpp"
 #include "linux/file.hpp"
 #include "runtime/runtime.hpp"
@@ -34,29 +35,11 @@ void put_unicode(unsigned char byte) {
   buffer[used++] = digits[byte & 15U];
 }
 
-/// Length of the valid UTF-8 sequence at the start of `text`, 0 when there is none (RFC 3629, no surrogates).
-std::size_t sequence_size(std::string_view text) {
-  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = at(0);
-  std::size_t size = 0;
-  if (first >= 0xC2 && first <= 0xDF) size = 2;
-  else if (first >= 0xE0 && first <= 0xEF) size = 3;
-  else if (first >= 0xF0 && first <= 0xF4) size = 4;
-  if (size == 0 || text.size() < size) return 0;
-  for (std::size_t i = 1; i < size; ++i)
-    if ((at(i) & 0xC0U) != 0x80) return 0;
-  if (first == 0xE0 && at(1) < 0xA0) return 0;
-  if (first == 0xED && at(1) > 0x9F) return 0;
-  if (first == 0xF0 && at(1) < 0x90) return 0;
-  if (first == 0xF4 && at(1) > 0x8F) return 0;
-  return size;
-}
-
 void put_escaped(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = static_cast<unsigned char>(text[i]);
     if (byte >= 0x80) {
-      const std::size_t size = sequence_size(text.substr(i));
+      const std::size_t size = utf8_sequence_size(text.substr(i));
       if (size == 0) put("\\ufffd");
       else put(text.substr(i, size));
       i += size == 0 ? 1 : size;

@@ -72,7 +72,7 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 }
 
 void append_json_string(std::string& out, std::string_view text) {
-  out += json::serialize(json::string(text));
+  out += to_text(json::string(text));
 }
 
 bool has_no_body(int status) { return status / 100 == 1 || status == 204 || status == 304; }

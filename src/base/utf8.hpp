@@ -1,0 +1,17 @@
+// UTF-8 as RFC 3629 has it: what JSON is made of, while file names, logs and request lines are any bytes.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace caisson {
+
+/// Length of the valid sequence at the start of `text`, 0 when there is none (no surrogates, no longer form than needed).
+/// Precondition: `text` is not empty.
+std::size_t utf8_sequence_size(std::string_view text) noexcept;
+
+/// `text` with each byte that belongs to no valid sequence as U+FFFD, as Go's encoding/json writes it.
+std::string valid_utf8(std::string text);
+
+}  // namespace caisson
