@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <functional>
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include "base/strings.hpp"
+#include "base/toml.hpp"
 #include "engine/log_drivers.hpp"
 #include "linux/file.hpp"
 
@@ -301,11 +299,8 @@ Status read_config(const std::string& path, bool is_given, const std::vector<std
   auto text = linux::read_file(path);
   if (!text.ok() && text.error().kind() == ErrorKind::not_found && !is_given) return {};
   if (!text.ok()) return std::move(text).error().in(concat("configuration ", path));
-  auto parsed = toml::parse(std::string_view(*text));
-  if (!parsed)
-    return Error(ErrorKind::invalid, concat(path, ": line ", parsed.error().source().begin.line, ", column ", parsed.error().source().begin.column,
-                                            ": ", parsed.error().description()));
-  return apply_table(parsed.table(), "", path, given, options);
+  const auto table = TRY(parse_toml(*text), path);
+  return apply_table(table, "", path, given, options);
 }
 
 std::string beside_or_installed(const Surroundings& surroundings, const std::string& name) {

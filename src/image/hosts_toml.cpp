@@ -1,10 +1,8 @@
 // containerd's hosts.toml.
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "base/toml.hpp"
 #include "image/registry_hosts.hpp"
 
 namespace caisson::image {
@@ -91,10 +89,7 @@ Result<PlannedHost> read_host(std::string_view url, const toml::table& table) {
 }  // namespace
 
 Result<std::vector<PlannedHost>> parse_hosts_toml(std::string_view text, const std::string& domain) {
-  auto parsed = toml::parse(text);
-  if (!parsed)
-    return Error(ErrorKind::invalid, concat("line ", parsed.error().source().begin.line, ": ", parsed.error().description()));
-  const toml::table& root = parsed.table();
+  const toml::table root = TRY_PLAIN(parse_toml(text));
   const std::string origin = "https://" + registry_host(domain);
   std::string server = root["server"].value_or(origin);
   std::vector<std::pair<std::uint32_t, PlannedHost>> found;  // by line: toml++ sorts tables by name, containerd keeps the file's order
