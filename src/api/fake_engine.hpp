@@ -401,6 +401,11 @@ class FakeExchange : public wire::Exchange {
     ended = true;
     return {};
   }
+  Status respond_file(int code, const wire::Headers& headers, int file, std::uint64_t offset, std::uint64_t size_bytes) override {
+    std::string bytes(static_cast<std::size_t>(size_bytes), '\0');
+    TRY_PLAIN(linux::pread(file, bytes, offset));
+    return respond(code, headers, bytes);
+  }
   Status begin(int code, const wire::Headers& headers) override {
     status = code;
     answer_headers = headers;

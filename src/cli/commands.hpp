@@ -63,6 +63,13 @@ Result<int> login(Session& session, const Invocation& invocation);
 Result<int> logout(Session& session, const Invocation& invocation);
 Result<int> search_images(Session& session, const Invocation& invocation);
 
+// The registry server's own program does the work of these: serve, ls, rm, gc, du.
+Result<int> serve_registry(Session& session, const Invocation& invocation);
+Result<int> list_registry(Session& session, const Invocation& invocation);
+Result<int> remove_from_registry(Session& session, const Invocation& invocation);
+Result<int> clean_registry(Session& session, const Invocation& invocation);
+Result<int> show_registry_usage(Session& session, const Invocation& invocation);
+
 // Volumes and networks.
 Result<int> create_volume(Session& session, const Invocation& invocation);
 Result<int> list_volumes(Session& session, const Invocation& invocation);

@@ -152,15 +152,15 @@ Error cannot_connect(const Endpoint& endpoint, const Error& reason) {
   return std::move(error).with_hint("start it with 'caisson daemon', or leave -H and CAISSON_HOST away to let it start by itself");
 }
 
-Result<std::string> find_daemon_binary() {
+Result<std::string> find_own_binary(std::string_view name) {
   std::vector<std::string> candidates;
-  if (auto self = linux::readlinkat(AT_FDCWD, "/proc/self/exe"); self.ok()) candidates.push_back(concat(split_last(*self, '/').before, "/caissond"));
-  for (std::string_view folder : {"/usr/local/bin", "/usr/bin", "/usr/sbin", "/usr/libexec/caisson"}) candidates.push_back(concat(folder, "/caissond"));
+  if (auto self = linux::readlinkat(AT_FDCWD, "/proc/self/exe"); self.ok()) candidates.push_back(concat(split_last(*self, '/').before, "/", name));
+  for (std::string_view folder : {"/usr/local/bin", "/usr/bin", "/usr/sbin", "/usr/libexec/caisson"}) candidates.push_back(concat(folder, "/", name));
   constexpr int may_execute = 1;
   for (const auto& path : candidates)
     if (linux::faccessat(AT_FDCWD, path, may_execute).ok()) return path;
-  return Error(ErrorKind::not_found, concat("the daemon's program caissond was not found (looked for ", join(candidates, ", "), ")"))
-      .with_hint("install the caisson package, or keep caissond beside caisson");
+  return Error(ErrorKind::not_found, concat("the program ", name, " was not found (looked for ", join(candidates, ", "), ")"))
+      .with_hint(concat("install the caisson package, or keep ", name, " beside caisson"));
 }
 
 std::vector<std::string> daemon_arguments(const std::string& binary, const Endpoint& endpoint, const Invocation& global) {
@@ -178,7 +178,7 @@ Status start_daemon(const Endpoint& endpoint, const Invocation& global, Output& 
   std::string unit = has_own_folders ? "" : systemd_unit(endpoint);
   if (!unit.empty()) return start_by_systemd(endpoint, unit);
 
-  std::string binary = TRY_PLAIN(find_daemon_binary());
+  std::string binary = TRY_PLAIN(find_own_binary("caissond"));
   std::string folder = exec_root(endpoint, global);
   TRY(make_folders(folder), concat("make the daemon's folder ", folder));
   // Several callers at once start one daemon: the others wait here and find it answering.

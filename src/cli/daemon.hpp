@@ -36,8 +36,8 @@ Status start_daemon(const Endpoint& endpoint, const Invocation& global, Output& 
 /// "Cannot connect to the Caisson daemon at X. Is the daemon running?" with the reason and a hint.
 Error cannot_connect(const Endpoint& endpoint, const Error& reason);
 
-/// The absolute path of caissond. Errors: not_found, naming where it was looked for.
-Result<std::string> find_daemon_binary();
+/// The absolute path of another program of ours, "caissond" or "caisson-registry". Errors: not_found, naming where it was looked for.
+Result<std::string> find_own_binary(std::string_view name);
 /// Its arguments, argv[0] included, for these global flags.
 std::vector<std::string> daemon_arguments(const std::string& binary, const Endpoint& endpoint, const Invocation& global);
 

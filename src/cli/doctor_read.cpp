@@ -39,7 +39,7 @@ Result<linux::ProgramOutput> run(const std::vector<std::string>& argv) {
 }
 
 void read_programs(HostReading& host) {
-  auto daemon = find_daemon_binary();
+  auto daemon = find_own_binary("caissond");
   if (!daemon.ok()) host.missing_programs.emplace_back("caissond");
   std::string folder = daemon.ok() ? daemon->substr(0, daemon->rfind('/')) : "/usr/bin";
   for (std::string_view name : {"caisson-runtime", "caisson-worker"})

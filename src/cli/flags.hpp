@@ -404,4 +404,26 @@ inline constexpr std::array system_df = {format_list, on("verbose", 'v', "Show e
 inline constexpr std::array system_prune = {on("all", 'a', "Remove every image that no container uses, named ones too"), prune_filter,
                                             prune_force, on("volumes", 0, "Remove anonymous volumes too")};
 
+/// What every command on a registry's folder takes.
+inline constexpr std::array registry = {
+    of("config", 0, text, "file", "Settings", "/etc/caisson/registry.toml", Words::files),
+    of("root", 0, text, "folder", "Where the registry keeps everything", "/var/lib/caisson-registry", Words::files),
+};
+inline constexpr std::array registry_ls = registry + std::array{with_choices(of("format", 0, text, "string", "text or json", "text"), "text json")};
+inline constexpr std::array registry_gc = registry_ls + std::array{
+    of("grace", 0, duration, "duration", "Leave alone what was pushed or asked for within it", "1h"),
+    on("untagged", 0, "Also remove manifests that no tag leads to"),
+};
+inline constexpr std::array registry_serve = registry + std::array{
+    on("access-log", 0, "Log every request"),
+    on("allow-plain-http", 0, "Serve beyond loopback without TLS"),
+    of("htpasswd", 0, text, "file", "Users with bcrypt hashes, as htpasswd -B makes them", "", Words::files),
+    of("listen", 0, list, "list", "Address and port", "127.0.0.1:5000"),
+    of("metrics", 0, text, "address", "Also serve /metrics there, for Prometheus"),
+    on("read-only", 0, "Refuse every change"),
+    of("tls-cert", 0, text, "file", "Certificate with its chain, PEM", "", Words::files),
+    of("tls-key", 0, text, "file", "The certificate's key, PEM", "", Words::files),
+    of("user", 0, text, "user", "Whom to run as when started by root: a name or UID[:GID]"),
+};
+
 }  // namespace caisson::cli::flags

@@ -212,7 +212,7 @@ Result<int> list_plugins(Session& session, const Invocation& invocation) {
 }
 
 Result<int> run_daemon(Session& session, const Invocation& /*invocation*/) {
-  std::string binary = TRY_PLAIN(find_daemon_binary());
+  std::string binary = TRY_PLAIN(find_own_binary("caissond"));
   Endpoint endpoint = TRY_PLAIN(choose_endpoint(session.global()));
   return linux::execve(binary, daemon_arguments(binary, endpoint, session.global()), whole_environment());
 }

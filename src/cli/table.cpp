@@ -55,6 +55,7 @@ constexpr std::array table = {
     group("image", "Images"),
     group("network", "Networks"),
     group("plugin", "Plugins"),
+    group("registry", "A registry of one's own"),
     group("system", "The engine"),
     group("volume", "Volumes"),
 
@@ -184,6 +185,18 @@ constexpr std::array table = {
     // What docker's client runs on this side of an ssh:// connection. Docker does not show it either.
     Command{.path = "system dial-stdio", .aliases = "", .usage = "", .summary = "Carry one connection to the daemon over standard input and output",
             .arity = {0, 0}, .flags = none, .run = dial_stdio, .hidden = true},
+    Command{.path = "registry serve", .aliases = "", .usage = "[OPTIONS]", .summary = "Serve images to any client, from a folder",
+            .arity = {0, 0}, .flags = flags::registry_serve, .run = serve_registry,
+            .details = "Runs in the foreground, without any right on this host. Whatever flags do not say stands in /etc/caisson/registry.toml: users, quotas, other "
+                       "registries to copy from, web-hooks."},
+    Command{.path = "registry ls", .aliases = "registry list", .usage = "[OPTIONS] [REPOSITORY]", .summary = "List the registry's repositories, or the tags of one",
+            .arity = {0, 1}, .flags = flags::registry_ls, .run = list_registry},
+    Command{.path = "registry rm", .aliases = "registry remove", .usage = "[OPTIONS] REPOSITORY[:TAG|@DIGEST]...", .summary = "Remove repositories, tags or manifests from the registry",
+            .arity = some, .flags = flags::registry, .run = remove_from_registry},
+    Command{.path = "registry gc", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove from the registry what nothing leads to any more",
+            .arity = {0, 0}, .flags = flags::registry_gc, .run = clean_registry, .details = "Works while the registry serves and is pushed to."},
+    Command{.path = "registry du", .aliases = "", .usage = "[OPTIONS]", .summary = "Show what takes space in the registry",
+            .arity = {0, 0}, .flags = flags::registry_ls, .run = show_registry_usage},
     Command{.path = "system df", .aliases = "", .usage = "[OPTIONS]", .summary = "Show what takes disk space",
             .arity = {0, 0}, .flags = flags::system_df, .run = show_disk_usage},
     Command{.path = "system prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove everything that nothing uses",

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/strings.hpp"
@@ -56,8 +57,13 @@ class Server {
   Status begin(image::FetchRequest request);
   void send(image::FetchFrame type, std::string_view payload);
 
+  /// Each repository has tokens of its own; connections are shared.
+  Registry& registry_of(const std::string& repository);
+
   HttpClient http_;
-  std::unique_ptr<Registry> registry_;
+  std::optional<image::FetchSession> session_;
+  std::mutex registries_mutex_;
+  std::map<std::string, std::unique_ptr<Registry>> registries_;
   std::deque<UniqueFd> fds_;  // arrived, not yet claimed by their requests
   std::mutex send_mutex_;
   std::mutex running_mutex_;
@@ -70,8 +76,19 @@ void Server::send(image::FetchFrame type, std::string_view payload) {
   ignore(linux::send_all(image::fetch_channel_fd, image::make_frame(static_cast<std::uint8_t>(type), payload)));
 }
 
+Registry& Server::registry_of(const std::string& repository) {
+  std::lock_guard lock(registries_mutex_);
+  auto& registry = registries_[repository.empty() ? session_->repository : repository];
+  if (!registry) {
+    auto session = *session_;
+    if (!repository.empty()) session.repository = repository;
+    registry = std::make_unique<Registry>(http_, std::move(session));
+  }
+  return *registry;
+}
+
 Status Server::begin(image::FetchRequest request) {
-  if (registry_ == nullptr) return Error(ErrorKind::corrupt, "a request came before the session");
+  if (!session_) return Error(ErrorKind::corrupt, "a request came before the session");
   auto running = std::make_shared<Running>();
   if (request.has_fd) {
     if (fds_.empty()) return Error(ErrorKind::corrupt, "a request came without its descriptor");
@@ -87,7 +104,7 @@ Status Server::begin(image::FetchRequest request) {
     running_[number] = running;
   }
   std::thread([this, running, number] {
-    auto reply = registry_->serve(running->request, running->fd.get(), running->ticket);
+    auto reply = registry_of(running->request.repository).serve(running->request, running->fd.get(), running->ticket);
     running->fd.reset();  // before the reply: whoever has it may be sure that nobody writes any more
     {
       std::lock_guard lock(running_mutex_);
@@ -101,7 +118,7 @@ Status Server::begin(image::FetchRequest request) {
 Status Server::take(image::FetchFrame type, std::string_view payload) {
   switch (type) {
     case image::FetchFrame::session:
-      registry_ = std::make_unique<Registry>(http_, TRY_PLAIN(decode<image::FetchSession>(payload, "fetch session")));
+      session_ = TRY_PLAIN(decode<image::FetchSession>(payload, "fetch session"));
       return {};
     case image::FetchFrame::request: return begin(TRY_PLAIN(decode<image::FetchRequest>(payload, "fetch request")));
     case image::FetchFrame::cancel: {

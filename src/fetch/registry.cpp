@@ -235,6 +235,20 @@ Status Registry::search(const Request& request, Ticket& ticket, Reply& reply) {
   }, ticket);
 }
 
+Status Registry::post(const Request& request, Ticket& ticket) {
+  if (endpoints_.empty()) return Error(ErrorKind::invalid, "there is nobody to post to");
+  auto& endpoint = *endpoints_.front();
+  HttpRequest http;
+  http.method = "POST";
+  http.follows_redirects = false;
+  http.url = endpoint.settings.url;
+  http.headers = {concat("Content-Type: ", request.media_type)};
+  http.body = request.body;
+  auto answer = TRY_PLAIN(send(endpoint, http, ticket));
+  if (answer.status / 100 != 2) return Error(kind_of_status(answer.status), concat("Post \"", http.url, "\": status ", answer.status));
+  return {};
+}
+
 Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& reply) {
   switch (request.task) {
     case image::FetchTask::manifest: return get_manifest(request, ticket, reply);
@@ -245,6 +259,7 @@ Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& repl
     case image::FetchTask::put_manifest: return put_manifest(request, ticket, reply);
     case image::FetchTask::login: return login(ticket, reply);
     case image::FetchTask::search: return search(request, ticket, reply);
+    case image::FetchTask::post: return post(request, ticket);
   }
   return Error(ErrorKind::internal, "unknown task");
 }

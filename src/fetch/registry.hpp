@@ -56,6 +56,7 @@ class Registry {
   Status list_tags(Ticket& ticket, Reply& reply);
   Status login(Ticket& ticket, Reply& reply);
   Status search(const Request& request, Ticket& ticket, Reply& reply);
+  Status post(const Request& request, Ticket& ticket);
 
   // download.cpp
   Status get_blob(const Request& request, int fd, Ticket& ticket, Reply& reply);

@@ -206,4 +206,15 @@ Result<std::size_t> ContentStore::clear_staging() {
   return count;
 }
 
+Result<Digest> digest_of_file(int fd, DigestAlgorithm algorithm) {
+  Hasher hasher(algorithm);
+  std::vector<char> buffer(256 << 10);
+  for (std::uint64_t at = 0;;) {
+    auto got = TRY_PLAIN(linux::pread(fd, buffer, at));
+    if (got == 0) return hasher.finish();
+    hasher.update(std::string_view(buffer.data(), got));
+    at += got;
+  }
+}
+
 }  // namespace caisson::image

@@ -115,4 +115,7 @@ class ContentStore {
   std::map<std::string, int> pins_;
 };
 
+/// The digest of a whole file, read in pieces, wherever its position is.
+Result<Digest> digest_of_file(int fd, DigestAlgorithm algorithm);
+
 }  // namespace caisson::image

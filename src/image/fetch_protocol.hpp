@@ -74,7 +74,7 @@ void visit(C& c, FetchPatience& p) {
   c(p.longest_pause_ms);
 }
 
-/// The first frame: whom all requests of this process are for.
+/// The first frame: whom all requests of this process are for. A request may name another repository of the same registry.
 struct FetchSession {
   std::string repository;                   ///< "library/alpine"; "" for login and search
   std::string actions = "pull";             ///< of the token's scope: "pull" or "pull,push"
@@ -102,11 +102,13 @@ enum class FetchTask : std::uint8_t {
   put_manifest,  ///< name: tag or digest, media_type, body → digest
   login,         ///< → identity_token in body, if the registry gave one
   search,        ///< name: a URL below the first endpoint → body
+  post,          ///< body and media_type to the first endpoint itself; any 2xx is success
 };
 
 struct FetchRequest {
   std::uint64_t number = 0;
   FetchTask task = FetchTask::manifest;
+  std::string repository;  ///< "": the session's
   std::string name;
   std::uint64_t offset = 0;
   std::uint64_t size_bytes = 0;
@@ -119,6 +121,7 @@ template <class C>
 void visit(C& c, FetchRequest& r) {
   c(r.number);
   c(r.task);
+  c(r.repository);
   c(r.name);
   c(r.offset);
   c(r.size_bytes);

@@ -91,6 +91,19 @@ bool platform_matches(const Platform& offered, const Platform& wanted) {
   return offered.variant.empty() || variant(offered) == variant(wanted);
 }
 
+namespace {
+/// What a manifest and an index have in common since version 1.1 of the image specification.
+template <typename Document>
+Status read_relations(const JsonView& view, Document& out) {
+  TRY_PLAIN(view.read("annotations", out.annotations));
+  TRY_PLAIN(view.read("artifactType", out.artifact_type));
+  auto subject = TRY_PLAIN(view.at("subject"));
+  if (!subject.is_set()) return {};
+  out.subject.emplace();
+  return subject.read(*out.subject);
+}
+}  // namespace
+
 Result<Manifest> parse_manifest(std::string_view text) {
   auto document = TRY_PLAIN(parse_json(text, "image manifest"));
   JsonView view(document, "manifest");
@@ -110,7 +123,7 @@ Result<Manifest> parse_manifest(std::string_view text) {
   if (!layers.is_set()) return view.error("layers is missing");
   TRY_PLAIN(layers.read(manifest.layers));
   if (manifest.layers.size() > most_layers) return layers.error(concat("more than ", most_layers, " layers"));
-  TRY_PLAIN(view.read("annotations", manifest.annotations));
+  TRY_PLAIN(read_relations(view, manifest));
   return manifest;
 }
 
@@ -123,6 +136,8 @@ Result<Index> parse_index(std::string_view text) {
   auto manifests = TRY_PLAIN(view.at("manifests"));
   if (!manifests.is_set()) return view.error("manifests is missing");
   TRY_PLAIN(manifests.read(index.manifests));
+  TRY_PLAIN(view.read("mediaType", index.media_type));
+  TRY_PLAIN(read_relations(view, index));
   return index;
 }
 

@@ -57,10 +57,16 @@ struct Manifest {
   Descriptor config;
   std::vector<Descriptor> layers;  ///< lowest first
   std::map<std::string, std::string> annotations;
+  std::string artifact_type;          ///< of what is no image, or ""
+  std::optional<Descriptor> subject;  ///< what this is attached to
 };
 
 struct Index {
+  std::string media_type;  ///< may be empty
   std::vector<Descriptor> manifests;
+  std::map<std::string, std::string> annotations;
+  std::string artifact_type;
+  std::optional<Descriptor> subject;
 };
 
 /// Errors of the parsers: invalid, naming the field; unsupported for Docker's schema 1 and for artifacts that are no images.

@@ -28,18 +28,6 @@ void tell(const ProgressSink& progress, const Digest& blob, const char* status, 
   progress(line);
 }
 
-/// The digest of a file, read in pieces.
-Result<Digest> digest_of_file(int fd, DigestAlgorithm algorithm) {
-  Hasher hasher(algorithm);
-  std::vector<char> buffer(256 << 10);
-  for (std::uint64_t at = 0;;) {
-    auto got = TRY_PLAIN(linux::pread(fd, buffer, at));
-    if (got == 0) return hasher.finish();
-    hasher.update(std::string_view(buffer.data(), got));
-    at += got;
-  }
-}
-
 Error wrong_digest(const Digest& wanted, const Digest& got) {
   return {ErrorKind::corrupt, concat("the registry sent something else than ", wanted.text(), ": it has the digest ", got.text())};
 }

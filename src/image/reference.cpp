@@ -4,6 +4,7 @@
 
 #include "base/strings.hpp"
 #include "image/image_store.hpp"
+#include "image/reference_names.hpp"
 
 namespace caisson::image {
 
@@ -11,7 +12,6 @@ namespace {
 
 constexpr std::string_view default_domain = "docker.io";
 constexpr std::string_view official_prefix = "library/";
-constexpr std::size_t most_name_bytes = 255;
 constexpr std::size_t most_tag_bytes = 128;
 
 bool is_lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
@@ -38,12 +38,6 @@ bool is_path_component(std::string_view text) {
     else return false;
     if (!skip_alnum()) return false;
   }
-  return true;
-}
-
-bool is_path(std::string_view text) {
-  for (auto component : split(text, '/'))
-    if (!is_path_component(component)) return false;
   return true;
 }
 
@@ -78,15 +72,25 @@ bool is_domain(std::string_view text) {
   return !has_port || (!port.empty() && std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; }));
 }
 
+/// What stands before the first slash is a host only if it could not be a path: docker's rule for "localhost/x" and "a/x".
+bool looks_like_domain(std::string_view text) {
+  return text.find_first_of(".:") != std::string_view::npos || text == "localhost" || std::any_of(text.begin(), text.end(), is_upper);
+}
+
+}  // namespace
+
+bool is_repository_path(std::string_view text) {
+  for (auto component : split(text, '/'))
+    if (!is_path_component(component)) return false;
+  return true;
+}
+
 bool is_tag(std::string_view text) {
   return !text.empty() && text.size() <= most_tag_bytes && is_word(text[0]) &&
          std::all_of(text.begin(), text.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
 }
 
-/// What stands before the first slash is a host only if it could not be a path: docker's rule for "localhost/x" and "a/x".
-bool looks_like_domain(std::string_view text) {
-  return text.find_first_of(".:") != std::string_view::npos || text == "localhost" || std::any_of(text.begin(), text.end(), is_upper);
-}
+namespace {
 
 Status split_name(std::string_view name, Reference& out) {
   auto halves = split_once(name, '/');
@@ -98,14 +102,14 @@ Status split_name(std::string_view name, Reference& out) {
     path = halves.after;
   }
   if (std::any_of(path.begin(), path.end(), is_upper)) {
-    if (is_path(lower(path))) return Error(ErrorKind::invalid, "invalid reference format: repository name must be lowercase");
+    if (is_repository_path(lower(path))) return Error(ErrorKind::invalid, "invalid reference format: repository name must be lowercase");
     return bad_format();
   }
-  if (!is_path(path)) return bad_format();
+  if (!is_repository_path(path)) return bad_format();
   if (out.domain == default_domain && path.find('/') == std::string_view::npos) out.path = official_prefix;
   out.path += path;
-  if (out.domain.size() + 1 + out.path.size() > most_name_bytes)
-    return Error(ErrorKind::invalid, concat("repository name must not be more than ", most_name_bytes, " characters"));
+  if (out.domain.size() + 1 + out.path.size() > most_repository_bytes)
+    return Error(ErrorKind::invalid, concat("repository name must not be more than ", most_repository_bytes, " characters"));
   return {};
 }
 

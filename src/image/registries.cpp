@@ -71,6 +71,7 @@ Result<Descriptor> choose_platform(const Index& index, const Platform& wanted) {
 Result<FetchedManifest> fetch_manifest(RegistrySession& session, const Reference& reference, const std::string& tag_or_digest, const Cancel& cancel) {
   FetchRequest request;
   request.task = FetchTask::manifest;
+  request.repository = reference.path;
   request.name = tag_or_digest;
   auto reply = TRY_PLAIN(session.call(std::move(request), -1, {}, std::array{cancel.fd}));
   if (!reply.ok) return pull_error(reply, reference);

@@ -64,7 +64,6 @@ Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOption
   auto child = TRY(std::move(spawned), concat("start ", options.path));
   ends.second.reset();
   std::unique_ptr<RegistrySession> made(new RegistrySession(std::move(ends.first), std::move(child.pidfd)));
-  made->listener_ = std::thread([raw = made.get()] { raw->listen(); });
   TRY(made->send(FetchFrame::session, encode(session)), "tell the fetch process what it is for");
   return made;
 }
@@ -150,6 +149,8 @@ Result<FetchReply> RegistrySession::call(FetchRequest request, int fd, const OnP
   {
     std::lock_guard lock(pending_mutex_);
     if (has_ended_) return Error(ErrorKind::io, "the fetch process has ended");
+    // Not before the first call: a thread would keep the rights that the registry server gives up after opening its sessions.
+    if (!listener_.joinable()) listener_ = std::thread([this] { listen(); });
     request.number = next_number_++;
     pending_[request.number] = pending;
   }

@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/event.hpp"
+#include "linux/file.hpp"
 #include "wire/connection.hpp"
 
 namespace caisson::wire {
@@ -27,6 +28,7 @@ std::string_view reason_phrase(int status) {
     case 201: return "Created";
     case 202: return "Accepted";
     case 204: return "No Content";
+    case 206: return "Partial Content";
     case 301: return "Moved Permanently";
     case 304: return "Not Modified";
     case 400: return "Bad Request";
@@ -37,8 +39,10 @@ std::string_view reason_phrase(int status) {
     case 406: return "Not Acceptable";
     case 408: return "Request Timeout";
     case 409: return "Conflict";
+    case 412: return "Precondition Failed";
     case 413: return "Content Too Large";
     case 415: return "Unsupported Media Type";
+    case 416: return "Range Not Satisfiable";
     case 426: return "Upgrade Required";
     case 429: return "Too Many Requests";
     case 431: return "Request Header Fields Too Large";
@@ -47,6 +51,7 @@ std::string_view reason_phrase(int status) {
     case 503: return "Service Unavailable";
     case 504: return "Gateway Timeout";
     case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
     default: return "Status";
   }
 }
@@ -130,6 +135,22 @@ class ConnectionExchange final : public Exchange {
     append_connection(text);
     const bool without_body = has_no_body(status) || head().method == "HEAD";
     return send({text, without_body ? std::string_view() : body});
+  }
+
+  Status respond_file(int status, const Headers& headers, int file, std::uint64_t offset, std::uint64_t size_bytes) override {
+    if (phase_ != Phase::fresh) return Error(ErrorKind::internal, "request was answered already");
+    phase_ = Phase::done;
+    ignore(absorb_buffered());
+    if (!parser_.done()) close_after_ = true;
+    std::string text = status_line(status);
+    append_headers(text, headers);
+    append_header(text, "Content-Length", concat(size_bytes));
+    append_connection(text);
+    TRY_PLAIN(send({text}));
+    if (head().method == "HEAD" || size_bytes == 0) return {};
+    auto sent = send_file(file, offset, size_bytes);
+    if (!sent.ok()) broken_ = true;  // the length was promised: only the connection's end tells that less came
+    return sent;
   }
 
   Status begin(int status, const Headers& headers) override {
@@ -277,6 +298,18 @@ class ConnectionExchange final : public Exchange {
     auto sent = connection_.stream.write_all(pieces);
     if (!sent.ok()) broken_ = true;
     return sent;
+  }
+
+  /// The bytes never enter this process. The socket is in blocking mode, so the kernel waits for a slow reader.
+  Status send_file(int file, std::uint64_t offset, std::uint64_t size_bytes) {
+    constexpr std::uint64_t most_at_once = 1U << 30U;
+    TRY(linux::lseek(file, static_cast<std::int64_t>(offset), SEEK_SET), "send a file");
+    while (size_bytes > 0) {
+      const auto count = TRY_PLAIN(linux::sendfile(connection_.stream.fd(), file, static_cast<std::size_t>(std::min(size_bytes, most_at_once))));
+      if (count == 0) return Error(ErrorKind::corrupt, "send a file: it is shorter than announced");
+      size_bytes -= count;
+    }
+    return {};
   }
 
   Connection& connection_;

@@ -62,6 +62,9 @@ class Exchange {
 
   // answer: either respond(), or begin() + write()… + end(), or hijack()
   virtual Status respond(int status, const Headers& headers, std::string_view body) = 0;
+  /// Answers with `size_bytes` of an open file from `offset` on, which the kernel sends by itself (sendfile; SIGPIPE must be ignored). The file's
+  /// position moves. Errors: io, corrupt (the file is shorter).
+  virtual Status respond_file(int status, const Headers& headers, int file, std::uint64_t offset, std::uint64_t size_bytes) = 0;
   /// Sends the head at once (flushed) with chunked encoding (HTTP/1.0 clients: until close).
   virtual Status begin(int status, const Headers& headers) = 0;
   virtual Status write(std::string_view bytes) = 0;

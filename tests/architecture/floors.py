@@ -18,6 +18,7 @@ FLOORS = {
     "network": 3,
     "sandbox": 4,
     "fetch": 4,
+    "registry": 4,
     "engine": 5,
     "build": 6,
     "cluster": 6,

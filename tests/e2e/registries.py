@@ -136,6 +136,89 @@ http:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class CaissonRegistry:
+    """Our own registry server on 127.0.0.1:PORT of a namespace. `config` is registry.toml's text; the log holds every request."""
+
+    def __init__(self, namespace, port=5005, config="", options=(), folder=None):
+        self.namespace = namespace
+        self.port = port
+        self.address = f"127.0.0.1:{port}"
+        self.options = list(options)
+        self.owns_folder = folder is None
+        self.folder = folder or tempfile.mkdtemp(prefix=caisson.PREFIX + "registry-")
+        os.chmod(self.folder, 0o711)  # the server is another user, and its data lie below
+        self.root = os.path.join(self.folder, "data")
+        self.log_path = os.path.join(self.folder, "log")
+        self.config = os.path.join(self.folder, "registry.toml")
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(config)
+        self.process = None
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def why_not():
+        return None if os.access(os.path.join(caisson.BIN, "caisson-registry"), os.X_OK) else f"caisson-registry not built in {caisson.BIN}"
+
+    def command(self, *words):
+        return [os.path.join(caisson.BIN, "caisson-registry"), words[0], "--config", self.config, "--root", self.root, *words[1:]]
+
+    def start(self, environment=None):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([*self.namespace.command, *self.command("serve", "--listen", self.address, "--access-log", *self.options)],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(environment or {})})
+
+        def answers():
+            if self.process.poll() is not None:
+                raise AssertionError("caisson-registry ended: " + self.log_text()[-2000:])
+            with contextlib.suppress(OSError):
+                self.namespace.connect(self.port).close()
+                return True
+            return False
+
+        wait_until(answers, "caisson-registry answers", 60)
+
+    def log_text(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def admin(self, *words, check=0):
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=60, check=False)
+        if check is not None and done.returncode != check:
+            raise AssertionError(f"{words}: exit {done.returncode}: {done.stderr}{done.stdout}")
+        return done
+
+    def request(self, method, path, body=None, headers=None, timeout=30):
+        """(status, headers with names in lower case, body) of one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection.sock = self.namespace.connect(self.port)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        if self.process:
+            self.process.wait()
+
+    def stop(self):
+        """The orderly end; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def close(self):
+        self.kill()
+        if self.owns_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
