@@ -40,7 +40,7 @@ Error over_quota(std::string_view what, std::uint64_t limit) {
 }  // namespace
 
 Catalog::Catalog(state::Store& store, image::ContentStore& content, Limits limits)
-    : store_(store), content_(content), limits_(std::move(limits)), opened_(now_ns()) {}
+    : store_(store), content_(content), limits_(std::move(limits)), opened_(now_ns()), reserve_(content.root() + "/reserve") {}
 
 Result<std::unique_ptr<Catalog>> Catalog::open(state::Store& store, image::ContentStore& content, Limits limits) {
   std::unique_ptr<Catalog> catalog(new Catalog(store, content, std::move(limits)));
@@ -54,6 +54,13 @@ Status Catalog::load() {
   for (const auto& entry : TRY_PLAIN(store_.list(keys::all_manifests)))
     held_bytes_[keys::split_key(entry.key, keys::all_manifests).repository] += TRY_PLAIN(keys::read_manifest(entry)).size_bytes;
   total_bytes_ = TRY_PLAIN(content_.blobs_bytes());
+  return {};
+}
+
+Status Catalog::commit_removal(const state::Transaction& change) {
+  auto committed = store_.commit(change);
+  if (!committed.ok() && committed.error().error_number() == ENOSPC && reserve_.release()) committed = store_.commit(change);
+  if (!committed.ok()) return std::move(committed).error();
   return {};
 }
 
@@ -88,7 +95,7 @@ Status Catalog::release_blob(const std::string& repository, const Digest& digest
   if (!entry) return Error(ErrorKind::not_found, concat("repository ", repository, " has no blob ", digest.text()));
   state::Transaction change;
   change.erase(entry->key).erase(keys::blob_holder(digest.text(), repository));
-  TRY_PLAIN(store_.commit(change));
+  TRY_PLAIN(commit_removal(change));
   held_bytes_[repository] -= TRY_PLAIN(keys::read_blob(*entry)).size_bytes;
   return {};
 }
@@ -195,7 +202,7 @@ Status Catalog::remove_tag(const std::string& repository, const std::string& tag
   state::Transaction change;
   change.durable = true;
   change.erase(std::move(key));
-  TRY_PLAIN(store_.commit(change));
+  TRY_PLAIN(commit_removal(change));
   return {};
 }
 
@@ -220,7 +227,7 @@ Status Catalog::remove_manifest_locked(const std::string& repository, const Dige
   change.erase(entry->key).erase(keys::manifest_holder(digest.text(), repository));
   if (!record.subject.empty()) change.erase(keys::referrer(repository, record.subject, digest.text()));
   for (auto& key : TRY_PLAIN(tags_of_locked(repository, digest))) change.erase(std::move(key));
-  TRY_PLAIN(store_.commit(change));
+  TRY_PLAIN(commit_removal(change));
   held_bytes_[repository] -= record.size_bytes;
   return {};
 }
@@ -241,7 +248,7 @@ Status Catalog::remove_repository(const std::string& repository) {
   }
   for (auto& entry : TRY_PLAIN(store_.list(keys::tags(repository)))) change.erase(std::move(entry.key));
   for (auto& entry : TRY_PLAIN(store_.list(concat("referrer/", repository, "@")))) change.erase(std::move(entry.key));
-  TRY_PLAIN(store_.commit(change));
+  TRY_PLAIN(commit_removal(change));
   held_bytes_.erase(repository);
   return {};
 }

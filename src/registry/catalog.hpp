@@ -14,6 +14,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "image/content_store.hpp"
+#include "registry/reserve.hpp"
 #include "state/store.hpp"
 
 namespace caisson::registry {
@@ -126,6 +127,8 @@ class Catalog {
  private:
   Catalog(state::Store& store, image::ContentStore& content, Limits limits);
   Status load();
+  /// Commits what frees space, with the help of the reserve on a full disk.
+  Status commit_removal(const state::Transaction& change);
   Status check_quota_locked(const std::string& repository, std::uint64_t more_bytes, std::uint64_t more_on_disk);
   Status check_parts_locked(const std::string& repository, const ManifestRecord& record);
   Result<std::vector<std::string>> tags_of_locked(const std::string& repository, const Digest& digest);
@@ -140,6 +143,7 @@ class Catalog {
   image::ContentStore& content_;
   const Limits limits_;
   const TimestampNs opened_;
+  Reserve reserve_;
   std::mutex mutex_;  ///< of every change, and of what is below
   std::map<std::string, std::uint64_t> held_bytes_;
   std::uint64_t total_bytes_ = 0;

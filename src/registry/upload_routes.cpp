@@ -81,11 +81,11 @@ Result<Answer> Api::begin_upload(Request& request) {
   }
   auto upload = TRY_PLAIN(parts_.uploads.begin(name, algorithm));
   if (!digest_text.empty()) {
-    auto refusal = TRY_PLAIN(receive(request, upload, std::nullopt));
-    if (refusal) {
-      TRY_PLAIN(upload.cancel());
-      return std::move(*refusal);
-    }
+    auto received = receive(request, upload, std::nullopt);
+    // The client was told no location, so it cannot go on with this one.
+    if (!received.ok() || *received) ignore(upload.cancel());  // what is left is forgotten by age
+    auto refusal = TRY_PLAIN(std::move(received));
+    if (refusal) return std::move(*refusal);
     return finish_upload(request, std::move(upload), digest_text);
   }
   Answer answer;

@@ -161,7 +161,9 @@ class CaissonRegistry:
 
     @staticmethod
     def why_not():
-        return None if os.access(os.path.join(caisson.BIN, "caisson-registry"), os.X_OK) else f"caisson-registry not built in {caisson.BIN}"
+        if not os.access(os.path.join(caisson.BIN, "caisson-registry"), os.X_OK):
+            return f"caisson-registry not built in {caisson.BIN}"
+        return None if os.geteuid() == 0 else "needs root: its network namespaces"
 
     def command(self, *words):
         return [os.path.join(caisson.BIN, "caisson-registry"), words[0], "--config", self.config, "--root", self.root, *words[1:]]
