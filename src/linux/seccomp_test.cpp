@@ -23,6 +23,7 @@
 #include "linux/bpf_classic.hpp"
 #include "linux/seccomp_evaluate.hpp"
 #include "linux/seccomp_fetch.hpp"
+#include "linux/seccomp_registry.hpp"
 #include "linux/seccomp_worker.hpp"
 
 namespace caisson::linux {
@@ -332,6 +333,18 @@ TEST(SeccompWorker, the_filter_of_unpack_workers_lets_files_pass_and_nothing_exe
   EXPECT_EQ(run_filter(program->filter, call(native("clone"), {17})), refused);
   EXPECT_EQ(run_filter(program->filter, call(native("clone3"))), unimplemented);
   for (const char* name : {"socket", "execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork"})
+    EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
+}
+
+TEST(SeccompRegistry, the_filter_of_the_registry_server_lets_clients_in_and_nobody_out) {
+  auto program = registry_seccomp();
+  ASSERT_TRUE(program.ok()) << program.error().text();
+  EXPECT_TRUE(program->warnings.empty()) << program->warnings.front();
+  auto native = [](const char* name) { return *syscall_number(SyscallArch::x86_64, name); };
+  for (const char* name : {"accept4", "sendfile", "recvfrom", "openat", "renameat2", "fsync", "epoll_wait"})
+    EXPECT_EQ(run_filter(program->filter, call(native(name))), allowed) << name;
+  EXPECT_EQ(run_filter(program->filter, call(native("mmap"), {0, 4096, 7})), refused);
+  for (const char* name : {"socket", "connect", "bind", "listen", "execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "setresuid", "chown", "io_uring_setup", "fork"})
     EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
 }
 
