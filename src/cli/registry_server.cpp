@@ -1,9 +1,8 @@
 // The registry's commands: checked and completed here, done by caisson-registry, which this process becomes.
+#include "base/environment.hpp"
 #include "cli/commands.hpp"
 #include "cli/daemon.hpp"
 #include "linux/process.hpp"
-
-extern char** environ;
 
 namespace caisson::cli {
 
@@ -25,9 +24,7 @@ Result<int> become_registry(std::string_view command, std::span<const Flag> flag
     }
   }
   words.insert(words.end(), invocation.words().begin(), invocation.words().end());
-  std::vector<std::string> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
-  return linux::execve(binary, words, environment);
+  return linux::execve(binary, words, whole_environment());
 }
 
 Result<int> become_registry(std::string_view command, const Invocation& invocation) {
