@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <functional>
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "base/toml.hpp"
 #include "image/reference_names.hpp"
 
 namespace caisson::registry {
@@ -136,11 +134,7 @@ bool is_loopback(std::string_view address) { return address.starts_with("127.") 
 }  // namespace
 
 Result<Config> parse_config(std::string_view text) {
-  auto parsed = toml::parse(text);
-  if (!parsed) {
-    const auto where = parsed.error().source().begin;
-    return Error(ErrorKind::invalid, concat("line ", where.line, ": ", parsed.error().description()));
-  }
+  const auto table = TRY_PLAIN(parse_toml(text));
   Config out;
   const std::map<std::string_view, Reader> readers{
       {"root", into(out.root)},
@@ -164,7 +158,7 @@ Result<Config> parse_config(std::string_view text) {
       {"events", list_of<EventConfig>(out.events, read_event)},
       {"proxy", list_of<ProxyConfig>(out.proxies, read_proxy)},
   };
-  TRY_PLAIN(read_table(parsed.table(), "", readers));
+  TRY_PLAIN(read_table(table, "", readers));
   return out;
 }
 
