@@ -78,11 +78,15 @@ std::string parent_of(const std::string& directory) { return std::string(split_l
 /// v1: a new cpuset is empty, and then nothing can join it; the parent's values are its natural beginning (cpusets(7)). So is a parent that
 /// somebody else has made a moment ago: it is filled first, with the same values that its maker is about to write.
 /// What has mems has cpus too: both came from the parent (cgroup.clone_children), or from here, where mems are the last.
-Status inherit_cpuset(const CgroupHierarchy& hierarchy, const std::string& directory) {
-  const auto mine = read_cgroup_line(directory, "cpuset.mems");
-  if (!mine || !mine->empty() || directory.size() <= hierarchy.mount_point.size()) return {};
+Status inherit_cpuset(const CgroupHierarchy& hierarchy, const std::string& directory, bool is_new) {
+  if (directory.size() <= hierarchy.mount_point.size()) return {};
   const std::string parent = parent_of(directory);
-  TRY_PLAIN(inherit_cpuset(hierarchy, parent));
+  // A new one below the root is not looked at: either it is empty, or the root's values are written to it once more.
+  if (!is_new || parent.size() > hierarchy.mount_point.size()) {
+    const auto mine = read_cgroup_line(directory, "cpuset.mems");
+    if (!mine || !mine->empty()) return {};
+  }
+  TRY_PLAIN(inherit_cpuset(hierarchy, parent, false));
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
     const auto theirs = read_cgroup_line(parent, file);
     if (!theirs || theirs->empty()) continue;
@@ -117,7 +121,7 @@ Status make_parents(const CgroupHierarchy& hierarchy, const std::string& directo
   if (!done && done.error().error_number() != EEXIST) return directory_error(done.error(), parent);
   if (done) made.add(parent);
   if (has_cpuset(hierarchy)) {
-    TRY_PLAIN(inherit_cpuset(hierarchy, parent));
+    TRY_PLAIN(inherit_cpuset(hierarchy, parent, done.ok()));
     // Children then begin with our values without a write of ours.
     ignore(write_kernel_file(parent + "/cgroup.clone_children", "1"));  // only saves time later
   }
@@ -184,7 +188,7 @@ Status make_directory(const CgroupHierarchy& hierarchy, const std::string& direc
   if (!done && done.error().error_number() != EEXIST) return directory_error(std::move(done).error(), directory);
   if (done) made.add(directory);
   else if (existing == Existing::must_be_unused) TRY_PLAIN(check_unused(hierarchy, directory));
-  if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(hierarchy, directory));
+  if (has_cpuset(hierarchy)) TRY_PLAIN(inherit_cpuset(hierarchy, directory, done.ok()));
   if (!hierarchy.is_v2) return {};
   if (!hierarchy.controllers.empty()) {
     const bool complete = lists_all(read_cgroup_line(directory, "cgroup.controllers"), hierarchy.controllers);
@@ -393,8 +397,8 @@ Result<CgroupHandle> Cgroup::handle() const {
     if (layout_->hierarchies[i].is_v2) {
       out.v2_dir = TRY(linux::open(directories_[i], O_PATH | O_DIRECTORY), "open cgroup");
     } else {
-      UniqueFd fd = TRY(linux::open(directories_[i] + "/cgroup.procs", O_WRONLY), "open cgroup");
-      out.v1_procs_fds.push_back(std::move(fd));
+      UniqueFd fd = TRY(linux::open(directories_[i] + "/tasks", O_WRONLY), "open cgroup");
+      out.v1_tasks_fds.push_back(std::move(fd));
     }
   }
   return out;

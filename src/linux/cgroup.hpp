@@ -213,7 +213,9 @@ struct SystemdUnit;
 /// on v1 one open cgroup.procs per hierarchy, into which the child writes "0" before it execs.
 struct CgroupHandle {
   UniqueFd v2_dir;                     ///< empty when there is no v2 hierarchy
-  std::vector<UniqueFd> v1_procs_fds;  ///< empty on pure v2
+  /// The `tasks` files: who writes "0" there goes in with its one thread. Empty on pure v2. Not cgroup.procs, for which the kernel stops all
+  /// forks and exits of the machine (cgroup_attach_lock waits for a grace period); a thread that moves itself needs no such lock (5.5).
+  std::vector<UniqueFd> v1_tasks_fds;
 };
 
 /// What systemd is told when it makes the unit; the cgroupfs driver needs none of it.

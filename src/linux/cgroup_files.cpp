@@ -2,7 +2,6 @@
 #include "linux/cgroup_files.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
@@ -44,12 +43,9 @@ std::optional<std::string> read_cgroup_file(const std::string& directory, std::s
 }
 
 std::optional<std::string> read_cgroup_line(const std::string& directory, std::string_view file) {
-  const auto opened = open(concat(directory, '/', file), O_RDONLY);
-  if (!opened) return std::nullopt;
-  std::array<char, 4096> buffer;  // a cpu list of a machine with thousands of cpus fits
-  const auto got = read(opened->get(), buffer);
-  if (!got) return std::nullopt;
-  return std::string(trim(std::string_view(buffer.data(), *got)));
+  const auto text = read_kernel_file(concat(directory, '/', file));  // a cpu list of a machine with thousands of cpus fits
+  if (!text) return std::nullopt;
+  return std::string(trim(*text));
 }
 
 namespace {

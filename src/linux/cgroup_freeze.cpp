@@ -62,7 +62,7 @@ Status freeze_v1(const std::string& directory, int timeout_ms) {
   for (int attempt = 1;; ++attempt) {
     if (attempt % 25 == 0) TRY_PLAIN(write_state(directory, "freezer.state", "THAWED"));
     TRY_PLAIN(write_state(directory, "freezer.state", "FROZEN"));
-    const auto state = detail::read_cgroup_file(directory, "freezer.state");
+    const auto state = detail::read_cgroup_line(directory, "freezer.state");
     if (!state) return gone(directory);
     if (trim(*state) == "FROZEN") return {};
     if (!backoff.wait())
@@ -90,7 +90,7 @@ Status Cgroup::thaw() {
 
 Result<FreezeState> Cgroup::freeze_state() const {
   if (v2_directory() != nullptr) {
-    const auto wanted = detail::read_cgroup_file(*v2_directory(), "cgroup.freeze");
+    const auto wanted = detail::read_cgroup_line(*v2_directory(), "cgroup.freeze");
     if (!wanted) return gone(*v2_directory());
     if (trim(*wanted) == "0") return FreezeState::thawed;
     const auto events = detail::read_cgroup_pairs(*v2_directory(), "cgroup.events");
@@ -99,7 +99,7 @@ Result<FreezeState> Cgroup::freeze_state() const {
   }
   const std::string* directory = v1_directory("freezer");
   if (directory == nullptr) return detail::missing_controller("freezer");
-  const auto state = detail::read_cgroup_file(*directory, "freezer.state");
+  const auto state = detail::read_cgroup_line(*directory, "freezer.state");
   if (!state) return gone(*directory);
   if (trim(*state) == "THAWED") return FreezeState::thawed;
   return trim(*state) == "FROZEN" ? FreezeState::frozen : FreezeState::freezing;

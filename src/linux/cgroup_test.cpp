@@ -91,7 +91,7 @@ ChildProcess sleeper_in(const Cgroup& cgroup) {
   ChildProcess child = must(fork_with_pidfd(0, handle.v2_dir.get()));
   if (child.pid == 0) {
     int failed = 0;
-    for (const UniqueFd& procs : handle.v1_procs_fds)
+    for (const UniqueFd& procs : handle.v1_tasks_fds)
       if (raw::write(procs.get(), "0", 1) != 1) failed = 1;
     raw::write(ready.write_end.get(), failed == 0 ? "y" : "n", 1);
     while (true) ::pause();
@@ -313,7 +313,7 @@ TEST_P(CgroupTest, device_rules_are_enforced) {
     const CgroupHandle handle = must(test.cgroup.handle());
     ChildProcess child = must(fork_with_pidfd(0, handle.v2_dir.get()));
     if (child.pid == 0) {
-      for (const UniqueFd& procs : handle.v1_procs_fds)
+      for (const UniqueFd& procs : handle.v1_tasks_fds)
         if (raw::write(procs.get(), "0", 1) != 1) raw::exit(100);
       int code = 0;
       if (raw::openat(AT_FDCWD, "/dev/zero", O_RDWR, 0) >= 0) code |= 1;
@@ -343,7 +343,7 @@ TEST_P(CgroupTest, a_process_killed_for_memory_is_counted_and_signalled) {
     std::vector<char> memory(bytes);
     ChildProcess child = must(fork_with_pidfd(0, handle.v2_dir.get()));
     if (child.pid == 0) {
-      for (const UniqueFd& procs : handle.v1_procs_fds) raw::write(procs.get(), "0", 1);
+      for (const UniqueFd& procs : handle.v1_tasks_fds) raw::write(procs.get(), "0", 1);
       for (std::size_t i = 0; i < bytes; i += 4096) const_cast<volatile char*>(memory.data())[i] = 1;
       raw::exit(0);
     }
@@ -360,7 +360,7 @@ TEST_P(CgroupTest, usage_is_measured) {
     const CgroupHandle handle = must(test.cgroup.handle());
     ChildProcess child = must(fork_with_pidfd(0, handle.v2_dir.get()));
     if (child.pid == 0) {
-      for (const UniqueFd& procs : handle.v1_procs_fds) raw::write(procs.get(), "0", 1);
+      for (const UniqueFd& procs : handle.v1_tasks_fds) raw::write(procs.get(), "0", 1);
       std::atomic<int> spin{0};
       while (spin.fetch_add(1, std::memory_order_relaxed) < 20'000'000) {}
       raw::exit(0);
@@ -384,7 +384,7 @@ TEST_P(CgroupTest, a_fork_bomb_stops_at_the_pids_limit) {
     const CgroupHandle handle = must(test.cgroup.handle());
     ChildProcess child = must(fork_with_pidfd(0, handle.v2_dir.get()));
     if (child.pid == 0) {
-      for (const UniqueFd& procs : handle.v1_procs_fds) raw::write(procs.get(), "0", 1);
+      for (const UniqueFd& procs : handle.v1_tasks_fds) raw::write(procs.get(), "0", 1);
       for (int made = 0; made < 10; ++made) {
         struct ::clone_args args {};
         args.exit_signal = SIGCHLD;

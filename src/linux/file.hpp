@@ -60,6 +60,9 @@ Result<std::string> read_file(PathArg path, std::size_t limit_bytes = default_re
 Result<std::string> read_file_at(int dir_fd, PathArg path, std::size_t limit_bytes = default_read_limit_bytes);
 /// Writes to an existing or new file in place (O_CREAT|O_TRUNC); not atomic. For new files of ours use write_file_atomic.
 Status write_file(PathArg path, std::string_view bytes, mode_t mode = 0644);
+/// A file of /proc or of a cgroup whose content the kernel hands over whole at the first read (seq_file's single_open, a single value).
+/// Errors: invalid (EFBIG) when that does not fit into a page.
+Result<std::string> read_kernel_file(PathArg path);
 /// One write(2) of the whole text to an existing file: how /proc and /sys files want it.
 Status write_kernel_file(PathArg path, std::string_view bytes);
 Status write_kernel_file_at(int dir_fd, PathArg path, std::string_view bytes);

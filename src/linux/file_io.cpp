@@ -84,6 +84,14 @@ Result<std::string> read_file_at(int dir_fd, PathArg path, std::size_t limit_byt
 }
 Result<std::string> read_file(PathArg path, std::size_t limit_bytes) { return read_file_at(AT_FDCWD, path, limit_bytes); }
 
+Result<std::string> read_kernel_file(PathArg path) {
+  const UniqueFd fd = TRY_PLAIN(openat(AT_FDCWD, path, O_RDONLY));
+  std::array<char, 4096> buffer;
+  const std::size_t got = TRY(read(fd.get(), buffer), path.view());
+  if (got == buffer.size()) return Error(ErrorKind::invalid, concat(path.view(), ": is longer than a page"), EFBIG);
+  return std::string(buffer.data(), got);
+}
+
 Status write_file(PathArg path, std::string_view bytes, mode_t mode) {
   const UniqueFd fd = TRY_PLAIN(open(path, O_WRONLY | O_CREAT | O_TRUNC, mode));
   TRY(write_all(fd.get(), bytes), path.view());
@@ -100,16 +108,41 @@ Status write_kernel_file_at(int dir_fd, PathArg path, std::string_view bytes) {
 Status write_kernel_file(PathArg path, std::string_view bytes) { return write_kernel_file_at(AT_FDCWD, path, bytes); }
 
 namespace {
-/// ".NAME.PID-N.tmp": unique among the processes of one pid namespace; O_EXCL guards the rest.
-std::string temporary_name(std::string_view name) {
+constexpr mode_t owner_only = 0600;
+
+/// "FOLDER.NAME.PID-N.tmp": unique among the processes of one pid namespace; O_EXCL guards the rest.
+std::string temporary_name(std::string_view folder, std::string_view name) {
   static std::atomic<std::uint64_t> counter{0};
-  return concat('.', name, '.', ::getpid(), '-', counter.fetch_add(1), ".tmp");
+  static const pid_t pid = ::getpid();  // a child of ours counts on from the same number
+  return concat(folder, '.', name, '.', pid, '-', counter.fetch_add(1), ".tmp");
 }
 
 Status fill_temporary(int fd, std::string_view bytes, mode_t mode, Durability durability) {
   TRY_PLAIN(write_all(fd, bytes));
-  TRY_PLAIN(fchmod(fd, mode));
+  // Made with the owner's bits, of which a umask takes only what its owner does not want.
+  if (mode != owner_only) TRY_PLAIN(fchmod(fd, mode));
   if (durability == Durability::synced) TRY_PLAIN(fsync(fd));
+  return {};
+}
+}  // namespace
+
+namespace {
+/// `folder`: "" or a path with its "/", from `dir_fd` on.
+Status replace_file(int dir_fd, std::string_view folder, std::string_view name, std::string_view bytes, mode_t mode, Durability durability) {
+  std::string temporary = temporary_name(folder, name);
+  auto opened = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, owner_only);
+  for (int attempt = 0; !opened && opened.error().error_number() == EEXIST && attempt < 100; ++attempt) {
+    // Left over by a killed process whose number we have now.
+    temporary = temporary_name(folder, name);
+    opened = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, owner_only);
+  }
+  const UniqueFd fd = TRY_PLAIN(std::move(opened));
+  Status written = fill_temporary(fd.get(), bytes, mode, durability);
+  if (written) written = renameat2(dir_fd, temporary, dir_fd, concat(folder, name), 0);
+  if (!written) {
+    ignore(unlinkat(dir_fd, temporary));  // the first error is the one to report
+    return std::move(written).error().in(name);
+  }
   return {};
 }
 }  // namespace
@@ -117,20 +150,7 @@ Status fill_temporary(int fd, std::string_view bytes, mode_t mode, Durability du
 Status write_file_atomic_at(int dir_fd, PathArg name, std::string_view bytes, mode_t mode, Durability durability) {
   if (name.has_nul() || name.empty() || name.view().find('/') != std::string_view::npos)
     return Error(ErrorKind::invalid, concat("write file: \"", name.view(), "\" is not a plain name"), EINVAL);
-  std::string temporary = temporary_name(name.view());
-  auto opened = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-  for (int attempt = 0; !opened && opened.error().error_number() == EEXIST && attempt < 100; ++attempt) {
-    // Left over by a killed process whose number we have now.
-    temporary = temporary_name(name.view());
-    opened = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-  }
-  const UniqueFd fd = TRY_PLAIN(std::move(opened));
-  Status written = fill_temporary(fd.get(), bytes, mode, durability);
-  if (written) written = renameat2(dir_fd, temporary, dir_fd, name, 0);
-  if (!written) {
-    ignore(unlinkat(dir_fd, temporary));  // the first error is the one to report
-    return std::move(written).error().in(name.view());
-  }
+  TRY_PLAIN(replace_file(dir_fd, "", name.view(), bytes, mode, durability));
   if (durability == Durability::synced) {
     // AT_FDCWD and O_PATH descriptors cannot be synced themselves.
     const UniqueFd folder = TRY_PLAIN(openat(dir_fd, ".", O_RDONLY | O_DIRECTORY));
@@ -141,10 +161,13 @@ Status write_file_atomic_at(int dir_fd, PathArg name, std::string_view bytes, mo
 
 Status write_file_atomic(PathArg path, std::string_view bytes, mode_t mode, Durability durability) {
   const Halves halves = split_last(path.view(), '/');
+  const std::string_view name = halves.found ? halves.after : path.view();
+  // Without a sync nothing else needs the folder's descriptor: the path up to the name leads to the same folder both times.
+  if (durability == Durability::none && !name.empty() && !path.has_nul())
+    return replace_file(AT_FDCWD, path.view().substr(0, path.view().size() - name.size()), name, bytes, mode, durability);
   const std::string folder(halves.found ? (halves.before.empty() ? "/" : halves.before) : ".");
-  const std::string name(halves.found ? halves.after : path.view());
   const UniqueFd folder_fd = TRY(open(folder, O_PATH | O_DIRECTORY), path.view());
-  return write_file_atomic_at(folder_fd.get(), name, bytes, mode, durability);
+  return write_file_atomic_at(folder_fd.get(), std::string(name), bytes, mode, durability);
 }
 
 Result<std::uint64_t> lseek(int fd, std::int64_t offset, int whence) {

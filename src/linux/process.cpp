@@ -137,31 +137,31 @@ void kill_and_reap(int pidfd) noexcept {
   while (::waitid(by_pidfd, static_cast<id_t>(pidfd), &info, WEXITED) < 0 && errno == EINTR) {}
 }
 
-namespace {
-/// The fields of /proc/PID/stat from the third on: the second, the name, may contain anything, ")" included.
-Result<std::vector<std::string>> stat_fields(int pid) {
-  auto text = read_file(concat("/proc/", pid, "/stat"));
+Result<std::vector<std::string>> process_stat_fields(int pid) {
+  const std::string path = pid == 0 ? std::string("/proc/self/stat") : concat("/proc/", pid, "/stat");
+  auto text = read_kernel_file(path);
   if (!text) {
     const int reason = text.error().error_number();
     if (reason == ENOENT || reason == ESRCH) return Error(ErrorKind::not_found, concat("process ", pid, " does not exist"), ESRCH);
     return std::move(text).error();
   }
+  // The second field, the name, may contain anything, ")" included.
   const Halves halves = split_last(*text, ')');
   std::vector<std::string> out;
   for (std::string_view field : split(trim(halves.after), ' ')) out.emplace_back(field);
-  if (!halves.found || out.size() < 20) return Error(ErrorKind::corrupt, concat("/proc/", pid, "/stat is not as proc(5) says"));
+  constexpr std::size_t fields_since_3_5 = 49;  // Linux 3.5
+  if (!halves.found || out.size() < fields_since_3_5) return Error(ErrorKind::corrupt, concat(path, " is not as proc(5) says"));
   return out;
 }
-}  // namespace
 
-Result<std::uint64_t> process_start_time(int pid) {
-  const auto fields = TRY_PLAIN(stat_fields(pid));
-  return TRY(parse_integer<std::uint64_t>(fields[19]), concat("/proc/", pid, "/stat"));
+Result<ProcessStat> process_stat(int pid) {
+  const auto fields = TRY_PLAIN(process_stat_fields(pid));
+  ProcessStat out;
+  if (!fields[0].empty()) out.state = fields[0][0];
+  out.start_time = TRY(parse_integer<std::uint64_t>(fields[19]), concat("/proc/", pid, "/stat"));
+  return out;
 }
-Result<char> process_state(int pid) {
-  const auto fields = TRY_PLAIN(stat_fields(pid));
-  return fields[0].empty() ? '?' : fields[0][0];
-}
+Result<std::uint64_t> process_start_time(int pid) { return TRY_PLAIN(process_stat(pid)).start_time; }
 int getpid() { return ::getpid(); }
 int getppid() { return ::getppid(); }
 std::uint32_t geteuid() { return ::geteuid(); }

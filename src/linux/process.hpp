@@ -74,11 +74,15 @@ Status kill(int pid, int signal);
 /// Ends and reaps a child behind a pidfd; for guards.
 void kill_and_reap(int pidfd) noexcept;
 
-/// Field 22 of /proc/PID/stat, in clock ticks since boot: with the pid it names a process beyond reuse.
-/// Errors: not_found.
+/// The fields of /proc/PID/stat from the third on: number N of proc(5) is [N - 3]. At least 49. pid 0: our own. Errors: not_found.
+Result<std::vector<std::string>> process_stat_fields(int pid);
+struct ProcessStat {
+  char state = '?';              ///< 'Z': a zombie
+  std::uint64_t start_time = 0;  ///< in clock ticks since boot: with the pid it names a process beyond reuse
+};
+/// Both with one look. pid 0: our own. Errors: not_found.
+Result<ProcessStat> process_stat(int pid);
 Result<std::uint64_t> process_start_time(int pid);
-/// The state letter of /proc/PID/stat ('Z' zombie).
-Result<char> process_state(int pid);
 int getpid();
 int getppid();
 std::uint32_t geteuid();

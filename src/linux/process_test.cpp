@@ -45,7 +45,7 @@ TEST(Process, a_killed_child_reports_its_signal) {
   EXPECT_EQ(must(pidfd_pid(child.pidfd.get())), child.pid);
   must(pidfd_send_signal(child.pidfd.get(), SIGTERM));
   EXPECT_TRUE(must(wait_readable(child.pidfd.get(), 10'000)));
-  EXPECT_EQ(must(process_state(child.pid)), 'Z');
+  EXPECT_EQ(must(process_stat(child.pid)).state, 'Z');
   const ExitStatus status = must(wait_pidfd(child.pidfd.get()));
   EXPECT_TRUE(status.signaled);
   EXPECT_EQ(status.exit_code(), 128 + SIGTERM);
@@ -93,7 +93,7 @@ TEST(Process, a_name_full_of_brackets_does_not_confuse_the_reader_of_stat) {
   // Poll until the name is in force: there is no event for it.
   std::string comm;
   for (int i = 0; i < 1000 && !comm.starts_with(')'); ++i) comm = must(read_file(concat("/proc/", child.pid, "/comm")));
-  EXPECT_NE(must(process_state(child.pid)), '?');
+  EXPECT_NE(must(process_stat(child.pid)).state, '?');
   EXPECT_GT(must(process_start_time(child.pid)), 0U);
   kill_and_reap(child.pidfd.get());
 }

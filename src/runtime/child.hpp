@@ -98,7 +98,7 @@ struct ChildSetup {
   const LaunchPlan* launch = nullptr;  ///< null for exec
   int sync_fd = -1;                    ///< our end of a SEQPACKET pair; closed by exec, which tells success
   // cgroup
-  std::vector<int> cgroup_procs_fds;  ///< v1
+  std::vector<int> cgroup_procs_fds;  ///< files that take a "0": of v1, or cgroup.procs of v2
   int cgroup_namespace_fd = -1;       ///< the namespace (or a pidfd) that the child joins once it is in the cgroup
   int delegated_procs_fd = -1;        ///< v2: cgroup.procs of the delegated group, entered after the namespace was made
   int time_namespace_fd = -1;         ///< or a pidfd; only where the parent may not enter it for the child

@@ -94,6 +94,53 @@ int make_filesystem(const ChildSetup& setup, const PlanMount& mount, std::size_t
   return tree;
 }
 
+/// "KEY=VALUE,KEY": mount(2)'s text of the options. False when it cannot say them.
+bool write_mount_data(const PlanMount& mount, char (&text)[path_limit]) noexcept {
+  std::size_t size = 0;
+  for (const auto& option : mount.options) {
+    const std::size_t needed = option.key.size() + option.value.size() + 2;  // with "," and "="
+    if (size + needed >= sizeof text || option.value.find_first_of(",\"\\") != std::string::npos) return false;
+    if (size > 0) text[size++] = ',';
+    std::memcpy(text + size, option.key.data(), option.key.size());
+    size += option.key.size();
+    if (option.is_flag) continue;
+    text[size++] = '=';
+    std::memcpy(text + size, option.value.data(), option.value.size());
+    size += option.value.size();
+  }
+  text[size] = '\0';
+  return true;
+}
+
+/// The flags of mount(2) that mean the same as these attributes of a mount. False when there are none: its MS_RDONLY would make the file
+/// system read-only too.
+bool to_mount_flags(std::uint64_t attributes, unsigned long& flags) noexcept {
+  constexpr struct {
+    std::uint64_t attribute;
+    unsigned long flag;
+  } same[] = {{MOUNT_ATTR_NOSUID, MS_NOSUID},           {MOUNT_ATTR_NODEV, MS_NODEV},
+              {MOUNT_ATTR_NOEXEC, MS_NOEXEC},           {MOUNT_ATTR_NOATIME, MS_NOATIME},
+              {MOUNT_ATTR_STRICTATIME, MS_STRICTATIME}, {MOUNT_ATTR_NODIRATIME, MS_NODIRATIME}};
+  for (const auto& [attribute, flag] : same) {
+    if ((attributes & attribute) == 0) continue;
+    attributes &= ~attribute;
+    flags |= flag;
+  }
+  return attributes == 0;
+}
+
+/// An ordinary new file system by the one call of old, on "." in the target, which no path leads to. False when it has to be made step by step,
+/// also because the kernel refused it: then the step that fails says what is wrong.
+bool mount_at_once(const ChildSetup& setup, const PlanMount& mount, int target, std::size_t index) noexcept {
+  char data[path_limit];
+  unsigned long flags = 0;
+  const bool plain = mount.kind == MountKind::filesystem && !mount.copy_up && setup.mount_userns_fds[index] < 0 &&
+                     (mount.propagation == 0 || mount.propagation == MS_PRIVATE);
+  if (!plain || !to_mount_flags(mount.attr_set, flags) || !write_mount_data(mount, data)) return false;
+  const char* source = mount.source.empty() ? "none" : mount.source.c_str();
+  return raw::fchdir(target) == 0 && raw::mount(source, ".", mount.type.c_str(), flags, data) == 0;
+}
+
 void copy_up(const ChildSetup& setup, const PlanMount& mount, int tree, int target, std::size_t index) noexcept {
   const int source = raw::openat2(target, ".", O_RDONLY | O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, 0);
   check(setup, source, ChildStep::mount_copy_up, index);
@@ -183,6 +230,7 @@ void mount_one(const ChildSetup& setup, const PlanMount& mount, std::size_t inde
     check(setup, target, ChildStep::mount_target, index);
     return remount(setup, mount, target, index);
   }
+  if (target >= 0 && mount_at_once(setup, mount, target, index)) return;
   int tree = setup.mount_fds[index];
   if (mount.kind == MountKind::filesystem) tree = make_filesystem(setup, mount, index);
   if (mount.kind == MountKind::cgroup_v1) tree = make_cgroup_folder(setup, index);
@@ -242,6 +290,40 @@ int make_device(const ChildSetup& setup, const PlanDevice& device) noexcept {
   return raw::attach_mount(source, target);
 }
 
+/// What masked paths are covered with.
+struct Covers {
+  int null;          ///< the host's null device, for files
+  int empty_folder;  ///< one read-only tmpfs serves all folders: each would cost a superblock (runc#5275); -1: not made yet
+
+  int attach(bool as_folder, int target) noexcept {
+    const bool is_new = as_folder && empty_folder < 0;
+    const int cover = is_new ? make_empty_folder() : raw::open_tree(as_folder ? empty_folder : null, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+    if (cover < 0) return cover;
+    const int attached = raw::attach_mount(cover, target);
+    if (is_new && attached == 0) empty_folder = cover;  // only what is attached can be cloned (before 6.15)
+    return attached;
+  }
+
+ private:
+  static int make_empty_folder() noexcept {
+    const int context = raw::fsopen("tmpfs");
+    if (context < 0) return context;
+    const int sized = raw::fsconfig(context, FSCONFIG_SET_STRING, "size", "0", 0);
+    if (sized < 0) return sized;
+    const int created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+    if (created < 0) return created;
+    return raw::fsmount(context, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  }
+};
+
+/// A guess that saves a futile attempt in almost every start; a wrong one costs it.
+bool is_likely_folder(std::string_view path) noexcept {
+  constexpr std::string_view known[] = {"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"};
+  for (const auto folder : known)
+    if (path == folder) return true;
+  return false;
+}
+
 }  // namespace
 
 int child_open_target(int root_fd, const char* path, bool want_folder, std::uint64_t resolve) noexcept {
@@ -292,29 +374,16 @@ void child_cover_paths(const ChildSetup& setup) noexcept {
   struct ::stat status {};
   child_check(setup, raw::fstat(null, &status), ChildStep::masked_path);
   if (!S_ISCHR(status.st_mode) || status.st_rdev != linux::make_device(1, 3)) child_fail(setup, ChildStep::masked_path, 0, ENODEV);
-  int empty_folder = -1;  // one read-only tmpfs serves all folders: each would cost a superblock (runc#5275)
+  Covers covers{null, -1};
   for (std::size_t i = 0; i < plan.masked_paths.size(); ++i) {
     const int target = raw::openat2(setup.root_fd, plan.masked_paths[i].c_str(), O_PATH, in_root, 0);
     if (target == -ENOENT || target == -ENOTDIR) continue;
     check(setup, target, ChildStep::masked_path, i);
-    const int cover = raw::open_tree(null, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-    check(setup, cover, ChildStep::masked_path, i);
-    const int attached = raw::attach_mount(cover, target);
-    if (attached == 0) continue;
-    if (attached != -ENOTDIR && attached != -EINVAL) check(setup, attached, ChildStep::masked_path, i);
-    int folder = -1;
-    if (empty_folder < 0) {
-      const int context = raw::fsopen("tmpfs");
-      check(setup, context, ChildStep::masked_path, i);
-      check(setup, raw::fsconfig(context, FSCONFIG_SET_STRING, "size", "0", 0), ChildStep::masked_path, i);
-      check(setup, raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), ChildStep::masked_path, i);
-      folder = raw::fsmount(context, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-      empty_folder = folder;
-    } else {
-      folder = raw::open_tree(empty_folder, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-    }
-    check(setup, folder, ChildStep::masked_path, i);
-    check(setup, raw::attach_mount(folder, target), ChildStep::masked_path, i);
+    const bool folder_first = is_likely_folder(plan.masked_paths[i]);
+    int attached = covers.attach(folder_first, target);
+    // ENOTDIR, EINVAL: the target is of the other kind.
+    if (attached == -ENOTDIR || attached == -EINVAL) attached = covers.attach(!folder_first, target);
+    check(setup, attached, ChildStep::masked_path, i);
   }
 }
 

@@ -56,6 +56,12 @@ class DumpableMoment {
   bool active_;
 };
 
+void close_together(std::vector<UniqueFd> fds, linux::CgroupHandle handle) {
+  fds.push_back(std::move(handle.v2_dir));
+  for (auto& fd : handle.v1_tasks_fds) fds.push_back(std::move(fd));
+  linux::close_all(std::move(fds));
+}
+
 /// Everything made for a container before its process exists; descriptors close when the launch is under way.
 class Preparation {
  public:
@@ -64,9 +70,7 @@ class Preparation {
     // Only reached with a cgroup when the launch failed. What cannot be removed is found by the next create of that path.
     if (cgroup_) ignore(cgroup_->remove());
     owned_.push_back(std::move(root_));
-    owned_.push_back(std::move(handle_.v2_dir));
-    for (auto& fd : handle_.v1_procs_fds) owned_.push_back(std::move(fd));
-    linux::close_all(std::move(owned_));  // some twenty in a row
+    close_together(std::move(owned_), std::move(handle_));  // some twenty in a row
   }
   Preparation(const Preparation&) = delete;
   Preparation& operator=(const Preparation&) = delete;
@@ -128,7 +132,7 @@ class Preparation {
     }
     handle_ = TRY(cgroup_->handle(), "cgroup");
     stage.cgroup_fd = handle_.v2_dir.get();
-    for (const auto& fd : handle_.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+    for (const auto& fd : handle_.v1_tasks_fds) setup.cgroup_procs_fds.push_back(fd.get());
     return plan_.delegated_cgroup.empty() ? Status{} : make_delegated_cgroup(setup);
   }
 
@@ -412,7 +416,7 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   if (target.cgroup != nullptr) {
     handle = TRY(target.cgroup->handle(), "exec");
     stage.cgroup_fd = handle.v2_dir.get();
-    for (const auto& fd : handle.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+    for (const auto& fd : handle.v1_tasks_fds) setup.cgroup_procs_fds.push_back(fd.get());
     // Who is born in the cgroup has never run on the initial CPUs: then it moves there by itself.
     if (!process.policy.initial_cpus.empty() && stage.cgroup_fd >= 0) {
       v2_procs = TRY(linux::openat(stage.cgroup_fd, "cgroup.procs", O_WRONLY), "exec");
@@ -425,11 +429,12 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   auto launching = detail::run_stage(stage, nullptr);
   // EBUSY: the container (a systemd inside) has moved its init deeper, and its own cgroup takes no processes any more.
   const bool inner_node = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == EBUSY;
+  close_together({}, std::move(handle));
   if (!inner_node || target.cgroup == nullptr) return launching;
   handle = TRY(target.cgroup->handle_beside(TRY(linux::pidfd_pid(target.pidfd), "exec")), "exec");
   stage.cgroup_fd = handle.v2_dir.get();
   setup.cgroup_procs_fds.clear();
-  for (const auto& fd : handle.v1_procs_fds) setup.cgroup_procs_fds.push_back(fd.get());
+  for (const auto& fd : handle.v1_tasks_fds) setup.cgroup_procs_fds.push_back(fd.get());
   for (auto& join : stage.joins) join.done = false;
   stage.failure = {};
   const DumpableMoment again(inputs);

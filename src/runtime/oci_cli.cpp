@@ -209,7 +209,7 @@ Status read_globals(const OciArguments& arguments, OciGlobals& out) {
     return Error(ErrorKind::invalid, concat("invalid log-format \"", format, "\": want text or json"));
   out.log.json = format == "json";
   out.log.level = TRY_PLAIN(parse_log_level(arguments.has("debug") ? "debug" : arguments.value("log-level", "warning")));
-  out.root = arguments.value("root", default_root());
+  out.root = arguments.has("root") ? arguments.value("root") : default_root();
   if (out.root.find_first_not_of('/') == std::string::npos) return Error(ErrorKind::invalid, "--root: \"/\" is not a state folder");
   const std::string rootless = arguments.value("rootless", "auto");  // crun and we find out ourselves; runc's words are checked
   if (rootless != "auto" && rootless != "true" && rootless != "false")

@@ -6,6 +6,7 @@
 #include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
+#include "linux/own_image.hpp"
 #include "linux/process.hpp"
 #include "linux/resctrl.hpp"
 
@@ -26,13 +27,19 @@ Result<Invocation> own_invocation() {
   return out;
 }
 
+/// Goes on as `file`, which is our own binary where nobody can write to it: in place, or where the kernel does not let us (without
+/// CAP_SYS_ADMIN) by executing it.
+Status take_place_of(const UniqueFd& file) {
+  if (linux::replace_own_file(file.get())) return {};
+  const auto invocation = TRY_PLAIN(own_invocation());
+  return linux::execveat(file.get(), "", invocation.argv, invocation.env, AT_EMPTY_PATH).in("our binary");
+}
+
 /// The way of those who may not clone a mount: a copy in memory that nobody can write to.
-Status run_sealed_copy() {
+Status become_sealed_copy() {
   const auto binary = TRY(linux::open("/proc/self/exe", O_RDONLY), "our binary");
   if (auto seals = linux::get_seals(binary.get()); seals && (*seals & F_SEAL_WRITE) != 0) return {};  // we are that copy
-  const auto copy = TRY(linux::sealed_memfd("caisson-runtime", TRY(linux::read_all(binary.get()), "our binary")), "our binary");
-  const auto invocation = TRY_PLAIN(own_invocation());
-  return linux::execveat(copy.get(), "", invocation.argv, invocation.env, AT_EMPTY_PATH).in("our binary");
+  return take_place_of(TRY(linux::sealed_memfd("caisson-runtime", TRY(linux::read_all(binary.get()), "our binary")), "our binary"));
 }
 
 }  // namespace
@@ -42,14 +49,13 @@ Status protect_binary() {
   auto status = TRY(linux::statfs("/proc/self/exe"), "our binary");
   if ((static_cast<std::int64_t>(status.f_flags) & read_only_flag) != 0) return {};
   auto cloned = linux::open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE);
-  if (!cloned && (cloned.error().error_number() == EPERM || cloned.error().error_number() == EINVAL)) return run_sealed_copy();
+  if (!cloned && (cloned.error().error_number() == EPERM || cloned.error().error_number() == EINVAL)) return become_sealed_copy();
   const UniqueFd tree = TRY(std::move(cloned), "our binary");
   linux::MountAttributes attributes;
   attributes.set = MOUNT_ATTR_RDONLY;
   attributes.propagation = MS_PRIVATE;
   TRY(linux::mount_setattr(tree.get(), "", AT_EMPTY_PATH, attributes), "our binary");
-  const auto invocation = TRY_PLAIN(own_invocation());
-  return linux::execveat(tree.get(), "", invocation.argv, invocation.env, AT_EMPTY_PATH).in("our binary");
+  return take_place_of(TRY(linux::reopen(tree.get(), O_RDONLY), "our binary"));
 }
 
 bool container_may_own_binary(const Spec& spec) {
@@ -127,8 +133,7 @@ Status begin_record(const OciContext& context, OciState& state, const std::strin
       if (auto pids = cgroup.pids(); pids && !pids->empty())
         return Error(ErrorKind::conflict, concat("container's cgroup is not empty: ", pids->size(), " process(es) found"));
     }
-    const int self = linux::getpid();
-    state.creator = OciProcess{self, TRY_PLAIN(linux::process_start_time(self))};
+    state.creator = OciProcess{linux::getpid(), TRY_PLAIN(linux::process_start_time(0))};
     TRY_PLAIN(context.store.save_config(state.id, config));
     return context.store.save(state);
   };
@@ -235,6 +240,7 @@ class Creation {
     state.bundle = bundle_.path;
     state.rootfs = plan_.root_path;
     state.cgroup_path = plan_.cgroups_path;
+    if (!state.cgroup_path.empty()) state.cgroup_layout = *context_.layout;
     state.exec_namespaces = exec_namespaces(plan_);
     state.in_user_namespace = plan_.in_user_namespace;
     state.created = now_ns();

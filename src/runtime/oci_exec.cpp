@@ -71,6 +71,16 @@ Result<linux::Cgroup> exec_cgroup(const OciContext& context, const OciState& sta
   return cgroup;
 }
 
+/// The hierarchies as they were mounted when the container was made, unless its cgroup is not there: then as they are now.
+Status find_cgroups_of(OciContext& context, const OciState& state) {
+  if (!state.cgroup_layout.hierarchies.empty()) {
+    context.layout = std::make_shared<const linux::CgroupLayout>(state.cgroup_layout);
+    if (auto cgroup = linux::Cgroup::open(context.layout, state.cgroup_path); cgroup && cgroup->exists()) return {};
+    context.layout.reset();
+  }
+  return context.find_cgroups();
+}
+
 Status check_status(const OciContext& context, const OciState& state) {
   const auto status = status_of(state, context.store, context.layout);
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
@@ -112,7 +122,7 @@ Result<int> oci_exec(OciContext& context) {
   auto state = TRY_PLAIN(context.store.load(arguments.words[0]));
   if (!state.in_user_namespace) TRY_PLAIN(protect_binary());
   const auto preserve_fds = TRY_PLAIN(preserved_descriptors(arguments, 0));
-  TRY_PLAIN(context.find_cgroups());
+  TRY_PLAIN(find_cgroups_of(context, state));
   TRY_PLAIN(check_status(context, state));
   TRY_PLAIN(linux::set_dumpable(false));
   auto config = TRY_PLAIN(context.store.load_config(state.id));
@@ -142,7 +152,7 @@ Result<int> oci_exec(OciContext& context) {
     return std::move(published).error();
   }
   if (detached) return 0;
-  return serve_foreground({launching.pid, &launching.pidfd, &launching.terminal, nullptr});
+  return serve_foreground({launching.pid, &launching.pidfd, &launching.terminal, nullptr, false});
 }
 
 }  // namespace caisson::runtime

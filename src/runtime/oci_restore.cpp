@@ -90,7 +90,8 @@ class Restoration {
       return std::move(restored).error();
     }
     if (arguments_.has("detach")) return 0;
-    const int code = TRY_PLAIN(serve_foreground({state_.pid, &pidfd_, &terminal_, nullptr}));
+    TRY_PLAIN(hold_foreground_signals());
+    const int code = TRY_PLAIN(serve_foreground({state_.pid, &pidfd_, &terminal_, nullptr, true}));
     TRY_PLAIN(oci_destroy(context_, state_));
     return code;
   }

@@ -71,14 +71,13 @@ class Foreground {
   explicit Foreground(const ForegroundProcess& process) : process_(process) {}
 
   Result<int> run() {
-    TRY_PLAIN(hold_foreground_signals());
     signals_ = TRY_PLAIN(linux::signalfd(watched_signals()));
     if (has_terminal() && linux::is_terminal(0)) {
       raw_.emplace(TRY_PLAIN(linux::RawMode::create(0)));
       copy_size();
     }
     input_open_ = output_open_ = has_terminal();
-    TRY_PLAIN(reap());  // what ended before the signal was watched
+    if (process_.may_have_ended) TRY_PLAIN(reap());
     while (output_open_ || !ended_) TRY_PLAIN(turn());
     return ended_->exit_code();
   }
@@ -92,7 +91,7 @@ class Foreground {
 
   Status turn() {
     std::array<linux::PollEntry, 4> entries{};
-    entries[0] = {signals_.get(), POLLIN, 0};
+    entries[0] = {ended_ ? -1 : signals_.get(), POLLIN, 0};
     entries[1] = {input_open_ ? 0 : -1, POLLIN, 0};
     entries[2] = {output_open_ ? process_.terminal->get() : -1, POLLIN, 0};
     entries[3] = {process_.notify == nullptr ? -1 : process_.notify->fd(), POLLIN, 0};
@@ -110,7 +109,9 @@ class Foreground {
   }
 
   Status take_signals() {
-    while (auto event = TRY_PLAIN(linux::signalfd_take(signals_.get()))) {
+    while (!ended_) {
+      const auto event = TRY_PLAIN(linux::signalfd_take(signals_.get()));
+      if (!event) break;
       if (event->signal == SIGCHLD) TRY_PLAIN(reap());
       else if (event->signal == SIGWINCH && has_terminal()) copy_size();
       else ignore(linux::pidfd_send_signal(process_.pidfd->get(), event->signal));  // it may have ended just now
@@ -118,15 +119,15 @@ class Foreground {
     return {};
   }
 
-  /// As a subreaper we inherit what the container's runtime side leaves behind.
+  /// As a subreaper we inherit what the container's runtime side leaves behind. What ends after the program is the affair of who takes
+  /// our children over.
   Status reap() {
-    while (true) {
-      auto status = linux::try_wait_any();
-      if (!status && status.error().error_number() == ECHILD && ended_) return {};
-      auto found = TRY(std::move(status), "wait for the container");
+    while (!ended_) {
+      auto found = TRY(linux::try_wait_any(), "wait for the container");
       if (!found) return {};
       if (found->pid == process_.pid) ended_ = *found;
     }
+    return {};
   }
 
   void carry_input() {

@@ -51,12 +51,13 @@ struct ForegroundProcess {
   const UniqueFd* pidfd = nullptr;
   const UniqueFd* terminal = nullptr;  ///< master; may be empty
   NotifyProxy* notify = nullptr;
+  bool may_have_ended = false;  ///< before hold_foreground_signals was called
 };
 /// From here on the signals that serve_foreground passes on wait for it. To be called before the program can run: one that came in
 /// between would end us, and the program would go on alone.
 Status hold_foreground_signals();
 /// Carries bytes between our terminal and the container's, and signals to the program, until it ends; reaps what a subreaper
-/// inherits. Returns its code (128 + signal). Precondition: the process is our child.
+/// inherits meanwhile. Returns its code (128 + signal). Preconditions: the process is our child; hold_foreground_signals was called.
 Result<int> serve_foreground(const ForegroundProcess& process);
 
 }  // namespace caisson::runtime

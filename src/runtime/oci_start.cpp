@@ -73,7 +73,7 @@ Result<int> oci_run(OciContext& context) {
     return 0;
   }
   const int code = TRY_PLAIN(serve_foreground(
-      {created.launching.pid, &created.launching.pidfd, &created.launching.terminal, created.notify ? &*created.notify : nullptr}));
+      {created.launching.pid, &created.launching.pidfd, &created.launching.terminal, created.notify ? &*created.notify : nullptr, false}));
   if (!context.arguments.has("keep")) TRY_PLAIN(oci_destroy(context, created.state, &created.spec));
   return code;
 }

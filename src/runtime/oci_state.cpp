@@ -57,6 +57,40 @@ Status OciStore::save_config(const std::string& id, const std::string& config) c
   return linux::write_file(concat(folder(id), "/config.json"), config, 0600);
 }
 
+namespace {
+
+json::array write_hierarchies(const linux::CgroupLayout& layout) {
+  json::array out;
+  for (const auto& hierarchy : layout.hierarchies) {
+    json::array controllers;
+    for (const auto& name : hierarchy.controllers) controllers.emplace_back(name);
+    out.push_back(json::object{{"mountPoint", hierarchy.mount_point},
+                               {"root", hierarchy.root},
+                               {"controllers", std::move(controllers)},
+                               {"v2", hierarchy.is_v2}});
+  }
+  return out;
+}
+
+Status read_hierarchies(const JsonView& view, linux::CgroupLayout& layout) {
+  std::string mode;
+  TRY_PLAIN(view.read("cgroupMode", mode));
+  using enum linux::CgroupMode;
+  for (const auto known : {v1, hybrid, unified})
+    if (mode == to_string(known)) layout.mode = known;
+  const auto list = TRY_PLAIN(view.at("cgroups"));
+  if (!list.is_set() || layout.mode == none) return {};
+  return list.for_each_element([&](const JsonView& item) -> Status {
+    linux::CgroupHierarchy& hierarchy = layout.hierarchies.emplace_back();
+    TRY_PLAIN(item.read("mountPoint", hierarchy.mount_point));
+    TRY_PLAIN(item.read("root", hierarchy.root));
+    TRY_PLAIN(item.read("controllers", hierarchy.controllers));
+    return item.read("v2", hierarchy.is_v2);
+  });
+}
+
+}  // namespace
+
 std::string write_oci_state(const OciState& state) {
   json::object annotations;
   for (const auto& [key, value] : state.annotations) annotations[key] = value;
@@ -66,6 +100,8 @@ std::string write_oci_state(const OciState& state) {
                    {"bundle", state.bundle},
                    {"rootfs", state.rootfs},
                    {"cgroupPath", state.cgroup_path},
+                   {"cgroupMode", std::string(to_string(state.cgroup_layout.mode))},
+                   {"cgroups", write_hierarchies(state.cgroup_layout)},
                    {"namespaces", state.exec_namespaces},
                    {"userNamespace", state.in_user_namespace},
                    {"created", state.created},
@@ -90,6 +126,7 @@ Result<OciState> read_oci_state(std::string_view text) {
   TRY_PLAIN(view.read("bundle", out.bundle));
   TRY_PLAIN(view.read("rootfs", out.rootfs));
   TRY_PLAIN(view.read("cgroupPath", out.cgroup_path));
+  TRY_PLAIN(read_hierarchies(view, out.cgroup_layout));
   TRY_PLAIN(view.read("namespaces", out.exec_namespaces));
   TRY_PLAIN(view.read("userNamespace", out.in_user_namespace));
   TRY_PLAIN(view.read("created", out.created));
@@ -126,8 +163,8 @@ Result<ConfigWithFilter> OciStore::load_config(const std::string& id) const {
 }
 
 void OciStore::forget(const std::string& id) const {
-  // By their names first: in almost every case that is all there is.
-  for (const char* name : {"/state.json", "/config.json", "/exec.fifo"}) ignore(linux::unlink(concat(folder(id), name)));
+  // By their names first: in almost every case that is all there is (start has taken the fifo away).
+  for (const char* name : {"/state.json", "/config.json"}) ignore(linux::unlink(concat(folder(id), name)));
   if (!linux::rmdir(folder(id))) ignore(linux::remove_tree(folder(id)));  // delete again shows what is left
 }
 
@@ -142,9 +179,8 @@ Result<std::vector<std::string>> OciStore::ids() const {
 
 bool OciProcess::lives() const {
   if (pid <= 0) return false;
-  auto started = linux::process_start_time(pid);
-  auto letter = linux::process_state(pid);
-  return started && *started == start_time && letter && *letter != 'Z' && *letter != 'X';
+  auto now = linux::process_stat(pid);
+  return now && now->start_time == start_time && now->state != 'Z' && now->state != 'X';
 }
 
 OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {

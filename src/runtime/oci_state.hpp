@@ -34,6 +34,7 @@ struct OciState {
   std::string bundle;
   std::string rootfs;
   std::string cgroup_path;
+  linux::CgroupLayout cgroup_layout;  ///< as it was when the container was made; without hierarchies: not known
   std::uint64_t exec_namespaces = 0;
   bool in_user_namespace = false;
   TimestampNs created = 0;
