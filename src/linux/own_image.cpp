@@ -62,12 +62,12 @@ Status map_again(const ElfW(Phdr) & part, int file) {
 }
 
 /// Puts a copy in memory in the place of what the program may write: its content is not the file's any more. Between the copy and the move
-/// nothing is written that lies there.
+/// nothing is written that lies there. Populated: all of it is written at once.
 Status copy_data(const ElfW(Phdr) & part) {
   const Pages pages = pages_around(load_bias() + part.p_vaddr, part.p_filesz);
   void* copy = nullptr;
   TRY_PLAIN(status("mmap", [&] {
-    copy = ::mmap(nullptr, pages.size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    copy = ::mmap(nullptr, pages.size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     return copy == MAP_FAILED ? -1 : 0;
   }));
   std::memcpy(copy, pages.address(), pages.size_bytes);
