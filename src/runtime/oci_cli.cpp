@@ -231,7 +231,7 @@ Result<int> run_command(const Command& command, std::span<const std::string> res
     return 0;
   }
   for (auto word : rest.subspan(taken)) context.arguments.words.push_back(word);
-  // Those that run us again look for themselves, afterwards; two have no use for cgroups.
+  // Those that may run us again look for themselves, afterwards; two have no use for cgroups.
   constexpr std::array by_themselves{oci_create, oci_run, oci_exec, oci_spec, oci_features};
   if (std::find(by_themselves.begin(), by_themselves.end(), command.run) == by_themselves.end()) TRY_PLAIN(context.find_cgroups());
   return command.run(context);

@@ -41,7 +41,7 @@ struct OciContext {
   OciArguments arguments;
   OciStore store;
   std::shared_ptr<const linux::CgroupLayout> layout;
-  /// Fills `layout` once. create, run and exec do it after they have re-executed themselves, everything else before.
+  /// Fills `layout` once. create, run and exec do it once their binary is protected, which may mean a new start of it; everything else before.
   Status find_cgroups();
 };
 

@@ -90,7 +90,7 @@ Result<Bundle> load_bundle(const OciArguments& arguments, const SeccompCache& fi
   if (!text && text.error().kind() == ErrorKind::not_found)
     return Error(ErrorKind::not_found, concat("JSON specification file ", path, " is missing"));
   out.config = TRY_PLAIN(std::move(text));
-  // Before anything is worked out that the image which takes our place would have to work out again.
+  // Before anything is worked out that would have to be worked out again where we have to execute ourselves.
   const bool in_doubt = may_have_user_namespace(out.config);
   if (!in_doubt) TRY_PLAIN(protect_binary());
   auto parsed = TRY(parse_config(out.config, filters), path);

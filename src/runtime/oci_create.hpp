@@ -11,7 +11,7 @@
 namespace caisson::runtime {
 
 /// Where the container's root may write to our own binary, which is what a child is until it execs, that must not be reachable
-/// (CVE-2019-5736). Runs us again from a read-only clone of its mount, or from a sealed copy in memory; returns when we are that.
+/// (CVE-2019-5736). Makes us the same program from a read-only clone of its mount, or a sealed copy in memory; returns when we are that.
 Status protect_binary();
 /// Whether it may: as the host's root (Spec::may_be_host_root), or as the ordinary user whose file it is.
 bool container_may_own_binary(const Spec& spec);

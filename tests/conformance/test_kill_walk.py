@@ -134,7 +134,7 @@ class KillWalk(oci.OciTest):
 
 
 class InUserNamespace(KillWalk):
-    """With helper processes that hold a user namespace, and without the re-execution of the binary."""
+    """With helper processes that hold a user namespace, and without the exchange of the binary."""
 
     @staticmethod
     def change(config):
