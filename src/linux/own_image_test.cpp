@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "linux/fault.hpp"
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/testing.hpp"
