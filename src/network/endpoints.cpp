@@ -368,26 +368,41 @@ Status HostNetworkManager::withdraw(const EndpointRecord& record) {
 
 /// Reserves the endpoint's ports on the host, all or none, and fills in those that were free to choose.
 Status HostNetworkManager::hold_ports(const std::string& container_id, Endpoint& endpoint) {
-  TRY_PLAIN(reservations_.reserve(container_id, endpoint.ports, !endpoint.ipv6.empty()));
-  for (auto& binding : endpoint.ports) {
-    if (!is_forwarded(binding)) continue;
-    Status forwarded = forward_local(container_id, endpoint, binding);
-    if (forwarded) continue;
+  constexpr int most_attempts = 16;  // a port that the kernel chose may be taken on ::1
+  std::vector<PortBinding> wanted = endpoint.ports;
+  for (int attempt = 1;; ++attempt) {
+    endpoint.ports = wanted;
+    TRY_PLAIN(reservations_.reserve(container_id, endpoint.ports, !endpoint.ipv6.empty()));
+    std::size_t refused = 0;
+    Status forwarded = forward_local(container_id, endpoint, refused);
+    if (forwarded) return {};
     release_ports(container_id);
-    return forwarded;
+    if (forwarded.error().kind() != ErrorKind::conflict || attempt == most_attempts) return forwarded;
+    // The next one of a range, or another one of the kernel's choice.
+    PortBinding& binding = wanted[refused];
+    const std::uint16_t port = endpoint.ports[refused].host_port;
+    if (binding.host_port != 0 && port >= binding.host_port_last) return forwarded;
+    if (binding.host_port != 0) binding.host_port = static_cast<std::uint16_t>(port + 1);
+  }
+}
+
+/// `refused`: on error, the number of the binding it is about.
+Status HostNetworkManager::forward_local(const std::string& container_id, Endpoint& endpoint, std::size_t& refused) {
+  for (std::size_t i = 0; i < endpoint.ports.size(); ++i) {
+    refused = i;
+    if (is_forwarded(endpoint.ports[i]) || has_loopback_twin(endpoint.ports[i])) TRY_PLAIN(forward_port(container_id, endpoint, endpoint.ports[i]));
   }
   return {};
 }
 
-Status HostNetworkManager::forward_local(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding) {
+Status HostNetworkManager::forward_port(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding) {
   if (!forwarder_) forwarder_ = TRY_PLAIN(LocalForwarder::create());
   const auto target = linux::SocketAddress::ipv4(TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4)).value, binding.container_port);
-  const std::uint16_t last = std::max(binding.host_port, binding.host_port_last);
+  TRY_PLAIN(reservations_.set_shared(container_id, binding, true));
   auto port = forwarder_->add(container_id, binding, target);
-  while (!port && port.error().kind() == ErrorKind::conflict && binding.host_port < last) {
-    ++binding.host_port;
-    port = forwarder_->add(container_id, binding, target);
-  }
+  TRY_PLAIN(reservations_.set_shared(container_id, binding, false));
+  // "Every address" of a host without IPv6 is every one of IPv4; dockerd starts such a container too.
+  if (!port && port.error().kind() == ErrorKind::unsupported && binding.host_ip.empty()) return {};
   if (!port) return std::move(port).error();
   binding.host_port = *port;
   binding.host_port_last = 0;

@@ -110,7 +110,8 @@ class HostNetworkManager : public NetworkManager {
   Status move_ports(const std::string& container_id, std::vector<PortBinding> ports);
   Status withdraw(const EndpointRecord& record);
   Status hold_ports(const std::string& container_id, Endpoint& endpoint);
-  Status forward_local(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding);
+  Status forward_local(const std::string& container_id, Endpoint& endpoint, std::size_t& refused);
+  Status forward_port(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding);
   void release_ports(const std::string& container_id);
   void release_addresses(const EndpointRecord& record);
   // -- recover.cpp
@@ -136,7 +137,7 @@ class HostNetworkManager : public NetworkManager {
   bool table_is_there_ = false;
   std::uint64_t pool_generation_ = 0;  ///< counts the pools there were
   PortReservations reservations_;
-  std::unique_ptr<LocalForwarder> forwarder_;  ///< made when the first port of [::1] is published
+  std::unique_ptr<LocalForwarder> forwarder_;  ///< made when the first port that [::1] answers is published
 };
 
 /// Published ports of one endpoint, as the table has them.

@@ -120,7 +120,7 @@ constexpr int short_patience_ms = 300;
 /// What a client in `netns_fd` gets from address:port; "" for nothing, "refused" for a refusal.
 std::string ask(int netns_fd, int type, const std::string& address, std::uint16_t port, int patience_ms = long_patience_ms) {
   return inside(netns_fd, [&]() -> std::string {
-    UniqueFd socket(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    UniqueFd socket(::socket(address.find(':') == std::string::npos ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     auto where = linux::SocketAddress::parse(address, port);
     if (!where) return "bad address";
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&where->storage), where->size) != 0 && errno != EINPROGRESS) return "refused";
@@ -429,6 +429,42 @@ TEST_F(NetworkManagerTest, free_ports_are_chosen_for_zero_and_from_ranges) {
   EXPECT_EQ(next->ports[0].host_port, 8001);
   UniqueFd third = new_netns();
   EXPECT_FALSE(connect("third", third.get(), {"8000-8001:81"}).ok());
+}
+
+TEST_F(NetworkManagerTest, a_port_without_an_address_is_answered_on_ipv6s_loopback_too) {
+  UniqueFd web = new_netns();
+  auto endpoint = connect("web", web.get(), {"8080:80", "5353:53/udp", "80", "0.0.0.0:8081:80"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  Server server(web.get(), SOCK_STREAM, "0.0.0.0", 80, "web");
+  Server datagrams(web.get(), SOCK_DGRAM, "0.0.0.0", 53, "datagrams");
+  ASSERT_TRUE(server.ok() && datagrams.ok());
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "::1", 8080), "web 172.30.0.1");
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "::1", endpoint->ports[2].host_port), "web 172.30.0.1");
+  EXPECT_THAT(ask(host_.get(), SOCK_DGRAM, "::1", 5353), HasSubstr("datagrams"));
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "::1", 8081), "refused") << "published on an address of IPv4";
+  open_manager();
+  EXPECT_TRUE(manager_->recover({"web"}).ok());
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "::1", 8080), "web 172.30.0.1");
+  ASSERT_TRUE(manager_->disconnect("web").ok());
+  EXPECT_EQ(ask(host_.get(), SOCK_STREAM, "::1", 8080), "refused");
+}
+
+TEST_F(NetworkManagerTest, a_port_that_is_taken_on_ipv6s_loopback_is_refused_and_free_ones_pass_it_over) {
+  UniqueFd native;
+  inside(host_.get(), [&] {
+    native.reset(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    auto where = linux::SocketAddress::parse("::1", 8000);
+    return where.ok() && linux::bind(native.get(), *where).ok() && linux::listen(native.get()).ok();
+  });
+  UniqueFd first = new_netns();
+  auto refused = connect("first", first.get(), {"9090:90", "8000:80"});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::conflict);
+  EXPECT_THAT(refused.error().text(), HasSubstr("Bind for [::1]:8000 failed: port is already allocated"));
+  EXPECT_EQ(count_records(), 0U);
+  auto endpoint = connect("first", first.get(), {"9090:90", "8000-8001:80"});
+  ASSERT_TRUE(endpoint.ok()) << endpoint.error().text();
+  EXPECT_EQ(endpoint->ports[1].host_port, 8001);
 }
 
 TEST_F(NetworkManagerTest, disconnect_gives_everything_back_and_may_be_repeated) {

@@ -86,6 +86,10 @@ bool is_forwarded(const PortBinding& binding) {
   return address && *address == linux::Ipv6{0, 1};
 }
 
+bool has_loopback_twin(const PortBinding& binding) {
+  return binding.protocol != Protocol::sctp && (binding.host_ip.empty() || binding.host_ip == "::");
+}
+
 std::string host_endpoint_text(const PortBinding& binding) {
   if (binding.host_ip.find(':') != std::string::npos) return concat("[", binding.host_ip, "]:", binding.host_port);
   return concat(binding.host_ip.empty() ? "0.0.0.0" : binding.host_ip, ":", binding.host_port);
@@ -171,6 +175,14 @@ Status PortReservations::reserve(const std::string& owner, std::vector<PortBindi
     }
   }
   bindings = std::move(filled);
+  return {};
+}
+
+Status PortReservations::set_shared(const std::string& owner, const PortBinding& binding, bool shared) {
+  for (const auto& held : held_) {
+    if (held.owner != owner || held.protocol != binding.protocol || held.port != binding.host_port || !held.address.ipv6 || !held.socket) continue;
+    TRY(linux::setsockopt(held.socket.get(), SOL_SOCKET, SO_REUSEADDR, shared ? 1 : 0), host_endpoint_text(binding));
+  }
   return {};
 }
 

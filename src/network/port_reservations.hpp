@@ -22,6 +22,8 @@ struct HostAddresses {
 Result<HostAddresses> host_addresses(const PortBinding& binding, bool endpoint_has_ipv6);
 /// Whether a forwarder serves it instead of the table: "::1".
 bool is_forwarded(const PortBinding& binding);
+/// Whether a forwarder serves [::1] beside the table, which cannot: every address ("") and every one of IPv6 ("::"). SCTP has no forwarder.
+bool has_loopback_twin(const PortBinding& binding);
 /// "0.0.0.0:8080", "[::1]:8080".
 std::string host_endpoint_text(const PortBinding& binding);
 
@@ -33,6 +35,9 @@ class PortReservations {
   /// in use" when a program of the host has it), invalid (an address this host does not have), denied (a low port).
   /// `has_ipv6`: the endpoint they lead to has an address of that family too.
   Status reserve(const std::string& owner, std::vector<PortBinding>& bindings, bool has_ipv6);
+  /// While shared, a forwarder may bind [::1] beside a socket of `owner` that holds [::]; so may any program that sets SO_REUSEADDR, so take
+  /// it back at once. What listens by then stays.
+  Status set_shared(const std::string& owner, const PortBinding& binding, bool shared);
   /// Nothing happens when the owner has none.
   void release(const std::string& owner);
   [[nodiscard]] std::size_t count() const { return held_.size(); }

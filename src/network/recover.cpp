@@ -14,7 +14,11 @@ Status HostNetworkManager::reserve_again(const std::string& container_id, Endpoi
   for (const auto& binding : record.endpoint.ports) {
     std::vector<PortBinding> one = {binding};
     Status reserved = reservations_.reserve(container_id, one, !record.endpoint.ipv6.empty());
-    if (reserved && is_forwarded(binding)) reserved = forward_local(container_id, record.endpoint, one.front());
+    if (reserved && is_forwarded(binding)) reserved = forward_port(container_id, record.endpoint, one.front());
+    if (reserved && has_loopback_twin(binding)) {
+      Status forwarded = forward_port(container_id, record.endpoint, one.front());
+      if (!forwarded) repairs.push_back(concat("container ", container_id.substr(0, 12), ": ", forwarded.error().text(), "; its other addresses are published as before"));
+    }
     if (reserved) kept.push_back(binding);
     else repairs.push_back(concat("container ", container_id.substr(0, 12), ": ", reserved.error().text(), "; the port is not published any more"));
   }

@@ -411,6 +411,64 @@ class Packets(NetworkTest):
         self.assertEqual(self.engine.inspect(name)["NetworkSettings"]["Ports"], {"90/sctp": [{"HostIp": "0.0.0.0", "HostPort": "18086"}]})
         self.assertIn("sctp . 18086", self.host.run("nft", "list", "map", "inet", self.engine.tag, "published"))
 
+    def test_a_port_without_an_address_is_answered_on_ipv6s_loopback_too(self):
+        web = self.container("-p", "18190:80")
+        six = self.container("--network", self.network("--ipv6"), "-p", "18191:80")
+        narrow = self.container("-p", "0.0.0.0:18192:80")
+        for _ in ("before a crash of the daemon", "after it"):
+            for name, port in ((web, 18190), (six, 18191)):
+                self.assertEqual(self.fetch("::1", port), name)
+                self.assertEqual(self.fetch("127.0.0.1", port), name)
+            self.assertEqual(self.fetch("::1", 18192), REFUSED)
+            # An IPv4 container has no other way to IPv6: its forwarder would hide who the client is.
+            self.assertEqual(self.fetch("2001:db8::1", 18190, outside=True), REFUSED)
+            self.assertEqual(self.fetch("2001:db8::1", 18191, outside=True), six)
+            self.engine.kill9()
+            self.engine.start()
+        # Nobody takes what our sockets hold, also not beside the forwarder's.
+        taken = self.host.run("python3", "-c", "import socket; s = socket.socket(socket.AF_INET6); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); "
+                              "s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1); s.bind(('::', 18191)); s.listen()", check=False)
+        self.assertEqual(taken, "")
+        server = subprocess.Popen([*self.host.enter(), "busybox", "httpd", "-f", "-p", "[::1]:18193", "-h", "/etc"])
+        self.addCleanup(lambda: (server.kill(), server.wait()))
+        caisson.wait_until(lambda: "18193" in self.host.run("ss", "-ltn"), "the host's own server listens")
+        refused = self.engine.cli("run", "--rm", "-p", "18193:80", "busybox", "true")
+        self.assertEqual(refused.returncode, 125)
+        self.assertIn("Bind for [::1]:18193 failed: port is already allocated", refused.stderr)
+        chosen = self.container("-p", "18193-18194:80")
+        self.assertEqual(self.fetch("::1", 18194), chosen)
+
+    def test_links_bring_dockers_variables_and_names_and_are_taken_off(self):
+        database = self.container("--expose", "5432", "-e", "POSTGRES_USER=me", serve=False)
+        linked = self.container("--link", f"{database}:my-db", "-e", "A=1", serve=False)
+        address = self.address(database, "bridge")
+        expected = [f"MY_DB_PORT=tcp://{address}:5432", f"MY_DB_PORT_5432_TCP=tcp://{address}:5432", f"MY_DB_PORT_5432_TCP_ADDR={address}", "MY_DB_PORT_5432_TCP_PORT=5432",
+                    "MY_DB_PORT_5432_TCP_PROTO=tcp", f"MY_DB_NAME=/{linked}/my-db", "MY_DB_ENV_POSTGRES_USER=me"]
+        self.assertEqual([line for line in self.engine.ok("exec", linked, "env").splitlines() if line.startswith("MY_DB")], expected)
+        self.assertEqual(self.engine.ok("exec", linked, "sh", "-c", "tr '\\0' '\\n' </proc/1/environ | grep ^MY_DB").splitlines(), expected)
+        self.assertEqual(self.engine.inspect(linked)["HostConfig"]["Links"], [f"/{database}:/{linked}/my-db"])
+        names = {tuple(container["Names"]) for container in json.loads(self.engine.request("GET", "/containers/json")[2])}
+        self.assertIn((f"/{database}", f"/{linked}/my-db"), names)
+        self.assertEqual(self.engine.inspect(f"{linked}/my-db")["Name"], f"/{database}")
+        # The new address of a container that restarts reaches those that link to it.
+        taken = self.container(serve=False)
+        self.engine.ok("stop", "-t", "0", database)
+        between = self.container(serve=False)
+        self.engine.ok("start", database)
+        self.assertTrue(taken and between)
+        caisson.wait_until(lambda: f"{self.address(database, 'bridge')}\tmy-db" in self.engine.ok("exec", linked, "cat", "/etc/hosts"), "the new address is in /etc/hosts")
+        self.assertEqual(self.engine.docker("rm", "--link", f"/{linked}/my-db", check=0).stdout.strip(), f"/{linked}/my-db")
+        self.assertNotIn("my-db", self.engine.ok("exec", linked, "cat", "/etc/hosts"))
+        self.assertIsNone(self.engine.inspect(linked)["HostConfig"]["Links"])
+        self.assertEqual(self.status("DELETE", f"/containers/{linked}?link=1")[0], 500)
+        self.assertEqual(self.status("DELETE", f"/containers/{linked}/my-db?link=1")[0], 404)
+        other = self.container("--link", database, serve=False)
+        self.engine.ok("stop", "-t", "0", database)
+        refused = self.engine.cli("restart", "-t", "0", other)
+        self.assertIn(f"Cannot link to a non running container: /{database} AS /{other}/{database}", refused.stderr)
+        self.engine.ok("rm", "--link", f"{other}/{database}")
+        self.engine.ok("start", other)
+
     def test_links_on_the_default_bridge_are_names_in_hosts(self):
         web = self.container()
         linked = self.container("--link", f"{web}:db", serve=False)
