@@ -5,6 +5,7 @@
 
 #include "base/json.hpp"
 #include "base/strings.hpp"
+#include "base/yaml.hpp"
 #include "engine/spec_builder.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
@@ -95,8 +96,8 @@ std::string list_text(const std::vector<std::vector<std::string>>& lists) {
 
 }  // namespace
 
-Result<CdiSpec> parse_cdi_spec(std::string_view text) {
-  auto document = TRY_PLAIN(parse_json(text, "CDI specification"));
+Result<CdiSpec> parse_cdi_spec(std::string_view text, CdiFormat format) {
+  auto document = TRY_PLAIN(format == CdiFormat::yaml ? parse_yaml(text, "CDI specification") : parse_json(text, "CDI specification"));
   JsonView view(document, "CDI specification");
   if (!document.is_object()) return view.error("want an object");
   CdiSpec spec;
@@ -124,10 +125,10 @@ std::map<std::string, CdiSpec> read_cdi_specs(const std::vector<std::string>& di
     std::sort(entries->begin(), entries->end(), [](const auto& a, const auto& b) { return a.name < b.name; });
     for (const auto& entry : *entries) {
       const std::string path = dir + "/" + entry.name;
-      if (entry.name.ends_with(".yaml") || entry.name.ends_with(".yml")) broken.push_back(concat(path, ": only JSON is read"));
-      if (!entry.name.ends_with(".json")) continue;
+      const bool is_yaml = entry.name.ends_with(".yaml");
+      if (!is_yaml && !entry.name.ends_with(".json")) continue;
       auto text = linux::read_file(path);
-      auto spec = text.ok() ? parse_cdi_spec(*text) : Result<CdiSpec>(std::move(text).error());
+      auto spec = text.ok() ? parse_cdi_spec(*text, is_yaml ? CdiFormat::yaml : CdiFormat::json) : Result<CdiSpec>(std::move(text).error());
       if (!spec.ok()) {
         broken.push_back(concat(path, ": ", spec.error().text()));
         continue;
@@ -158,7 +159,7 @@ Result<std::vector<std::string>> cdi_names(const std::vector<DeviceRequest>& req
     auto found = specs.find("nvidia.com/gpu");
     if (!wants_gpu || (!request.driver.empty() && request.driver != "nvidia") || found == specs.end())
       return Error(ErrorKind::invalid, concat("could not select device driver \"", request.driver, "\" with capabilities: ", list_text(request.capabilities)))
-          .with_hint("GPUs come from CDI specifications: nvidia-ctk cdi generate --format=json --output=/etc/cdi/nvidia.json");
+          .with_hint("GPUs come from CDI specifications: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml");
     const auto& devices = found->second.devices;
     auto add = [&](const std::string& name) { names.push_back(concat("nvidia.com/gpu=", name)); };
     if (!request.device_ids.empty()) {

@@ -28,14 +28,15 @@ struct CdiSpec {
   CdiEdits common;
 };
 
-/// Errors: invalid, naming the field.
-Result<CdiSpec> parse_cdi_spec(std::string_view text);
+enum class CdiFormat : std::uint8_t { json, yaml };
+/// Errors: invalid, naming the line or the field.
+Result<CdiSpec> parse_cdi_spec(std::string_view text, CdiFormat format);
 
 /// The names that device requests mean: their own for driver "cdi", "nvidia.com/gpu=…" for the capability "gpu". Errors: invalid, in docker's words
 /// ("could not select device driver …").
 Result<std::vector<std::string>> cdi_names(const std::vector<DeviceRequest>& requests, const std::map<std::string, CdiSpec>& specs);
 
-/// Every *.json below `dirs`, by kind; a later folder's devices win. Each device's edits hold those that its file has for all. Files that cannot be read as specifications are told in `broken`.
+/// Every *.json and *.yaml below `dirs`, by kind; a later folder's devices win. Each device's edits hold those that its file has for all. Files that cannot be read as specifications are told in `broken`.
 std::map<std::string, CdiSpec> read_cdi_specs(const std::vector<std::string>& dirs, std::vector<std::string>& broken);
 
 /// The edits of these devices in order. Errors: invalid ("CDI device injection failed: unresolvable CDI devices …").

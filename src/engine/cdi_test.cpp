@@ -63,12 +63,57 @@ TEST_F(Cdi, requests_mean_names_and_gpus_are_nvidias) {
 }
 
 TEST_F(Cdi, what_is_missing_is_named_and_files_that_cannot_be_read_are_the_hint) {
-  auto known = specs({{"card.json", std::string(card)}, {"bad.json", "{"}, {"yaml.yaml", "kind: x"}});
-  EXPECT_EQ(broken.size(), 2U);
+  auto known = specs({{"card.json", std::string(card)}, {"bad.json", "{"}, {"bad.yaml", "cdiVersion: 0.6.0\nkind: &k a/b\n"}, {"other.txt", "no"}});
+  EXPECT_THAT(broken, ElementsAre(HasSubstr("bad.json: "), HasSubstr("/bad.yaml: CDI specification: line 2: anchors and aliases are not read")));
   auto edits = collect_cdi_edits({"example.com/card=a", "example.com/card=z", "other.com/x=1"}, known, broken);
   ASSERT_FALSE(edits.ok());
   EXPECT_EQ(edits.error().text(), "CDI device injection failed: unresolvable CDI devices example.com/card=z, other.com/x=1");
   EXPECT_THAT(edits.error().hint(), HasSubstr("bad.json"));
+}
+
+TEST_F(Cdi, yaml_is_read_as_nvidias_generator_writes_it) {
+  // nvidia-ctk cdi generate, cut short.
+  auto known = specs({{"nvidia.yaml", R"(---
+cdiVersion: 0.5.0
+containerEdits:
+  deviceNodes:
+  - path: /dev/nvidiactl
+  env:
+  - NVIDIA_VISIBLE_DEVICES=void
+  hooks:
+  - args:
+    - nvidia-cdi-hook
+    - create-symlinks
+    - --link
+    - ../libnvidia-allocator.so.1::/usr/lib/gbm/nvidia-drm_gbm.so
+    hookName: createContainer
+    path: /usr/bin/nvidia-cdi-hook
+  mounts:
+  - containerPath: /usr/lib/libcuda.so.1
+    hostPath: /usr/lib/libcuda.so.1
+    options:
+    - ro
+    - bind
+devices:
+- containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+  name: "0"
+- containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+  name: all
+kind: nvidia.com/gpu
+)"}});
+  EXPECT_THAT(broken, IsEmpty());
+  EXPECT_THAT(cdi_names({DeviceRequest{"", -1, {}, {{"gpu"}}}}, known).value_or({}), ElementsAre("nvidia.com/gpu=all"));
+  auto edits = collect_cdi_edits({"nvidia.com/gpu=0"}, known, broken);
+  ASSERT_TRUE(edits.ok()) << edits.error().text();
+  ASSERT_EQ(edits->devices.size(), 2U);
+  EXPECT_EQ(edits->devices[1].path_on_host, "/dev/nvidia0");
+  ASSERT_EQ(edits->hooks.create_container.size(), 1U);
+  EXPECT_THAT(edits->hooks.create_container[0].args, ElementsAre("nvidia-cdi-hook", "create-symlinks", "--link", HasSubstr(".so.1::/usr")));
+  EXPECT_THAT(edits->mounts[0].options, ElementsAre("ro", "bind"));
 }
 
 TEST_F(Cdi, broken_specifications_are_refused) {
@@ -76,7 +121,7 @@ TEST_F(Cdi, broken_specifications_are_refused) {
                                 R"({"cdiVersion":"1","kind":"a/b","containerEdits":{"deviceNodes":[{"path":"relative"}]}})",
                                 R"({"cdiVersion":"1","kind":"a/b","containerEdits":{"hooks":[{"hookName":"bogus","path":"/x"}]}})",
                                 R"({"cdiVersion":"1","kind":"a/b","containerEdits":{"mounts":[{"containerPath":"/x"}]}})"})
-    EXPECT_FALSE(parse_cdi_spec(text).ok()) << text;
+    EXPECT_FALSE(parse_cdi_spec(text, CdiFormat::json).ok()) << text;
 }
 
 }  // namespace

@@ -280,6 +280,13 @@ class Devices(unittest.TestCase):
             with open(os.path.join(specs, file_name), "w", encoding="utf-8") as file:
                 json.dump({"cdiVersion": "0.6.0", "kind": kind, "devices": [{"name": "0", "containerEdits": edits}, {"name": "all", "containerEdits": edits}],
                            "containerEdits": {"env": ["KIND=" + kind]}}, file)
+        # The same in the layout of nvidia-ctk, which is what /etc/cdi holds on most hosts.
+        with open(os.path.join(specs, "yaml.yaml"), "w", encoding="utf-8") as file:
+            file.write("---\ncdiVersion: 0.5.0\ncontainerEdits:\n  env:\n  - KIND=yaml\ndevices:\n- containerEdits:\n    deviceNodes:\n    - path: /dev/card0\n"
+                       f"      hostPath: {edits['deviceNodes'][0]['hostPath']}\n    env:\n    - CARD=one\n    mounts:\n    - containerPath: /lib/card.so\n"
+                       f"      hostPath: {specs}/data\n      options:\n      - ro\n      - bind\n  name: \"1\"\nkind: example.com/yaml\n")
+        with open(os.path.join(specs, "broken.yaml"), "w", encoding="utf-8") as file:
+            file.write("cdiVersion: 0.5.0\nkind: |\n  x\n")
         engine.options += ["--cdi-spec-dir", specs]
         engine.start()
         engine.import_busybox()
@@ -291,12 +298,15 @@ class Devices(unittest.TestCase):
             container = json.loads(body)["Id"]
             status, _, body = engine.request("POST", f"/containers/{container}/start")
             if status != 204:
-                return json.loads(body)["message"]
+                answer = json.loads(body)
+                return answer["message"] + answer.get("hint", "")
             engine.ok("wait", container)
             return engine.ok("logs", container)
 
         self.assertEqual(run([{"Driver": "cdi", "DeviceIDs": ["example.com/card=0"]}]), "example.com/card zero\n/dev/card0\nlibrary")
         self.assertEqual(run([{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]), "nvidia.com/gpu zero\n/dev/card0\nlibrary")
+        self.assertEqual(run([{"Driver": "cdi", "DeviceIDs": ["example.com/yaml=1"]}]), "yaml one\n/dev/card0\nlibrary")
+        self.assertIn(f"{specs}/broken.yaml: CDI specification: line 2: block scalars are not read", run([{"Driver": "cdi", "DeviceIDs": ["example.com/none=0"]}]))
         self.assertIn("unresolvable CDI devices example.com/card=9", run([{"Driver": "cdi", "DeviceIDs": ["example.com/card=9"]}]))
         self.assertIn('could not select device driver "" with capabilities: [[tpu]]', run([{"Driver": "", "Count": 1, "Capabilities": [["tpu"]]}]))
         out = engine.docker("run", "--rm", "--gpus", "all", "busybox", "sh", "-c", "echo $CARD", check=0).stdout
@@ -414,6 +424,30 @@ class ClientsThatLeave(caisson.EngineTest):
             for client in clients:
                 client.close()
         wait_until(lambda: self.usage() < 200, lambda: f"{self.usage()} descriptors are left")
+
+    def test_half_closed_clients_are_answered_or_let_go(self):
+        def exchange(data):
+            """Everything that comes back once this side has said its last word."""
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(30)
+                client.connect(self.engine.socket)
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                answer = b""
+                while piece := client.recv(65536):
+                    answer += piece
+                return answer
+
+        self.engine.request("GET", "/_ping")
+        before = self.usage()
+        for _ in range(50):
+            self.assertTrue(exchange(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200"), "a whole request")
+            self.assertTrue(exchange(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n" * 3).count(b"HTTP/1.1 200") == 3, "several on one connection")
+        for cut in (b"", b"G", b"GET /_ping HTTP/1.1\r\nHo", b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"Image\":",
+                    b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"Image\":"):
+            self.assertNotIn(b"HTTP/1.1 2", exchange(cut), f"{cut}")
+        self.assertEqual(self.engine.ok("ps", "-aq", "--filter", "status=created"), "")
+        wait_until(lambda: self.usage() <= before + 2, lambda: f"{self.usage()} descriptors, {before} before")
 
 
 if __name__ == "__main__":
