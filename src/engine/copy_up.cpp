@@ -1,6 +1,8 @@
 // Layers are read from the lowest up, so that each may replace or remove what those below have brought.
 #include "engine/copy_up.hpp"
 
+#include <vector>
+
 #include "base/strings.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
@@ -8,7 +10,7 @@
 namespace caisson::engine {
 
 namespace {
-constexpr int deepest_folder = 128;
+constexpr std::size_t deepest_folder = 128;
 
 bool is_opaque(int dir_fd) {
   auto mark = linux::fgetxattr(dir_fd, "user.overlay.opaque");
@@ -42,9 +44,27 @@ Status copy_link(int from_dir, int to_dir, const std::string& name, const linux:
   return linux::fchownat(to_dir, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW);
 }
 
-Status merge_folder(int from, int to, int depth);
+/// One folder of a layer on its way into the target's.
+struct Merged {
+  UniqueFd from;
+  UniqueFd to;
+  std::string name;
+  std::vector<linux::DirectoryEntry> rest;
+};
 
-Status merge_entry(int from_dir, int to_dir, const std::string& name, int depth) {
+Status enter(UniqueFd from, UniqueFd to, std::string name, std::vector<Merged>& stack) {
+  if (stack.size() > deepest_folder) return Error(ErrorKind::invalid, concat("folders are nested more than ", deepest_folder, " deep"));
+  if (is_opaque(from.get())) TRY_PLAIN(linux::remove_children(to.get()));
+  Merged level;
+  level.rest = TRY_PLAIN(linux::list_dir(from.get()));
+  level.from = std::move(from);
+  level.to = std::move(to);
+  level.name = std::move(name);
+  stack.push_back(std::move(level));
+  return {};
+}
+
+Status merge_entry(int from_dir, int to_dir, const std::string& name, std::vector<Merged>& stack) {
   auto status = TRY_PLAIN(linux::fstatat(from_dir, name, AT_SYMLINK_NOFOLLOW));
   if (S_ISDIR(status.st_mode)) {
     auto existing = linux::fstatat(to_dir, name, AT_SYMLINK_NOFOLLOW);
@@ -52,7 +72,7 @@ Status merge_entry(int from_dir, int to_dir, const std::string& name, int depth)
     if (!existing.ok() || !S_ISDIR(existing->st_mode)) TRY_PLAIN(linux::mkdirat(to_dir, name, 0700));
     auto from = TRY_PLAIN(linux::openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     auto to = TRY_PLAIN(linux::openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    return merge_folder(from.get(), to.get(), depth + 1);
+    return enter(std::move(from), std::move(to), name, stack);
   }
   TRY_PLAIN(linux::remove_tree(to_dir, name));
   if (S_ISREG(status.st_mode)) return copy_file(from_dir, to_dir, name, status);
@@ -64,12 +84,32 @@ Status merge_entry(int from_dir, int to_dir, const std::string& name, int depth)
   return {};  // a whiteout (what it hid is removed above), a socket or a device
 }
 
-Status merge_folder(int from, int to, int depth) {
-  if (depth > deepest_folder) return Error(ErrorKind::invalid, "folders are nested more than 128 deep");
-  if (is_opaque(from)) TRY_PLAIN(linux::remove_children(to));
-  for (const auto& entry : TRY_PLAIN(linux::list_dir(from))) TRY(merge_entry(from, to, entry.name, depth), entry.name);
-  auto status = TRY_PLAIN(linux::fstat(from));
-  return copy_attributes(from, to, status);
+std::string path_of(const std::vector<Merged>& stack, const std::string& name) {
+  std::string path;
+  for (const auto& level : stack)
+    if (!level.name.empty()) path += level.name + "/";
+  return path + name;
+}
+
+/// With a list of levels instead of recursion: an image chooses the depth, and threads that serve requests have small stacks.
+Status merge_folder(UniqueFd from, UniqueFd to) {
+  std::vector<Merged> stack;
+  TRY_PLAIN(enter(std::move(from), std::move(to), "", stack));
+  while (!stack.empty()) {
+    Merged& level = stack.back();
+    if (level.rest.empty()) {
+      // Last: what is made in a folder changes its time.
+      auto status = TRY_PLAIN(linux::fstat(level.from.get()));
+      TRY(copy_attributes(level.from.get(), level.to.get(), status), path_of(stack, ""));
+      stack.pop_back();
+      continue;
+    }
+    const std::string name = std::move(level.rest.back().name);
+    level.rest.pop_back();
+    Status merged = merge_entry(level.from.get(), level.to.get(), name, stack);
+    if (!merged.ok()) return std::move(merged).error().in(path_of(stack, name));
+  }
+  return {};
 }
 
 /// What one layer says about a path.
@@ -109,7 +149,8 @@ Result<bool> copy_from_layers(std::span<const std::string> layers, const std::st
       has_folder = false;
     }
     if (!place.folder) continue;
-    TRY(merge_folder(place.folder.get(), target_fd, 0), concat("copy ", path, " of the image"));
+    auto target = TRY_PLAIN(linux::openat(target_fd, ".", O_RDONLY | O_DIRECTORY));
+    TRY(merge_folder(std::move(place.folder), std::move(target)), concat("copy ", path, " of the image"));
     has_folder = true;
   }
   return has_folder;

@@ -259,34 +259,56 @@ Status remove_tree(PathArg path) {
 }
 
 namespace {
-Status add_usage(int dir_fd, std::set<std::pair<dev_t, ino_t>>& seen, TreeUsage& usage, int depth) {
-  if (depth > 512) return Error::from_errno(ELOOP, "measure tree: deeper than 512 folders");
-  const auto entries = TRY_PLAIN(list_dir(dir_fd));
-  for (const DirectoryEntry& entry : entries) {
-    auto status = fstatat(dir_fd, entry.name, AT_SYMLINK_NOFOLLOW);
-    if (!status && status.error().error_number() == ENOENT) continue;
-    const FileStatus info = TRY_PLAIN(std::move(status));
-    if (info.st_nlink > 1 && !S_ISDIR(info.st_mode) && !seen.insert({info.st_dev, info.st_ino}).second) continue;
-    usage.size_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
-    ++usage.inodes;
-    if (!S_ISDIR(info.st_mode)) continue;
-    auto folder = openat2(dir_fd, entry.name, O_RDONLY | O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
-    if (!folder) {
-      const int reason = folder.error().error_number();
-      if (reason == ENOENT || reason == EXDEV || reason == ELOOP || reason == ENOTDIR) continue;
-      return std::move(folder).error();
-    }
-    TRY_PLAIN(add_usage(folder->get(), seen, usage, depth + 1));
-  }
-  return {};
+
+/// One folder that is being measured.
+struct Measured {
+  UniqueFd fd;
+  std::vector<DirectoryEntry> rest;
+};
+
+/// The folder to go on in, if `entry` is one that can be entered.
+Result<UniqueFd> measure_entry(int dir_fd, const std::string& name, std::set<std::pair<dev_t, ino_t>>& seen, TreeUsage& usage) {
+  auto status = fstatat(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (!status && status.error().error_number() == ENOENT) return UniqueFd();
+  const FileStatus info = TRY_PLAIN(std::move(status));
+  if (info.st_nlink > 1 && !S_ISDIR(info.st_mode) && !seen.insert({info.st_dev, info.st_ino}).second) return UniqueFd();
+  usage.size_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
+  ++usage.inodes;
+  if (!S_ISDIR(info.st_mode)) return UniqueFd();
+  auto folder = openat2(dir_fd, name, O_RDONLY | O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+  if (folder) return folder;
+  const int reason = folder.error().error_number();
+  if (reason == ENOENT || reason == EXDEV || reason == ELOOP || reason == ENOTDIR) return UniqueFd();
+  return std::move(folder).error();
 }
+
 }  // namespace
 
+/// With a list of levels instead of recursion: threads that serve requests have small stacks, and containers choose the depth.
 Result<TreeUsage> tree_usage(PathArg path) {
-  const UniqueFd fd = TRY_PLAIN(open(path, O_RDONLY | O_DIRECTORY));
+  constexpr std::size_t max_depth = 512;
   TreeUsage usage;
   std::set<std::pair<dev_t, ino_t>> seen;
-  TRY(add_usage(fd.get(), seen, usage, 0), path.view());
+  std::vector<Measured> stack;
+  auto enter = [&](UniqueFd fd) -> Status {
+    if (stack.size() > max_depth) return Error::from_errno(ELOOP, "measure tree: deeper than 512 folders");
+    Measured level;
+    level.rest = TRY_PLAIN(list_dir(fd.get()));
+    level.fd = std::move(fd);
+    stack.push_back(std::move(level));
+    return {};
+  };
+  TRY(enter(TRY_PLAIN(open(path, O_RDONLY | O_DIRECTORY))), path.view());
+  while (!stack.empty()) {
+    if (stack.back().rest.empty()) {
+      stack.pop_back();
+      continue;
+    }
+    const std::string name = std::move(stack.back().rest.back().name);
+    stack.back().rest.pop_back();
+    UniqueFd folder = TRY(measure_entry(stack.back().fd.get(), name, seen, usage), path.view());
+    if (folder) TRY(enter(std::move(folder)), path.view());
+  }
   return usage;
 }
 

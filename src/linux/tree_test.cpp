@@ -2,6 +2,7 @@
 #include "linux/tree.hpp"
 
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
@@ -162,6 +163,46 @@ TEST(Tree, a_file_with_two_names_is_counted_once) {
   EXPECT_EQ(usage.inodes, 2U);
   EXPECT_GE(usage.size_bytes, 10000U);
   EXPECT_LE(usage.size_bytes, 20480U);
+}
+
+/// As the threads that serve requests have it (wire/server.cpp); the sanitizers multiply the size of frames.
+template <typename Body>
+void on_small_stack(Body body) {
+  pthread_attr_t attributes;
+  ASSERT_EQ(::pthread_attr_init(&attributes), 0);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__clang__)
+  ASSERT_EQ(::pthread_attr_setstacksize(&attributes, 4 << 20), 0);
+#else
+  ASSERT_EQ(::pthread_attr_setstacksize(&attributes, 128 << 10), 0);
+#endif
+  pthread_t thread{};
+  ASSERT_EQ(::pthread_create(&thread, &attributes, [](void* work) -> void* { (*static_cast<Body*>(work))(); return nullptr; }, &body), 0);
+  ::pthread_join(thread, nullptr);
+  ::pthread_attr_destroy(&attributes);
+}
+
+TEST(Tree, a_deep_tree_is_measured_and_removed_on_a_small_stack_and_a_deeper_one_refused) {
+  const TemporaryFolder folder;
+  const UniqueFd top = must(open(folder.path(), O_RDONLY | O_DIRECTORY));
+  auto dig = [&](const char* name, int depth) {
+    must(mkdirat(top.get(), name, 0755));
+    UniqueFd at = must(openat(top.get(), name, O_RDONLY | O_DIRECTORY));
+    for (int i = 1; i < depth; ++i) {
+      must(mkdirat(at.get(), "d", 0755));
+      at = must(openat(at.get(), "d", O_RDONLY | O_DIRECTORY));
+    }
+  };
+  dig("deep", 500);
+  dig("deeper", 3000);
+  on_small_stack([&] {
+    EXPECT_EQ(must(tree_usage(folder / "deep")).inodes, 499U);
+    auto refused = tree_usage(folder / "deeper");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().error_number(), ELOOP);
+    must(remove_tree(folder / "deeper"));
+    must(remove_tree(folder / "deep"));
+  });
+  EXPECT_TRUE(must(list_dir(folder.path())).empty());
 }
 
 TEST(Tree, children_are_removed_and_the_folder_stays) {
