@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint64_t wake_tag = 0;
 /// The monitor kills a probe in time and drains what it left for two seconds more; who is silent for longer will not speak again.
 constexpr std::int64_t patience_ns = 5'000'000'000;
+constexpr std::size_t most_starters = 64;  // so many monitors may be stuck before the others have to wait
 }  // namespace
 
 Status HealthChecks::start_thread() {
@@ -57,8 +58,11 @@ void HealthChecks::finish() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     if (wake_) ignore(linux::eventfd_signal(wake_.get()));  // fails only for a bad descriptor
+    start_told_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
+  for (auto& starter : starters_) starter.join();  // the loop alone makes them, and it has ended
+  starters_.clear();
 }
 
 void HealthChecks::run() {
@@ -81,6 +85,7 @@ int HealthChecks::wait_ms() {
   std::lock_guard lock(mutex_);
   std::int64_t next = 0;
   for (const auto& [id, entry] : entries_) {
+    if (!entry.probe && starting_.contains(id)) continue;  // its starter wakes us
     const std::int64_t at = entry.probe ? entry.probe->give_up_ns : entry.due_ns;
     if (next == 0 || at < next) next = at;
   }
@@ -90,14 +95,34 @@ int HealthChecks::wait_ms() {
 }
 
 void HealthChecks::begin_due() {
-  std::vector<std::string> due;
-  {
-    std::lock_guard lock(mutex_);
-    const std::int64_t now = monotonic_ns();
-    for (const auto& [id, entry] : entries_)
-      if (!entry.probe && entry.due_ns <= now) due.push_back(id);
+  std::lock_guard lock(mutex_);
+  const std::int64_t now = monotonic_ns();
+  for (const auto& [id, entry] : entries_) {
+    if (entry.probe || entry.due_ns > now || !starting_.insert(id).second) continue;
+    to_start_.push_back(id);
   }
-  for (const auto& id : due) begin_one(id);
+  while (to_start_.size() > idle_starters_ && starters_.size() < most_starters) {
+    starters_.emplace_back([this] { run_starter(); });
+    ++idle_starters_;  // its own count, so that the next turn sees it
+  }
+  start_told_.notify_all();
+}
+
+void HealthChecks::run_starter() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    start_told_.wait(lock, [&] { return stopping_ || !to_start_.empty(); });
+    if (stopping_) return;
+    const std::string id = std::move(to_start_.front());
+    to_start_.pop_front();
+    --idle_starters_;
+    lock.unlock();
+    begin_one(id);
+    lock.lock();
+    ++idle_starters_;
+    starting_.erase(id);
+    ignore(linux::eventfd_signal(wake_.get()));  // fails only for a bad descriptor
+  }
 }
 
 void HealthChecks::begin_one(const std::string& container_id) {
@@ -108,6 +133,7 @@ void HealthChecks::begin_one(const std::string& container_id) {
   probe.give_up_ns = probe.begun_ns + patience_ns;
   const std::string exec_id = probe.exec_id;
   UniqueFd client;
+  bool is_known = false;
   auto begin = [&]() -> Result<std::int64_t> {
     auto pair = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
     TRY_PLAIN(linux::set_nonblocking(pair.first.get(), true));
@@ -121,6 +147,7 @@ void HealthChecks::begin_one(const std::string& container_id) {
       TRY_PLAIN(linux::epoll_add(epoll_.get(), pair.first.get(), EPOLLIN, probe.tag));
       probe.output = std::move(pair.first);
       found->second.probe = std::move(probe);
+      is_known = true;
     }
     return owner_.begin(container_id, exec_id, std::move(client));
   };
@@ -135,7 +162,7 @@ void HealthChecks::begin_one(const std::string& container_id) {
     running->give_up_ns = monotonic_ns() + *timeout + patience_ns;
     return;
   }
-  if (running && running->exec_id != exec_id) return;
+  if (is_known && (!running || running->exec_id != exec_id)) return;  // given up meanwhile, and reported
   Ended failed{container_id, {running ? running->start : probe.start, now_ns(), -1, timeout.error().text()}};
   running.reset();
   found->second.due_ns = INT64_MAX;

@@ -1,23 +1,28 @@
-// HealthChecks: one thread that starts the probes of all containers when they are due, reads what they print, and knows when one is over.
+// HealthChecks: one thread that knows when the probes of all containers are due, reads what they print, and sees their end; others start them.
 #pragma once
 
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/unique_fd.hpp"
 #include "engine/health.hpp"
 
 namespace caisson::engine {
 
-/// Thread-safe. The thread exists from the first watch() on. A probe is an exec whose only client is a socket of ours; it is over when
+/// Thread-safe. The threads exist from the first watch() on. Starting a probe waits for the container's monitor, so that is done by starters: one
+/// usually, one more for every monitor that does not answer, so that it holds up nobody else. A probe is an exec whose only client is a socket of ours; it is over when
 /// its exit code was told and that socket has ended, in either order: the two come on different ways.
 class HealthChecks {
  public:
-  /// Called on the thread, with none of our locks held.
+  /// Called on our threads, for one container by one at a time but for `end` beside a `begin` that was given up, with none of our locks held.
   struct Owner {
     /// Starts the probe as exec `exec_id`; its output goes raw to `client`. Returns how long it may take, in ns.
     std::function<Result<std::int64_t>(const std::string& container_id, const std::string& exec_id, UniqueFd client)> begin;
@@ -64,6 +69,7 @@ class HealthChecks {
   Status start_thread();
   void run();
   void begin_due();
+  void run_starter();
   void begin_one(const std::string& container_id);
   void read_outputs(std::uint64_t tag);
   /// Probes that are over, and those whose end nobody tells any more.
@@ -80,6 +86,11 @@ class HealthChecks {
   UniqueFd wake_;
   bool stopping_ = false;
   std::thread thread_;
+  std::set<std::string> starting_;     ///< containers whose probe is being started, or waits for that
+  std::deque<std::string> to_start_;
+  std::condition_variable start_told_;
+  std::size_t idle_starters_ = 0;
+  std::vector<std::thread> starters_;
 };
 
 }  // namespace caisson::engine

@@ -4,10 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <condition_variable>
+#include <map>
+#include <mutex>
 #include <thread>
 
 #include "base/time.hpp"
+#include "base/strings.hpp"
 #include "engine/fake_parts.hpp"
+#include "engine/health_checks.hpp"
 
 namespace caisson::engine {
 namespace {
@@ -127,6 +132,64 @@ TEST(HealthRules, a_timeout_is_told_in_gos_words_for_durations) {
   EXPECT_EQ(timeout_text(1500 * millisecond, ""), "Health check exceeded timeout (1.5s)");
   EXPECT_EQ(timeout_text(250 * millisecond, ""), "Health check exceeded timeout (250ms)");
   EXPECT_EQ(timeout_text(3600 * second, ""), "Health check exceeded timeout (1h0m0s)");
+}
+
+/// An owner whose starts of "stuck" do not return until they may.
+class StuckMonitor : public testing::Test {
+ protected:
+  Result<std::int64_t> begin(const std::string& container_id) {
+    std::unique_lock lock(mutex);
+    ++begun[container_id];
+    changed.notify_all();
+    if (container_id.starts_with("stuck")) changed.wait(lock, [&] { return released; });
+    return Error(ErrorKind::timeout, "no answer");
+  }
+  bool wait_until_begun(const std::string& container_id, int count) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, std::chrono::seconds(10), [&] { return begun[container_id] >= count; });
+  }
+  void release() {
+    std::lock_guard lock(mutex);
+    released = true;
+    changed.notify_all();
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::string, int> begun;
+  bool released = false;
+  HealthChecks checks{{[this](const std::string& id, const std::string&, UniqueFd) { return begin(id); },
+                       [](const std::string&, ProbeResult) { return std::optional<std::int64_t>(millisecond); }}};
+};
+
+TEST_F(StuckMonitor, the_probes_of_others_go_on) {
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(checks.watch(concat("stuck", i), 0).ok());
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(wait_until_begun(concat("stuck", i), 1)) << i;
+  ASSERT_TRUE(checks.watch("well", 0).ok());
+  EXPECT_TRUE(wait_until_begun("well", 20)) << "held up by a monitor that does not answer";
+  {
+    std::lock_guard lock(mutex);
+    for (int i = 0; i < 10; ++i) EXPECT_EQ(begun[concat("stuck", i)], 1) << "a second start of one that is being started";
+  }
+  release();
+  EXPECT_TRUE(wait_until_begun("stuck0", 2)) << "once its monitor answers, its probes go on";
+  checks.finish();
+}
+
+TEST_F(StuckMonitor, one_that_is_watched_anew_is_not_started_twice_at_a_time) {
+  ASSERT_TRUE(checks.watch("stuck", 0).ok());
+  ASSERT_TRUE(wait_until_begun("stuck", 1));
+  ASSERT_TRUE(checks.watch("stuck", 0).ok());
+  checks.forget("stuck");
+  ASSERT_TRUE(checks.watch("stuck", 0).ok());
+  ASSERT_TRUE(checks.watch("well", 0).ok());
+  EXPECT_TRUE(wait_until_begun("well", 5));
+  {
+    std::lock_guard lock(mutex);
+    EXPECT_EQ(begun["stuck"], 1);
+  }
+  release();
+  EXPECT_TRUE(wait_until_begun("stuck", 2));
+  checks.finish();
 }
 
 class Probes : public testing::Test {
