@@ -8,15 +8,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "e2e"))
 
 
-def caisson(build):
-    """Our engine with `busybox` in it, started; close() it."""
+def caisson(build, subnet=None):
+    """Our engine with `busybox` in it, started; close() it. `subnet`: of its bridge, for more containers than a /24 has addresses."""
     os.environ["CAISSON_BIN"] = os.path.abspath(os.path.join(build, "bin"))
     import caisson as library  # pylint: disable=import-outside-toplevel
 
     reason = library.why_not()
     if reason:
         raise RuntimeError(reason)
-    engine = library.Engine().start()
+    engine = library.Engine()
+    engine.subnet = subnet or engine.subnet
+    engine.start()
     engine.import_busybox()
     return engine
 
