@@ -153,7 +153,13 @@ TEST_F(Api, booleans_follow_dockers_rule) {
   call("DELETE", "/containers/web?force=False&v=0&link=");
   call("DELETE", "/containers/web?force=none&v=yes");
   EXPECT_THAT(engine.calls, ElementsAre("remove force volumes web", "remove web", "remove volumes web"));
-  EXPECT_EQ(call("DELETE", "/containers/web?link=1").status, 501);
+}
+
+TEST_F(Api, a_link_is_removed_by_its_path_and_a_plain_name_is_dockers_500) {
+  EXPECT_EQ(call("DELETE", "/containers/web/db?link=1").status, 204);
+  EXPECT_THAT(engine.calls, ElementsAre("remove link web/db"));
+  engine.next_status = Error(ErrorKind::conflict, "Conflict, cannot remove the default link name of the container");
+  EXPECT_EQ(call("DELETE", "/containers/web?link=1").status, 500);
 }
 
 TEST_F(Api, create_needs_json) {

@@ -80,7 +80,8 @@ void put_live_fields(json::object& out, const engine::ContainerSpec& spec) {
   out["ReadonlyPaths"] = spec.privileged ? json::array() : texts(spec.readonly_paths.value_or(engine::default_readonly_paths()));
 }
 
-json::object host_config_json(const engine::ContainerSpec& spec) {
+json::object host_config_json(const engine::ContainerInfo& info) {
+  const auto& spec = info.spec;
   json::object out = default_host_config();
   // The record is ours, so it parses; a damaged one still shows everything the engine knows.
   auto asked = parse_json(spec.client_data.empty() ? "{}" : spec.client_data, "client data");
@@ -92,6 +93,7 @@ json::object host_config_json(const engine::ContainerSpec& spec) {
     }
   }
   put_live_fields(out, spec);
+  out["Links"] = texts_or_null(info.links);
   return out;
 }
 
@@ -159,7 +161,7 @@ bool publishes_on_ipv6(const std::vector<network::Endpoint>& endpoints) {
 }
 
 /// Exposed ports that are not published are null; a published one names each address that really listens, so "::" stands beside "0.0.0.0"
-/// for endpoints that have IPv6 alone.
+/// for endpoints that have IPv6 alone. (Of the others [::1] answers too, which docker has no words for.)
 json::object ports_json(const engine::ContainerInfo& info) {
   json::object out;
   if (info.state != engine::State::running && info.state != engine::State::paused) return out;
@@ -236,7 +238,7 @@ json::object container_json(const engine::ContainerInfo& info) {
                    {"ProcessLabel", ""},
                    {"AppArmorProfile", info.spec.apparmor_profile},
                    {"ExecIDs", texts_or_null(info.exec_ids)},
-                   {"HostConfig", host_config_json(info.spec)}};
+                   {"HostConfig", host_config_json(info)}};
   out["GraphDriver"] = json::object{{"Data", json::object{{"LowerDir", info.lower_dirs},
                                                           {"MergedDir", info.pid != 0 ? concat("/proc/", info.pid, "/root") : ""},
                                                           {"UpperDir", info.upper_dir},
@@ -267,8 +269,10 @@ json::object container_summary_json(const engine::ContainerSummary& summary) {
     if (std::find(published.begin(), published.end(), concat(key->port, "/", protocol_name(key->protocol))) != published.end()) continue;
     ports.push_back(json::object{{"PrivatePort", key->port}, {"Type", protocol_name(key->protocol)}});
   }
+  json::array names{slashed(summary.name)};
+  for (const auto& name : summary.link_names) names.emplace_back(slashed(name));
   json::object out{{"Id", summary.id},
-                   {"Names", json::array{slashed(summary.name)}},
+                   {"Names", std::move(names)},
                    {"Image", summary.image},
                    {"ImageID", summary.image_id},
                    {"Command", command_line(summary.args)},

@@ -229,11 +229,14 @@ Status unpause_container(Request& request) {
 }
 
 Status remove_container(Request& request) {
-  if (request.query.flag("link")) return Error(ErrorKind::unsupported, "query parameter link: a link cannot be taken off a container; remove it and create it without the link");
   engine::RemoveOptions options;
+  options.link = request.query.flag("link");
   options.force = request.query.flag("force");
   options.volumes = request.query.flag("v");
-  TRY_PLAIN(request.engine.remove(request.caller, request.name, options));
+  auto outcome = request.engine.remove(request.caller, request.name, options);
+  // Docker's answer to a name that is no link's.
+  if (!outcome.ok() && options.link && outcome.error().kind() == ErrorKind::conflict) return request.reply_error(500, outcome.error().text());
+  TRY_PLAIN(std::move(outcome));
   return request.reply_empty(204);
 }
 

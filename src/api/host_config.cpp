@@ -5,6 +5,7 @@
 
 #include "api/create_body.hpp"
 #include "base/strings.hpp"
+#include "engine/size_limit.hpp"
 
 namespace caisson::api {
 
@@ -20,16 +21,6 @@ Status refuse_unsupported(const JsonView& host) {
     std::string_view field;
     std::string_view why;
   };
-  static constexpr Refused lists[] = {
-      {"StorageOpt", "storage options are not supported"},
-  };
-  for (const auto& [field, why] : lists) {
-    JsonView view = TRY_PLAIN(host.at(field));
-    if (!view.is_set()) continue;
-    const auto& raw = view.raw();
-    const bool empty = (raw.is_array() && raw.get_array().empty()) || (raw.is_object() && raw.get_object().empty());
-    if (!empty) return unsupported(host, field, why);
-  }
   static constexpr Refused numbers[] = {
       {"KernelMemory", "kernel memory limits are not supported"},
       {"KernelMemoryTCP", "kernel TCP memory limits are not supported"},
@@ -117,7 +108,18 @@ Status read_rights(const JsonView& host, engine::ContainerSpec& spec) {
   return host.read("Sysctls", spec.sysctls);
 }
 
+Status read_storage_options(const JsonView& host, engine::ContainerSpec& spec) {
+  std::map<std::string, std::string> options;
+  TRY_PLAIN(host.read("StorageOpt", options));
+  for (const auto& [key, value] : options) {
+    if (lower(key) != "size") return Error(ErrorKind::invalid, concat(host.path(), ".StorageOpt: unknown option ", key));
+    spec.storage_size_bytes = TRY(engine::parse_size_limit(value), concat(host.path(), ".StorageOpt"));
+  }
+  return {};
+}
+
 Status read_limits(const JsonView& host, engine::ContainerSpec& spec) {
+  TRY_PLAIN(read_storage_options(host, spec));
   TRY_PLAIN(read_resources(host, spec.resources));
   TRY_PLAIN(host.read("OomScoreAdj", spec.oom_score_adj));
   TRY_PLAIN(host.read("ShmSize", spec.shm_size_bytes));

@@ -127,16 +127,6 @@ Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, 
   return publish_exposed_ports(spec);
 }
 
-Status LocalEngine::check_links(const ContainerSpec& spec) {
-  for (const auto& link : spec.links) {
-    const std::string_view target = split_once(link, ':').before;
-    auto found = registry_.find(target);
-    // The body is wrong, not the path: a client must not take it for a missing image.
-    if (!found.ok()) return std::move(found).error().in(concat("could not get container for ", target)).with_kind(ErrorKind::invalid);
-  }
-  return {};
-}
-
 Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
   for (const auto& source : spec.volumes_from) {
     auto halves = split_once(source, ':');
@@ -194,6 +184,7 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   TRY(check_volume_spec(wanted), concat("create ", point.name));
   TRY_PLAIN(make_volume_dir(point.name, "_data"));
   made.names.push_back(point.name);
+  TRY(limit_volume(wanted), concat("create ", point.name));
   // docker's rule: a new volume begins with what the image has at that place.
   VolumeInfo volume;
   volume.name = point.name;
@@ -244,12 +235,16 @@ Status LocalEngine::resolve_mounts(Record& record, state::Transaction& transacti
   return {};
 }
 
-Status LocalEngine::make_container_dirs(const std::string& id) const {
+Status LocalEngine::make_container_dirs(const std::string& id, std::int64_t size_bytes) {
   const std::string dir = container_dir(id);
   // 0700: ids on disk are the container's own, so a setuid file in its layer would be root's for whoever could reach it.
   TRY_PLAIN(linux::mkdir(dir, 0700));
   TRY_PLAIN(linux::mkdir(dir + "/upper", 0755));
-  return linux::mkdir(dir + "/work", 0700);
+  TRY_PLAIN(linux::mkdir(dir + "/work", 0700));
+  if (size_bytes == 0) return {};
+  // Both: overlayfs makes files in the one and renames them into the other, which no project may be left by.
+  TRY(size_limits_.limit({dir + "/upper", dir + "/work"}, size_bytes), "storage option size");
+  return {};
 }
 
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
@@ -275,7 +270,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   TRY_PLAIN(settle_networks(info.spec));
   if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
   TRY_PLAIN(merge_image(info.spec, image, info.args));
-  TRY_PLAIN(check_links(info.spec));
+  TRY_PLAIN(settle_links(info.spec));
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
   if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))
@@ -310,12 +305,12 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   state::Transaction transaction;
   MadeVolumes made;
   Undo remove_volumes([&] {
-    for (const auto& name : made.names) ignore(linux::remove_tree(volume_dir(name)));  // a stray folder is removed at the next start too
+    for (const auto& name : made.names) ignore(SizeLimits::remove_tree(volume_dir(name), "_data"));  // a stray folder is removed at the next start too
   });
   made.layers = TRY_PLAIN(images_->lowerdirs(image.id));
   TRY(resolve_mounts(record, transaction, made), "create");
-  Undo remove_dirs([&] { ignore(linux::remove_tree(container_dir(info.id))); });  // the same
-  TRY(make_container_dirs(info.id), "create the container's folders");
+  Undo remove_dirs([&] { ignore(SizeLimits::remove_tree(container_dir(info.id), "upper")); });  // the same
+  TRY(make_container_dirs(info.id, info.spec.storage_size_bytes), "create the container's folders");
   crash_point("create:folders");
 
   transaction.require_absent(container_key(info.id)).require_absent(name_key(info.name));

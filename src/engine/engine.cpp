@@ -67,6 +67,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
 LocalEngine::~LocalEngine() {
   health_checks_.finish();
   shippers_.finish();
+  compressor_.finish();
   worker_.finish();   // its tasks use the runtime
   pool_.drain();      // its links hang on the bridge
   if (is_open_) leave_host();
@@ -117,7 +118,7 @@ Status LocalEngine::authorize(const Caller& caller, Access access, std::string_v
 
 Result<LocalEngine::Pointer> LocalEngine::find_for(const Caller& caller, Access access, std::string_view verb, const std::string& name) {
   TRY_PLAIN(authorize(caller, access, verb, name));
-  return registry_.find(name);
+  return find_container(name);
 }
 
 void LocalEngine::publish(const Record& record, std::string action, std::map<std::string, std::string> more) {
@@ -154,7 +155,7 @@ Result<std::unique_ptr<EventStream>> LocalEngine::events(const Caller& caller, c
 
 std::string LocalEngine::log_path_of(const Record& record) const {
   if (record.info.spec.log_driver == "none") return "";
-  return concat(container_dir(record.info.id), "/", record.info.id, "-json.log");
+  return log_file_of(record.info.id);
 }
 
 runtime::LogPolicy LocalEngine::log_policy_of(const Record& record) const {

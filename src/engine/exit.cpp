@@ -132,10 +132,19 @@ void LocalEngine::schedule_restart(const Pointer& container) {
   std::int64_t delay = container->restart_delay_ms;
   delay = delay == 0 ? first_delay_ms : std::min(delay * 2, longest_delay_ms);
   container->restart_delay_ms = delay;
-  say_left_over(worker_.post_after(delay, [this, container] { restart_by_policy(container); }), "restart", container->id);
+  say_left_over(worker_.post_after(delay, [this, container] { restart_by_policy(container, 0); }), "restart", container->id);
 }
 
-void LocalEngine::restart_by_policy(const Pointer& container) {
+void LocalEngine::restart_by_policy(const Pointer& container, int looks) {
+  // After a reboot what is linked to may come later; dockerd waits for it as long.
+  constexpr int most_looks = 50;
+  constexpr std::int64_t look_delay_ms = 100;
+  const auto links = links_of(container->snapshot()->info.spec);
+  const bool must_wait = std::any_of(links.begin(), links.end(), [](const auto& live) { return live.target->info.state == State::restarting; });
+  if (must_wait && looks < most_looks) {
+    say_left_over(worker_.post_after(look_delay_ms, [this, container, looks] { restart_by_policy(container, looks + 1); }), "restart", container->id);
+    return;
+  }
   std::lock_guard lock(container->operation);
   if (container->removed || container->snapshot()->info.state != State::restarting) return;  // stopped or removed meanwhile
   auto status = start_locked(container);
@@ -216,9 +225,10 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
   release_volumes(garbage.id, garbage.volumes);
   constexpr int last_records_ms = 2000;
   shippers_.forget(garbage.id, last_records_ms);
-  TRY(linux::remove_tree(container_dir(garbage.id)), "clear away the container's folder");
+  compressor_.forget(log_file_of(garbage.id));
+  TRY(SizeLimits::remove_tree(container_dir(garbage.id), "upper"), "clear away the container's folder");
   ranges_.release(garbage.first_host_id);
-  for (const auto& name : garbage.anonymous_volumes) TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));
+  for (const auto& name : garbage.anonymous_volumes) TRY(SizeLimits::remove_tree(volume_dir(name), "_data"), concat("remove volume ", name));
   crash_point("remove:collected");
   state::Transaction transaction;
   transaction.erase(garbage_key(garbage.id));

@@ -74,6 +74,7 @@ Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::stri
   info.has_logs = has_readable_log(info.spec);
   info.unsent_logs = shippers_.lost(info.id);
   info.exec_ids = execs_.of_container(info.id);
+  info.links = shown_links(info);
   info.ports = info.endpoints.empty() ? info.spec.ports : published_ports(info.endpoints);
   if (auto id = Digest::parse(info.image_id); id.ok())
     if (auto layers = images_->lowerdirs(*id); layers.ok()) info.lower_dirs = join(*layers, ":");
@@ -84,11 +85,13 @@ Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::stri
 Result<std::vector<ContainerSummary>> LocalEngine::list(const Caller& caller, const ListOptions& options) {
   TRY_PLAIN(authorize(caller, Access::read, "list containers", ""));
   std::vector<ContainerSummary> summaries;
+  const auto link_names = this->link_names();
   for (const auto& container : registry_.all()) {
     auto record = container->snapshot();
     bool shown = options.all || is_alive(record->info.state) || record->info.state == State::restarting;
     if (!shown) continue;
     summaries.push_back(summarize(*record));
+    for (auto [name, end] = link_names.equal_range(container->id); name != end; ++name) summaries.back().link_names.push_back(name->second);
     if (options.size) measure(*record, summaries.back().size_rw_bytes, summaries.back().size_root_fs_bytes);
   }
   std::sort(summaries.begin(), summaries.end(), [](const auto& a, const auto& b) { return a.created > b.created; });

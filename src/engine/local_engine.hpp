@@ -1,6 +1,7 @@
 // LocalEngine: the verbs over one host's parts. Each verb family is implemented in the file of its name.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -13,17 +14,21 @@
 #include <string_view>
 #include <vector>
 
+#include "base/strings.hpp"
 #include "engine/container.hpp"
 #include "engine/event_hub.hpp"
 #include "engine/exec_table.hpp"
 #include "engine/health_checks.hpp"
 #include "engine/id_ranges.hpp"
+#include "engine/links.hpp"
 #include "engine/local.hpp"
+#include "engine/log_compressor.hpp"
 #include "engine/log_shipper.hpp"
 #include "engine/name_table.hpp"
 #include "engine/namespace_pool.hpp"
 #include "engine/network_files.hpp"
 #include "engine/registry.hpp"
+#include "engine/size_limit.hpp"
 #include "engine/spec_builder.hpp"
 #include "engine/volume_mounts.hpp"
 #include "engine/worker.hpp"
@@ -131,6 +136,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] std::string run_dir(const std::string& id) const { return options_.exec_root + "/containers/" + id; }
   [[nodiscard]] std::string volume_dir(const std::string& name) const { return options_.root + "/volumes/" + name; }
   [[nodiscard]] std::string mount_points_dir() const { return options_.root + "/mount-points"; }
+  [[nodiscard]] std::string log_file_of(const std::string& id) const { return concat(container_dir(id), "/", id, "-json.log"); }
   [[nodiscard]] std::string log_path_of(const Record& record) const;
   [[nodiscard]] runtime::LogPolicy log_policy_of(const Record& record) const;
   [[nodiscard]] std::string cgroups_path_of(const Record& record) const;
@@ -141,14 +147,12 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
 
   // -- create.cpp
   Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
-  /// Errors: invalid, when a link's container is not there.
-  Status check_links(const ContainerSpec& spec);
   Status adopt_volumes_from(ContainerSpec& spec);
   struct MadeVolumes;
   Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
   Result<MountPoint> resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
   static Status fill_volume(const std::string& contents, const MountPoint& point, const std::string& target, const std::vector<std::string>& layers);
-  Status make_container_dirs(const std::string& id) const;
+  Status make_container_dirs(const std::string& id, std::int64_t size_bytes);
 
   // -- start.cpp
   struct StartContext;
@@ -191,8 +195,31 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   /// After a restart of the daemon: for everything that runs.
   void recover_names();
 
-  /// Of the default bridge: what --link puts into /etc/hosts.
+  // -- links.cpp
+  struct LiveLink {
+    Link link;
+    std::shared_ptr<const Record> target;  // shared: a snapshot
+  };
+  /// Targets become ids, so that a link follows a rename. Errors: invalid, when a link's container is not there.
+  Status settle_links(ContainerSpec& spec);
+  [[nodiscard]] std::vector<LiveLink> links_of(const ContainerSpec& spec);
+  /// Errors: conflict, in docker's words.
+  Status check_links_run(const ContainerInfo& info);
+  /// What --link puts into /etc/hosts, and into the environment.
   [[nodiscard]] std::vector<HostsLine> link_lines(const ContainerSpec& spec);
+  [[nodiscard]] std::vector<std::string> link_settings(const ContainerInfo& info);
+  /// "/db:/web/alias"; of user-defined networks, which make no links, as they were given.
+  [[nodiscard]] std::vector<std::string> shown_links(const ContainerInfo& info);
+  /// id → "web/alias": more names, as docker lists them.
+  std::multimap<std::string, std::string> link_names();
+  /// As the registry, and by "web/alias".
+  Result<Pointer> find_container(std::string_view name);
+  Status remove_link(const std::string& name);
+  /// The operation lock must be held.
+  Status refresh_hosts(const Container& container);
+  /// Running containers that link to this one learn its new address.
+  void tell_linking(const std::string& id);
+
   void publish_network(std::string action, const network::Network& network, const std::string& container_id);
   /// The same for every network of a container that has started or ended.
   void publish_endpoints(const std::string& action, const std::vector<network::Endpoint>& endpoints, const std::string& container_id);
@@ -222,7 +249,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] static bool should_restart(const Container& container, const Record& record, const runtime::ExitStatus& status);
   void schedule_restart(const Pointer& container);
   void schedule_teardown(const Pointer& container);
-  void restart_by_policy(const Pointer& container);
+  void restart_by_policy(const Pointer& container, int looks);
   /// Clears away what the last run left: ports, cgroups, run folder, id range. The operation lock must be held.
   Status teardown_locked(Container& container);
   /// Withdraws ports and address; the first step of every teardown, because others may wait for them.
@@ -286,6 +313,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<VolumeInfo> load_volume(const std::string& name);
   std::map<std::string, std::vector<std::string>> volume_users();
   Status make_volume_dir(const std::string& name, const std::string& subdirectory) const;
+  /// By its option `size`, once its folder is there and still empty. Errors: invalid (no quotas here), unavailable.
+  Status limit_volume(const VolumeSpec& spec);
   Status remove_volume_locked(const std::string& name);
   static Status check_volume_spec(const VolumeSpec& spec);
   [[nodiscard]] LoadVolume volume_loader();
@@ -319,6 +348,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   TimestampNs started_at_ = 0;
 
   Registry registry_;
+  std::atomic<bool> has_links_ = false;  ///< some container has, or had, a link: else nobody looks for them
   ExecTable execs_;
   IdRanges ranges_;
   /// Held shared while a container takes hold of images and volumes, alone while one of these is removed.
@@ -333,7 +363,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::condition_variable releases_changed_;
   std::set<std::string> pending_releases_;  ///< by id
 
+  SizeLimits size_limits_;
   LogShippers shippers_;
+  LogCompressor compressor_;
   HealthChecks health_checks_;                 ///< its thread uses all of the above and the runtime
   Worker worker_;                              ///< its tasks use all of the above and the runtime
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch

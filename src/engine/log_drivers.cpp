@@ -27,10 +27,36 @@ std::string option(const std::map<std::string, std::string>& options, const std:
   return found == options.end() ? "" : found->second;
 }
 
+/// regcomp(3) of glibc recurses with every parenthesis and copies what is repeated (CVE-2010-4051, 4052: not mended), and a request's thread has
+/// a small stack: an expression must be one that people write.
+Status check_pattern(const std::string& text) {
+  constexpr std::size_t longest = 512;
+  constexpr int deepest = 16;
+  auto refuse = [&](std::string_view why) { return invalid(concat("log option: the regular expression \"", text.substr(0, 64), "\" ", why)); };
+  if (text.size() > longest) return refuse("is longer than 512 characters");
+  int depth = 0;
+  int most = 0;
+  for (const char c : text) {
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    most = std::max(most, depth);
+  }
+  if (most > deepest) return refuse("is nested too deeply");
+  const std::size_t counted = text.find('{');
+  if (counted == std::string::npos) return {};
+  if (text.find('{', counted + 1) != std::string::npos) return refuse("has more than one {count}");
+  constexpr int most_digits = 2;
+  for (std::size_t i = counted + 1, run = 0; i < text.size() && text[i] != '}'; ++i) {
+    run = text[i] >= '0' && text[i] <= '9' ? run + 1 : 0;
+    if (run > most_digits) return refuse("counts beyond 99");
+  }
+  return {};
+}
+
 /// A regular expression that is compiled once; POSIX extended, which agrees with Go's on what people write here.
 class Pattern {
  public:
   static Result<Pattern> create(const std::string& text) {
+    TRY_PLAIN(check_pattern(text));
     Pattern pattern;
     if (::regcomp(pattern.regex_.get(), text.c_str(), REG_EXTENDED | REG_NOSUB) != 0)
       return invalid(concat("log option: \"", text, "\" is no regular expression"));
@@ -81,11 +107,13 @@ constexpr std::string_view file_options[] = {"max-size", "max-file", "compress"}
 constexpr std::string_view syslog_options[] = {"syslog-address", "syslog-facility", "syslog-format", "syslog-tls-ca-cert", "syslog-tls-cert",
                                                "syslog-tls-key", "syslog-tls-skip-verify"};
 
+bool is_file_driver(std::string_view driver) { return driver.empty() || driver == "json-file" || driver == "local"; }
+
 bool has_option(std::string_view driver, std::string_view key) {
   if (is_one_of(key, common_options)) return true;
   if (driver == "none") return false;
   if (is_one_of(key, attribute_options)) return true;
-  if (driver == "json-file" || driver == "local") return is_one_of(key, file_options);
+  if (is_file_driver(driver)) return is_one_of(key, file_options);
   return is_one_of(key, cache_options) || (driver == "syslog" && is_one_of(key, syslog_options));
 }
 
@@ -133,7 +161,9 @@ Status check_log_driver(const std::string& driver, const std::map<std::string, s
   ContainerSpec spec;
   spec.log_driver = name;
   spec.log_options = options;
-  TRY_PLAIN(file_limits_of(spec));
+  const LogLimits limits = TRY_PLAIN(file_limits_of(spec));
+  if (is_true(option(options, "compress")) && (limits.max_files < 2 || limits.max_size_bytes < 0))
+    return invalid("compress cannot be true when max-file is less than 2 or max-size is not set");
   TRY_PLAIN(chosen_attributes(spec));
   TRY_PLAIN(log_tag(ContainerInfo{.spec = spec}, ""));
   if (name == "syslog") TRY_PLAIN(parse_syslog_target(options));
@@ -150,6 +180,14 @@ Result<LogLimits> file_limits_of(const ContainerSpec& spec) {
   if (is_sent_away(spec)) return limits_from(spec.log_options, "cache-max-size", "cache-max-file", {20 * megabyte, 5});
   if (spec.log_driver == "local") return limits_from(spec.log_options, "max-size", "max-file", {20 * megabyte, 5});
   return limits_from(spec.log_options, "max-size", "max-file", {});
+}
+
+bool compresses_log(const ContainerSpec& spec) {
+  if (!is_file_driver(spec.log_driver)) return false;
+  const std::string wanted = option(spec.log_options, "compress");
+  if (wanted.empty() ? spec.log_driver != "local" : !is_true(wanted)) return false;
+  const LogLimits limits = file_limits_of(spec).value_or(LogLimits{});
+  return limits.max_files > 1 && limits.max_size_bytes > 0;
 }
 
 bool is_sent_away(const ContainerSpec& spec) { return spec.log_driver == "syslog" || spec.log_driver == "journald"; }

@@ -29,6 +29,9 @@ void fill_log_defaults(ContainerSpec& spec, const Settings& settings);
 
 /// Rotation of the file that the monitor writes: the log itself, or what `docker logs` reads where the driver sends records away.
 Result<LogLimits> file_limits_of(const ContainerSpec& spec);
+/// Whether the daemon compresses what rotation puts aside: asked for by `compress`, and local's own default. Not of files that log servers are
+/// still to be sent.
+bool compresses_log(const ContainerSpec& spec);
 /// Whether `docker logs` has something to read.
 bool has_readable_log(const ContainerSpec& spec);
 /// Records go to a server, beside the file.

@@ -44,6 +44,32 @@ TEST(LogOptions, each_driver_has_its_own_and_says_so) {
   EXPECT_EQ(refusal("none", {{"tag", "x"}}), "unknown log opt 'tag' for none log driver");
   EXPECT_THAT(refusal("", {{"compress", "perhaps"}}), HasSubstr("compress"));
   EXPECT_THAT(refusal("", {{"max-size", "0"}}), HasSubstr("max-size"));
+  for (const auto& options : {std::map<std::string, std::string>{{"compress", "true"}, {"max-file", "1"}}, {{"compress", "true"}, {"max-size", "-1"}}})
+    EXPECT_EQ(refusal("json-file", options), "compress cannot be true when max-file is less than 2 or max-size is not set");
+}
+
+TEST(LogOptions, only_files_that_nobody_sends_are_compressed_and_locals_by_default) {
+  ContainerSpec spec;
+  EXPECT_FALSE(compresses_log(spec));
+  spec.log_options = {{"compress", "true"}};
+  EXPECT_TRUE(compresses_log(spec));
+  spec.log_driver = "local";
+  EXPECT_TRUE(compresses_log(spec));
+  spec.log_options.clear();
+  EXPECT_TRUE(compresses_log(spec));
+  for (const auto& [key, value] : {std::pair{"compress", "false"}, {"max-file", "1"}, {"max-size", "-1"}}) {
+    spec.log_options = {{key, value}};
+    EXPECT_FALSE(compresses_log(spec)) << key;
+  }
+  spec.log_driver = "syslog";
+  spec.log_options = {{"cache-compress", "true"}};
+  EXPECT_FALSE(compresses_log(spec));
+}
+
+TEST(LogOptions, expressions_that_would_exhaust_the_compiler_are_refused) {
+  EXPECT_EQ(refusal("", {{"labels-regex", "^(com|org)\\.example\\.[a-z]{2,8}$"}}), "");
+  for (const auto& text : {std::string(100'000, '('), std::string(513, 'a'), std::string(17, '(') + std::string(17, ')'), std::string("((a{1,99}){1,99}){1,99}"), std::string("a{32767}")})
+    for (const auto* key : {"labels-regex", "env-regex"}) EXPECT_THAT(refusal("", {{key, text}}), HasSubstr("the regular expression")) << key;
 }
 
 TEST(LogOptions, defaults_fill_what_a_container_leaves_out_when_the_driver_is_the_same) {

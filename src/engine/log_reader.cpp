@@ -1,5 +1,7 @@
-// json-file logs: one JSON object per line, rotated by renaming.
+// json-file logs: one JSON object per line, rotated by renaming, the rotated ones perhaps compressed.
 #include "engine/log_reader.hpp"
+
+#include <sys/file.h>
 
 #include <algorithm>
 #include <array>
@@ -7,6 +9,7 @@
 
 #include "base/json.hpp"
 #include "base/strings.hpp"
+#include "engine/log_archive.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 
@@ -19,26 +22,38 @@ constexpr int most_files = 1000;
 
 struct OpenLog {
   UniqueFd fd;
-  std::uint64_t inode = 0;
+  LogMark mark;
+  bool is_packed = false;
+  bool is_text = false;  ///< packed, and unpacked by now
+
+  /// A plain file that is being written keeps its inode alone.
+  [[nodiscard]] bool is_same(const OpenLog& other) const { return is_packed || other.is_packed ? mark == other.mark : mark.inode == other.mark.inode; }
 };
 
-/// Newest first, each file once even when a rotation happens meanwhile.
+/// `path`, or nothing; `path`.gz in its place.
+Result<std::optional<OpenLog>> open_log(const std::string& path) {
+  OpenLog file;
+  for (const auto* suffix : {"", ".gz"}) {
+    auto fd = linux::open(path + suffix, O_RDONLY);
+    if (!fd.ok() && fd.error().kind() == ErrorKind::not_found) continue;
+    file.fd = TRY_PLAIN(std::move(fd));
+    file.is_packed = *suffix != '\0';
+    file.mark = TRY_PLAIN(file.is_packed ? archive_mark_of(file.fd.get()) : log_mark_of(file.fd.get()));
+    return std::optional(std::move(file));
+  }
+  return std::optional<OpenLog>();
+}
+
+/// Newest first. Nothing is renamed meanwhile, so each file is there once.
 Result<std::vector<OpenLog>> open_logs(const std::string& path) {
   std::vector<OpenLog> files;
+  auto lock = lock_rotation(path, LOCK_SH);
+  // No newest one (its monitor was killed between two renames): nobody renames the others either.
+  if (!lock.ok() && lock.error().kind() != ErrorKind::not_found) return std::move(lock).error();
   for (int i = 0; i < most_files; ++i) {
-    auto fd = linux::open(i == 0 ? path : concat(path, ".", i), O_RDONLY);
-    if (!fd.ok() && fd.error().kind() == ErrorKind::not_found) {
-      if (i > 0) break;
-      continue;  // between two renames of a rotation the newest is missing for a moment
-    }
-    if (!fd.ok()) return std::move(fd).error();
-    auto status = TRY_PLAIN(linux::fstat(fd->get()));
-    auto same = [&](const OpenLog& file) { return file.inode == status.st_ino; };
-    if (std::any_of(files.begin(), files.end(), same)) continue;
-    OpenLog file;
-    file.fd = std::move(*fd);
-    file.inode = status.st_ino;
-    files.push_back(std::move(file));
+    auto file = TRY_PLAIN(open_log(i == 0 ? path : concat(path, ".", i)));
+    if (file) files.push_back(std::move(*file));
+    else if (i > 0) break;
   }
   return files;
 }
@@ -121,9 +136,13 @@ class Reader {
     std::uint64_t offset = 0;
     if (options_.tail) {
       TailFinder finder(*options_.tail);
-      for (oldest = 0; oldest < files.size() && !finder.is_found(); ++oldest) offset = TRY_PLAIN(finder.search(files[oldest].fd.get()));
+      for (oldest = 0; oldest < files.size() && !finder.is_found(); ++oldest) {
+        TRY_PLAIN(unpack(files[oldest]));
+        offset = TRY_PLAIN(finder.search(files[oldest].fd.get()));
+      }
     }
     for (std::size_t i = oldest; i-- > 0 && !past_until_;) {
+      TRY_PLAIN(unpack(files[i]));
       current_ = std::move(files[i]);
       start_at(i + 1 == oldest ? offset : 0);
       TRY_PLAIN(drain());
@@ -135,15 +154,25 @@ class Reader {
   Status read_newer() {
     if (current_.fd) TRY_PLAIN(drain());
     auto newest = linux::stat(path_);
-    if (!newest.ok() || newest->st_ino == current_.inode) return {};
+    if (!newest.ok() || (!current_.is_packed && newest->st_ino == current_.mark.inode)) return {};
     auto files = TRY_PLAIN(open_logs(path_));
     if (current_.fd) TRY_PLAIN(drain());  // its last lines, written before it was renamed
-    auto last = std::find_if(files.begin(), files.end(), [&](const OpenLog& file) { return file.inode == current_.inode; });
+    if (current_.fd && !current_.is_packed) current_.mark = TRY_PLAIN(log_mark_of(current_.fd.get()));
+    auto last = std::find_if(files.begin(), files.end(), [&](const OpenLog& file) { return file.is_same(current_); });
     for (auto i = static_cast<std::size_t>(last - files.begin()); i-- > 0 && !past_until_;) {
+      TRY_PLAIN(unpack(files[i]));
       current_ = std::move(files[i]);
       start_at(0);
       TRY_PLAIN(drain());
     }
+    return {};
+  }
+
+  /// Its descriptor then leads to the text; what it was stays known by its mark.
+  Status unpack(OpenLog& file) const {
+    if (!file.is_packed || file.is_text) return {};
+    file.fd = TRY_PLAIN(unpack_log(file.fd.get(), std::string(split_last(path_, '/').before)));
+    file.is_text = true;
     return {};
   }
 

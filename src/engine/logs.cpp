@@ -1,4 +1,5 @@
 // logs: from the files, whether or not the container still runs.
+#include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/log_reader.hpp"
@@ -17,6 +18,10 @@ Status LocalEngine::logs(const Caller& caller, const std::string& name, const Lo
 }
 
 Status LocalEngine::begin_shipping(const Record& record, LogShippers::Start start) {
+  if (compresses_log(record.info.spec)) {
+    // Without it the files stay plain: no reason to refuse a start.
+    if (Status watched = compressor_.watch(log_path_of(record)); !watched.ok()) log_error("compression of logs", concat("container ", record.info.id), watched.error());
+  }
   return shippers_.begin(record.info, log_path_of(record), start);
 }
 

@@ -89,27 +89,6 @@ network::ConnectRequest LocalEngine::connect_request(const std::string& containe
   return request;
 }
 
-std::vector<HostsLine> LocalEngine::link_lines(const ContainerSpec& spec) {
-  std::vector<HostsLine> lines;
-  for (const auto& link : spec.links) {
-    const Halves halves = split_last(link, ':');
-    const std::string_view target = halves.found ? halves.before : std::string_view(link);
-    auto other = registry_.find(target);
-    if (!other.ok()) continue;  // gone since create looked
-    auto record = (*other)->snapshot();
-    const auto* endpoint = endpoint_on(record->info.endpoints, "bridge");
-    if (endpoint == nullptr) continue;
-    // Clients give "/db:/web/db" back, as inspect shows it.
-    const std::string_view named = halves.found ? halves.after : target;
-    const Halves path = split_last(named, '/');
-    const std::string alias(path.found ? path.after : named);
-    HostsLine line{endpoint->ipv4, {alias, (*other)->id.substr(0, 12)}};
-    if (record->info.name != alias) line.names.push_back(record->info.name);
-    lines.push_back(std::move(line));
-  }
-  return lines;
-}
-
 // ---- networks -----------------------------------------------------------------------------------------------------
 
 void LocalEngine::publish_network(std::string action, const network::Network& network, const std::string& container_id) {

@@ -180,6 +180,7 @@ void fields(C& c, ContainerSpec& s) {
   c("device_cgroup_rules", s.device_cgroup_rules);
   c("sysctls", s.sysctls);
   c("shm_size_bytes", s.shm_size_bytes);
+  c("storage_size_bytes", s.storage_size_bytes);
   c("init", s.init);
   c("auto_remove", s.auto_remove);
   c("restart", s.restart);

@@ -97,6 +97,7 @@ Status LocalEngine::load_records() {
       note_repair(concat("two containers had the name ", old_name, ": one is now ", record->info.name));
       TRY_PLAIN(registry_.reserve_name(record->info.name, id));
     }
+    if (!record->info.spec.links.empty()) has_links_ = true;
     std::string name = record->info.name;
     registry_.add(std::make_shared<Container>(std::move(*record), *store_), name);
   }
@@ -270,7 +271,7 @@ void LocalEngine::remove_stray_run(const std::string& id) {
 
 void LocalEngine::remove_stray_folder(const std::string& id) {
   if (state_damage_.empty()) {
-    auto status = linux::remove_tree(container_dir(id));
+    auto status = SizeLimits::remove_tree(container_dir(id), "upper");
     return note_repair(status.ok() ? concat("folder ", id.substr(0, 12), " of a container that was not created to its end was removed")
                                    : concat("folder ", id.substr(0, 12), " belongs to no container: ", status.error().text()));
   }
@@ -290,7 +291,7 @@ void LocalEngine::repair_volumes() {
   for (const auto& name : folders) {
     if (known.contains(name)) continue;
     if (state_damage_.empty()) {
-      auto status = linux::remove_tree(volume_dir(name));
+      auto status = SizeLimits::remove_tree(volume_dir(name), "_data");
       note_repair(status.ok() ? concat("folder of volume ", name, " had no record and was removed")
                               : concat("folder of volume ", name, " has no record: ", status.error().text()));
       continue;
@@ -306,6 +307,7 @@ void LocalEngine::repair_volumes() {
   for (const auto& name : known) {
     if (folders.contains(name)) continue;
     auto made = make_volume_dir(name, "_data");
+    if (auto volume = load_volume(name); made.ok() && volume.ok()) made = limit_volume({.name = name, .driver = {}, .options = volume->options, .labels = {}});
     note_repair(concat("volume ", name, ": its folder was missing; ", made.ok() ? "an empty one was made" : made.error().text()));
   }
   auto users = volume_users();

@@ -93,11 +93,11 @@ std::vector<std::string> merge_environment(std::vector<std::string> base, const 
   return base;
 }
 
-std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user) {
+std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user, const std::vector<std::string>& link_env) {
   std::vector<std::string> env = {std::string(default_path),
                                   "HOSTNAME=" + (spec.hostname.empty() ? id.substr(0, 12) : spec.hostname)};
   if (spec.tty) env.emplace_back("TERM=xterm");
-  env = merge_environment(std::move(env), spec.env);
+  env = merge_environment(merge_environment(std::move(env), link_env), spec.env);
   bool has_home = std::any_of(env.begin(), env.end(), [](const auto& setting) { return key_of(setting) == "HOME"; });
   if (!has_home) env.push_back("HOME=" + user.home);
   return env;
@@ -147,7 +147,7 @@ Result<runtime::Spec> build_spec(const SpecInput& input) {
   process.user.gid = input.user.gid;
   process.user.additional_gids = input.user.additional_gids;
   process.args = input.info.args;
-  process.env = merge_environment(build_environment(spec, input.info.id, input.user), spec.secret_env);
+  process.env = merge_environment(build_environment(spec, input.info.id, input.user, input.link_env), spec.secret_env);
   process.cwd = process_cwd(spec);
   process.capabilities = TRY_PLAIN(build_capabilities(spec, input.user));
   process.rlimits = TRY_PLAIN(build_rlimits(spec.ulimits));
@@ -188,7 +188,7 @@ Result<runtime::Process> build_exec_process(const SpecInput& input, const ExecSp
   ContainerSpec terminal_choice = spec;  // TERM follows the exec's terminal, not the container's
   terminal_choice.tty = exec.tty;
   terminal_choice.env = merge_environment(spec.env, exec.env);
-  process.env = build_environment(terminal_choice, input.info.id, input.user);
+  process.env = build_environment(terminal_choice, input.info.id, input.user, input.link_env);
   process.cwd = exec.working_dir.empty() ? process_cwd(spec) : exec.working_dir;
   ContainerSpec rights = spec;
   rights.privileged = spec.privileged || exec.privileged;

@@ -31,6 +31,7 @@ struct SpecInput {
   std::string pid_namespace_path;   ///< of the container to join; "" otherwise
   std::string ipc_namespace_path;
   std::optional<runtime::SeccompProfile> seccomp;  ///< none: unconfined
+  std::vector<std::string> link_env;               ///< of --link; the container's own settings go before them
   std::optional<std::int64_t> default_pids_limit;
   std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids
   bool host_has_mqueue = true;                     ///< /dev/mqueue, for whoever shares the host's ipc namespace
@@ -42,8 +43,8 @@ Result<runtime::Spec> build_spec(const SpecInput& input);
 /// Limits as the runtime wants them; also for update.
 runtime::Resources build_resources(const ResourceSpec& spec);
 
-/// The environment of the first process: docker's defaults, then `spec_env`, then HOME.
-std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user);
+/// The environment of the first process: docker's defaults, links, then spec.env, then HOME.
+std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user, const std::vector<std::string>& link_env = {});
 /// `changes` over `base`: "K=V" sets, "K" alone removes.
 std::vector<std::string> merge_environment(std::vector<std::string> base, const std::vector<std::string>& changes);
 

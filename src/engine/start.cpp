@@ -191,6 +191,7 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   input.cgroups_path = context.record.cgroups_path;
   input.pid_namespace_path = context.joined_pid_path;
   input.ipc_namespace_path = context.joined_ipc_path;
+  input.link_env = link_settings(info);
   input.default_pids_limit = settings()->default_pids_limit;
   input.unmappable_sources = context.unmappable_sources;
   if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
@@ -242,6 +243,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
     // What the kernel keeps in the work folder of an earlier mount may forbid the next one ("volatile", overlayfs.rst).
     TRY_PLAIN(linux::remove_tree(info.work_dir));
     TRY_PLAIN(linux::mkdir(info.work_dir, 0700));
+    TRY_PLAIN(SizeLimits::join(info.work_dir, info.upper_dir));
   }
   TRY_PLAIN(open_namespaces(context, info.spec, joined));
   // From here on a crash is noticed by the run folder: recover() looks into every one.
@@ -252,6 +254,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   info.endpoints = context.endpoints;
   crash_point("start:connected");
   if (!info.endpoints.empty()) TRY(serve_names(info, context.network_namespace.get()), "serve names");
+  TRY_PLAIN(check_links_run(info));
   TRY_PLAIN(write_network_files(info));
   {
     std::lock_guard turn(volume_creation_mutex_);
@@ -328,6 +331,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
   // It runs, whatever the store says: recover() would find it by its run folder. The record is written again at the next change.
   if (!saved.ok()) log_error("start", concat("container ", container.id), saved.error());
   crash_point("start:recorded");
+  tell_linking(container.id);
   return {};
 }
 

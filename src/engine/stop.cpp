@@ -171,6 +171,10 @@ Status LocalEngine::unpause(const Caller& caller, const std::string& name) {
 }
 
 Status LocalEngine::remove(const Caller& caller, const std::string& name, const RemoveOptions& options) {
+  if (options.link) {
+    TRY_PLAIN(authorize(caller, Access::operate, "remove link", name));
+    return remove_link(name);
+  }
   auto container = TRY_PLAIN(find_for(caller, Access::administer, "remove", name));
   auto record = container->snapshot();
   if (is_alive(record->info.state) || record->info.state == State::restarting) {

@@ -173,7 +173,7 @@ struct ContainerSpec {
   std::vector<std::string> dns_search;
   std::vector<std::string> dns_options;
   std::vector<std::string> extra_hosts;       ///< "name:address"; address "host-gateway" is the bridge's own
-  std::vector<std::string> links;             ///< "container[:alias]" on the default bridge: names in /etc/hosts
+  std::vector<std::string> links;             ///< "container[:alias]" on the default bridge; after create "id:alias"
 
   std::vector<std::string> cap_add;           ///< "NET_ADMIN", "CAP_NET_ADMIN", "ALL"
   std::vector<std::string> cap_drop;
@@ -194,6 +194,7 @@ struct ContainerSpec {
   std::vector<std::string> device_cgroup_rules;  ///< "c 1:3 rwm"
   std::map<std::string, std::string> sysctls;
   std::int64_t shm_size_bytes = 0;            ///< 0: 64 MiB
+  std::int64_t storage_size_bytes = 0;        ///< quota of the writable layer; 0: none
   std::optional<bool> init;                   ///< unset: no
   bool auto_remove = false;
   RestartPolicy restart;
@@ -268,6 +269,7 @@ struct ContainerInfo {
   std::vector<network::PortBinding> ports;    ///< while running: host ports filled in; otherwise as asked for
   std::vector<std::string> warnings;  ///< of create and of the last start
   std::vector<std::string> exec_ids;
+  std::vector<std::string> links;     ///< "/db:/web/alias", with the names of now
   std::string hostname_path;
   std::string hosts_path;
   std::string resolv_conf_path;
@@ -293,6 +295,7 @@ std::vector<network::PortBinding> published_ports(const std::vector<network::End
 struct ContainerSummary {
   std::string id;
   std::string name;
+  std::vector<std::string> link_names;  ///< "web/db": what other containers call it by links
   std::string image;       ///< as typed
   std::string image_id;
   std::vector<std::string> args;
@@ -342,6 +345,7 @@ struct StopOptions {
 struct RemoveOptions {
   bool force = false;     ///< kill it first
   bool volumes = false;   ///< its anonymous volumes too
+  bool link = false;      ///< not the container: the name is OWNER/ALIAS, and only that link goes
 };
 struct ListOptions {
   bool all = false;       ///< false: running, paused and restarting ones only

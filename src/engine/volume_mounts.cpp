@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/strings.hpp"
+#include "engine/size_limit.hpp"
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
@@ -79,9 +80,11 @@ Status check_volume_options(const std::map<std::string, std::string>& options) {
   TRY_PLAIN(require("type", "device"));
   TRY_PLAIN(require("o", "device"));
   TRY_PLAIN(require("o", "type"));
-  if (options.contains("size"))
-    return Error(ErrorKind::invalid, "quota size requested but no quota support")
-        .with_hint("volumes cannot be limited in size here; a volume of type tmpfs can: --opt type=tmpfs --opt device=tmpfs --opt o=size=64m");
+  auto size = options.find("size");
+  if (size == options.end()) return {};
+  TRY_PLAIN(parse_size_limit(size->second));
+  if (options.contains("type"))
+    return Error(ErrorKind::invalid, "size limits volumes that are folders; this one has a type").with_hint("a tmpfs is limited by its own option: --opt o=size=64m");
   return {};
 }
 

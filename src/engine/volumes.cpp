@@ -72,6 +72,12 @@ Status LocalEngine::make_volume_dir(const std::string& name, const std::string& 
   return {};
 }
 
+Status LocalEngine::limit_volume(const VolumeSpec& spec) {
+  auto size = spec.options.find("size");
+  if (size == spec.options.end()) return {};
+  return size_limits_.limit({volume_dir(spec.name) + "/_data"}, TRY_PLAIN(parse_size_limit(size->second)));
+}
+
 Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const VolumeSpec& spec) {
   TRY_PLAIN(authorize(caller, Access::administer, "create volume", spec.name));
   VolumeInfo volume;
@@ -87,11 +93,17 @@ Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const Volume
   volume.options = spec.options;
   if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
   TRY_PLAIN(make_volume_dir(volume.name, "_data"));
+  VolumeSpec limited = spec;
+  limited.name = volume.name;
+  if (Status status = limit_volume(limited); !status.ok()) {
+    ignore(linux::remove_tree(volume_dir(volume.name)));  // the same
+    return std::move(status).error().in(concat("create ", volume.name));
+  }
   state::Transaction transaction;
   transaction.require_absent(volume_key(volume.name)).put(volume_key(volume.name), to_text(volume));
   auto committed = store_->commit(transaction);
   if (!committed.ok()) {
-    ignore(linux::remove_tree(volume_dir(volume.name)));  // the next start removes it too
+    ignore(SizeLimits::remove_tree(volume_dir(volume.name), "_data"));  // the next start removes it too
     return std::move(committed).error().in(concat("create volume ", volume.name));
   }
   volume.mountpoint = volume_dir(volume.name) + "/_data";
@@ -134,7 +146,7 @@ Status LocalEngine::remove_volume_locked(const std::string& name) {
   crash_point("volume:erased");
   // No container uses it; what a crash left mounted must go first, or the removal would meet it.
   if (volume.ok()) TRY(unmount_volume(*volume), concat("remove volume ", name));
-  TRY(linux::remove_tree(volume_dir(name)), concat("remove volume ", name));
+  TRY(SizeLimits::remove_tree(volume_dir(name), "_data"), concat("remove volume ", name));
   publish_object("volume", "destroy", name, {{"driver", "local"}});
   return {};
 }

@@ -1,6 +1,8 @@
 // Composing, writing, rotating.
 #include "runtime/log_writer.hpp"
 
+#include <sys/file.h>
+
 #include <array>
 #include <algorithm>
 #include <cstring>
@@ -152,10 +154,21 @@ void LogWriter::rotate() {
     size_ = 0;
     return;
   }
-  // From the oldest on, so that no name is overwritten before its content has moved. A missing file is the rule at first.
-  for (std::uint32_t number = max_files_ - 1; number > 1; --number)
+  // Whoever reads the files, or compresses one of them, holds this lock while the names must stay: then the next flush tries again.
+  if (!linux::flock(file_.get(), LOCK_EX | LOCK_NB)) return;
+  // From the oldest on, so that no name is overwritten before its content has moved. A missing file is the rule: there is a plain one, or the
+  // daemon has compressed it. The oldest goes first, because it may have the other form than what takes its place.
+  const std::string oldest = concat(path_, ".", max_files_ - 1);
+  ignore(linux::unlink(oldest));
+  ignore(linux::unlink(oldest + ".gz"));
+  for (std::uint32_t number = max_files_ - 1; number > 1; --number) {
     ignore(linux::rename(concat(path_, ".", number - 1), concat(path_, ".", number)));
-  if (!linux::rename(path_, concat(path_, ".1"))) return;  // go on with the old file; the next flush tries again
+    ignore(linux::rename(concat(path_, ".", number - 1, ".gz"), concat(path_, ".", number, ".gz")));
+  }
+  if (!linux::rename(path_, concat(path_, ".1"))) {  // go on with the old file; the next flush tries again
+    ignore(linux::flock(file_.get(), LOCK_UN));
+    return;
+  }
   file_.reset();
   size_ = 0;
   ignore(reopen());

@@ -28,7 +28,7 @@ struct ExitStatus {
 };
 
 /// Where and how the monitor writes the container's output: docker's json-file format
-/// ({"log":"…\n","stream":"stdout","time":"…"} per line), rotated as path, path.1, path.2, …
+/// ({"log":"…\n","stream":"stdout","time":"…"} per line), rotated as path, path.1, path.2, … (or path.1.gz, …) under flock(path)
 struct LogPolicy {
   std::string path;                        ///< empty: no log
   std::int64_t max_size_bytes = 10 << 20;  ///< of one file; ≤ 0: never rotate

@@ -2,11 +2,13 @@
 """Log drivers: what a syslog server receives over each transport, what happens when it is away, and what `logs` can read."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import unittest
@@ -187,6 +189,36 @@ class Drivers(caisson.EngineTest):
         server = self.server("tcp")
         self.engine.ok("run", "--rm", "--log-driver", "syslog", "--log-opt", f"syslog-address={server.address}", "busybox", "echo", "famous last words")
         server.wait_for(b": famous last words\n")
+
+    def test_rotated_files_are_compressed_and_read_like_the_others(self):
+        name = self.name()
+        self.engine.ok("run", "-d", "--name", name, "--log-opt", "max-size=40k", "--log-opt", "max-file=20", "--log-opt", "compress=true", "busybox", "sh", "-c",
+                       "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i; [ $((i % 200)) = 0 ] && sleep 0.02; done; sleep 1000")
+        folder, base = os.path.split(self.engine.inspect(name)["LogPath"])
+        archives = lambda: sorted(entry for entry in os.listdir(folder) if entry.startswith(base) and entry.endswith(".gz"))
+        wait_until(archives, "a rotated file is compressed")
+        follower = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "logs", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        self.engine.kill9()  # in the middle of one, perhaps
+        self.engine.start()
+        wait_until(lambda: self.engine.ok("logs", "--tail", "1", name) == "line 4000", "everything is written", 60)
+        follower.kill()
+        follower.wait()
+        wait_until(lambda: not [entry for entry in os.listdir(folder) if re.fullmatch(re.escape(base) + r"\.\d+|.*tmp", entry)], "no rotated file is plain any more")
+        self.assertGreaterEqual(len(archives()), 5)
+        expected = [f"line {number}" for number in range(1, 4001)]
+        self.assertEqual(self.engine.ok("logs", name).splitlines(), expected)
+        self.assertEqual(self.engine.ok("logs", "--tail", "1500", name).splitlines(), expected[-1500:])
+        with gzip.open(os.path.join(folder, archives()[0]), "rt", encoding="utf-8") as file:
+            self.assertTrue(json.loads(file.readline())["log"].startswith("line "))
+
+    def test_the_local_driver_compresses_unless_told_not_to(self):
+        for options, compressed in (((), True), (("--log-opt", "compress=false"), False)):
+            name = self.name()
+            self.engine.ok("run", "--name", name, "--log-driver", "local", "--log-opt", "max-size=40k", "--log-opt", "max-file=5", *options, "busybox", "seq", "1", "1000")
+            folder = os.path.join(self.engine.root, "containers", self.engine.inspect(name)["Id"])
+            rotated = lambda: [entry for entry in os.listdir(folder) if "-json.log." in entry and not entry.endswith("tmp")]
+            wait_until(lambda: bool(rotated()) and all(entry.endswith(".gz") == compressed for entry in rotated()), lambda: f"{rotated()}")
+            self.assertEqual(self.engine.ok("logs", name).split(), [str(number) for number in range(1, 1001)])
 
     def test_attributes_are_chosen_and_shown_with_details(self):
         name = self.name()

@@ -3,8 +3,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
 import unittest
 
 import caisson
@@ -38,7 +40,7 @@ class Options(VolumeTest):
     def test_wrong_ones_are_refused_in_dockers_words(self):
         # Texts of dockerd 20.10.
         for body, status, text in (({"DriverOpts": {"foo": "bar"}}, 400, 'invalid option: "foo"'), ({"Driver": "nope"}, 404, 'error looking up volume plugin nope: plugin "nope" not found'),
-                                   ({"DriverOpts": {"o": "bind"}}, 400, 'missing required option: "device"'), ({"DriverOpts": {"size": "10M"}}, 400, "quota size requested but no quota support"),
+                                   ({"DriverOpts": {"o": "bind"}}, 400, 'missing required option: "device"'), ({"DriverOpts": {"size": "10M"}}, 400, "quota size requested but no quota support: the file system below "),
                                    ({"DriverOpts": {"type": "nfs"}}, 400, 'missing required option: "device"'), ({"ClusterVolumeSpec": {}}, 501, "cluster volumes are not supported")):
             with self.subTest(body=body):
                 got, _, answer = self.engine.request("POST", "/volumes/create", {"Name": "wrong", **body})
@@ -202,6 +204,60 @@ class Contents(VolumeTest):
         self.assertEqual(listed() & (anonymous | {used, labelled, free}), {used, labelled, free}, "named ones stay")
         self.engine.ok("volume", "prune", "-f", "--all", "--filter", "label=kind=x")
         self.assertEqual(listed() & {used, labelled, free}, {used, free})
+
+
+class SizeLimits(unittest.TestCase):
+    """An engine whose state lies on a small ext4 with project quotas."""
+
+    def setUp(self):
+        if reason := caisson.why_not():
+            self.skipTest(reason)
+        self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "quota-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        disk, mounted = os.path.join(self.folder, "disk"), os.path.join(self.folder, "mounted")
+        os.mkdir(mounted)
+        with open(disk, "wb") as file:
+            file.truncate(256 << 20)
+        made = subprocess.run(["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", disk], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            self.skipTest(f"mkfs.ext4 -O quota,project: {made.stderr.strip()}")
+        done = subprocess.run(["mount", "-o", "loop,prjquota", disk, mounted], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.skipTest(f"this kernel mounts no ext4 with prjquota (CONFIG_QFMT_V2?): {done.stderr.strip().splitlines()[0]}")
+        self.addCleanup(subprocess.run, ["umount", "-l", mounted], capture_output=True, check=False)
+        self.engine = caisson.Engine(folder=os.path.join(mounted, "caisson-test-engine"))
+        os.mkdir(self.engine.folder, 0o711)
+        self.addCleanup(self.engine.close)
+        self.engine.start()
+        self.engine.import_busybox()
+
+    def fill(self, *options, path="/v/big", image="busybox"):
+        """How many bytes a container may write into a file before it is told that there is no room."""
+        return int(self.engine.ok("run", "--rm", *options, image, "sh", "-c", f"head -c 40000000 /dev/zero >{path} 2>/dev/null; stat -c %s {path}; rm {path}"))
+
+    def test_a_volume_and_a_writable_layer_hold_what_they_may_and_no_more(self):
+        for volume in ("one", "two"):
+            self.engine.ok("volume", "create", "-o", "size=8M", volume)
+            written = self.fill("-v", f"{volume}:/v")
+            self.assertTrue(7 << 20 <= written <= 8 << 20, written)
+        self.engine.kill9()
+        self.engine.start()
+        self.assertLessEqual(self.fill("-v", "one:/v"), 8 << 20, "after a restart of the daemon too")
+        self.assertLessEqual(self.fill("--mount", "type=volume,dst=/v,volume-opt=size=8M"), 8 << 20)
+        self.assertGreater(self.fill("-v", "unlimited:/v"), 30 << 20)
+        self.engine.ok("run", "--name", "layer", "--storage-opt", "size=8M", "busybox", "sh", "-c", "head -c 40000000 /dev/zero >/big 2>/dev/null; stat -c %s /big; rm /big; rm -r /home; mv /srv /moved")
+        self.assertTrue(7 << 20 <= int(self.engine.ok("logs", "layer")) <= 8 << 20)
+        self.engine.ok("start", "-a", "layer")
+        for written in self.engine.ok("logs", "layer").split():
+            self.assertLessEqual(int(written), 8 << 20, "also after a restart")
+        shown = json.loads(self.engine.request("GET", "/system/df")[2])
+        sizes = {volume["Name"]: volume["UsageData"]["Size"] for volume in shown["Volumes"]}
+        self.assertLess(sizes["one"], 1 << 20)
+        self.engine.ok("rm", "layer")
+        self.engine.ok("volume", "rm", "one", "two", "unlimited")
+        self.assertNotIn("8192", subprocess.run(["repquota", "-P", self.folder + "/mounted"], capture_output=True, text=True, check=False).stdout if shutil.which("repquota") else "")
+        self.engine.stop()
+        self.assertEqual(self.engine.leftovers(), [])
 
 
 if __name__ == "__main__":
