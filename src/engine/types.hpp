@@ -23,7 +23,7 @@
 namespace caisson::engine {
 
 /// What a caller may do, weakest first.
-enum class Role : std::uint8_t { none, viewer, operator_, admin };
+enum class Role : std::uint8_t { none, viewer, operator_, admin };  // NOLINT(readability-identifier-naming): the keyword's own name
 
 /// Who asks. Every verb takes one first.
 struct Caller {

@@ -122,10 +122,10 @@ class ScopedFsIds {
   ~ScopedFsIds();
 
  private:
-  ScopedFsIds(std::uint32_t old_uid, std::uint32_t old_gid) : old_uid_(old_uid), old_gid_(old_gid), active_(true) {}
+  ScopedFsIds(std::uint32_t old_uid, std::uint32_t old_gid) : old_uid_(old_uid), old_gid_(old_gid) {}
   std::uint32_t old_uid_;
   std::uint32_t old_gid_;
-  bool active_;
+  bool active_ = true;
 };
 
 Status set_dumpable(bool dumpable);
