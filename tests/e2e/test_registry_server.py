@@ -14,6 +14,7 @@ import unittest
 from http.client import HTTPException as http_error
 
 import caisson
+import peers
 import registries
 from caisson import wait_until
 
@@ -492,6 +493,165 @@ class Around(ServerTest):
         self.assertEqual(copy.request("GET", "/v2/far/lib/app/manifests/v1")[1]["docker-content-digest"], moved)
         origin.kill()
         self.assertEqual(copy.request("GET", "/v2/far/lib/app/manifests/v1")[1]["docker-content-digest"], moved)  # what is here is served
+
+
+CLIENT_PROGRAMS = os.path.join(os.environ.get("CAISSON_CLIENT_PROGRAMS") or os.path.join(caisson.TREE, "build", "clients"), "artifacts", "usr", "bin")
+
+
+class Clients(ServerTest):
+    """Round trips with what people have. Each pushes what another made, so that they also read each other."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.home = tempfile.mkdtemp(prefix=caisson.PREFIX + "home-")
+        cls.cleanups.callback(shutil.rmtree, cls.home)
+        cls.archive = os.path.join(cls.home, "image.tar")
+        with open(cls.archive, "wb") as file:
+            file.write(caisson.docker_archive([caisson.busybox_rootfs()], tags=("busybox:latest",)))
+        cls.policy = os.path.join(cls.home, "policy.json")
+        with open(cls.policy, "w", encoding="utf-8") as file:
+            file.write('{"default": [{"type": "insecureAcceptAnything"}]}')
+
+    def run_client(self, *command, check=0, **environment):
+        done = subprocess.run([*self.namespace.command, *command], capture_output=True, text=True, timeout=300, check=False, cwd=self.home, stdin=subprocess.DEVNULL,
+                              env={**os.environ, "HOME": self.home, "TMPDIR": self.home, **environment})
+        self.assertEqual(done.returncode, check, f"{command}: {done.stderr}{done.stdout}")
+        return done
+
+    def need(self, program, folder=None):
+        path = shutil.which(program, path=folder)
+        if not path:
+            self.skipTest(f"needs {program}: " + ("tools/client-programs" if folder else "tools/dependencies peers"))
+        return path
+
+    def seed(self, name, *options):
+        """An image at the registry, by skopeo."""
+        self.run_client(self.need("skopeo"), "copy", "--insecure-policy", "--dest-tls-verify=false", *options, f"docker-archive:{self.archive}", f"docker://{self.registry.address}/{name}")
+
+    def digest_at(self, name):
+        repository, _, tag = name.rpartition(":")
+        status, headers, _ = self.registry.request("HEAD", f"/v2/{repository}/manifests/{tag}")
+        self.assertEqual(status, 200)
+        return headers["docker-content-digest"]
+
+    def test_skopeo_copies_both_formats_and_all_platforms_and_deletes(self):
+        skopeo = self.need("skopeo")
+        self.seed("skopeo/docker:1", "--format", "v2s2")
+        self.seed("skopeo/oci:1", "--format", "oci")
+        for name in ("skopeo/docker:1", "skopeo/oci:1"):
+            self.run_client(skopeo, "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{self.registry.address}/{name}", f"docker://{self.registry.address}/copied/{name}")
+            self.assertEqual(self.digest_at("copied/" + name), self.digest_at(name))
+        self.run_client(skopeo, "copy", "--insecure-policy", "--src-tls-verify=false", f"docker://{self.registry.address}/skopeo/oci:1", f"oci:{self.home}/layout:1")
+        # One index over two platforms, as buildx leaves it.
+        status, _, body = self.registry.request("GET", "/v2/skopeo/oci/manifests/1")
+        entries = [{"mediaType": MANIFEST, "digest": digest_of(body), "size": len(body), "platform": {"os": "linux", "architecture": name}} for name in ("amd64", "arm64")]
+        index = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}).encode()
+        status, _, body = self.registry.request("PUT", "/v2/skopeo/oci/manifests/all", index, {"Content-Type": "application/vnd.oci.image.index.v1+json"})
+        self.assertEqual(status, 201, body)
+        self.run_client(skopeo, "copy", "--all", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{self.registry.address}/skopeo/oci:all",
+                        f"docker://{self.registry.address}/skopeo/all:1")
+        self.assertEqual(self.digest_at("skopeo/all:1"), digest_of(index))
+        self.assertEqual(json.loads(self.run_client(skopeo, "list-tags", "--tls-verify=false", f"docker://{self.registry.address}/skopeo/oci").stdout)["Tags"], ["1", "all"])
+        self.run_client(skopeo, "delete", "--tls-verify=false", f"docker://{self.registry.address}/skopeo/docker:1")
+        self.assertEqual(self.registry.request("GET", "/v2/skopeo/docker/manifests/1")[0], 404)
+
+    def test_podman_pulls_and_pushes(self):
+        self.need("podman")
+        self.seed("podman/in:1")
+        podman = peers.PrivatePodman()
+        self.addCleanup(podman.close)
+
+        def run(*arguments):
+            command = podman.command(*arguments)
+            command[1] = self.namespace.command[1]  # in the registry's namespace
+            return self.run_client(*command, **{"CONTAINERS_CONF": os.path.join(podman.folder, "containers.conf"), "HOME": podman.folder})
+
+        run("pull", "--tls-verify=false", f"{self.registry.address}/podman/in:1")
+        run("tag", f"{self.registry.address}/podman/in:1", f"{self.registry.address}/podman/out:1")
+        run("push", "--tls-verify=false", f"{self.registry.address}/podman/out:1")
+        run("rmi", "-f", f"{self.registry.address}/podman/in:1", f"{self.registry.address}/podman/out:1")
+        run("pull", "--tls-verify=false", f"{self.registry.address}/podman/out:1")
+
+    def test_buildah_builds_upon_it_and_pushes(self):
+        buildah = [self.need("buildah"), "--root", f"{self.home}/buildah", "--runroot", f"{self.home}/buildah-run", "--storage-driver", "vfs"]
+        self.seed("buildah/base:1")
+        name = self.run_client(*buildah, "from", "--signature-policy", self.policy, "--tls-verify=false", f"{self.registry.address}/buildah/base:1").stdout.strip()
+        self.run_client(*buildah, "config", "--label", "a=b", name)
+        self.run_client(*buildah, "commit", "--signature-policy", self.policy, "--tls-verify=false", name, f"docker://{self.registry.address}/buildah/made:1")
+        self.run_client(*buildah, "rm", name)
+        self.assertTrue(self.digest_at("buildah/made:1"))
+
+    def test_dockerd_pulls_and_pushes(self):
+        reason = peers.PrivateDockerd.why_not()
+        if reason:
+            self.skipTest(reason)
+        self.seed("docker/in:1")
+        with peers.PrivateDockerd("--bridge", "none", "--iptables=false") as dockerd:
+            inside = registries.Namespace.__new__(registries.Namespace)  # dockerd's own
+            inside.name = dockerd.namespace
+            registry = registries.CaissonRegistry(inside, port=5005)
+            try:
+                dockerd.docker("load", "-i", self.archive, check=0)
+                dockerd.docker("tag", "busybox:latest", f"{registry.address}/docker/out:1", check=0)
+                out = dockerd.docker("push", f"{registry.address}/docker/out:1", check=0).stdout.decode()
+                self.assertIn("digest: sha256:", out)
+                dockerd.docker("tag", "busybox:latest", f"{registry.address}/docker/mounted:1", check=0)
+                self.assertIn("Mounted from docker/out", dockerd.docker("push", f"{registry.address}/docker/mounted:1", check=0).stdout.decode())
+                dockerd.docker("rmi", "busybox:latest", f"{registry.address}/docker/out:1", f"{registry.address}/docker/mounted:1", check=0)
+                dockerd.docker("pull", f"{registry.address}/docker/out:1", check=0)
+            finally:
+                registry.close()
+
+    def test_our_engine_and_docker_28_on_it_push_and_pull(self):
+        reason = caisson.why_not() or (None if os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK) else "caisson-fetch was not built: libcurl4-openssl-dev")
+        if reason:
+            self.skipTest(reason)
+        engine = caisson.Engine()
+        engine.prefix_command = self.namespace.command
+        self.addCleanup(engine.close)
+        engine.start()
+        engine.import_busybox()
+        name = f"{self.registry.address}/ours/busybox:1"
+        engine.ok("tag", "busybox", name)
+        engine.ok("push", name)
+        engine.ok("rmi", "-f", "busybox", name)
+        engine.ok("pull", name)
+        self.assertEqual(engine.ok("run", "--rm", "--network", "none", name, "echo", "hello"), "hello")
+        if shutil.which("docker"):
+            other = f"{self.registry.address}/ours/docker:1"
+            engine.docker("tag", name, other, check=0)
+            engine.docker("push", other, check=0)
+            engine.docker("rmi", other, check=0)
+            engine.docker("pull", other, check=0)
+            self.assertEqual(self.digest_at("ours/docker:1"), self.digest_at("ours/busybox:1"))
+
+    def test_oras_pushes_attaches_discovers_and_copies(self):
+        oras = self.need("oras", CLIENT_PROGRAMS)
+        with open(os.path.join(self.home, "note.txt"), "w", encoding="utf-8") as file:
+            file.write("a note")
+        name = f"{self.registry.address}/oras/artifact:1"
+        self.run_client(oras, "push", "--plain-http", name, "note.txt:text/plain")
+        self.run_client(oras, "attach", "--plain-http", "--artifact-type", "application/x.note", name, "note.txt:text/plain")
+        found = json.loads(self.run_client(oras, "discover", "--plain-http", "--format", "json", name).stdout)
+        self.assertEqual([entry["artifactType"] for entry in found["manifests"]], ["application/x.note"])
+        self.assertFalse([path for path in (line.split('object="')[1].split('"')[0] for line in self.registry.log_text().splitlines() if "oras/artifact/manifests/sha256-" in line)])  # no fallback tag
+        self.run_client(oras, "copy", "-r", "--from-plain-http", "--to-plain-http", name, f"{self.registry.address}/oras/copied:1")
+        self.run_client(oras, "pull", "--plain-http", "-o", os.path.join(self.home, "pulled"), f"{self.registry.address}/oras/copied:1")
+        with open(os.path.join(self.home, "pulled", "note.txt"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "a note")
+        self.assertIn("1", self.run_client(oras, "repo", "tags", "--plain-http", f"{self.registry.address}/oras/copied").stdout.split())
+        self.run_client(oras, "manifest", "delete", "--plain-http", "--force", f"{self.registry.address}/oras/copied:1")
+
+    def test_cosign_signs_and_verifies(self):
+        cosign = self.need("cosign", CLIENT_PROGRAMS)
+        self.seed("cosign/app:1")
+        image = f"{self.registry.address}/cosign/app@{self.digest_at('cosign/app:1')}"
+        self.run_client(cosign, "generate-key-pair", COSIGN_PASSWORD="")
+        self.run_client(cosign, "sign", "--key", "cosign.key", "--tlog-upload=false", "--allow-http-registry", "-y", image, COSIGN_PASSWORD="")
+        self.run_client(cosign, "verify", "--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry", image)
+        self.registry.admin("gc", "--untagged")
+        self.run_client(cosign, "verify", "--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry", image)
 
 
 if __name__ == "__main__":
