@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import time
@@ -301,6 +302,34 @@ class StartedByTheCommandLine(unittest.TestCase):
                 os.kill(daemons[0], signal.SIGTERM)
                 caisson.wait_until(lambda pid=daemons[0]: not caisson.is_alive(pid), "it ends")
         self.assertEqual(self.called(), [])
+
+
+class OlderState(unittest.TestCase):
+    """What earlier builds wrote is taken over: tests/data/state holds a state file of every released format."""
+
+    FORMATS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "state")
+
+    def test_an_engine_goes_on_with_the_state_of_every_released_format(self):
+        names = sorted(os.listdir(self.FORMATS))
+        self.assertTrue(names)
+        for name in names:
+            with self.subTest(format=name), caisson.Engine() as engine:
+                engine.stop()
+                with open(os.path.join(self.FORMATS, name), encoding="utf-8") as file:
+                    text = file.read().replace("csta013fb", engine.tag)  # the bridge and the cgroup of the engine that wrote it
+                os.unlink(os.path.join(engine.root, "state.db"))
+                with contextlib.closing(sqlite3.connect(os.path.join(engine.root, "state.db"))) as database:
+                    database.executescript(text)
+                engine.start()
+                self.assertEqual(sorted(engine.ok("ps", "-a", "--format", "{{.Names}}").split()), ["kept", "ran"])
+                kept = engine.inspect("kept")
+                self.assertEqual((kept["State"]["Status"], kept["Config"]["Env"][-1], kept["HostConfig"]["Memory"], kept["HostConfig"]["RestartPolicy"]["Name"]),
+                                 ("created", "A=1", 64 << 20, "on-failure"))
+                self.assertEqual(engine.inspect("ran")["State"]["ExitCode"], 0)
+                self.assertEqual(engine.ok("volume", "ls", "-q"), "kept-volume")
+                self.assertEqual(engine.ok("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "kept-net"), "10.199.7.0/24")
+                engine.ok("rm", "kept", "ran")
+                engine.ok("network", "rm", "kept-net")
 
 
 class TheEnd(caisson.EngineTest):
