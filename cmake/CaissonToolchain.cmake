@@ -34,6 +34,8 @@ find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(SQLite3 REQUIRED)
 find_package(ZLIB REQUIRED)
 find_library(CRYPT_LIBRARY NAMES crypt REQUIRED)  # libxcrypt: the bcrypt of htpasswd files
+find_package(BZip2 REQUIRED)
+find_package(LibLZMA REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 
 add_library(caisson_flags INTERFACE)

@@ -1,10 +1,11 @@
-// Fuzzes decompression and the tar parser: cutting the input into other pieces must not change what is read.
+// Fuzzes decompression, xz and bzip2 wrappings, and the tar parser: cutting the input into other pieces must not change what is read.
 #include <string>
 
 #include "base/strings.hpp"
 #include "fuzz/fuzz.hpp"
 #include "image/inflate.hpp"
 #include "image/tar_reader.hpp"
+#include "image/wrappings.hpp"
 
 namespace {
 
@@ -15,7 +16,9 @@ constexpr std::uint64_t most_bytes = 4 << 20;
 std::string read_all(std::string_view bytes, std::size_t piece_bytes) {
   using namespace caisson;
   image::MemorySource memory(bytes, piece_bytes);
-  auto inflater = image::open_inflater(memory);
+  auto unwrapped = image::unwrap(memory);
+  if (!unwrapped.ok()) return "refused";
+  auto inflater = image::open_inflater(**unwrapped);
   if (!inflater.ok()) return "refused";
   image::TarLimits limits;
   limits.entries = 1000;

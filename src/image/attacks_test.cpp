@@ -325,7 +325,8 @@ TEST_F(Attack, what_is_no_archive_is_refused) {
   refuse(std::string(4096, 'x'), "not a tar archive");
   refuse("\x1f\x8b" + std::string(100, 'x'), "gzip");
   refuse("\x28\xb5\x2f\xfd" + std::string(100, 'x'), "zstd");
-  refuse("BZh91AY&SY", "bzip2");
+  refuse("BZh91AY&SY", "bzip2: unexpected end");
+  refuse(std::string("\xfd" "7zXZ\0\0\4", 8) + std::string(100, 'x'), "xz: damaged data");
   refuse(TarMaker().file("f", std::string(5000, 'x')).done().substr(0, 3000), "unexpected end of data");
 }
 

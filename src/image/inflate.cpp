@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/strings.hpp"
+#include "image/peeked_source.hpp"
+#include "image/wrappings.hpp"
 
 namespace caisson::image {
 
@@ -25,32 +27,6 @@ constexpr std::string_view zstd_magic("\x28\xb5\x2f\xfd", 4);
 bool is_zstd_skippable(std::string_view bytes) {
   return bytes.size() >= 4 && (static_cast<unsigned char>(bytes[0]) & 0xF0) == 0x50 && bytes.substr(1, 3) == "\x2a\x4d\x18";
 }
-
-/// What was read ahead to find the format, then the rest of the input.
-class PeekedSource final : public ByteSource {
- public:
-  explicit PeekedSource(ByteSource& input) : input_(input) {}
-  Status peek(std::size_t bytes) {
-    while (head_.size() < bytes) {
-      auto piece = TRY_PLAIN(input_.next());
-      if (piece.empty()) break;
-      head_ += piece;
-    }
-    return {};
-  }
-  [[nodiscard]] std::string_view head() const { return head_; }
-  Result<std::string_view> next() override {
-    if (head_given_) return input_.next();
-    head_given_ = true;
-    if (head_.empty()) return input_.next();
-    return std::string_view(head_);
-  }
-
- private:
-  ByteSource& input_;
-  std::string head_;
-  bool head_given_ = false;
-};
 
 class PlainInflater final : public Inflater {
  public:
@@ -178,16 +154,6 @@ Result<std::string_view> ZstdInflater::next() {
   return std::string_view(output_.data(), out.pos);
 }
 
-/// Formats that BuildKit or old archives may carry and that no image format names.
-std::string_view refused_format(std::string_view head) {
-  if (head.starts_with("BZh")) return "bzip2";
-  if (head.starts_with(std::string_view("\xfd"
-                                        "7zX",
-                                        4)))
-    return "xz";
-  return {};
-}
-
 }  // namespace
 
 std::string_view to_string(Compression compression) {
@@ -207,10 +173,10 @@ Compression detect_compression(std::string_view first_bytes) {
 
 Result<std::unique_ptr<Inflater>> open_inflater(ByteSource& input) {
   PeekedSource peeked(input);
-  TRY_PLAIN(peeked.peek(compression_magic_bytes));
+  TRY_PLAIN(peeked.peek(wrapping_magic_bytes));
   auto head = peeked.head();
-  if (auto name = refused_format(head); !name.empty())
-    return Error(ErrorKind::unsupported, concat("data is compressed with ", name, ", which images do not use")).with_hint(concat("Decompress it first, or recompress with gzip or zstd"));
+  if (auto name = wrapping_of(head); !name.empty())
+    return Error(ErrorKind::unsupported, concat("data is compressed with ", name, ", which layers of images are not")).with_hint("Decompress it first, or recompress with gzip or zstd");
   switch (detect_compression(head)) {
     case Compression::gzip: {
       auto inflater = std::make_unique<GzipInflater>(std::move(peeked));

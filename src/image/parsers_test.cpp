@@ -1,6 +1,8 @@
 // Tests of the pure parsers: references, tar, compression, manifests, change lines.
+#include <bzlib.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -12,6 +14,7 @@
 #include "image/tar_header.hpp"
 #include "image/tar_reader.hpp"
 #include "image/test_support.hpp"
+#include "image/wrappings.hpp"
 
 namespace caisson::image {
 namespace {
@@ -291,7 +294,89 @@ TEST(inflate, damage_is_an_error_and_not_a_shorter_text) {
   bad[bad.size() - 6] = static_cast<char>(bad[bad.size() - 6] ^ 0x55);  // in the CRC
   EXPECT_EQ(inflate_all(bad, 100).error().kind(), ErrorKind::corrupt);
   EXPECT_THAT(inflate_all(gzip(text) + "garbage", 100).error().text(), HasSubstr("behind the end"));
-  EXPECT_THAT(inflate_all("BZh91AY", 100).error().text(), HasSubstr("bzip2"));
+  EXPECT_THAT(inflate_all("BZh91AY", 100).error().text(), HasSubstr("bzip2")) << "no layer is compressed so";
+}
+
+std::string xz(std::string_view bytes) {
+  std::string out(lzma_stream_buffer_bound(bytes.size()), '\0');
+  std::size_t size = 0;
+  EXPECT_EQ(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
+                                    reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size()),
+            LZMA_OK);
+  out.resize(size);
+  return out;
+}
+
+std::string bzip2(std::string_view bytes) {
+  std::string out(bytes.size() + bytes.size() / 100 + 600, '\0');
+  auto size = static_cast<unsigned int>(out.size());
+  std::string input(bytes);
+  EXPECT_EQ(BZ2_bzBuffToBuffCompress(out.data(), &size, input.data(), static_cast<unsigned int>(input.size()), 9, 0, 0), BZ_OK);
+  out.resize(size);
+  return out;
+}
+
+Result<std::string> unwrap_all(std::string_view bytes, std::size_t piece_bytes) {
+  MemorySource memory(bytes, piece_bytes);
+  auto source = TRY_PLAIN(unwrap(memory));
+  std::string out;
+  for (;;) {
+    auto piece = TRY_PLAIN(source->next());
+    if (piece.empty()) return out;
+    out += piece;
+  }
+}
+
+TEST(wrappings, files_one_behind_the_other_are_unwrapped_in_any_pieces) {
+  std::string text;
+  for (unsigned int i = 0; i < 700000; ++i) text += static_cast<char>('a' + i * i % 23);
+  for (std::size_t piece : {1U, 100U, 1U << 18U}) {
+    EXPECT_EQ(*unwrap_all(xz(text), piece), text);
+    EXPECT_EQ(*unwrap_all(xz(text) + std::string(8, '\0') + xz("") + xz("tail"), piece), text + "tail");
+    EXPECT_EQ(*unwrap_all(bzip2(text), piece), text);
+    EXPECT_EQ(*unwrap_all(bzip2(text) + bzip2("") + bzip2("tail"), piece), text + "tail");
+    EXPECT_EQ(*unwrap_all(xz(""), piece), "");
+    EXPECT_EQ(*unwrap_all(bzip2(""), piece), "");
+    for (const std::string& other : {text, gzip("x"), std::string(), std::string("BZhistory of a text"), std::string("BZh9")}) EXPECT_EQ(*unwrap_all(other, piece), other);
+  }
+}
+
+TEST(wrappings, damage_is_an_error_and_not_a_shorter_text) {
+  std::string text;
+  for (unsigned int i = 0; i < 100000; ++i) text += static_cast<char>('a' + i * i % 23);
+  for (auto make : {xz, bzip2}) {
+    auto good = make(text);
+    for (auto size : {good.size() - 1, good.size() / 2, std::size_t{12}}) EXPECT_EQ(unwrap_all(good.substr(0, size), 100).error().kind(), ErrorKind::corrupt) << size;
+    auto bad = good;
+    bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 0x55);
+    EXPECT_EQ(unwrap_all(bad, 100).error().kind(), ErrorKind::corrupt);
+    EXPECT_FALSE(unwrap_all(good + "garbage", 100).ok());
+  }
+}
+
+TEST(wrappings, an_xz_file_that_wants_too_much_memory_is_refused) {
+  lzma_options_lzma options;
+  ASSERT_EQ(lzma_lzma_preset(&options, 0), 0);
+  options.dict_size = 1U << 30U;
+  options.mode = LZMA_MODE_FAST;
+  options.mf = LZMA_MF_HC3;
+  // The header alone says it; making such a file would take the memory that the bound is about.
+  std::string good = xz("x");
+  std::string header = good.substr(0, 12);
+  lzma_filter filters[] = {{LZMA_FILTER_LZMA2, &options}, {LZMA_VLI_UNKNOWN, nullptr}};
+  lzma_block block{};
+  block.version = 0;
+  block.check = LZMA_CHECK_CRC64;
+  block.filters = filters;
+  block.compressed_size = LZMA_VLI_UNKNOWN;
+  block.uncompressed_size = LZMA_VLI_UNKNOWN;
+  ASSERT_EQ(lzma_block_header_size(&block), LZMA_OK);
+  std::string encoded(block.header_size, '\0');
+  ASSERT_EQ(lzma_block_header_encode(&block, reinterpret_cast<std::uint8_t*>(encoded.data())), LZMA_OK);
+  auto refused = unwrap_all(header + encoded + std::string(100, '\0'), 100);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::unsupported);
+  EXPECT_THAT(refused.error().text(), HasSubstr("128 MiB"));
 }
 
 TEST(manifest, texts_are_read_back_as_written) {

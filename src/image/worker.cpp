@@ -2,12 +2,14 @@
 #include "image/worker.hpp"
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
 #include "image/frames.hpp"
+#include "image/wrappings.hpp"
 #include "linux/file.hpp"
 #include "linux/landlock.hpp"
 #include "linux/process.hpp"
@@ -26,33 +28,46 @@ Status send_frame(WorkerFrame type, std::string_view payload) {
   return linux::write_all(worker_fd::result, make_frame(static_cast<std::uint8_t>(type), payload));
 }
 
-/// The raw input: counted, hashed, copied and reported on its way to the decoder.
-class InputSource final : public ByteSource {
+/// What comes in: counted and reported.
+class RawInput final : public ByteSource {
  public:
-  explicit InputSource(const WorkerRequest& request) : request_(request), buffer_(input_buffer_bytes) {
-    if (request.known_digest.empty()) hasher_.emplace(request.input_algorithm);
-  }
   Result<std::string_view> next() override {
     auto got = TRY(linux::read(worker_fd::input, buffer_), "read the archive");
-    std::string_view piece(buffer_.data(), got);
-    if (hasher_) hasher_->update(piece);
-    if (request_.copy_input) TRY(linux::write_all(worker_fd::copy, piece), "store the archive");
     bytes_ += got;
     if (bytes_ >= reported_ + progress_step_bytes) {
       reported_ = bytes_;
       TRY_PLAIN(send_frame(WorkerFrame::progress, encode(bytes_)));
     }
+    return std::string_view(buffer_.data(), got);
+  }
+
+ private:
+  std::vector<char> buffer_ = std::vector<char>(input_buffer_bytes);
+  std::uint64_t bytes_ = 0;
+  std::uint64_t reported_ = 0;
+};
+
+/// The blob on its way to the decoder: counted, hashed and copied.
+class BlobSource final : public ByteSource {
+ public:
+  BlobSource(ByteSource& input, const WorkerRequest& request) : input_(input), request_(request) {
+    if (request.known_digest.empty()) hasher_.emplace(request.input_algorithm);
+  }
+  Result<std::string_view> next() override {
+    auto piece = TRY_PLAIN(input_.next());
+    if (hasher_) hasher_->update(piece);
+    if (request_.copy_input) TRY(linux::write_all(worker_fd::copy, piece), "store the archive");
+    bytes_ += piece.size();
     return piece;
   }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   std::string finish() { return hasher_ ? hasher_->finish().text() : request_.known_digest; }
 
  private:
+  ByteSource& input_;
   const WorkerRequest& request_;
-  std::vector<char> buffer_;
   std::optional<Hasher> hasher_;
   std::uint64_t bytes_ = 0;
-  std::uint64_t reported_ = 0;
 };
 
 /// Passes bytes on and hashes them.
@@ -105,15 +120,23 @@ Status run_pack(const WorkerRequest& request) {
 }
 
 Status run_place(const WorkerRequest& request) {
-  InputSource input(request);
-  auto inflater = TRY_PLAIN(open_inflater(input));
+  RawInput raw;
+  auto input = TRY_PLAIN(unwrap(raw));
+  auto inflater = TRY_PLAIN(open_inflater(*input));
   TarReader tar(*inflater);
   TRY_PLAIN(place_archive(tar, worker_fd::target, request.place));
   return drain(*inflater);
 }
 
+/// Archives of images, root file systems and what builds bring come from users, in whatever wrapping, and nobody has named them by a digest before. What is in
+/// the wrapping counts as the input: it is what is hashed and kept. A layer that is pulled has a name to answer to, and its own digest is not that of what is in it.
+bool may_be_wrapped(const WorkerRequest& request) { return request.task == WorkerTask::split || request.known_digest.empty(); }
+
 Status run_archive(const WorkerRequest& request, WorkerResult& result) {
-  InputSource input(request);
+  RawInput raw;
+  std::unique_ptr<ByteSource> unwrapped;
+  if (may_be_wrapped(request)) unwrapped = TRY_PLAIN(unwrap(raw));
+  BlobSource input(unwrapped ? *unwrapped : static_cast<ByteSource&>(raw), request);
   auto inflater = TRY_PLAIN(open_inflater(input));
   result.compression = inflater->compression();
   // A plain tar's two digests are the same: hashing it once is enough, unless they are of two kinds.

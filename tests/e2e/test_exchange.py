@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Images travel between Caisson and skopeo, podman and docker, in both directions, and keep their identity."""
 
+import bz2
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -21,6 +23,13 @@ def upper_layer():
         caisson.add_file(tar, "srv/two", b"second layer\n", mode=0o4755)
         caisson.add_file(tar, "srv/link", type=tarfile.SYMTYPE, linkname="two")
         caisson.add_file(tar, "srv/" + "n" * 120, b"long name\n", uid=1000, gid=1000)
+    return out.getvalue()
+
+
+def small_tar(name, text):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        caisson.add_file(tar, name, text)
     return out.getvalue()
 
 
@@ -62,6 +71,30 @@ class Exchange(caisson.EngineTest):
         run = subprocess.run(["skopeo", "--insecure-policy", "--tmpdir", self.work(), *arguments], capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         return run.stdout
+
+    def test_archives_wrapped_in_xz_or_bzip2_are_the_same_images(self):
+        with open(self.saved, "rb") as file:
+            saved = file.read()
+        wanted = self.engine.inspect("exchange:1")["Id"]
+        rootfs = caisson.busybox_rootfs()
+        self.engine.import_image(rootfs, "plain:1")
+        plain = self.engine.inspect("plain:1")["RootFS"]["Layers"]
+        for name, wrap in (("xz", lzma.compress), ("bzip2", bz2.compress)):
+            with self.subTest(wrapping=name):
+                self.engine.ok("rmi", "exchange:1")
+                self.assertIn("exchange:1", self.engine.ok("load", stdin=wrap(saved), text=False).decode())
+                self.assertEqual(self.engine.inspect("exchange:1")["Id"], wanted)
+                self.engine.import_image(wrap(rootfs), f"{name}:1", ['CMD ["true"]'])
+                self.assertEqual(self.engine.inspect(f"{name}:1")["RootFS"]["Layers"], plain)
+                self.engine.ok("run", "--rm", f"{name}:1", "true")
+                folder = self.work()
+                with open(os.path.join(folder, "root.tar." + name), "wb") as file:
+                    file.write(wrap(small_tar("inside", b"unpacked")))
+                with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
+                    file.write(f"FROM busybox\nADD root.tar.{name} /\n")
+                self.engine.ok("build", "-q", "-t", f"added-{name}", folder)
+                self.assertEqual(self.engine.ok("run", "--rm", f"added-{name}", "cat", "/inside"), "unpacked")
+                self.assertIn(f"{name}: ", self.engine.cli("import", "-", stdin=wrap(rootfs)[:-100], text=False, check=1).stderr.decode())
 
     def test_the_archive_is_docker_archive_and_oci_layout_at_once(self):
         with tarfile.open(self.saved) as tar:

@@ -2,6 +2,7 @@
 """A container's files from outside: commit, diff, export, and copying in and out, by docker's command line, ours and the bare API."""
 
 import base64
+import bz2
 import gzip
 import io
 import json
@@ -304,7 +305,7 @@ class Archive(FilesTest):
     def test_compressed_archives_are_taken(self):
         name = self.created()
         plain = tar_of(("p", dict(data=b"text")))
-        forms = {"gz": gzip.compress(plain)}
+        forms = {"gz": gzip.compress(plain), "xz": lzma.compress(plain), "bz2": bz2.compress(plain)}
         if shutil.which("zstd"):
             forms["zst"] = subprocess.run(["zstd", "-q"], input=plain, capture_output=True, check=True).stdout
         for form, data in forms.items():
