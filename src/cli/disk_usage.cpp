@@ -120,7 +120,7 @@ std::string age_of(TimestampNs time, TimestampNs now) { return concat(human_dura
 // "-1" is docker's "not known".
 std::string known_size(std::int64_t bytes) { return bytes < 0 ? "N/A" : four_digit_size(static_cast<std::uint64_t>(bytes)); }
 
-Result<Row> image_row(const JsonView& image, TimestampNs now) {
+Result<Row> image_row(const JsonView& image, TimestampNs now, bool no_trunc) {
   constexpr std::int64_t second_ns = 1'000'000'000;
   std::string id;
   std::vector<std::string> tags;
@@ -139,7 +139,7 @@ Result<Row> image_row(const JsonView& image, TimestampNs now) {
   Row row;
   row.fields = {{"Repository", tag.substr(0, colon)},
                 {"Tag", tag.substr(colon + 1)},
-                {"ID", short_id(id)},
+                {"ID", no_trunc ? id : short_id(id)},
                 {"CreatedAt", list_time(created * second_ns)},
                 {"CreatedSince", age_of(created * second_ns, now)},
                 {"Size", size < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(size))},
@@ -149,10 +149,10 @@ Result<Row> image_row(const JsonView& image, TimestampNs now) {
   return row;
 }
 
-Result<Row> container_usage_row(const JsonView& container, TimestampNs now) {
+Result<Row> container_usage_row(const JsonView& container, TimestampNs now, bool no_trunc) {
   std::int64_t size = 0;
   TRY_PLAIN(container.read("SizeRw", size));
-  Row row = TRY_PLAIN(container_row(container, now, false));
+  Row row = TRY_PLAIN(container_row(container, now, no_trunc));
   row.fields["Size"] = size < 0 ? "N/A" : human_size(static_cast<std::uint64_t>(size));  // without the image's
   return row;
 }
@@ -170,7 +170,7 @@ Result<Row> volume_usage_row(const JsonView& volume) {
   return row;
 }
 
-Result<Row> cache_row(const JsonView& entry, TimestampNs now) {
+Result<Row> cache_row(const JsonView& entry, TimestampNs now, bool no_trunc) {
   Row row;
   std::string id;
   std::string text;
@@ -183,7 +183,7 @@ Result<Row> cache_row(const JsonView& entry, TimestampNs now) {
   TRY_PLAIN(entry.read("UsageCount", uses));
   TRY_PLAIN(entry.read("Shared", shared));
   TRY_PLAIN(entry.read("InUse", in_use));
-  row.fields = {{"ID", id.substr(0, 12)}, {"Size", known_size(size)}, {"UsageCount", concat(uses)}, {"Shared", shared ? "true" : "false"}, {"InUse", in_use ? "true" : "false"}};
+  row.fields = {{"ID", no_trunc ? id : id.substr(0, 12)}, {"Size", known_size(size)}, {"UsageCount", concat(uses)}, {"Shared", shared ? "true" : "false"}, {"InUse", in_use ? "true" : "false"}};
   for (const auto& [field, key] : {std::pair{"CacheType", "Type"}, std::pair{"Description", "Description"}, std::pair{"Parent", "Parent"}}) {
     text.clear();
     TRY_PLAIN(entry.read(key, text));
@@ -212,7 +212,8 @@ constexpr std::array volume_columns = {Column{"Name", "VOLUME NAME"}, Column{"Li
 constexpr std::array cache_columns = {Column{"ID", "CACHE ID"}, Column{"CacheType", "CACHE TYPE"}, Column{"Size", "SIZE"}, Column{"CreatedSince", "CREATED"}, Column{"LastUsedSince", "LAST USED"},
                                       Column{"UsageCount", "USAGE"}, Column{"Shared", "SHARED"}};
 
-Result<std::vector<Section>> sections_of(const JsonView& view) {
+// `no_trunc`: as templates and JSON see it.
+Result<std::vector<Section>> sections_of(const JsonView& view, bool no_trunc) {
   const TimestampNs now = now_ns();
   std::vector<Section> out;
   out.push_back({"Images", "Images space usage:", "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}", image_columns, {}});
@@ -223,10 +224,10 @@ Result<std::vector<Section>> sections_of(const JsonView& view) {
   for (auto& section : out) {
     JsonView list = TRY_PLAIN(view.at(section.name));
     TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {
-      if (section.name == "Images") section.rows.push_back(TRY_PLAIN(image_row(item, now)));
-      else if (section.name == "Containers") section.rows.push_back(TRY_PLAIN(container_usage_row(item, now)));
+      if (section.name == "Images") section.rows.push_back(TRY_PLAIN(image_row(item, now, no_trunc)));
+      else if (section.name == "Containers") section.rows.push_back(TRY_PLAIN(container_usage_row(item, now, no_trunc)));
       else if (section.name == "Volumes") section.rows.push_back(TRY_PLAIN(volume_usage_row(item)));
-      else section.rows.push_back(TRY_PLAIN(cache_row(item, now)));
+      else section.rows.push_back(TRY_PLAIN(cache_row(item, now, no_trunc)));
       return {};
     }));
   }
@@ -235,8 +236,9 @@ Result<std::vector<Section>> sections_of(const JsonView& view) {
 
 // The objects behind the sums: one table each, or all of them as one object for a template.
 Status print_details(Output& out, const JsonView& view, std::string_view format) {
-  auto sections = TRY_PLAIN(sections_of(view));
-  if (!format.empty() && format != "table") {
+  const bool is_template = !format.empty() && format != "table";
+  auto sections = TRY_PLAIN(sections_of(view, is_template));
+  if (is_template) {
     json::object all;
     for (const auto& section : sections) {
       json::array rows;

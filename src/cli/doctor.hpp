@@ -20,6 +20,8 @@ struct HostReading {
   std::string kernel;                         ///< "6.1.0-18-amd64"
   bool is_privileged = true;                  ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
   std::vector<std::string> missing_programs;  ///< of ours: caissond, caisson-runtime, caisson-worker
+  bool has_fetch = true;                      ///< caisson-fetch, without which only registries cannot be reached
+  std::string fetch_problem;                  ///< why it does not start: a library that the loader does not find, or its sandbox
 
   std::string user_namespace_problem;
   std::uint64_t max_user_namespaces = 0;

@@ -15,6 +15,7 @@ class Judge {
 
   std::vector<Finding> all() {
     programs();
+    registries();
     kernel();
     user_namespaces();
     files();
@@ -41,6 +42,17 @@ class Judge {
     if (host_.missing_programs.empty()) return good("programs", "caissond, caisson-runtime and caisson-worker are installed");
     add("programs", Verdict::broken, concat("missing: ", join(host_.missing_programs, ", ")), "the command line only asks; these programs do the work",
         install("caisson"));
+  }
+
+  void registries() {
+    const std::string_view why = "pull, push, login and search go through it; everything else works";
+    if (!host_.has_fetch) add("registries", Verdict::warning, "caisson-fetch is not installed", std::string(why), install("caisson"));
+    else if (host_.fetch_problem.empty()) good("registries", "caisson-fetch starts and enters its sandbox");
+    else {
+      const bool lacks_curl = host_.fetch_problem.find("libcurl") != std::string::npos;
+      add("registries", Verdict::broken, concat("caisson-fetch does not start: ", host_.fetch_problem), std::string(why),
+          lacks_curl ? install("libcurl4") : install("--reinstall caisson"));
+    }
   }
 
   void kernel() {

@@ -7,11 +7,14 @@
 #include "cli/daemon.hpp"
 #include "cli/doctor.hpp"
 #include "engine/network_files.hpp"
+#include "image/fetch_protocol.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
 #include "linux/landlock.hpp"
 #include "linux/mount_api.hpp"
 #include "linux/process.hpp"
+#include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 #include "linux/sysinfo.hpp"
 #include "network/firewall.hpp"
@@ -38,12 +41,46 @@ Result<linux::ProgramOutput> run(const std::vector<std::string>& argv) {
   return linux::run_program(argv, options);
 }
 
+// caisson-fetch is the one program of ours that is linked dynamically (libcurl), so it is started: with a channel whose other end is closed it enters its
+// sandbox, finds nobody to serve and ends with 0. The loader ends with 127 and says what it lacks (ld.so(8)).
+Status try_fetch(const std::string& path) {
+  constexpr int loader_failed = 127;
+  constexpr std::size_t most_said_bytes = 4096;
+  auto channel = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  auto said = TRY_PLAIN(linux::pipe2());
+  linux::ProcessRequest request;
+  request.path = path;
+  request.argv = {"caisson-fetch"};
+  request.fds = {{channel.second.get(), image::fetch_channel_fd}, {said.write_end.get(), 2}};
+  auto child = TRY_PLAIN(linux::spawn_process(request));
+  channel = {};
+  said.write_end.reset();
+  if (!TRY_PLAIN(linux::wait_readable(child.pidfd.get(), program_timeout_ms))) {
+    linux::kill_and_reap(child.pidfd.get());
+    return Error(ErrorKind::timeout, "it does not end");
+  }
+  const int code = TRY_PLAIN(linux::wait_pidfd(child.pidfd.get())).exit_code();
+  if (code == 0) return {};
+  if (code == loader_failed) return Error(ErrorKind::not_found, std::string(trim(TRY_PLAIN(linux::read_all(said.read_end.get(), most_said_bytes)))));
+  return Error(ErrorKind::denied, concat("it cannot enter its sandbox (it ended with ", code, ")"));
+}
+
+void read_fetch(HostReading& host, const std::string& folder) {
+  for (const auto& path : {concat(folder, "/caisson-fetch"), std::string("/usr/lib/caisson/caisson-fetch")}) {
+    if (!is_there(path)) continue;
+    host.fetch_problem = problem_of(try_fetch(path));
+    return;
+  }
+  host.has_fetch = false;
+}
+
 void read_programs(HostReading& host) {
   auto daemon = find_own_binary("caissond");
   if (!daemon.ok()) host.missing_programs.emplace_back("caissond");
   std::string folder = daemon.ok() ? daemon->substr(0, daemon->rfind('/')) : "/usr/bin";
   for (std::string_view name : {"caisson-runtime", "caisson-worker"})
     if (!is_there(concat(folder, "/", name)) && !has_program(name)) host.missing_programs.emplace_back(name);
+  read_fetch(host, folder);
 }
 
 // An id map of the kind that containers get. As an ordinary user only the own id can be mapped without helpers.

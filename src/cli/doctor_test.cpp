@@ -75,6 +75,17 @@ TEST(Doctor, mends_switched_off_user_namespaces_by_their_setting) {
   EXPECT_EQ(finding.mend, "sysctl -w user.max_user_namespaces=65536");
 }
 
+TEST(Doctor, names_the_library_that_the_registries_program_lacks) {
+  auto host = healthy();
+  host.fetch_problem = "caisson-fetch: error while loading shared libraries: libcurl.so.4: cannot open shared object file";
+  auto finding = finding_of(host, "registries");
+  EXPECT_EQ(finding.verdict, Verdict::broken);
+  EXPECT_EQ(finding.mend, "apt-get install libcurl4");
+  host.fetch_problem.clear();
+  host.has_fetch = false;
+  EXPECT_EQ(finding_of(host, "registries").verdict, Verdict::warning) << "an engine without registries still runs containers";
+}
+
 TEST(Doctor, wants_missing_memory_limits_from_the_kernel_command_line) {
   auto host = healthy();
   host.missing_controllers = {"memory"};

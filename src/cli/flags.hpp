@@ -251,6 +251,8 @@ inline constexpr std::array exec = {on("detach", 'd', "Run in the background"), 
 inline constexpr std::array stats = {on("all", 'a', "Show stopped ones too"), format_list,
                                      on("no-stream", 0, "Print one reading and leave"), no_trunc};
 
+inline constexpr std::array top = {on("no-stream", 0, "Print the processes once, on a terminal too")};
+
 inline constexpr Flag only_platform = with_choices(of("platform", 0, text, "string", "Fail unless the image is for this platform, such as linux/amd64"), platforms);
 inline constexpr std::array images = {on("all", 'a', "Show intermediate images too"), on("digests", 0, "Show digests"), images_filter, format_list,
                                       no_trunc, on("quiet", 'q', "Show ids only"),

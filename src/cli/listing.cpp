@@ -32,13 +32,6 @@ std::string align_text(std::string_view text) {
   return align(rows);
 }
 
-// Titles stand out where a person reads.
-std::string with_bold_head(const Output& out, std::string text) {
-  auto end = text.find('\n');
-  if (!out.has_colour() || end == std::string::npos) return text;
-  return concat("\x1b[1m", std::string_view(text).substr(0, end), "\x1b[0m", std::string_view(text).substr(end));
-}
-
 // Go escapes these three in list output (its encoder's HTML default), but not in {{json}}.
 std::string escape_html_json(std::string_view text) {
   std::string out = replace_all(text, "<", "\\u003c");
@@ -143,7 +136,18 @@ std::string align(const std::vector<std::vector<std::string>>& rows, std::size_t
   return out;
 }
 
+std::string with_bold_head(std::string text) {
+  auto end = text.find('\n');
+  if (end == std::string::npos) return text;
+  return concat("\x1b[1m", std::string_view(text).substr(0, end), "\x1b[0m", std::string_view(text).substr(end));
+}
+
 Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& rows) {
+  out.write(TRY_PLAIN(list_text(list, rows, out.has_colour())));
+  return {};
+}
+
+Result<std::string> list_text(const ListFormat& list, const std::vector<Row>& rows, bool has_colour) {
   std::string format = list.format;
   if (list.is_quiet) {
     if (format.empty() || format == "table") format = concat("{{.", list.quiet_field, "}}");
@@ -151,8 +155,9 @@ Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& r
     format = "table";
   }
   if (format == "json") {
-    for (const auto& row : rows) out.line(escape_html_json(to_text(by_key(row.fields))));
-    return {};
+    std::string lines;
+    for (const auto& row : rows) lines += escape_html_json(to_text(by_key(row.fields))) + "\n";
+    return lines;
   }
   bool is_table = format == "table" || format.starts_with("table ") || format.starts_with("table\t");
   std::string text = unescape_format(is_table ? format.substr(5) : format);
@@ -175,8 +180,9 @@ Status print_list(Output& out, const ListFormat& list, const std::vector<Row>& r
     json::value root(row.fields);
     table += TRY_PLAIN(parsed.render(TemplateData{&root, &row.labels, false})) + "\n";
   }
-  out.write(is_table ? with_bold_head(out, align_text(table)) : table);
-  return {};
+  if (!is_table) return table;
+  std::string aligned = align_text(table);
+  return has_colour ? with_bold_head(std::move(aligned)) : aligned;
 }
 
 bool format_mentions(std::string_view format, std::string_view field) {

@@ -37,8 +37,11 @@ struct ListFormat {
   std::string_view quiet_field;        ///< what -q prints
 };
 
-/// Prints the rows as asked. Errors: invalid (the user's template).
+/// The rows as asked; `has_colour`: titles stand out. Errors: invalid (the user's template).
+Result<std::string> list_text(const ListFormat& format, const std::vector<Row>& rows, bool has_colour);
 Status print_list(Output& out, const ListFormat& format, const std::vector<Row>& rows);
+/// A table's text with its first line in bold.
+std::string with_bold_head(std::string text);
 
 /// Does the user's template mention `.FIELD`? False for templates that do not parse: print_list says why.
 bool format_mentions(std::string_view format, std::string_view field);

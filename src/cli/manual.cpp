@@ -112,7 +112,7 @@ std::string overview_page() {
                 "Runs, builds and looks after containers through the daemon caissond, which is started when it does not run. Commands, flags and output\n"
                 "are those of the docker command line.\n",
                 flag_section("OPTIONS", global_flags()), members_section(""),
-                ".SH ENVIRONMENT\n.TP\n\\fBCAISSON_HOST\\fR\nThe daemon\\(aqs socket, as for \\fB\\-\\-host\\fR.\n.TP\n\\fBNO_COLOR\\fR\nNo colours, even on a terminal.\n",
+                ".SH ENVIRONMENT\n.TP\n\\fBCAISSON_HOST\\fR\nThe daemon\\(aqs socket, as for \\fB\\-\\-host\\fR.\n.TP\n\\fBDOCKER_CONTEXT\\fR\nThe context, as for \\fB\\-\\-context\\fR; it comes before CAISSON_HOST.\n.TP\n\\fBNO_COLOR\\fR\nNo colours, even on a terminal.\n",
                 ".SH FILES\n.TP\n\\fI/run/caisson.sock\\fR\nThe daemon\\(aqs socket.\n.TP\n\\fI/etc/caisson/caisson.toml\\fR\nThe daemon\\(aqs configuration.\n.TP\n"
                 "\\fI/var/lib/caisson\\fR\nImages, containers and volumes.\n");
 }

@@ -9,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
 #include "cli/request.hpp"
+#include "cli/screen.hpp"
 #include "linux/event.hpp"
 
 namespace caisson::cli {
@@ -149,13 +150,12 @@ Result<std::vector<std::string>> names_to_show(Session& session, const Invocatio
   return names;
 }
 
-Status print_rows(Session& session, const Invocation& invocation, const std::vector<Row>& rows) {
+Result<std::string> picture_of(const Output& out, const Invocation& invocation, const std::vector<Row>& rows) {
   ListFormat list;
   list.columns = columns;
   list.table = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
   list.format = invocation.text("format");
-  TRY_PLAIN(print_list(session.out(), list, rows));
-  return session.out().flush();
+  return list_text(list, rows, out.has_colour());
 }
 
 Result<int> show_once(Session& session, const Invocation& invocation, const std::vector<std::string>& names) {
@@ -174,7 +174,7 @@ Result<int> show_once(Session& session, const Invocation& invocation, const std:
     auto sample = TRY_PLAIN(parse_json(text, "statistics"));
     rows.push_back(TRY_PLAIN(stats_row(JsonView(sample), feed.name, invocation.flag("no-trunc"))));
   }
-  TRY_PLAIN(print_rows(session, invocation, rows));
+  session.out().write(TRY_PLAIN(picture_of(session.out(), invocation, rows)));
   return 0;
 }
 
@@ -253,28 +253,46 @@ Status add_arrivals(Session& session, Arrivals& arrivals, std::vector<Feed>& fee
   return {};
 }
 
+std::vector<Row> rows_of(const std::vector<Feed>& feeds) {
+  std::vector<Row> rows;
+  for (const auto& feed : feeds)
+    if (feed.latest) rows.push_back(*feed.latest);
+  return rows;
+}
+
+Status show(Session& session, const Invocation& invocation, std::optional<Screen>& screen, const std::vector<Row>& rows) {
+  const std::string picture = TRY_PLAIN(picture_of(session.out(), invocation, rows));
+  if (screen) return screen->draw(picture);
+  session.out().write(picture);
+  return session.out().flush();
+}
+
 Result<int> show_live(Session& session, const Invocation& invocation) {
   bool no_trunc = invocation.flag("no-trunc");
   std::optional<Arrivals> arrivals;
   if (invocation.words().empty()) arrivals = TRY_PLAIN(Arrivals::open(session));  // before the list: none is missed between the two
   std::vector<Feed> feeds;
   for (const auto& name : TRY_PLAIN(names_to_show(session, invocation))) feeds.push_back(TRY_PLAIN(open_feed(session, name)));
+  std::optional<Screen> screen;
+  if (Screen::is_possible(session.out())) screen = TRY_PLAIN(Screen::open(session.out()));
   constexpr int redraw_ms = 500;
   while (arrivals || !feeds.empty()) {
     std::vector<linux::PollEntry> entries;
     for (const auto& feed : feeds) entries.push_back({feed.client->fd(), POLLIN, 0});
     if (arrivals) entries.push_back({arrivals->fd(), POLLIN, 0});
+    const std::size_t streams = entries.size();
+    if (screen)
+      for (const auto& entry : screen->poll_entries()) entries.push_back(entry);
     int ready = TRY_PLAIN(linux::poll(entries, redraw_ms));
+    if (screen && ready > 0)
+      if (auto code = TRY_PLAIN(screen->take(std::span(entries).subspan(streams)))) return *code;
     for (std::size_t i = 0; i < feeds.size() && ready > 0; ++i)
       if (entries[i].revents != 0) TRY_PLAIN(take_sample(feeds[i], no_trunc));
-    if (arrivals && ready > 0 && entries.back().revents != 0) TRY_PLAIN(add_arrivals(session, *arrivals, feeds, no_trunc));
+    if (arrivals && ready > 0 && entries[streams - 1].revents != 0) TRY_PLAIN(add_arrivals(session, *arrivals, feeds, no_trunc));
     std::erase_if(feeds, [](const Feed& feed) { return feed.ended; });
-    std::vector<Row> rows;
-    for (auto& feed : feeds)
-      if (feed.latest) rows.push_back(*feed.latest);
+    auto rows = rows_of(feeds);
     if (rows.empty() && (!arrivals || !feeds.empty())) continue;  // the first readings are on their way
-    if (session.out().is_terminal()) session.out().write("\x1b[H\x1b[J");  // home, clear below
-    TRY_PLAIN(print_rows(session, invocation, rows));
+    TRY_PLAIN(show(session, invocation, screen, rows));
   }
   return 0;
 }

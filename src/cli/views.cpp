@@ -9,6 +9,7 @@
 #include "cli/listing.hpp"
 #include "cli/platform.hpp"
 #include "cli/request.hpp"
+#include "cli/screen.hpp"
 #include "cli/suggest.hpp"
 #include "linux/event.hpp"
 
@@ -56,12 +57,10 @@ Result<int> show_logs(Session& session, const Invocation& invocation) {
   }
 }
 
-Result<int> show_top(Session& session, const Invocation& invocation) {
-  const auto& words = invocation.words();
-  Query query;
-  std::vector<std::string> arguments(words.begin() + 1, words.end());
-  query.add_if(!arguments.empty(), "ps_args", join(arguments, " "));
-  auto answer = TRY_PLAIN(session.get(object_path("containers", words[0], "top") + query.text()));
+namespace {
+
+Result<std::string> process_table(Session& session, const std::string& target) {
+  auto answer = TRY_PLAIN(session.get(target));
   JsonView view(answer);
   std::vector<std::string> titles;
   std::vector<std::vector<std::string>> rows;
@@ -69,7 +68,33 @@ Result<int> show_top(Session& session, const Invocation& invocation) {
   TRY_PLAIN(view.read("Processes", rows));
   rows.insert(rows.begin(), titles);
   constexpr std::size_t top_column = 20;  // docker's, for this command only
-  session.out().write(align(rows, top_column));
+  return align(rows, top_column);
+}
+
+// Anew every two seconds, and at once when a key asks for it; what ps calls processes is the host's work, so not more often.
+Result<int> watch_processes(Session& session, const std::string& target) {
+  constexpr int refresh_ms = 2000;
+  std::string table = TRY_PLAIN(process_table(session, target));  // a wrong name or wrong options are said before the screen is taken
+  auto screen = TRY_PLAIN(Screen::open(session.out()));
+  for (;;) {
+    TRY_PLAIN(screen.draw(session.out().has_colour() ? with_bold_head(std::move(table)) : table));
+    if (auto code = TRY_PLAIN(screen.wait(refresh_ms))) return *code;
+    auto next = process_table(session, target);
+    if (!next.ok() && next.error().kind() == ErrorKind::conflict) return 0;  // the container has ended, and the last picture stays
+    table = TRY_PLAIN(std::move(next));
+  }
+}
+
+}  // namespace
+
+Result<int> show_top(Session& session, const Invocation& invocation) {
+  const auto& words = invocation.words();
+  Query query;
+  std::vector<std::string> arguments(words.begin() + 1, words.end());
+  query.add_if(!arguments.empty(), "ps_args", join(arguments, " "));
+  const std::string target = object_path("containers", words[0], "top") + query.text();
+  if (!invocation.flag("no-stream") && Screen::is_possible(session.out())) return watch_processes(session, target);
+  session.out().write(TRY_PLAIN(process_table(session, target)));
   return 0;
 }
 

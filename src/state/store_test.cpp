@@ -16,6 +16,7 @@
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "linux/file.hpp"
 #include "state/store.hpp"
 
 namespace caisson::state {
@@ -266,6 +267,28 @@ TEST(store, a_truncated_file_is_put_aside_and_its_readable_rows_are_saved) {
   EXPECT_GT(saved->size(), 0U);
   EXPECT_LT(saved->size(), static_cast<std::size_t>(rows));
   EXPECT_TRUE(opened.store->commit(Transaction().put("a", "1")).ok());
+}
+
+TEST(store, files_of_every_released_format_are_opened_with_all_their_entries) {
+  std::string here = __FILE__;
+  const std::filesystem::path data = concat(here.substr(0, here.rfind("/src/state/")), "/tests/data/state");
+  std::size_t formats = 0;
+  for (const auto& file : std::filesystem::directory_iterator(data)) {
+    auto text = linux::read_file(file.path().string());
+    ASSERT_TRUE(text.ok()) << text.error().text();
+    Folder folder;
+    run_sql(folder.file(), *text);
+    auto opened = open_or_fail(folder.file());
+    EXPECT_TRUE(opened.repairs.empty()) << file.path();
+    std::size_t written = 0;
+    for (auto at = text->find("INSERT INTO \"entries\""); at != std::string::npos; at = text->find("INSERT INTO \"entries\"", at + 1)) ++written;
+    auto kept = opened.store->list("");
+    ASSERT_TRUE(kept.ok());
+    EXPECT_EQ(kept->size(), written) << file.path();
+    EXPECT_TRUE(opened.store->commit(Transaction().put("a", "1")).ok());
+    ++formats;
+  }
+  EXPECT_GE(formats, 1U);
 }
 
 TEST(store, a_file_of_a_newer_version_is_refused_and_left_alone) {

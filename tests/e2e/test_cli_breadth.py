@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -316,8 +317,37 @@ class Screens(caisson.EngineTest):
         terminal.read_until(b"late")  # what starts meanwhile appears
         self.engine.ok("rm", "-f", "late")
         terminal.type(b"\x03")
-        _, code = terminal.wait()
-        self.assertIn(code, (0, 130, -2))
+        seen, code = terminal.wait()
+        self.assertEqual(code, 130)
+        self.assertIn(b"\x1b[?1049l", seen)  # the screen is given back, and the last reading stays on it
+        self.assertIn(b"busy", seen[seen.index(b"\x1b[?1049l"):])
+
+    def test_a_signal_gives_the_screen_back_too(self):
+        self.engine.ok("run", "-d", "--name", "steady", "busybox", "sleep", "1000")
+        terminal = Terminal([CAISSON, "stats", "steady"], self.engine.environment())
+        terminal.read_until(b"steady")
+        os.kill(terminal.pid, signal.SIGTERM)
+        seen, code = terminal.wait()
+        self.assertEqual(code, 143)
+        self.assertIn(b"\x1b[?25h\x1b[?1049l", seen)
+
+    def test_top_is_live_on_a_terminal_until_q_or_the_containers_end(self):
+        self.engine.ok("run", "-d", "--name", "living", "busybox", "sh", "-c", "sleep 1111; sleep 2222")
+        environment = {**self.engine.environment(), "TERM": "xterm"}
+        terminal = Terminal([CAISSON, "top", "living"], environment)
+        terminal.read_until(b"sleep 1111")
+        self.engine.ok("exec", "living", "sh", "-c", "kill $(pgrep -f 'sleep 1111' | tail -n1)")
+        terminal.read_until(b"sleep 2222")  # a later picture
+        terminal.type(b"q")
+        self.assertEqual(terminal.wait()[1], 0)
+        once, code = Terminal([CAISSON, "top", "--no-stream", "living"], environment).wait()
+        self.assertEqual(code, 0)
+        self.assertNotIn(b"\x1b[?1049h", once)
+        terminal = Terminal([CAISSON, "top", "living"], environment)
+        terminal.read_until(b"sleep 2222")
+        self.engine.ok("rm", "-f", "living")
+        terminal.wait()  # it ends by itself
+        self.assertIn("did you mean 'steady'?", self.engine.cli("top", "stedy", check=1).stderr)
 
     def test_colours_are_for_terminals_without_NO_COLOR(self):
         command = [CAISSON, "doctor", "--verbose"]

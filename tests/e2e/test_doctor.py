@@ -38,6 +38,17 @@ class Doctor(unittest.TestCase):
         for check in ("programs", "privilege", "user-namespaces", "overlay", "idmapped-mounts", "cgroups", "seccomp", "nftables", "disk-space"):
             self.assertNotEqual(found[check]["Verdict"], "broken", found[check])
 
+    def test_a_registries_program_that_does_not_start_is_told_with_its_reason(self):
+        self.assertEqual(self.findings()["registries"]["Verdict"], "good")
+        # Another program in its place, in this mount namespace alone; the loader's own words and code.
+        fake = os.path.join(self.folder, "fetch")
+        with open(fake, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\necho 'error while loading shared libraries: libcurl.so.4' >&2\nexit 127\n")
+        os.chmod(fake, 0o755)
+        found = self.findings(f"mount --bind {fake} {caisson.BIN}/caisson-fetch &&")["registries"]
+        self.assertEqual((found["Verdict"], found["Mend"]), ("broken", "apt-get install libcurl4"))
+        self.assertIn("libcurl.so.4", found["What"])
+
     def test_no_daemon_is_started(self):
         self.findings()
         self.assertEqual(os.listdir(self.folder), [])
