@@ -1,9 +1,9 @@
 // getenv and unsetenv, and why they are safe here.
 #include "base/environment.hpp"
 
-#include <unistd.h>
-
 #include <cstdlib>
+
+extern "C" char** environ;  // NOLINT: POSIX's own name (environ(7))
 
 namespace caisson {
 
