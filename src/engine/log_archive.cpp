@@ -1,7 +1,6 @@
 // gzip of rotated logs.
 #include "engine/log_archive.hpp"
 
-
 #include <chrono>
 #include <thread>
 

@@ -1,7 +1,6 @@
 // json-file logs: one JSON object per line, rotated by renaming, the rotated ones perhaps compressed.
 #include "engine/log_reader.hpp"
 
-
 #include <algorithm>
 #include <array>
 #include <vector>

@@ -1,7 +1,6 @@
 // Composing, writing, rotating.
 #include "runtime/log_writer.hpp"
 
-
 #include <array>
 #include <algorithm>
 #include <cstring>
