@@ -76,7 +76,9 @@ TEST_F(LinkedContainers, inspect_lists_and_lookups_know_them_by_path_through_ren
   auto listed = h.engine->list(h.admin, {.all = true, .size = false});
   ASSERT_TRUE(listed.ok());
   for (const auto& container : *listed)
-    if (container.id == db) EXPECT_THAT(container.link_names, testing::UnorderedElementsAre("front/db", "front/d"));
+    if (container.id == db) {
+      EXPECT_THAT(container.link_names, testing::UnorderedElementsAre("front/db", "front/d"));
+    }
 }
 
 TEST_F(LinkedContainers, a_start_wants_the_other_running_and_gets_its_name) {
