@@ -58,8 +58,9 @@ bool Screen::is_possible(const Output& out) {
 }
 
 Result<Screen> Screen::open(Output& out) {
-  Screen screen(out, TRY_PLAIN(SignalGuard::create()));
-  screen.raw_ = TRY(linux::RawMode::create(0), "read keys");
+  auto signals = TRY_PLAIN(SignalGuard::create());
+  auto raw = TRY(linux::RawMode::create(0), "read keys");
+  Screen screen(out, std::move(signals), std::move(raw));
   out.write(enter);
   TRY_PLAIN(out.flush());
   return screen;

@@ -38,7 +38,7 @@ class Screen {
   Result<std::optional<int>> wait(int timeout_ms);
 
  private:
-  Screen(Output& out, SignalGuard signals) : out_(&out), signals_(std::move(signals)) {}
+  Screen(Output& out, SignalGuard signals, linux::RawMode raw) : out_(&out), signals_(std::move(signals)), raw_(std::move(raw)) {}
   Output* out_;
   SignalGuard signals_;
   std::optional<linux::RawMode> raw_;

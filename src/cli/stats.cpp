@@ -274,7 +274,7 @@ Result<int> show_live(Session& session, const Invocation& invocation) {
   std::vector<Feed> feeds;
   for (const auto& name : TRY_PLAIN(names_to_show(session, invocation))) feeds.push_back(TRY_PLAIN(open_feed(session, name)));
   std::optional<Screen> screen;
-  if (Screen::is_possible(session.out())) screen = TRY_PLAIN(Screen::open(session.out()));
+  if (Screen::is_possible(session.out())) screen.emplace(TRY_PLAIN(Screen::open(session.out())));
   constexpr int redraw_ms = 500;
   while (arrivals || !feeds.empty()) {
     std::vector<linux::PollEntry> entries;
