@@ -87,7 +87,10 @@ class FakeEngine : public engine::Engine {
   Status pause(const engine::Caller&, const std::string& name) override { return verb("pause", name); }
   Status unpause(const engine::Caller&, const std::string& name) override { return verb("unpause", name); }
   Status remove(const engine::Caller&, const std::string& name, const engine::RemoveOptions& options) override {
-    return verb(concat("remove", options.force ? " force" : "", options.volumes ? " volumes" : "", options.link ? " link" : ""), name);
+    const std::string what = concat("remove", options.force ? " force" : "", options.volumes ? " volumes" : "", options.link ? " link" : "");
+    if (!options.link) return verb(what, name);
+    calls.push_back(concat(what, " ", name));  // OWNER/ALIAS is no container's name
+    return next_status;
   }
   Status rename(const engine::Caller&, const std::string& name, const std::string& new_name) override { return verb("rename " + new_name, name); }
   Result<std::vector<std::string>> update(const engine::Caller&, const std::string& name, const engine::UpdateSpec& changes) override {

@@ -41,9 +41,9 @@ TEST(SizeLimits, sizes_are_dockers_and_positive) {
 
 TEST(SizeLimits, a_volume_or_container_that_cannot_be_limited_leaves_nothing) {
   fake::Harness h;
-  auto volume = h.engine->create_volume(h.admin, {.name = "v", .driver = {}, .options = {{"size", "1M"}}, .labels = {}});
+  auto volume = h.engine->create_volume(h.admin, {.name = "data", .driver = {}, .options = {{"size", "1M"}}, .labels = {}});
   if (volume.ok()) GTEST_SKIP() << "this file system has project quotas";
-  EXPECT_THAT(volume.error().text(), HasSubstr("create v: quota size requested but no quota support"));
+  EXPECT_THAT(volume.error().text(), HasSubstr("create data: quota size requested but no quota support"));
   EXPECT_THAT(h.names_in("root/volumes"), testing::IsEmpty());
   auto spec = fake::Harness::spec({"sleep"}, "box");
   spec.storage_size_bytes = 1 << 20;

@@ -19,9 +19,13 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string name) {
   UniqueFd epoll = TRY_PLAIN(linux::epoll_create());
   UniqueFd wake = TRY_PLAIN(linux::eventfd());
   TRY_PLAIN(linux::epoll_add(epoll.get(), wake.get(), EPOLLIN, wake_tag));
-  std::unique_ptr<EventLoop> loop(new EventLoop(std::move(epoll), std::move(wake)));
-  loop->thread_ = std::thread([self = loop.get(), name = std::move(name)] { self->run(name); });
+  std::unique_ptr<EventLoop> loop(new EventLoop(std::move(name), std::move(epoll), std::move(wake)));
+  loop->start_thread();
   return loop;
+}
+
+void EventLoop::start_thread() {
+  thread_ = std::thread([this] { run(); });
 }
 
 void EventLoop::stop() {
@@ -83,7 +87,12 @@ void EventLoop::cancel(std::uint64_t timer) {
 Status EventLoop::post(std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
-    if (!ended_because_.empty()) return Error(ErrorKind::unavailable, concat("the serving thread has ended: ", ended_because_));
+    if (stopping_) return Error(ErrorKind::unavailable, "the serving thread has been stopped");
+    if (has_ended_) {
+      thread_.join();
+      has_ended_ = false;
+      start_thread();
+    }
     posted_.push_back(std::move(work));
   }
   return linux::eventfd_signal(wake_.get());
@@ -105,12 +114,12 @@ Status EventLoop::post_and_wait(std::function<void()> work) {
   return {};
 }
 
-void EventLoop::run(const std::string& name) {
-  ignore(linux::set_thread_name(name));  // only for people who look at the process
-  Status ended = run_until_stopped();
+void EventLoop::run() {
+  ignore(linux::set_thread_name(name_));  // only for people who look at the process
+  ignore(run_until_stopped());  // who waits for work is told; the next work starts the thread anew
   std::vector<std::function<void()>> dropped;
   const std::lock_guard lock(mutex_);
-  if (!ended) ended_because_ = ended.error().text();
+  has_ended_ = true;
   dropped.swap(posted_);
 }
 

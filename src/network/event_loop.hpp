@@ -44,24 +44,26 @@ class EventLoop {
   std::uint64_t at(std::int64_t deadline_ns, std::function<void()> on_time);
   void cancel(std::uint64_t timer);
 
-  /// From any thread. Errors: unavailable when the loop has ended.
+  /// From any thread. A loop that the kernel refused something, and that has ended by itself, goes on with what it watches. Errors: unavailable when it was stopped.
   Status post(std::function<void()> work);
-  /// Returns when it has run. Not from the loop's own thread.
+  /// Returns when it has run. Not from the loop's own thread. Errors: unavailable also when the loop has ended before it.
   Status post_and_wait(std::function<void()> work);
 
  private:
-  explicit EventLoop(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+  EventLoop(std::string name, UniqueFd epoll, UniqueFd wake) : name_(std::move(name)), epoll_(std::move(epoll)), wake_(std::move(wake)) {}
   struct Watch {
     int fd = -1;
     // Shared because a callback may remove its own watch while it runs.
     std::shared_ptr<std::function<void(std::uint32_t)>> on_ready;
   };
-  void run(const std::string& name);
+  void start_thread();
+  void run();
   Status run_until_stopped();
   [[nodiscard]] int time_left_ms() const;
   void run_due_timers();
   void run_posted();
 
+  const std::string name_;
   UniqueFd epoll_;
   UniqueFd wake_;
   std::unordered_map<std::uint64_t, Watch> watches_;
@@ -72,7 +74,7 @@ class EventLoop {
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;
   bool stopping_ = false;
-  std::string ended_because_;  ///< set when the thread has ended by itself
+  bool has_ended_ = false;  ///< the thread is only to be joined
   std::thread thread_;
 };
 
