@@ -30,10 +30,12 @@ std::vector<std::string> proxy_environment() {
   return out;
 }
 
-linux::SpawnRequest fetch_spawn(const FetchOptions& options, int channel) {
+/// `program`: by descriptor, for it may lie in a folder that its own id cannot enter, as a checkout below /root does.
+linux::SpawnRequest fetch_spawn(const FetchOptions& options, int program, int channel) {
   const bool is_root = linux::geteuid() == 0;
   linux::SpawnRequest spawn;
   spawn.process.path = options.path;
+  spawn.process.exe_fd = program;
   spawn.process.argv = {"caisson-fetch"};
   spawn.process.env = proxy_environment();
   spawn.process.fds = {{channel, fetch_channel_fd}};
@@ -56,11 +58,12 @@ Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOption
   if (!TRY_PLAIN(linux::exists(options.path)))
     return Error(ErrorKind::unavailable, concat("registries cannot be reached: ", options.path, " is not installed"))
         .with_hint("it is built when the headers of libcurl are there: apt-get install libcurl4-openssl-dev");
+  const UniqueFd program = TRY_PLAIN(linux::open(options.path, O_PATH));
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  auto spawned = linux::spawn_sandboxed(fetch_spawn(options, ends.second.get()));
+  auto spawned = linux::spawn_sandboxed(fetch_spawn(options, program.get(), ends.second.get()));
   // In a user namespace that lacks that id (rootless), nobody's does as well.
   if (!spawned.ok() && spawned.error().error_number() == EINVAL && options.host_id != 0)
-    spawned = linux::spawn_sandboxed(fetch_spawn({options.path, 0}, ends.second.get()));
+    spawned = linux::spawn_sandboxed(fetch_spawn({options.path, 0}, program.get(), ends.second.get()));
   auto child = TRY(std::move(spawned), concat("start ", options.path));
   ends.second.reset();
   std::unique_ptr<RegistrySession> made(new RegistrySession(std::move(ends.first), std::move(child.pidfd)));

@@ -134,8 +134,11 @@ Result<bool> listen(int result_fd, const Cancel& cancel, FrameReader& frames) {
 }
 
 Result<linux::ChildProcess> start(const WorkerOptions& options, const WorkerJob& job, const Placement& placement, int request_fd, int result_fd) {
+  // By descriptor: it may lie in a folder that its own ids cannot enter, as a checkout below /root does.
+  const UniqueFd program = TRY_PLAIN(linux::open(options.path, O_PATH));
   linux::SpawnRequest spawn;
   spawn.process.path = options.path;
+  spawn.process.exe_fd = program.get();
   spawn.process.argv = {"caisson-worker"};
   spawn.process.fds = {{request_fd, worker_fd::request},
                        {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
