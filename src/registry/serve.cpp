@@ -78,6 +78,7 @@ class Running {
     if (!thread_.joinable()) return;
     server_->stop(grace_ms);
     thread_.join();
+    server_.reset();  // waits for handlers that are busy elsewhere: what they use goes next
   }
 
  private:
