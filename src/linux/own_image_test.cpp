@@ -74,7 +74,8 @@ TEST_F(OwnImage, nothing_of_the_old_mount_stays_mapped) {
     const std::string program = must(readlinkat(AT_FDCWD, "/proc/self/exe"));
     must(replace_own_file(read_only_self().get()));
     int mapped = 0;
-    for (std::string_view line : split(must(read_file("/proc/self/maps", 1U << 24U)), '\n')) {
+    const std::string maps = must(read_file("/proc/self/maps", 1U << 24U));
+    for (std::string_view line : split(maps, '\n')) {
       // Of a detached mount the kernel shows the file's path below that mount, which is "/".
       if (line.ends_with(program)) return 1;
       const std::string range(split_once(line, ' ').before);
