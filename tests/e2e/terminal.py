@@ -12,12 +12,12 @@ import time
 
 
 class Terminal:
-    """A program on a pseudo terminal of 33 rows and 99 columns."""
+    """A program on a pseudo terminal of 33 rows."""
 
-    def __init__(self, command, environment):
+    def __init__(self, command, environment, columns=99):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, columns, 0, 0))
             os.execvpe(command[0], command, environment)
         self.seen = b""
 

@@ -334,16 +334,16 @@ class Screens(caisson.EngineTest):
     def test_top_is_live_on_a_terminal_until_q_or_the_containers_end(self):
         self.engine.ok("run", "-d", "--name", "living", "busybox", "sh", "-c", "sleep 1111; sleep 2222")
         environment = {**self.engine.environment(), "TERM": "xterm"}
-        terminal = Terminal([CAISSON, "top", "living"], environment)
-        terminal.read_until(b"sleep 1111")
-        self.engine.ok("exec", "living", "sh", "-c", "kill $(pgrep -f 'sleep 1111' | tail -n1)")
-        terminal.read_until(b"sleep 2222")  # a later picture
+        terminal = Terminal([CAISSON, "top", "living"], environment, columns=200)  # the command is ps' last column
+        terminal.read_until(b"sleep 1111\x1b")
+        self.engine.ok("exec", "living", "killall", "sleep")
+        terminal.read_until(b"  sleep 2222\x1b")  # a later picture: the shell's own line has it behind one space
         terminal.type(b"q")
         self.assertEqual(terminal.wait()[1], 0)
         once, code = Terminal([CAISSON, "top", "--no-stream", "living"], environment).wait()
         self.assertEqual(code, 0)
         self.assertNotIn(b"\x1b[?1049h", once)
-        terminal = Terminal([CAISSON, "top", "living"], environment)
+        terminal = Terminal([CAISSON, "top", "living"], environment, columns=200)
         terminal.read_until(b"sleep 2222")
         self.engine.ok("rm", "-f", "living")
         terminal.wait()  # it ends by itself
