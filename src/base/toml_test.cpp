@@ -24,5 +24,23 @@ TEST(toml, what_the_library_takes_for_granted_is_refused_too) {
   for (std::string_view text : {"[=]", "[.]", "[#]", "[\x01]", "[\x7f", "[[}]]", "=1", "a = {,}"}) EXPECT_FALSE(parse_toml(text).ok()) << text;
 }
 
+TEST(toml, outside_of_texts_and_comments_there_is_ascii_alone) {
+  const std::string euro = "\xe2\x82\xac";
+  const std::string good[] = {R"(a = ")" + euro + R"(" # )" + euro + "\nb = '" + euro + "'",
+                              "a = \"\"\"\n\"" + euro + "\"\"\"",
+                              "a = '''" + euro + "'" + euro + "'''\n",
+                              R"(a = "\")" + euro + "\"",
+                              "\xef\xbb\xbf" "a = 1",
+                              "\"" + euro + "\" = 1",
+                              "a = \"\"\nb = ''"};
+  for (const auto& text : good) EXPECT_TRUE(parse_toml(text).ok()) << text;
+  const std::string bad[] = {euro + " = 1", "a = 1 " + euro, "a = \"x\" " + euro, "# c\n" + euro, "a = '\\' " + euro, "se\xef\xb3\xbf"};
+  for (const auto& text : bad) {
+    auto refused = parse_toml(text);
+    ASSERT_FALSE(refused.ok()) << text;
+    EXPECT_THAT(refused.error().text(), testing::HasSubstr("not ASCII"));
+  }
+}
+
 }  // namespace
 }  // namespace caisson
