@@ -9,7 +9,7 @@
 #include "engine/engine.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
-#include "wire/http_server.hpp"
+#include "wire/fake_exchange.hpp"
 
 namespace caisson::api {
 
@@ -359,88 +359,6 @@ class FakeEngine : public engine::Engine {
   }
 };
 
-/// A request in memory; what the handler answers is kept.
-class FakeExchange : public wire::Exchange {
- public:
-  FakeExchange(std::string method, std::string_view target, std::string body = "", wire::Headers headers = {})
-      : method_(std::move(method)), headers_(std::move(headers)), body_(std::move(body)) {
-    auto halves = split_once(target, '?');
-    path_ = halves.before;
-    query_ = halves.after;
-  }
-
-  int status = 0;
-  wire::Headers answer_headers;
-  std::string answer;
-  bool ended = false;
-  UniqueFd client;  ///< the other end, after a hijack
-  wire::Peer who;
-
-  [[nodiscard]] std::string answer_header(std::string_view name) const {
-    for (const auto& [key, value] : answer_headers)
-      if (lower(key) == lower(name)) return value;
-    return {};
-  }
-
-  [[nodiscard]] const std::string& method() const override { return method_; }
-  [[nodiscard]] const std::string& path() const override { return path_; }
-  [[nodiscard]] const std::string& query() const override { return query_; }
-  [[nodiscard]] std::string_view header(std::string_view name) const override {
-    for (const auto& [key, value] : headers_)
-      if (lower(key) == lower(name)) return value;
-    return {};
-  }
-  [[nodiscard]] const wire::Peer& peer() const override { return who; }
-  Result<std::string> read_body(std::size_t limit) override {
-    if (body_.size() > limit) return Error(ErrorKind::invalid, "request body too large");
-    return std::exchange(body_, {});
-  }
-  Result<std::string> read_body_some() override { return std::exchange(body_, {}); }
-  [[nodiscard]] Cancel cancel() const override { return {}; }
-  Status respond(int code, const wire::Headers& headers, std::string_view body) override {
-    status = code;
-    answer_headers = headers;
-    answer = body;
-    ended = true;
-    return {};
-  }
-  Status respond_file(int code, const wire::Headers& headers, int file, std::uint64_t offset, std::uint64_t size_bytes) override {
-    std::string bytes(static_cast<std::size_t>(size_bytes), '\0');
-    TRY_PLAIN(linux::pread(file, bytes, offset));
-    return respond(code, headers, bytes);
-  }
-  Status begin(int code, const wire::Headers& headers) override {
-    status = code;
-    answer_headers = headers;
-    return {};
-  }
-  Status write(std::string_view bytes) override {
-    answer += bytes;
-    return {};
-  }
-  Status end() override {
-    ended = true;
-    return {};
-  }
-  Result<wire::Hijacked> hijack(std::string_view head) override {
-    auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-    client = std::move(ends.second);
-    status = 101;
-    answer = head;
-    wire::Hijacked taken;
-    taken.socket = std::move(ends.first);
-    taken.pending = std::exchange(body_, {});
-    return taken;
-  }
-  Result<UniqueFd> hijack_through(std::string_view head, std::unique_ptr<wire::Codec>) override { return std::move(TRY_PLAIN(hijack(head)).socket); }
-  [[nodiscard]] bool answered() const override { return status != 0; }
-
- private:
-  std::string method_;
-  std::string path_;
-  std::string query_;
-  wire::Headers headers_;
-  std::string body_;
-};
+using wire::FakeExchange;
 
 }  // namespace caisson::api

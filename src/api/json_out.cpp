@@ -5,12 +5,6 @@
 
 namespace caisson::api {
 
-json::array texts(const std::vector<std::string>& items) {
-  json::array out;
-  for (const auto& item : items) out.emplace_back(item);
-  return out;
-}
-
 json::value texts_or_null(const std::vector<std::string>& items) {
   if (items.empty()) return nullptr;
   return texts(items);

@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "base/json_array.hpp"
 #include "build/builder.hpp"
 #include "engine/types.hpp"
 
 namespace caisson::api {
 
-json::array texts(const std::vector<std::string>& items);
 /// null for an empty list, where Docker gives null.
 json::value texts_or_null(const std::vector<std::string>& items);
 json::object text_map(const std::map<std::string, std::string>& items);

@@ -1,7 +1,6 @@
 // Docker's own files and variables, and the one file of ours beside them.
 #include "cli/context.hpp"
 
-
 #include "base/environment.hpp"
 #include "base/json.hpp"
 #include "base/strings.hpp"

@@ -1,6 +1,7 @@
 // context: naming daemons and the keys that open them, in docker's own folder.
 #include <algorithm>
 #include <array>
+
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "cli/commands.hpp"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/json_array.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"
 
@@ -26,12 +27,6 @@ Error bad_value(std::string_view flag, std::string_view value, std::string_view 
 }
 
 namespace {
-
-json::array to_array(const std::vector<std::string>& values) {
-  json::array out;
-  for (const auto& value : values) out.emplace_back(value);
-  return out;
-}
 
 struct Attached {
   bool standard_in = false;
@@ -220,8 +215,8 @@ Status add_network(json::object& body, json::object& host, const Invocation& inv
   json::object endpoints = TRY_PLAIN(parse_networks(invocation, mode));
   host["NetworkMode"] = mode;
   host["Links"] = list_or_null(invocation.list("link"));
-  host["Dns"] = to_array(invocation.list("dns"));
-  host["DnsOptions"] = to_array(invocation.list("dns-option"));
+  host["Dns"] = texts(invocation.list("dns"));
+  host["DnsOptions"] = texts(invocation.list("dns-option"));
   json::array search;
   for (const auto& domain : invocation.list("dns-search")) search.emplace_back(domain == "." ? std::string(".") : domain);
   host["DnsSearch"] = search;

@@ -1,7 +1,6 @@
 // Reading and keeping credentials.
 #include "cli/credentials.hpp"
 
-
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"

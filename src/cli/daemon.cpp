@@ -1,7 +1,6 @@
 // The daemon's whereabouts and its start.
 #include "cli/daemon.hpp"
 
-
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"

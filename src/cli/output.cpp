@@ -1,7 +1,6 @@
 // Buffered output without iostream: a static program without locale starts three times quicker.
 #include "cli/output.hpp"
 
-
 #include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/terminal.hpp"

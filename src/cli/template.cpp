@@ -305,7 +305,6 @@ Result<std::string> Template::render(const TemplateData& data) const {
 
 bool Template::uses_field(std::string_view name) const { return mentions(root_->body, name); }
 
-
 std::string unescape_format(std::string_view format) {
   return replace_all(replace_all(format, "\\t", "\t"), "\\n", "\n");
 }

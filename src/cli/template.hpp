@@ -43,7 +43,6 @@ class Template {
   std::unique_ptr<tpl::Node> root_;
 };
 
-
 /// "\t" and "\n" typed as two characters become one (docker does this for lists, not for inspect).
 std::string unescape_format(std::string_view format);
 

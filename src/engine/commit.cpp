@@ -4,6 +4,7 @@
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "image/changes.hpp"
 #include "linux/file.hpp"
@@ -11,8 +12,6 @@
 namespace caisson::engine {
 
 namespace {
-
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 void add_unique(std::vector<std::string>& list, const std::string& item) {
   if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);

@@ -3,6 +3,7 @@
 
 #include "base/strings.hpp"
 #include "engine/file_changes.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "image/worker.hpp"
 #include "linux/file.hpp"
@@ -11,7 +12,6 @@
 namespace caisson::engine {
 
 namespace {
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 /// docker's words for a path that is not there.
 Error no_such_path(Error error, const std::string& path, const ContainerInfo& info) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/proc_reader.hpp"
 #include "linux/tree.hpp"
@@ -9,7 +10,6 @@
 namespace caisson::engine {
 
 namespace {
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 /// docker's words, which people's scripts match.
 std::string status_text(const ContainerInfo& info, TimestampNs now) {

@@ -4,12 +4,12 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/links.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/spec_builder.hpp"
 
 namespace caisson::engine {
 namespace {
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 struct LinkedPort {
   std::uint16_t number = 0;

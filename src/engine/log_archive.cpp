@@ -14,7 +14,6 @@ namespace caisson::engine {
 namespace {
 
 constexpr std::size_t block_bytes = 64 << 10;
-constexpr int most_files = 1000;
 // A log is compressed once and hardly ever read: the level that costs the least for its gain (measured: docs/adr/0011-log-drivers.md).
 constexpr int level = 3;
 constexpr std::size_t mark_bytes = 24;
@@ -66,7 +65,7 @@ Status pack(int fd, const LogMark& mark, int out_fd) {
 
 /// Where a rotated file is by now. Precondition: the lock is held.
 std::string name_of(const std::string& path, const LogMark& mark) {
-  for (int number = 1; number < most_files; ++number) {
+  for (int number = 1; number < most_log_files; ++number) {
     std::string name = concat(path, ".", number);
     auto status = linux::stat(name);
     if (status.ok() && status->st_ino == mark.inode) return name;
@@ -138,7 +137,7 @@ Result<UniqueFd> lock_rotation(const std::string& path, int operation) {
 
 Status compress_rotated(const std::string& path) {
   Status first;
-  for (int number = 1; number < most_files; ++number) {
+  for (int number = 1; number < most_log_files; ++number) {
     auto plain = linux::open(concat(path, ".", number), O_RDONLY);
     if (plain.ok()) {
       Status packed = compress_one(path, plain->get());

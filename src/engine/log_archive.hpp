@@ -9,6 +9,9 @@
 
 namespace caisson::engine {
 
+/// No log has more files than that: the bound of searches among them.
+inline constexpr int most_log_files = 1000;
+
 /// Which file it was: kept in the archive's header (RFC 1952, extra field "Ci"), so that whoever read the plain one knows the archive again.
 struct LogMark {
   std::uint64_t inode = 0;

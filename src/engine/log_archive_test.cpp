@@ -14,41 +14,21 @@
 #include "engine/fake_parts.hpp"
 #include "engine/log_compressor.hpp"
 #include "engine/log_reader.hpp"
+#include "engine/log_testing.hpp"
 #include "linux/spawn.hpp"
 
 namespace caisson::engine {
 namespace {
 
+using fake::append;
+using fake::CollectedLog;
+
 std::string line(int number) { return concat("{\"log\":\"", number, "\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-20T10:00:00.", 100000000 + number, "Z\"}\n"); }
-
-void append(const std::string& path, const std::string& text) {
-  auto fd = linux::open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-  ASSERT_TRUE(fd.ok());
-  ASSERT_TRUE(linux::write_all(fd->get(), text).ok());
-}
-
-class Collected final : public LogSink {
- public:
-  Status write(const LogRecord& record) override {
-    std::lock_guard lock(mutex);
-    text += record.text;
-    changed.notify_all();
-    return {};
-  }
-  Status flush() override { return {}; }
-  bool wait_for(const std::string& end) {
-    std::unique_lock lock(mutex);
-    return changed.wait_for(lock, std::chrono::seconds(20), [&] { return text.ends_with(end); });
-  }
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string text;
-};
 
 class Archives : public testing::Test {
  protected:
   std::string read(std::optional<std::uint64_t> tail = std::nullopt) {
-    Collected sink;
+    CollectedLog sink;
     LogOptions options;
     options.tail = tail;
     auto status = read_log(path, options, sink, {}, {});
@@ -120,7 +100,7 @@ TEST_F(Archives, what_only_looks_like_one_is_passed_over) {
   append(path, line(2));
   compress();
   EXPECT_TRUE(linux::exists(path + ".2.gz").value_or(false));
-  Collected sink;
+  CollectedLog sink;
   EXPECT_TRUE(read_log(path, {}, sink, {}, {}).ok());  // read as it is, and lines that are no records are passed over
   EXPECT_EQ(sink.text, "1\n2\n");
 }
@@ -151,7 +131,7 @@ TEST_F(Archives, a_follower_reads_each_line_once_while_files_are_rotated_and_com
   append(path, line(0));
   LogCompressor compressor;
   ASSERT_TRUE(compressor.watch(path).ok());
-  Collected sink;
+  CollectedLog sink;
   auto over = linux::eventfd();
   ASSERT_TRUE(over.ok());
   LogOptions options;
@@ -164,11 +144,11 @@ TEST_F(Archives, a_follower_reads_each_line_once_while_files_are_rotated_and_com
     wanted += concat(number, "\n");
     // Not faster than the follower: rotation deletes, and what it deleted nobody can read.
     if (number % 10 == 0) {
-      EXPECT_TRUE(sink.wait_for(concat("\n", number, "\n")));
+      EXPECT_TRUE(sink.wait_for_end(concat("\n", number, "\n")));
       while (!rotate()) std::this_thread::yield();
     }
   }
-  EXPECT_TRUE(sink.wait_for(concat("\n", line_count, "\n")));
+  EXPECT_TRUE(sink.wait_for_end(concat("\n", line_count, "\n")));
   EXPECT_TRUE(linux::eventfd_signal(over->get()).ok());
   reader.join();
   EXPECT_EQ(sink.text, wanted);

@@ -16,7 +16,6 @@ namespace caisson::engine {
 namespace {
 constexpr std::size_t block_bytes = 64 << 10;
 constexpr std::size_t longest_line_bytes = 1 << 20;  // monitors write records of 16 KiB; anything longer is damage
-constexpr int most_files = 1000;
 
 struct OpenLog {
   UniqueFd fd;
@@ -48,7 +47,7 @@ Result<std::vector<OpenLog>> open_logs(const std::string& path) {
   auto lock = lock_rotation(path, LOCK_SH);
   // No newest one (its monitor was killed between two renames): nobody renames the others either.
   if (!lock.ok() && lock.error().kind() != ErrorKind::not_found) return std::move(lock).error();
-  for (int i = 0; i < most_files; ++i) {
+  for (int i = 0; i < most_log_files; ++i) {
     auto file = TRY_PLAIN(open_log(i == 0 ? path : concat(path, ".", i)));
     if (file) files.push_back(std::move(*file));
     else if (i > 0) break;

@@ -7,42 +7,22 @@
 
 #include "base/strings.hpp"
 #include "engine/fake_parts.hpp"
+#include "engine/log_testing.hpp"
 
 namespace caisson::engine {
 namespace {
 
-class Collected final : public LogSink {
- public:
-  Status write(const LogRecord& record) override {
-    std::lock_guard lock(mutex);
-    text += record.text;
-    changed.notify_all();
-    return {};
-  }
-  Status flush() override { return {}; }
-  void wait_for(const std::string& wanted) {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return text == wanted; });
-  }
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string text;
-};
+using fake::append;
+using fake::CollectedLog;
 
 std::string line(int number, const char* stream = "stdout", bool complete = true) {
   return concat("{\"log\":\"", number, complete ? "\\n" : "", "\",\"stream\":\"", stream, "\",\"time\":\"2026-11-20T10:00:", number < 10 ? "0" : "", number, ".000000000Z\"}\n");
 }
 
-void append(const std::string& path, const std::string& text) {
-  auto fd = linux::open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-  ASSERT_TRUE(fd.ok());
-  ASSERT_TRUE(linux::write_all(fd->get(), text).ok());
-}
-
 class Logs : public testing::Test {
  protected:
   std::string read(LogOptions options = {}) {
-    Collected sink;
+    CollectedLog sink;
     auto status = read_log(path, options, sink, {}, {});
     EXPECT_TRUE(status.ok()) << status.error().text();
     return sink.text;
@@ -104,17 +84,17 @@ TEST_F(Logs, following_sees_what_is_added_and_what_was_rotated_and_ends_with_the
   append(path, line(1));
   auto over = linux::eventfd();
   ASSERT_TRUE(over.ok());
-  Collected sink;
+  CollectedLog sink;
   LogOptions options;
   options.follow = true;
   std::thread reader([&] { EXPECT_TRUE(read_log(path, options, sink, {}, Cancel{over->get()}).ok()); });
-  sink.wait_for("1\n");
+  EXPECT_TRUE(sink.wait_for("1\n"));
   append(path, line(2));
-  sink.wait_for("1\n2\n");
+  EXPECT_TRUE(sink.wait_for("1\n2\n"));
   append(path, line(3));
   ASSERT_TRUE(linux::rename(path, path + ".1").ok());
   append(path, line(4));
-  sink.wait_for("1\n2\n3\n4\n");
+  EXPECT_TRUE(sink.wait_for("1\n2\n3\n4\n"));
   append(path, line(5));
   ASSERT_TRUE(linux::eventfd_signal(over->get()).ok());
   reader.join();
@@ -125,11 +105,11 @@ TEST_F(Logs, following_ends_when_the_client_goes) {
   append(path, line(1));
   auto over = linux::eventfd();
   auto cancel = linux::eventfd();
-  Collected sink;
+  CollectedLog sink;
   LogOptions options;
   options.follow = true;
   std::thread reader([&] { EXPECT_TRUE(read_log(path, options, sink, Cancel{cancel->get()}, Cancel{over->get()}).ok()); });
-  sink.wait_for("1\n");
+  EXPECT_TRUE(sink.wait_for("1\n"));
   ASSERT_TRUE(linux::eventfd_signal(cancel->get()).ok());
   reader.join();
 }

@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/check_spec.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/process.hpp"
 
@@ -20,7 +21,6 @@ Error conflict_with_shared() {
 }
 
 bool is_network_mode(const std::string& mode) { return mode != "none" && mode != "host" && container_of_mode(mode).empty(); }
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 /// Whether a container of this mode may be on a network of this driver.
 Status check_connectable(const std::string& mode, const network::Network& network) {

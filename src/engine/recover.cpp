@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/capabilities.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -18,7 +19,6 @@ namespace caisson::engine {
 namespace {
 constexpr int exit_code_unknown = 255;
 
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 bool was_meant_to_run(State state) { return is_alive(state) || state == State::restarting; }
 
 std::string describe(const Record& record) { return concat("container ", record.info.id.substr(0, 12), " (", record.info.name, ")"); }

@@ -231,6 +231,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   info.warnings.clear();
   record.cgroups_path = cgroups_path_of(record);
 
+  TRY_PLAIN(check_links_run(info));
   auto joined = TRY_PLAIN(resolve_joins(info.spec));
   context.joined_pid_path = joined.pid_path;
   context.joined_ipc_path = joined.ipc_path;
@@ -243,7 +244,7 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
     // What the kernel keeps in the work folder of an earlier mount may forbid the next one ("volatile", overlayfs.rst).
     TRY_PLAIN(linux::remove_tree(info.work_dir));
     TRY_PLAIN(linux::mkdir(info.work_dir, 0700));
-    TRY_PLAIN(SizeLimits::join(info.work_dir, info.upper_dir));
+    if (info.spec.storage_size_bytes > 0) TRY_PLAIN(SizeLimits::join(info.work_dir, info.upper_dir));
   }
   TRY_PLAIN(open_namespaces(context, info.spec, joined));
   // From here on a crash is noticed by the run folder: recover() looks into every one.
@@ -254,7 +255,6 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   info.endpoints = context.endpoints;
   crash_point("start:connected");
   if (!info.endpoints.empty()) TRY(serve_names(info, context.network_namespace.get()), "serve names");
-  TRY_PLAIN(check_links_run(info));
   TRY_PLAIN(write_network_files(info));
   {
     std::lock_guard turn(volume_creation_mutex_);

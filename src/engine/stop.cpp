@@ -3,6 +3,7 @@
 
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/signals.hpp"
 
@@ -11,8 +12,6 @@ namespace caisson::engine {
 namespace {
 constexpr std::int64_t default_stop_timeout_s = 10;
 constexpr int kill_timeout_ms = 30'000;  // a process in uninterruptible sleep may outlive KILL for that long
-
-bool is_alive(State state) { return state == State::running || state == State::paused; }
 
 std::string short_id(const Container& container) { return container.id.substr(0, 12); }
 

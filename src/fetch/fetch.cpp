@@ -57,13 +57,13 @@ class Server {
   Status begin(image::FetchRequest request);
   void send(image::FetchFrame type, std::string_view payload);
 
-  /// Each repository has tokens of its own; connections are shared.
-  Registry& registry_of(const std::string& repository);
+  /// Each repository has tokens of its own; connections are shared. Shared by the requests that use it: it may be forgotten meanwhile.
+  std::shared_ptr<Registry> registry_of(const std::string& repository);
 
   HttpClient http_;
   std::optional<image::FetchSession> session_;
   std::mutex registries_mutex_;
-  std::map<std::string, std::unique_ptr<Registry>> registries_;
+  std::map<std::string, std::shared_ptr<Registry>> registries_;
   std::deque<UniqueFd> fds_;  // arrived, not yet claimed by their requests
   std::mutex send_mutex_;
   std::mutex running_mutex_;
@@ -76,15 +76,16 @@ void Server::send(image::FetchFrame type, std::string_view payload) {
   ignore(linux::send_all(image::fetch_channel_fd, image::make_frame(static_cast<std::uint8_t>(type), payload)));
 }
 
-Registry& Server::registry_of(const std::string& repository) {
+std::shared_ptr<Registry> Server::registry_of(const std::string& repository) {
+  // Whoever asks a pull-through registry chooses the names: what is kept for them must not grow. Tokens are asked for again.
+  constexpr std::size_t most_kept = 256;
   std::lock_guard lock(registries_mutex_);
-  auto& registry = registries_[repository.empty() ? session_->repository : repository];
-  if (!registry) {
-    auto session = *session_;
-    if (!repository.empty()) session.repository = repository;
-    registry = std::make_unique<Registry>(http_, std::move(session));
-  }
-  return *registry;
+  const std::string& name = repository.empty() ? session_->repository : repository;
+  if (auto known = registries_.find(name); known != registries_.end()) return known->second;
+  if (registries_.size() >= most_kept) registries_.clear();
+  auto session = *session_;
+  session.repository = name;
+  return registries_[name] = std::make_shared<Registry>(http_, std::move(session));
 }
 
 Status Server::begin(image::FetchRequest request) {
@@ -104,7 +105,7 @@ Status Server::begin(image::FetchRequest request) {
     running_[number] = running;
   }
   std::thread([this, running, number] {
-    auto reply = registry_of(running->request.repository).serve(running->request, running->fd.get(), running->ticket);
+    auto reply = registry_of(running->request.repository)->serve(running->request, running->fd.get(), running->ticket);
     running->fd.reset();  // before the reply: whoever has it may be sure that nobody writes any more
     {
       std::lock_guard lock(running_mutex_);

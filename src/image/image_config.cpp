@@ -1,6 +1,7 @@
 // The image config: parsing what others wrote, writing our own.
 #include <algorithm>
 
+#include "base/json_array.hpp"
 #include "base/strings.hpp"
 #include "image/manifest.hpp"
 
@@ -105,12 +106,6 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
 
 namespace {
 
-json::array write_list(const std::vector<std::string>& items) {
-  json::array out;
-  for (const auto& item : items) out.push_back(json::value(item));
-  return out;
-}
-
 json::object write_set(std::vector<std::string> items) {
   std::sort(items.begin(), items.end());
   json::object out;
@@ -123,9 +118,9 @@ json::object write_container_config(const ImageConfig& image) {
   json::object out;
   if (!config.user.empty()) out["User"] = config.user;
   if (!config.exposed_ports.empty()) out["ExposedPorts"] = write_set(config.exposed_ports);
-  if (!config.env.empty()) out["Env"] = write_list(config.env);
-  if (!config.entrypoint.empty()) out["Entrypoint"] = write_list(config.entrypoint);
-  if (!config.cmd.empty()) out["Cmd"] = write_list(config.cmd);
+  if (!config.env.empty()) out["Env"] = texts(config.env);
+  if (!config.entrypoint.empty()) out["Entrypoint"] = texts(config.entrypoint);
+  if (!config.cmd.empty()) out["Cmd"] = texts(config.cmd);
   if (!config.volumes.empty()) out["Volumes"] = write_set(config.volumes);
   if (!config.working_dir.empty()) out["WorkingDir"] = config.working_dir;
   if (!config.labels.empty()) {
@@ -134,12 +129,12 @@ json::object write_container_config(const ImageConfig& image) {
     out["Labels"] = std::move(labels);
   }
   if (!config.stop_signal.empty()) out["StopSignal"] = config.stop_signal;
-  if (!config.shell.empty()) out["Shell"] = write_list(config.shell);
-  if (!image.on_build.empty()) out["OnBuild"] = write_list(image.on_build);
+  if (!config.shell.empty()) out["Shell"] = texts(config.shell);
+  if (!image.on_build.empty()) out["OnBuild"] = texts(image.on_build);
   if (config.healthcheck) {
     const auto& check = *config.healthcheck;
     json::object health;
-    if (!check.test.empty()) health["Test"] = write_list(check.test);
+    if (!check.test.empty()) health["Test"] = texts(check.test);
     if (check.interval_ns != 0) health["Interval"] = check.interval_ns;
     if (check.timeout_ns != 0) health["Timeout"] = check.timeout_ns;
     if (check.start_period_ns != 0) health["StartPeriod"] = check.start_period_ns;

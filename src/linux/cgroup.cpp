@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "linux/backoff.hpp"
 #include "linux/cgroup_files.hpp"
 #include "linux/cgroup_systemd.hpp"
 #include "linux/event.hpp"

@@ -1,11 +1,7 @@
 // Reading and writing cgroup files.
 #include "linux/cgroup_files.hpp"
 
-#include <algorithm>
-
 #include "base/strings.hpp"
-#include "base/time.hpp"
-#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -104,14 +100,6 @@ Result<std::vector<int>> read_cgroup_pids(const std::string& directory, bool rec
     out.insert(out.end(), below.begin(), below.end());
   }
   return out;
-}
-
-Backoff::Backoff(int timeout_ms) : deadline_ns_(monotonic_ns() + std::int64_t{timeout_ms} * 1'000'000) {}
-bool Backoff::wait() {
-  if (monotonic_ns() >= deadline_ns_) return false;
-  ignore(poll({}, next_ms_));  // an early return only means one more look
-  next_ms_ = std::min(next_ms_ * 2, 64);
-  return true;
 }
 
 }  // namespace caisson::linux::detail

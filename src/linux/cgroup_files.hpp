@@ -34,16 +34,4 @@ Result<std::vector<int>> read_cgroup_pids(const std::string& directory, bool rec
 /// The directories directly below.
 Result<std::vector<std::string>> child_cgroups(const std::string& directory);
 
-/// Waits for a moment that only grows: where a v1 kernel offers no event, polling is all there is.
-class Backoff {
- public:
-  explicit Backoff(int timeout_ms);
-  /// False when the time is over.
-  bool wait();
-
- private:
-  std::int64_t deadline_ns_;
-  int next_ms_ = 1;
-};
-
 }  // namespace caisson::linux::detail

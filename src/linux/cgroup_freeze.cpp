@@ -6,6 +6,7 @@
 
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "linux/backoff.hpp"
 #include "linux/cgroup.hpp"
 #include "linux/cgroup_files.hpp"
 #include "linux/event.hpp"

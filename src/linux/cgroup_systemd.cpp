@@ -1,7 +1,6 @@
 // Talking to systemd: starting, changing and stopping the unit behind a cgroup.
 #include "linux/cgroup_systemd.hpp"
 
-
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/child.hpp"

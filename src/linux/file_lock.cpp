@@ -7,7 +7,7 @@
 #include <cerrno>
 
 #include "base/strings.hpp"
-#include "linux/cgroup_files.hpp"
+#include "linux/backoff.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 

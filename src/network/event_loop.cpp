@@ -109,17 +109,19 @@ Status EventLoop::post_and_wait(std::function<void()> work) {
   try {
     future.get();
   } catch (const std::future_error&) {
-    return Error(ErrorKind::unavailable, "the serving thread has ended");
+    const std::lock_guard lock(mutex_);
+    return Error(ErrorKind::unavailable, concat("the serving thread has ended", ended_because_.empty() ? "" : ": ", ended_because_));
   }
   return {};
 }
 
 void EventLoop::run() {
   ignore(linux::set_thread_name(name_));  // only for people who look at the process
-  ignore(run_until_stopped());  // who waits for work is told; the next work starts the thread anew
+  Status ended = run_until_stopped();
   std::vector<std::function<void()>> dropped;
   const std::lock_guard lock(mutex_);
-  has_ended_ = true;
+  has_ended_ = true;  // who waits for work is told why; the next work starts the thread anew
+  if (!ended) ended_because_ = ended.error().text();
   dropped.swap(posted_);
 }
 

@@ -74,7 +74,8 @@ class EventLoop {
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;
   bool stopping_ = false;
-  bool has_ended_ = false;  ///< the thread is only to be joined
+  bool has_ended_ = false;     ///< the thread is only to be joined
+  std::string ended_because_;  ///< the last time when it ended by itself
   std::thread thread_;
 };
 

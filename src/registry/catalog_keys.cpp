@@ -1,15 +1,11 @@
 // Records as JSON.
 #include "registry/catalog_keys.hpp"
 
+#include "base/json_array.hpp"
+
 namespace caisson::registry::keys {
 
 namespace {
-
-json::array texts(const std::vector<std::string>& values) {
-  json::array out;
-  for (const auto& value : values) out.emplace_back(value);
-  return out;
-}
 
 template <typename Read>
 auto read_record(const state::Entry& entry, Read&& read) -> decltype(read(std::declval<const JsonView&>())) {

@@ -1,4 +1,5 @@
 // Lists, in pages: tags, repositories, referrers.
+#include "base/json_array.hpp"
 #include "base/strings.hpp"
 #include "image/manifest.hpp"
 #include "registry/api.hpp"
@@ -21,12 +22,6 @@ Wanted wanted_count(std::string_view text) {
   auto number = parse_integer<std::uint64_t>(text);
   if (!number.ok()) return {0, refuse(400, code::unsupported, concat("n=", text, ": want a number that is not negative"))};
   return {static_cast<std::size_t>(std::min<std::uint64_t>(*number, most_at_once)), std::nullopt};
-}
-
-json::array texts(const std::vector<std::string>& names) {
-  json::array out;
-  for (const auto& name : names) out.emplace_back(name);
-  return out;
 }
 
 void add_link(Answer& answer, std::string_view path, std::string_view last, std::size_t count) {

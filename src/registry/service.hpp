@@ -16,7 +16,7 @@ struct Prepared {
   std::vector<Upstream> upstreams;
   std::vector<EventTarget> event_targets;
 };
-/// Reads htpasswd, keys and passwords, and starts the processes that speak to other servers. `source`: this registry, as events name it.
+/// Reads htpasswd, keys and passwords, and starts the processes that speak to other servers, as the user `helper_id`.
 Result<Prepared> prepare(const Config& config, std::uint32_t helper_id);
 
 class Service {

@@ -13,7 +13,7 @@
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 #include "registry/service.hpp"
-#include "wire/http_server.hpp"
+#include "wire/fake_exchange.hpp"
 
 namespace caisson::registry {
 
@@ -41,58 +41,6 @@ struct Reply {
   }
 };
 
-class MemoryExchange final : public wire::Exchange {
- public:
-  MemoryExchange(std::string method, std::string_view target, std::string_view body, wire::Headers headers)
-      : method_(std::move(method)), headers_(std::move(headers)), body_(body) {
-    auto halves = split_once(target, '?');
-    path_ = halves.before;
-    query_ = halves.after;
-    peer_.address = "127.0.0.1:1";
-  }
-  Reply reply;
-
-  [[nodiscard]] const std::string& method() const override { return method_; }
-  [[nodiscard]] const std::string& path() const override { return path_; }
-  [[nodiscard]] const std::string& query() const override { return query_; }
-  [[nodiscard]] std::string_view header(std::string_view name) const override {
-    for (const auto& [key, value] : headers_)
-      if (lower(key) == lower(name)) return value;
-    return {};
-  }
-  [[nodiscard]] const wire::Peer& peer() const override { return peer_; }
-  Result<std::string> read_body(std::size_t limit) override {
-    if (body_.size() > limit) return Error(ErrorKind::invalid, "request body too large");
-    return std::exchange(body_, {});
-  }
-  Result<std::string> read_body_some() override { return std::exchange(body_, {}); }
-  [[nodiscard]] Cancel cancel() const override { return {}; }
-  Status respond(int status, const wire::Headers& headers, std::string_view body) override {
-    reply = {status, headers, method_ == "HEAD" ? std::string() : std::string(body)};
-    return {};
-  }
-  Status respond_file(int status, const wire::Headers& headers, int file, std::uint64_t offset, std::uint64_t size_bytes) override {
-    std::string bytes(static_cast<std::size_t>(size_bytes), '\0');
-    TRY_PLAIN(linux::pread(file, bytes, offset));
-    return respond(status, headers, bytes);
-  }
-  Status begin(int, const wire::Headers&) override { return unused(); }
-  Status write(std::string_view) override { return unused(); }
-  Status end() override { return unused(); }
-  Result<wire::Hijacked> hijack(std::string_view) override { return unused().error(); }
-  Result<UniqueFd> hijack_through(std::string_view, std::unique_ptr<wire::Codec>) override { return unused().error(); }
-  [[nodiscard]] bool answered() const override { return reply.status != 0; }
-
- private:
-  static Status unused() { return Error(ErrorKind::internal, "the registry does not use this"); }
-  std::string method_;
-  std::string path_;
-  std::string query_;
-  wire::Headers headers_;
-  std::string body_;
-  wire::Peer peer_;
-};
-
 class RegistryTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -115,9 +63,10 @@ class RegistryTest : public ::testing::Test {
   }
   Service& service() { return *service_; }
   Reply call(std::string method, std::string_view target, std::string_view body = "", wire::Headers headers = {}) {
-    MemoryExchange exchange(std::move(method), target, body, std::move(headers));
+    wire::FakeExchange exchange(std::move(method), target, std::string(body), std::move(headers));
+    exchange.who.address = "127.0.0.1:1";
     service_->api().handle(exchange);
-    return exchange.reply;
+    return {exchange.status, std::move(exchange.answer_headers), std::move(exchange.answer)};
   }
   std::string push_blob(std::string_view repository, std::string_view bytes) {
     auto digest = sha256_of(bytes).text();

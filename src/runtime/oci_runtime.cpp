@@ -1,7 +1,6 @@
 // The daemon's side of launcher and monitors: connections, and requests matched to answers.
 #include "runtime/oci_runtime_parts.hpp"
 
-
 #include "base/environment.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"

@@ -1,15 +1,10 @@
 // Spec to config.json, for `caisson-runtime spec` and for tests that compare.
+#include "base/json_array.hpp"
 #include "runtime/spec.hpp"
 
 namespace caisson::runtime {
 
 namespace {
-
-json::array strings(const std::vector<std::string>& items) {
-  json::array out;
-  for (const auto& item : items) out.emplace_back(item);
-  return out;
-}
 
 json::object text_map(const std::map<std::string, std::string>& items) {
   json::object out;
@@ -42,7 +37,7 @@ json::object mount_json(const Mount& mount) {
   json::object out{{"destination", mount.destination}};
   put(out, "type", mount.type);
   put(out, "source", mount.source);
-  put(out, "options", strings(mount.options));
+  put(out, "options", texts(mount.options));
   put(out, "uidMappings", mappings(mount.id_map.uids));
   put(out, "gidMappings", mappings(mount.id_map.gids));
   return out;
@@ -50,8 +45,8 @@ json::object mount_json(const Mount& mount) {
 
 json::object hook_json(const Hook& hook) {
   json::object out{{"path", hook.path}};
-  put(out, "args", strings(hook.args));
-  put(out, "env", strings(hook.env));
+  put(out, "args", texts(hook.args));
+  put(out, "env", texts(hook.env));
   put(out, "timeout", hook.timeout_seconds);
   return out;
 }
@@ -154,13 +149,13 @@ json::object resources_json(const Resources& resources) {
 json::object seccomp_json(const SeccompProfile& profile) {
   json::object out{{"defaultAction", profile.default_action}};
   put(out, "defaultErrnoRet", profile.default_errno_ret);
-  put(out, "architectures", strings(profile.architectures));
-  put(out, "flags", strings(profile.flags));
+  put(out, "architectures", texts(profile.architectures));
+  put(out, "flags", texts(profile.flags));
   put(out, "listenerPath", profile.listener_path);
   put(out, "listenerMetadata", profile.listener_metadata);
   json::array rules;
   for (const auto& rule : profile.syscalls) {
-    json::object item{{"names", strings(rule.names)}, {"action", rule.action}};
+    json::object item{{"names", texts(rule.names)}, {"action", rule.action}};
     put(item, "errnoRet", rule.errno_ret);
     json::array args;
     for (const auto& arg : rule.args)
@@ -177,7 +172,7 @@ json::object intel_rdt_json(const IntelRdt& rdt) {
   put(out, "closID", rdt.clos_id);
   put(out, "l3CacheSchema", rdt.l3_cache_schema);
   put(out, "memBwSchema", rdt.memory_bandwidth_schema);
-  put(out, "schemata", strings(rdt.schemata));
+  put(out, "schemata", texts(rdt.schemata));
   if (rdt.enable_monitoring) out["enableMonitoring"] = true;
   return out;
 }
@@ -186,13 +181,13 @@ json::object intel_rdt_json(const IntelRdt& rdt) {
 void put_rare_fields(json::object& out, const Spec& spec) {
   if (spec.personality) {
     json::object item{{"domain", spec.personality->domain}};
-    put(item, "flags", strings(spec.personality->flags));
+    put(item, "flags", texts(spec.personality->flags));
     out["personality"] = std::move(item);
   }
   if (spec.memory_policy) {
     json::object item{{"mode", spec.memory_policy->mode}};
     put(item, "nodes", spec.memory_policy->nodes);
-    put(item, "flags", strings(spec.memory_policy->flags));
+    put(item, "flags", texts(spec.memory_policy->flags));
     out["memoryPolicy"] = std::move(item);
   }
   if (spec.intel_rdt) out["intelRdt"] = intel_rdt_json(*spec.intel_rdt);
@@ -228,8 +223,8 @@ json::object linux_json(const Spec& spec) {
   put(out, "rootfsPropagation", spec.rootfs_propagation);
   if (spec.seccomp) out["seccomp"] = seccomp_json(*spec.seccomp);
   put(out, "sysctl", text_map(spec.sysctl));
-  put(out, "maskedPaths", strings(spec.masked_paths));
-  put(out, "readonlyPaths", strings(spec.readonly_paths));
+  put(out, "maskedPaths", texts(spec.masked_paths));
+  put(out, "readonlyPaths", texts(spec.readonly_paths));
   put(out, "mountLabel", spec.mount_label);
   put_rare_fields(out, spec);
   return out;
@@ -241,7 +236,7 @@ void put_scheduling(json::object& out, const Process& process) {
     json::object item{{"policy", scheduler.policy}};
     if (scheduler.nice != 0) item["nice"] = scheduler.nice;
     if (scheduler.priority != 0) item["priority"] = scheduler.priority;
-    put(item, "flags", strings(scheduler.flags));
+    put(item, "flags", texts(scheduler.flags));
     if (scheduler.runtime_ns != 0) item["runtime"] = scheduler.runtime_ns;
     if (scheduler.deadline_ns != 0) item["deadline"] = scheduler.deadline_ns;
     if (scheduler.period_ns != 0) item["period"] = scheduler.period_ns;
@@ -270,16 +265,16 @@ json::value to_json(const Process& process) {
   for (auto gid : process.user.additional_gids) groups.push_back(gid);
   put(user, "additionalGids", std::move(groups));
   out["user"] = std::move(user);
-  out["args"] = strings(process.args);
-  put(out, "env", strings(process.env));
+  out["args"] = texts(process.args);
+  put(out, "env", texts(process.env));
   out["cwd"] = process.cwd;
   if (process.capabilities) {
     json::object sets;
-    put(sets, "bounding", strings(process.capabilities->bounding));
-    put(sets, "effective", strings(process.capabilities->effective));
-    put(sets, "permitted", strings(process.capabilities->permitted));
-    put(sets, "inheritable", strings(process.capabilities->inheritable));
-    put(sets, "ambient", strings(process.capabilities->ambient));
+    put(sets, "bounding", texts(process.capabilities->bounding));
+    put(sets, "effective", texts(process.capabilities->effective));
+    put(sets, "permitted", texts(process.capabilities->permitted));
+    put(sets, "inheritable", texts(process.capabilities->inheritable));
+    put(sets, "ambient", texts(process.capabilities->ambient));
     out["capabilities"] = std::move(sets);
   }
   json::array limits;
