@@ -234,12 +234,13 @@ Status Cgroup::start_unit(const CgroupCreation& creation) {
 
 namespace {
 
-/// systemd made the unit's cgroup where we think it is? The holder's own place tells.
-Status check_place(const detail::SystemdUnit& unit, int holder) {
+/// systemd made the unit's cgroup where we think it is? The holder's own place tells: on a unified host in v2 alone, whatever named
+/// hierarchies somebody has mounted beside it.
+Status check_place(const detail::SystemdUnit& unit, int holder, CgroupMode mode) {
   const auto paths = TRY(cgroup_of_process(holder), "cgroup");
   for (const char* name : {"name=systemd", ""}) {
     const auto found = paths.find(name);
-    if (found == paths.end()) continue;
+    if (found == paths.end() || (mode == CgroupMode::unified && *name != 0)) continue;
     if (found->second == unit.unit_path) return {};
     return Error(ErrorKind::unavailable,
                  concat("systemd made ", unit.name, " in the cgroup ", found->second, " instead of ", unit.unit_path), EXDEV)
@@ -270,7 +271,7 @@ Result<Cgroup> Cgroup::create(std::shared_ptr<const CgroupLayout> layout, std::s
   TRY_PLAIN(out.start_unit(creation));
   auto placed = [&]() -> Status {
     if (out.holder_) {
-      TRY_PLAIN(check_place(*out.unit_, out.holder_->pid()));
+      TRY_PLAIN(check_place(*out.unit_, out.holder_->pid(), out.layout_->mode));
       for (std::size_t i = 0; i < out.directories_.size(); ++i)
         TRY_PLAIN(move_below(*out.unit_, out.layout_->hierarchies[i], out.directories_[i], out.holder_->pid()));
     }

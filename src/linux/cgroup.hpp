@@ -42,9 +42,13 @@ struct CgroupHierarchy {
 struct CgroupLayout {
   CgroupMode mode = CgroupMode::none;
   std::vector<CgroupHierarchy> hierarchies;  ///< v2, when there is one, is the last
+  /// Unified only: v1 hierarchies without controllers that are mounted beside v2. Nobody is put into them, but for with_named.
+  std::vector<CgroupHierarchy> named;
   [[nodiscard]] const CgroupHierarchy* v2() const;
   [[nodiscard]] const CgroupHierarchy* find(std::string_view controller) const;
   [[nodiscard]] bool has(std::string_view controller) const { return find(controller) != nullptr; }
+  /// This layout with the named hierarchy ("name=systemd") among those that a container has a cgroup in. Errors: unsupported (not mounted).
+  [[nodiscard]] Result<CgroupLayout> with_named(std::string_view name) const;
 };
 /// Pure: from the lines of mountinfo and the text of the v2 root's cgroup.controllers.
 CgroupLayout cgroup_layout(const std::vector<MountInfo>& mounts, std::string_view v2_controllers);

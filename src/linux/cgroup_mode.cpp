@@ -28,6 +28,19 @@ const CgroupHierarchy* CgroupLayout::find(std::string_view controller) const {
   return nullptr;
 }
 
+Result<CgroupLayout> CgroupLayout::with_named(std::string_view name) const {
+  CgroupLayout out = *this;
+  if (has(name)) return out;
+  const auto found = std::find_if(named.begin(), named.end(), [&](const CgroupHierarchy& hierarchy) {
+    return std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), name) != hierarchy.controllers.end();
+  });
+  if (found == named.end())
+    return Error(ErrorKind::unsupported, concat("no cgroup v1 hierarchy with ", name, " is mounted"), EOPNOTSUPP)
+        .with_hint(concat("mount -t cgroup -o none,", name, ",xattr cgroup /sys/fs/cgroup/", split_once(name, '=').after));
+  out.hierarchies.insert(out.hierarchies.begin(), *found);
+  return out;
+}
+
 namespace {
 
 /// The names among a v1 mount's super options that are controllers, not switches (cgroups(7), cgroup-v1.c).
@@ -86,8 +99,7 @@ CgroupLayout cgroup_layout(const std::vector<MountInfo>& mounts, std::string_vie
   CgroupLayout out;
   const bool v1_rules = std::any_of(v1.begin(), v1.end(), [](const Candidate& c) { return !is_named_only(c.hierarchy); });
   // A v1 hierarchy without controllers beside v2 (an init system's bookkeeping) does not make a host hybrid.
-  if (v1_rules || v2.empty())
-    for (Candidate& candidate : v1) out.hierarchies.push_back(std::move(candidate.hierarchy));
+  for (Candidate& candidate : v1) (v1_rules || v2.empty() ? out.hierarchies : out.named).push_back(std::move(candidate.hierarchy));
   if (!v2.empty()) {
     CgroupHierarchy hierarchy = std::move(v2.front().hierarchy);
     for (std::string_view controller : split(trim(v2_controllers), ' '))

@@ -57,6 +57,15 @@ TEST(CgroupLayout, a_named_hierarchy_beside_v2_does_not_make_a_host_hybrid) {
   const CgroupLayout layout = layout_of(std::string(v2_mounts) + "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n", "cpu");
   EXPECT_EQ(layout.mode, CgroupMode::unified);
   EXPECT_EQ(layout.hierarchies.size(), 1U);
+  const auto with = layout.with_named("name=systemd");
+  ASSERT_TRUE(with);
+  EXPECT_EQ(with->mode, CgroupMode::unified);
+  ASSERT_EQ(with->hierarchies.size(), 2U);
+  EXPECT_EQ(with->hierarchies[0].mount_point, "/sys/fs/cgroup/systemd");
+  EXPECT_EQ(with->v2()->mount_point, "/sys/fs/cgroup");
+  const auto missing = layout.with_named("name=other");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().kind(), ErrorKind::unsupported);
 }
 
 TEST(CgroupLayout, hidden_and_doubled_mounts_are_left_out) {

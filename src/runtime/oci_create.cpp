@@ -214,6 +214,9 @@ class Creation {
     options.new_session_keyring = !arguments_.has("no-new-keyring");
     options.no_pivot = arguments_.has("no-pivot");
     options.filter = bundle_.filter ? &*bundle_.filter : nullptr;
+    if (bundle_.spec.annotations.contains(force_cgroup_v1))
+      context_.layout = std::make_shared<const linux::CgroupLayout>(
+          TRY(context_.layout->with_named("name=systemd"), concat("annotations[\"", force_cgroup_v1, "\"]")));
     auto facts = TRY_PLAIN(read_host_facts(*context_.layout, FactsNeeded::of(bundle_.spec)));
     if (!facts.may_mount) add_user_namespace(bundle_.spec);
     bundle_.spec.cgroups_path = TRY_PLAIN(choose_cgroup(bundle_.spec, id_, context_.globals.cgroup_driver, *context_.layout, facts.is_rootless));

@@ -17,7 +17,9 @@ Result<OciState> oci_load(const OciContext& context) { return context.store.load
 
 Result<linux::Cgroup> oci_cgroup(const OciContext& context, const OciState& state) {
   if (state.cgroup_path.empty()) return Error(ErrorKind::unsupported, "the container is not using cgroups: it has no cgroup of its own");
-  return linux::Cgroup::open(context.layout, state.cgroup_path);
+  // With a hierarchy that other containers are not in; the record has it.
+  const bool has_named = state.annotations.contains(force_cgroup_v1) && !state.cgroup_layout.hierarchies.empty();
+  return linux::Cgroup::open(has_named ? std::make_shared<const linux::CgroupLayout>(state.cgroup_layout) : context.layout, state.cgroup_path);
 }
 
 Result<UniqueFd> open_init(const OciState& state) {
@@ -182,7 +184,7 @@ Status oci_destroy(OciContext& context, const OciState& state, const Spec* spec)
   if (spec == nullptr)
     if (auto read = context.store.load_spec(state.id)) spec = &loaded.emplace(std::move(read).value());
   if (!state.cgroup_path.empty()) {
-    auto cgroup = TRY_PLAIN(linux::Cgroup::open(context.layout, state.cgroup_path));
+    auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
     // Empty as a rule, and then it goes at once; only where something lives in it must that be frozen and killed first.
     if (auto gone = cgroup.remove(0); !gone) {
       if (cgroup.exists()) TRY(cgroup.kill_all(), "delete");

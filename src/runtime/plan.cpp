@@ -117,6 +117,22 @@ Status plan_delegation(LaunchPlan& plan, const Spec& spec, const HostFacts& fact
   return {};
 }
 
+/// The hierarchies are in the facts, which were read from CgroupLayout::with_named; elsewhere v1 is what the mount shows anyway.
+void plan_forced_v1(LaunchPlan& plan, const Spec& spec, const HostFacts& facts) {
+  const auto found = spec.annotations.find(force_cgroup_v1);
+  if (found == spec.annotations.end() || !facts.cgroup_unified) return;
+  bool applied = false;
+  for (auto& mount : plan.mounts) {
+    if (mount.destination != found->second || (mount.type != "cgroup" && mount.type != "cgroup2")) continue;
+    mount.kind = MountKind::cgroup_v1;
+    mount.type = "cgroup";
+    mount.folders = facts.cgroup_v1_mounts;
+    mount.options.clear();
+    applied = true;
+  }
+  if (!applied) plan.warnings.push_back(concat("annotations[\"", force_cgroup_v1, "\"]: no cgroup mount at ", found->second));
+}
+
 std::uint64_t propagation_of(std::string_view word) {
   if (word.ends_with("shared")) return MS_SHARED;
   if (word.ends_with("slave")) return MS_SLAVE;
@@ -299,6 +315,7 @@ Result<LaunchPlan> compute_plan(const Spec& spec, const HostFacts& facts, const 
   plan_root(plan, spec, options);
   for (std::size_t i = 0; i < spec.mounts.size(); ++i)
     plan.mounts.push_back(TRY_PLAIN(plan_mount(spec.mounts[i], i, plan, facts, options)));
+  plan_forced_v1(plan, spec, facts);
   const HostFacts inside = plan.new_user_namespace ? facts.behind(plan.id_map) : facts;
   plan.process = TRY_PLAIN(compute_process_plan(spec.process, SharedSettings::of(spec), inside, options, plan.warnings));
   plan_devices(plan, spec);

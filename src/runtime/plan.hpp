@@ -16,6 +16,9 @@
 
 namespace caisson::runtime {
 
+/// crun's annotation: the container's cgroup mount at this path shows the v1 hierarchy "name=systemd" alone, for old systemds on a v2 host.
+inline constexpr const char* force_cgroup_v1 = "run.oci.systemd.force_cgroup_v1";
+
 /// What a plan may assume about the machine. Read once by read_host_facts(); tests write their own.
 struct HostFacts {
   bool is_privileged = true;                ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
@@ -28,7 +31,8 @@ struct HostFacts {
   std::uint32_t last_capability = 40;
   std::uint64_t our_bounding_set = ~0ULL;
   bool cgroup_unified = false;                ///< pure cgroup v2
-  std::vector<std::string> cgroup_v1_mounts;  ///< names below /sys/fs/cgroup, "cpu", "systemd"; empty on pure v2
+  /// Names below /sys/fs/cgroup, "cpu", "systemd"; on pure v2 empty, but with force_cgroup_v1 "systemd".
+  std::vector<std::string> cgroup_v1_mounts;
   bool has_apparmor = false;
   bool has_selinux = false;
   /// As a process in a user namespace that we make with `map` finds them: an ordinary user may map the own group alone only with

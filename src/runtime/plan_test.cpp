@@ -379,6 +379,24 @@ TEST(Plan, delegation_takes_a_name_on_v2_only) {
   }
 }
 
+TEST(Plan, a_v1_hierarchy_is_forced_upon_the_mount_that_the_annotation_names) {
+  auto spec = base_spec();
+  spec.mounts = {{"/sys/fs/cgroup", "cgroup", "cgroup", {"rw"}, {}}};
+  spec.annotations[force_cgroup_v1] = "/sys/fs/cgroup";
+  auto unified = facts();
+  unified.cgroup_unified = true;
+  unified.cgroup_v1_mounts = {"systemd"};
+  auto plan = compute_plan(spec, unified, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->mounts[0].kind, MountKind::cgroup_v1);
+  EXPECT_EQ(plan->mounts[0].folders, std::vector<std::string>{"systemd"});
+  spec.annotations[force_cgroup_v1] = "/elsewhere";
+  plan = compute_plan(spec, unified, {});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->mounts[0].kind, MountKind::filesystem);
+  ASSERT_EQ(plan->warnings.size(), 1U);
+}
+
 TEST(Plan, resources_of_every_controller_arrive_in_the_limits) {
   Resources resources;
   resources.network.class_id = 0x100001;
