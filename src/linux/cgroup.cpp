@@ -228,7 +228,7 @@ Status Cgroup::start_unit(const CgroupCreation& creation) {
     for (auto& property : TRY_PLAIN(detail::parse_systemd_properties(*creation.systemd_properties)))
       properties.push_back(std::move(property));
   if (!unit_->is_slice()) holder_ = TRY_PLAIN(detail::ScopeHolder::create());
-  TRY_PLAIN(detail::start_systemd_unit(*unit_, holder_.get(), std::move(properties)));
+  TRY_PLAIN(detail::start_systemd_unit(*unit_, holder_ ? holder_->pid() : 0, std::move(properties)));
   return {};
 }
 
@@ -395,6 +395,7 @@ Status Cgroup::delegate(std::uint32_t uid, std::uint32_t gid) {
 
 Result<CgroupHandle> Cgroup::handle() const {
   CgroupHandle out;
+  if (unit_ && unit_->of_user) TRY_PLAIN(detail::come_near(*unit_));
   for (std::size_t i = 0; i < directories_.size(); ++i) {
     if (layout_->hierarchies[i].is_v2) {
       out.v2_dir = TRY(linux::open(directories_[i], O_PATH | O_DIRECTORY), "open cgroup");

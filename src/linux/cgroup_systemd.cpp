@@ -103,7 +103,7 @@ Status wait_job(DbusConnection& systemd, const DbusMessage& reply, std::string_v
   return Error(ErrorKind::io, concat(what, " ", unit.name, ": systemd's job ended with \"", result, "\""), EIO);
 }
 
-std::vector<SystemdProperty> unit_properties(const SystemdUnit& unit, const ScopeHolder* holder) {
+std::vector<SystemdProperty> unit_properties(const SystemdUnit& unit, int pid) {
   std::vector<SystemdProperty> out;
   out.push_back({"Description", DbusValue::string(concat("Caisson container ", unit.name))});
   if (unit.is_slice()) {
@@ -111,8 +111,7 @@ std::vector<SystemdProperty> unit_properties(const SystemdUnit& unit, const Scop
   } else {
     out.push_back({"Slice", DbusValue::string(unit.slice)});
     out.push_back({"Delegate", DbusValue::boolean(true)});
-    if (holder != nullptr)
-      out.push_back({"PIDs", DbusValue::array("u", {DbusValue::uint32(static_cast<std::uint32_t>(holder->pid()))})});
+    if (pid != 0) out.push_back({"PIDs", DbusValue::array("u", {DbusValue::uint32(static_cast<std::uint32_t>(pid))})});
   }
   for (const char* accounting : {"MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"})
     out.push_back({accounting, DbusValue::boolean(true)});
@@ -146,10 +145,10 @@ Result<std::unique_ptr<ScopeHolder>> ScopeHolder::create() {
 
 ScopeHolder::~ScopeHolder() { kill_and_reap(pidfd_.get()); }
 
-Status start_systemd_unit(const SystemdUnit& unit, const ScopeHolder* holder, std::vector<SystemdProperty> properties) {
+Status start_systemd_unit(const SystemdUnit& unit, int pid, std::vector<SystemdProperty> properties) {
   DbusConnection systemd = TRY_PLAIN(connect(unit));
   TRY_PLAIN(watch_jobs(systemd));
-  auto all = unit_properties(unit, holder);
+  auto all = unit_properties(unit, pid);
   for (SystemdProperty& property : properties) all.push_back(std::move(property));
   const auto message = manager_call("StartTransientUnit", {DbusValue::string(unit.name), DbusValue::string("fail"),
                                                            property_list(std::move(all)), DbusValue::array("(sa(sv))", {})});
@@ -161,6 +160,16 @@ Status start_systemd_unit(const SystemdUnit& unit, const ScopeHolder* holder, st
   }
   if (!reply) return std::move(reply).error().in(concat("start ", unit.name));
   return wait_job(systemd, *reply, "start", unit);
+}
+
+Status come_near(const SystemdUnit& unit) {
+  const auto paths = TRY(cgroup_of_process(0), "cgroup");
+  const auto own = paths.find("");
+  if (own == paths.end() || own->second.starts_with(concat(unit.manager, '/'))) return {};
+  SystemdUnit scope = unit;
+  scope.name = concat("caisson-runtime-", getpid(), ".scope");
+  TRY(start_systemd_unit(scope, getpid(), {}), concat("leaving ", own->second, ", from where the container's cgroup cannot be entered"));
+  return {};
 }
 
 Status set_systemd_properties(const SystemdUnit& unit, std::vector<SystemdProperty> properties) {

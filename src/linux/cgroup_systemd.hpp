@@ -21,6 +21,7 @@ struct SystemdUnit {
   std::string path;   ///< of the cgroup below the mount points, with what follows the unit
   std::string unit_path;
   bool of_user = false;  ///< a unit of the user's own manager
+  std::string manager;   ///< of_user: the cgroup below which that manager may move processes, "/user.slice/user-1.slice/user@1.service"
   [[nodiscard]] bool is_slice() const { return name.ends_with(".slice"); }
 };
 /// Pure. Nothing for a path of the cgroupfs driver. Errors: invalid.
@@ -52,9 +53,13 @@ class ScopeHolder {
   UniqueFd lifeline_;  ///< its end of file tells the holder that we are gone
 };
 
-/// Starts the unit with the holder inside and waits until systemd has made it. Errors: conflict (a unit of that name exists),
-/// unavailable (no systemd answers), denied, invalid (a property).
-Status start_systemd_unit(const SystemdUnit& unit, const ScopeHolder* holder, std::vector<SystemdProperty> properties);
+/// Starts the unit with the process `pid` inside (0: none, for a slice) and waits until systemd has made it. Errors: conflict (a unit of
+/// that name exists), unavailable (no systemd answers), denied, invalid (a property).
+Status start_systemd_unit(const SystemdUnit& unit, int pid, std::vector<SystemdProperty> properties);
+/// An ordinary user moves processes only between cgroups whose common ancestor is the user's (cgroups(7), "Delegation containment"), and a
+/// login's session is not in the user manager's tree. Where we stand outside of it, systemd takes us into a scope beside `unit`, as
+/// podman has it done; it ends with us.
+Status come_near(const SystemdUnit& unit);
 /// Errors: not_found, invalid.
 Status set_systemd_properties(const SystemdUnit& unit, std::vector<SystemdProperty> properties);
 /// Stops it, which ends what runs in it, and forgets a failure. A unit that is gone is fine.

@@ -105,6 +105,7 @@ Result<std::optional<SystemdUnit>> parse_systemd_path(std::string_view path) {
     begin = end + 1;
     if (part.starts_with("user@") && part.ends_with(".service")) {
       out->of_user = true;
+      out->manager = inner.substr(0, end);
       out->slice = "-.slice";
       out->name.clear();
     } else if (part.ends_with(".scope")) {

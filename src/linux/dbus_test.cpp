@@ -286,6 +286,7 @@ TEST(SystemdCgroup, paths_are_slices_prefixes_and_names) {
   EXPECT_EQ(path, "systemd:/user.slice/user-1000.slice/user@1000.service/user.slice/caisson-web.scope");
   const auto unit = must(detail::parse_systemd_path(path + "/inner"));
   EXPECT_TRUE(unit->of_user);
+  EXPECT_EQ(unit->manager, user.root);
   EXPECT_EQ(unit->name, "caisson-web.scope");
   EXPECT_EQ(unit->slice, "user.slice");
   EXPECT_TRUE(unit->path.ends_with("caisson-web.scope/inner"));

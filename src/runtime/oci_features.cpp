@@ -32,7 +32,7 @@ json::object linux_features() {
   json::object out;
   out["namespaces"] = strings({"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"});
   out["capabilities"] = std::move(capabilities);
-  out["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", false}, {"rdma", true}};
+  out["cgroup"] = json::object{{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", true}, {"rdma", true}};
   out["seccomp"] = seccomp_features();
   out["apparmor"] = enabled(true);
   out["selinux"] = enabled(true);
