@@ -106,6 +106,12 @@ def pids_named(name, argument=None):
     return found
 
 
+def build_programs(build):
+    """The helpers of the benchmarks, from a build tree; a folder with binaries alone (a guest's) is taken as it is."""
+    if os.path.exists(os.path.join(build, "CMakeCache.txt")):
+        subprocess.run(["cmake", "--build", build, "--target", "bench_programs"], check=True, stdout=subprocess.DEVNULL)
+
+
 def require_root():
     if os.geteuid() != 0:
         sys.exit("benchmarks need root: they start containers of every engine")

@@ -45,7 +45,7 @@ def main():
     measure.require_root()
     if not options.inside:
         oci_run.pure_cgroups_again()
-    subprocess.run(["cmake", "--build", options.build, "--target", "bench_programs"], check=True, stdout=subprocess.DEVNULL)
+    measure.build_programs(options.build)
     binaries = os.path.abspath(os.path.join(options.build, "bin"))
     work = tempfile.mkdtemp(prefix="caisson-bench-")
     try:

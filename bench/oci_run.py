@@ -7,7 +7,6 @@ crun refuses the hybrid cgroup layout; the script therefore runs in a private mo
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -45,7 +44,7 @@ def main():
     measure.require_root()
     if not options.inside:
         pure_cgroups_again()
-    subprocess.run(["cmake", "--build", options.build, "--target", "bench_programs"], check=True, stdout=subprocess.DEVNULL)
+    measure.build_programs(options.build)
     binaries = os.path.abspath(os.path.join(options.build, "bin"))
     work = tempfile.mkdtemp(prefix="caisson-bench-")
     try:

@@ -72,7 +72,7 @@ def main():
     options = parser.parse_args()
     measure.require_root()
     build = os.path.abspath(options.build)
-    subprocess.run(["cmake", "--build", build, "--target", "bench_programs"], check=True, stdout=subprocess.DEVNULL)
+    measure.build_programs(build)
     program = os.path.join(build, "bin", "stream")
     receive = ["receive", str(PORT), "1000000"]
     with contextlib.ExitStack() as stack:
