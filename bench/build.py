@@ -41,17 +41,19 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="caisson-bench-build-")
-    write_context(folder)
+    context = os.path.join(folder, "context")  # apart from buildah's store, which nobody means to send
+    os.mkdir(context)
+    write_context(context)
     opened, contenders = [], {}
     try:
         ours = engines.caisson(options.build)
         opened.append(ours)
         binary = os.path.join(os.environ["CAISSON_BIN"], "caisson")
-        contenders["caisson"] = (lambda name, cached: [binary, "-H", ours.host, "build", "-q", *([] if cached else ["--no-cache"]), "-f", os.path.join(folder, name), folder], ours.environment())
+        contenders["caisson"] = (lambda name, cached: [binary, "-H", ours.host, "build", "-q", *([] if cached else ["--no-cache"]), "-f", os.path.join(context, name), context], ours.environment())
         try:
             docker = engines.dockerd()
             opened.append(docker)
-            contenders["docker"] = (lambda name, cached: ["docker", "build", "-q", *([] if cached else ["--no-cache"]), "-f", os.path.join(folder, name), folder],
+            contenders["docker"] = (lambda name, cached: ["docker", "build", "-q", *([] if cached else ["--no-cache"]), "-f", os.path.join(context, name), context],
                                     {**docker.environment(), "DOCKER_BUILDKIT": "0"})
         except RuntimeError as reason:
             print(f"docker: left out, {reason}")
@@ -65,7 +67,7 @@ def main():
                     file.write(engines.busybox_tar())
                 subprocess.run([*base, "add", "-q", made, archive, "/"], check=True, capture_output=True)
                 subprocess.run([*base, "commit", "-q", made, "localhost/busybox"], check=True, capture_output=True)
-                contenders["buildah"] = (lambda name, cached: [*base, "bud", "-q", "--layers", "--isolation", "chroot", *([] if cached else ["--no-cache"]), "--pull-never", "-f", os.path.join(folder, name), folder], dict(os.environ))
+                contenders["buildah"] = (lambda name, cached: [*base, "bud", "-q", "--layers", "--isolation", "chroot", *([] if cached else ["--no-cache"]), "--pull-never", "-f", os.path.join(context, name), context], dict(os.environ))
                 timed(contenders["buildah"][0]("steps", True), dict(os.environ))
             except (subprocess.CalledProcessError, RuntimeError) as reason:
                 contenders.pop("buildah", None)
