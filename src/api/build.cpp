@@ -134,7 +134,8 @@ Result<build::BuildRequest> read_build(const Request& request) {
   build::BuildRequest out;
   if (request.query.text("version") == "2")
     return Error(ErrorKind::unsupported, "BuildKit's protocol is not served").with_hint("set DOCKER_BUILDKIT=0, or use `caisson build`");
-  if (!request.query.text("remote").empty()) return Error(ErrorKind::unsupported, "remote: building from a URL is not supported yet").with_hint("send the context as a tar");
+  out.remote = request.query.text("remote");
+  if (out.remote == "client-session") return Error(ErrorKind::unsupported, "remote: client-session is BuildKit's protocol, which this engine does not speak");
   if (request.query.flag("squash")) return Error(ErrorKind::unsupported, "squash is not supported");
   out.dockerfile = request.query.text("dockerfile");
   // "Dockerfile" is what clients send when nobody named one: the lower-case name serves too then.

@@ -55,6 +55,13 @@ void Reporter::flush() {
     for (auto& event : std::exchange(events, {})) sink_(event);
 }
 
+std::string git_work_prefix(const BuilderOptions& options) { return concat("caisson-git-", sha256_of(options.root).hex().substr(0, 12), "-"); }
+
+GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request) {
+  constexpr std::uint32_t nobody = 65534;  // where the worker has no ids of its own either
+  return {git_work_prefix(options), options.worker.first_host_id != 0 ? options.worker.first_host_id : nobody, git_authorization(source, request.secrets)};
+}
+
 Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state) {
   std::vector<std::string> folders;
   for (auto layer = state.layers.rbegin(); layer != state.layers.rend(); ++layer)

@@ -14,6 +14,7 @@
 
 #include "build/builder.hpp"
 #include "build/cache.hpp"
+#include "build/fetch.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
 
@@ -104,6 +105,10 @@ struct SharedBuild {
     cache.pin(key);
   }
 };
+
+/// Of the folders that git works in, told apart by engine.
+std::string git_work_prefix(const BuilderOptions& options);
+GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request);
 
 /// Folders of a state's file system, topmost first; at least one.
 Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state);

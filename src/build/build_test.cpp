@@ -7,6 +7,7 @@
 #include "base/ids.hpp"
 #include "base/strings.hpp"
 #include "build/cache.hpp"
+#include "build/fetch.hpp"
 #include "build/local_builder.hpp"
 #include "build/stage.hpp"
 #include "build/tree.hpp"
@@ -55,6 +56,14 @@ TEST(keys, no_two_lists_of_fields_give_the_same) {
   keys.insert(KeyHasher("ka").add("b").finish());
   EXPECT_EQ(keys.size(), 6U);
   EXPECT_EQ(KeyHasher("k").add("a").finish(), KeyHasher("k").add("a").finish());
+}
+
+TEST(git_authorization, a_secret_of_the_host_comes_before_the_general_one) {
+  dockerfile::GitSource source;
+  source.repository = "https://h:8443/a.git";
+  EXPECT_EQ(git_authorization(source, {}), "");
+  EXPECT_EQ(git_authorization(source, {{"GIT_AUTH_TOKEN", "t\n"}}), "Basic eC1hY2Nlc3MtdG9rZW46dA==");
+  EXPECT_EQ(git_authorization(source, {{"GIT_AUTH_TOKEN", "t"}, {"GIT_AUTH_HEADER.h:8443", "bearer x"}}), "bearer x");
 }
 
 TEST(events, stages_are_told_one_after_the_other) {

@@ -23,7 +23,8 @@
 namespace caisson::build {
 
 struct BuildRequest {
-  int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `dockerfile_text` is all there is
+  int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
+  std::string remote;              ///< instead of context_fd: a git repository, or the http(s) address of an archive or of a Dockerfile
   std::string dockerfile;          ///< path in the context; "": Dockerfile, then dockerfile
   std::string dockerfile_text;     ///< set: used instead of a file of the context
   std::vector<std::string> tags;

@@ -44,8 +44,6 @@ std::string base_name(std::string_view path) {
   return std::string(path.substr(path.find_last_of('/') + 1));
 }
 
-bool is_url(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
-bool is_git(std::string_view text) { return text.starts_with("git://") || text.starts_with("git@") || text.starts_with("ssh://") || (is_url(text) && text.ends_with(".git")); }
 
 engine::AccountFiles accounts_in(int root_fd) {
   engine::AccountFiles files;
@@ -71,14 +69,6 @@ Result<std::pair<std::uint32_t, std::uint32_t>> resolve_owner(int root_fd, const
 
 Error missing_source(const std::string& keyword, const std::string& path) {
   return {ErrorKind::not_found, concat(keyword, " failed: file not found in build context or excluded by .dockerignore: stat ", path, ": file does not exist")};
-}
-
-/// Archives that ADD takes apart are known by their first bytes.
-bool looks_like_archive(std::string_view head) {
-  return head.starts_with("\x1f\x8b") || head.starts_with("BZh") || head.starts_with(std::string_view("\xfd"
-                                                                                                      "7zXZ\0",
-                                                                                                      6)) ||
-         head.starts_with("\x28\xb5\x2f\xfd") || head.substr(std::min<std::size_t>(257, head.size())).starts_with("ustar");
 }
 
 }  // namespace
@@ -144,8 +134,17 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       source.path = source.name;
       plan.folders.push_back(std::move(fd));
       plan.sources.push_back(std::move(source));
-    } else if (plan.is_add && is_git(word)) {
-      return Error(ErrorKind::unsupported, concat("ADD ", word, ": git repositories are not supported yet")).with_hint("clone it beside the Dockerfile and COPY it");
+    } else if (plan.is_add && dockerfile::is_git_url(word)) {
+      auto repository = TRY_PLAIN(dockerfile::parse_git_url(word));
+      repository.keeps_git_dir |= instruction.is_set("keep-git-dir");
+      if (const auto* checksum = instruction.flag("checksum")) TRY(repository.expect_commit(TRY_PLAIN(scope_.expand(checksum->value))), "--checksum");
+      auto folder = TRY_PLAIN(build_.folder.make("repository"));
+      auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
+      TRY(fetch_git(repository, git_options(build_.options, repository, build_.request), fd.get(), build_.cancel), "ADD");
+      source.root_fd = fd.get();
+      source.path = ".";
+      plan.folders.push_back(std::move(fd));
+      plan.sources.push_back(std::move(source));
     } else if (plan.is_add && is_url(word)) {
       auto path = std::string_view(word).substr(word.find("://") + 3);
       path = path.substr(0, path.find_first_of("?#"));
@@ -155,7 +154,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       auto folder = TRY_PLAIN(build_.folder.make("fetched"));
       auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
       auto file = TRY_PLAIN(linux::openat(fd.get(), source.name, O_WRONLY | O_CREAT | O_EXCL, 0600));
-      TRY_PLAIN(fetch_url(word, file.get(), build_.cancel));
+      TRY(fetch_url(word, file.get(), build_.cancel), "ADD");
       TRY_PLAIN(linux::fchmod(file.get(), 0600));
       linux::TimeSpec epoch{};
       TRY_PLAIN(linux::utimensat(file.get(), "", epoch, epoch, AT_EMPTY_PATH));
@@ -190,7 +189,8 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
   if (plan.sources.empty()) return Error(ErrorKind::not_found, concat(keyword, " failed: no source files were specified"));
   TreeHasher hasher(plan.exclude.empty() ? nullptr : &plan.exclude, plan.keeps_owner);
   for (const auto& source : plan.sources) plan.digests.push_back(TRY_PLAIN(hasher.digest(source.root_fd, source.path)));
-  if (const auto* checksum = instruction.flag("checksum")) {
+  const bool is_file_checksum = std::none_of(words.begin(), words.end(), dockerfile::is_git_url);
+  if (const auto* checksum = instruction.flag("checksum"); checksum != nullptr && is_file_checksum) {
     auto wanted = TRY(Digest::parse(TRY_PLAIN(scope_.expand(checksum->value))), "--checksum");
     if (plan.sources.size() != 1) return Error(ErrorKind::invalid, "--checksum takes one source only");
     auto text = TRY_PLAIN(linux::read_all(TRY_PLAIN(linux::open_in_root(plan.sources[0].root_fd, plan.sources[0].path, O_RDONLY)).get(), 1ULL << 32U));

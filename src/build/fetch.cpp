@@ -1,27 +1,150 @@
-// curl, without rights, in namespaces of its own but for the network.
+// curl and git, without rights, in namespaces of their own but for the network.
 #include "build/fetch.hpp"
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
+#include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "build/tree.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/spawn.hpp"
+#include "linux/tree.hpp"
 
 namespace caisson::build {
 
+using dockerfile::GitSource;
+
 namespace {
+
 constexpr std::uint32_t nobody = 65534;
 constexpr std::string_view search_path = "/usr/local/bin:/usr/bin:/bin";
+constexpr const char* work_parent = "/var/tmp";  // git takes paths, and of the build's own folders nobody else may use one
+
+Result<std::string> find_tool(const char* name, std::string_view purpose) {
+  auto program = linux::find_program(name, search_path);
+  if (!program.ok())
+    return Error(ErrorKind::unavailable, concat(purpose, ": there is no ", name, " on this host")).with_hint(concat("install it: apt-get install ", name));
+  return program;
+}
+
+Result<linux::ExitStatus> run_to_end(const linux::SpawnRequest& request, std::string_view what, Cancel cancel) {
+  auto child = TRY(linux::spawn_sandboxed(request), what);
+  std::array<linux::PollEntry, 2> entries{{{child.pidfd.get(), POLLIN, 0}, {cancel.fd, POLLIN, 0}}};
+  auto ready = linux::poll(entries, -1);
+  if (!ready.ok() || entries[0].revents == 0) {
+    linux::kill_and_reap(child.pidfd.get());
+    return ready.ok() ? Error(ErrorKind::unavailable, "the build was cancelled", ECANCELED) : std::move(ready).error();
+  }
+  return linux::wait_pidfd(child.pidfd.get());
+}
+
+/// The folder git works in, gone with this object.
+class WorkFolder {
+ public:
+  static Result<WorkFolder> create(const GitOptions& options) {
+    WorkFolder out(concat(work_parent, "/", options.work_prefix, random_id().substr(0, 16)));
+    TRY(linux::mkdirat(AT_FDCWD, out.path_, 0700), out.path_);
+    TRY(linux::fchownat(AT_FDCWD, out.path_, options.user_id, options.user_id, AT_SYMLINK_NOFOLLOW), out.path_);
+    return out;
+  }
+  WorkFolder(WorkFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  WorkFolder(const WorkFolder&) = delete;
+  WorkFolder& operator=(const WorkFolder&) = delete;
+  WorkFolder& operator=(WorkFolder&&) = delete;
+  ~WorkFolder() {
+    if (!path_.empty()) ignore(linux::remove_tree(path_));  // what stays is found by its name at the next start
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  explicit WorkFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+/// $1 repository, $2 ref, $3 "submodules". A server that hands out no single commits (plain HTTP, or a hash that is no tip) gives all of them.
+constexpr const char* git_script = R"(
+git init -q --template= .
+if ! git fetch -q --depth 1 --no-tags -- "$1" "${2:-HEAD}" 2>/dev/null; then
+  case $2 in
+    '') git fetch -q --no-tags -- "$1" HEAD ;;
+    *) git fetch -q --no-tags -- "$1" "$2" 2>/dev/null || { git fetch -q -- "$1" '+refs/*:refs/fetched/*' && git rev-parse -q --verify "$2^{commit}" >.git/FETCH_HEAD; } ;;
+  esac
+fi
+git -c advice.detachedHead=false checkout -q --detach FETCH_HEAD
+[ -z "$3" ] || git submodule -q update --init --recursive --depth 1 2>/dev/null || git submodule -q update --init --recursive
+git rev-parse HEAD >.git/commit
+)";
+
+linux::LandlockPolicy git_landlock(const std::string& work) {
+  linux::LandlockPolicy out;
+  out.deny_tcp = false;
+  using linux::LandlockAccess;
+  // What a system without merged /usr keeps outside of it; resolv.conf is a link into /run under systemd-resolved.
+  for (const auto& [path, access] : {std::pair{"/usr", LandlockAccess::execute}, {"/bin", LandlockAccess::execute}, {"/lib", LandlockAccess::execute}, {"/lib64", LandlockAccess::execute},
+                                     {"/etc", LandlockAccess::read}, {"/run/systemd/resolve", LandlockAccess::read},
+                                     {"/dev/null", LandlockAccess::read_write}, {"/dev/urandom", LandlockAccess::read}})
+    if (linux::exists(path).value_or(false)) out.rules.push_back({path, access});
+  out.rules.push_back({work, LandlockAccess::read_write});
+  return out;
+}
+
+linux::SpawnRequest git_request(const GitSource& source, const GitOptions& options, const std::string& work, int errors_fd) {
+  linux::SpawnRequest request;
+  request.process.path = "/bin/sh";
+  request.process.argv = {"sh", "-ec", git_script, "git", source.repository, source.ref, source.has_submodules ? "submodules" : ""};
+  request.process.env = {concat("PATH=", search_path), concat("HOME=", work), "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+                         "GIT_ALLOW_PROTOCOL=http:https:git"};
+  if (!options.authorization.empty()) {
+    const std::size_t host_end = source.repository.find('/', source.repository.find("://") + 3);
+    request.process.env.push_back("GIT_CONFIG_COUNT=1");
+    request.process.env.push_back(concat("GIT_CONFIG_KEY_0=http.", source.repository.substr(0, host_end), "/.extraHeader"));
+    request.process.env.push_back(concat("GIT_CONFIG_VALUE_0=Authorization: ", options.authorization));
+  }
+  request.process.cwd = work;
+  request.process.fds = {{errors_fd, 2}};
+  request.process.parent_death_signal = SIGKILL;
+  request.uid = request.gid = options.user_id;
+  // With the first of its pid namespace everything that git started goes.
+  request.namespaces = {.pid = true, .mount = true, .network = false, .ipc = true, .uts = true, .cgroup = false};
+  request.mount_proc = true;
+  request.landlock = git_landlock(work);
+  return request;
+}
+
+/// The last thing git said, on one line.
+std::string last_words(const std::string& text) {
+  std::string_view out = trim(text);
+  out = out.substr(out.find_last_of('\n') + 1);
+  return std::string(out.substr(0, 300));
+}
+
+Result<std::string> checked_out_commit(int work_fd, const GitSource& source) {
+  auto file = TRY(linux::open_in_root(work_fd, ".git/commit", O_RDONLY | O_NONBLOCK), "git");
+  std::string commit(trim(TRY(linux::read_all(file.get(), 1024), "git")));
+  if (commit.size() < 40 || commit.find_first_not_of("0123456789abcdef") != std::string::npos)
+    return Error(ErrorKind::io, concat("git repository ", source.repository, ": no commit was checked out"));
+  if (!commit.starts_with(source.commit))
+    return Error(ErrorKind::invalid, concat("git repository ", source.repository, ": expected commit ", source.commit, ", got ", commit));
+  return commit;
+}
+
 }  // namespace
 
+bool is_url(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
+
+bool looks_like_archive(std::string_view head) {
+  constexpr std::string_view xz("\xfd" "7zXZ\0", 6);
+  return head.starts_with("\x1f\x8b") || head.starts_with("BZh") || head.starts_with(xz) || head.starts_with("\x28\xb5\x2f\xfd") ||
+         head.substr(std::min<std::size_t>(257, head.size())).starts_with("ustar");
+}
+
 Status fetch_url(const std::string& url, int target_fd, Cancel cancel) {
-  auto program = linux::find_program("curl", search_path);
-  if (!program.ok()) return Error(ErrorKind::unavailable, concat("ADD ", url, ": there is no curl on this host")).with_hint("install it: apt-get install curl");
   linux::SpawnRequest request;
-  request.process.path = *program;
+  request.process.path = TRY_PLAIN(find_tool("curl", url));
   request.process.argv = {"curl", "--fail", "--silent", "--show-error", "--location", "--proto", "=http,https", "--max-redirs", "10", "--connect-timeout", "30", "--", url};
   request.process.env = {"PATH=/usr/bin:/bin", "HOME=/"};
   request.process.cwd = "/";
@@ -29,15 +152,50 @@ Status fetch_url(const std::string& url, int target_fd, Cancel cancel) {
   request.process.parent_death_signal = SIGKILL;
   request.uid = request.gid = nobody;
   request.namespaces = {.pid = false, .mount = false, .network = false, .ipc = true, .uts = true, .cgroup = false};
-  auto child = TRY(linux::spawn_sandboxed(request), concat("fetch ", url));
-  std::array<linux::PollEntry, 2> entries{{{child.pidfd.get(), POLLIN, 0}, {cancel.fd, POLLIN, 0}}};
-  auto ready = linux::poll(entries, -1);
-  if (!ready.ok() || entries[0].revents == 0) {
-    linux::kill_and_reap(child.pidfd.get());
-    return ready.ok() ? Error(ErrorKind::unavailable, "the build was cancelled", ECANCELED) : std::move(ready).error();
+  auto status = TRY_PLAIN(run_to_end(request, concat("fetch ", url), cancel));
+  if (status.signaled || status.code != 0) return Error(ErrorKind::io, concat(url, ": the download failed (curl ended with ", status.code, ")"));
+  return {};
+}
+
+Result<std::string> fetch_git(const GitSource& source, const GitOptions& options, int target_fd, Cancel cancel) {
+  TRY_PLAIN(find_tool("git", source.repository));
+  auto work = TRY_PLAIN(WorkFolder::create(options));
+  auto errors = TRY(linux::memfd_create("git-errors", 0), "git");
+  auto status = TRY_PLAIN(run_to_end(git_request(source, options, work.path(), errors.get()), concat("fetch ", source.repository), cancel));
+  if (status.signaled || status.code != 0) {
+    TRY(linux::lseek(errors.get(), 0, SEEK_SET), "git");
+    auto said = TRY(linux::read_all(errors.get(), 1 << 20), "git");
+    return Error(ErrorKind::io, concat("git repository ", source.repository, source.ref.empty() ? "" : concat(" at ", source.ref), ": ", last_words(said)));
   }
-  auto status = TRY_PLAIN(linux::wait_pidfd(child.pidfd.get()));
-  if (status.signaled || status.code != 0) return Error(ErrorKind::io, concat("ADD ", url, ": the download failed (curl ended with ", status.code, ")"));
+  auto root = TRY(linux::open(work.path(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "git");
+  auto commit = TRY_PLAIN(checked_out_commit(root.get(), source));
+  auto from = linux::open_in_root(root.get(), source.subfolder.empty() ? "." : source.subfolder, O_RDONLY | O_DIRECTORY);
+  if (!from.ok()) return std::move(from).error().in(concat("git repository ", source.repository, ": folder ", source.subfolder));
+  TRY(linux::unlinkat(root.get(), ".git/commit"), "git");
+  CopyOptions copy;
+  copy.owner = std::pair{0U, 0U};
+  const auto without = TRY(dockerfile::IgnoreList::of_patterns({"**/.git"}), "git");
+  if (!source.keeps_git_dir) copy.exclude = &without;
+  TRY(TreeCopier(copy).copy_children(from->get(), target_fd), concat("git repository ", source.repository));
+  return commit;
+}
+
+std::string git_authorization(const GitSource& source, const std::map<std::string, std::string>& secrets) {
+  std::string_view host = std::string_view(source.repository).substr(source.repository.find("://") + 3);
+  host = host.substr(0, host.find('/'));
+  for (const auto& suffix : {concat(".", host), std::string()}) {
+    if (auto header = secrets.find("GIT_AUTH_HEADER" + suffix); header != secrets.end()) return std::string(trim(header->second));
+    if (auto token = secrets.find("GIT_AUTH_TOKEN" + suffix); token != secrets.end())
+      return concat("Basic ", base64_encode(concat("x-access-token:", trim(token->second))));
+  }
+  return {};
+}
+
+Status remove_git_leftovers(const std::string& work_prefix) {
+  auto entries = linux::list_dir(work_parent);
+  if (!entries.ok()) return entries.error().kind() == ErrorKind::not_found ? Status{} : Status(std::move(entries).error());
+  for (const auto& entry : *entries)
+    if (entry.name.starts_with(work_prefix)) TRY(linux::remove_tree(concat(work_parent, "/", entry.name)), "remove the folder of an interrupted build");
   return {};
 }
 

@@ -1,15 +1,36 @@
-// Files from the network, for ADD: read by a process that owns nothing.
+// Files from the network, for ADD and for contexts that are an address: read by processes that own nothing.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <string>
 
 #include "base/cancel.hpp"
 #include "base/result.hpp"
+#include "dockerfile/git_url.hpp"
 
 namespace caisson::build {
+
+bool is_url(std::string_view text);
+/// Archives that ADD takes apart, and contexts behind an address, are known by their first 512 bytes. Pure.
+bool looks_like_archive(std::string_view head);
 
 /// Writes what http:// or https:// `url` gives to target_fd (borrowed). Redirects are followed to these two only.
 /// Errors: io, naming the URL; unavailable (cancelled, or no curl on this host).
 Status fetch_url(const std::string& url, int target_fd, Cancel cancel);
+
+struct GitOptions {
+  std::string work_prefix;     ///< of the name of the folder below /var/tmp in which git works; leftovers are known by it
+  std::uint32_t user_id = 0;   ///< whom git runs as; nobody else's
+  std::string authorization;   ///< of the server: "Basic …", "bearer …"; "": none
+};
+
+/// Fills the empty folder target_fd (borrowed) with the files of a commit, as root's, 0644 or 0755, submodules with them. Returns the commit's hash.
+/// Errors: io, with git's reason; not_found (the folder); invalid (another commit than the source names); unavailable (cancelled, no git).
+Result<std::string> fetch_git(const dockerfile::GitSource& source, const GitOptions& options, int target_fd, Cancel cancel);
+/// What a secret named GIT_AUTH_TOKEN or GIT_AUTH_HEADER, with ".HOST" or without, says for this repository. Pure.
+std::string git_authorization(const dockerfile::GitSource& source, const std::map<std::string, std::string>& secrets);
+/// Removes what a killed daemon's git left.
+Status remove_git_leftovers(const std::string& work_prefix);
 
 }  // namespace caisson::build

@@ -72,6 +72,13 @@ class KeyPins {
   SharedBuild& build_;
 };
 
+/// Of an archive by an address, whatever the server calls it.
+Result<bool> is_archive(int fd) {
+  std::array<char, 512> head{};
+  const auto got = TRY_PLAIN(linux::pread(fd, head, 0));
+  return looks_like_archive({head.data(), got});
+}
+
 Result<UniqueFd> unpack_context(const BuilderOptions& options, BuildFolder& folder, int source_fd, Cancel cancel) {
   auto path = TRY_PLAIN(folder.make("context"));
   auto fd = TRY_PLAIN(linux::open(path, O_RDONLY | O_DIRECTORY));
@@ -170,22 +177,47 @@ Status LocalBuilder::remove_leftovers() {
     if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) return std::move(removed).error().in("remove the container of an interrupted build");
     log(LogLevel::info, "build", container.id.substr(0, 12), "removed the container of an interrupted build");
   }
+  TRY_PLAIN(remove_git_leftovers(git_work_prefix(options_)));
   for (const auto& parent : {options_.root + "/builds", options_.exec_root + "/builds"})
     for (const auto& entry : TRY_PLAIN(linux::list_dir(parent))) TRY(linux::remove_tree(concat(parent, "/", entry.name)), "remove the folder of an interrupted build");
   return {};
 }
 
-Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
+Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel) {
+  if (request.remote.empty()) return unpack_context(options_, folder, request.context_fd, cancel);
+  if (dockerfile::is_git_url(request.remote)) {
+    const auto repository = TRY_PLAIN(dockerfile::parse_git_url(request.remote));
+    auto fd = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("context")), O_RDONLY | O_DIRECTORY));
+    TRY(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel), "build context");
+    return fd;
+  }
+  if (!is_url(request.remote)) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": neither a git repository nor an http or https address"));
+  auto file = TRY_PLAIN(linux::open(concat(TRY_PLAIN(folder.make("remote")), "/context"), O_RDWR | O_CREAT | O_EXCL, 0600));
+  TRY(fetch_url(request.remote, file.get(), cancel), "build context");
+  if (TRY_PLAIN(is_archive(file.get()))) {
+    TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
+    return unpack_context(options_, folder, file.get(), cancel);
+  }
+  TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
+  constexpr std::size_t longest = 1U << 20U;
+  request.dockerfile_text = TRY(linux::read_all(file.get(), longest), request.remote);
+  if (request.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": the Dockerfile cannot be empty"));
+  return unpack_context(options_, folder, -1, cancel);
+}
+
+Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel) {
+  BuildRequest request = given;
   TRY_PLAIN(check_role(caller, engine::Role::admin, "build"));
   for (const auto& tag : request.tags)
     if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
   auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
   auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
-  auto context = TRY_PLAIN(unpack_context(options_, folder, request.context_fd, stop->cancel()));
+  auto context = TRY_PLAIN(open_context(request, folder, stop->cancel()));
   auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
   auto file = TRY_PLAIN(dockerfile::parse(source));
-  auto ignored = TRY(read_ignore_list(source.name, context.get()), ".dockerignore");
+  // A repository or an archive is what its author put into it.
+  auto ignored = request.remote.empty() ? TRY(read_ignore_list(source.name, context.get()), ".dockerignore") : dockerfile::IgnoreList();
   TRY_PLAIN(hide_excluded(context.get(), ignored, source.name));
 
   auto build_platform = TRY_PLAIN(own_platform());

@@ -29,6 +29,8 @@ class LocalBuilder final : public Builder {
   Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop);
   Result<image::Image> finish(SharedBuild& build, std::size_t target);
   Status remove_leftovers();
+  /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
+  Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel);
   Status prune_cache_mounts();
 
   BuilderOptions options_;

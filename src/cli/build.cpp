@@ -170,18 +170,29 @@ Status write_output(Session& session, const BuildOutput& output, const std::stri
   return saved;
 }
 
-/// What goes over the wire: a packed folder, or standard input as it is.
+/// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
 struct Source {
-  Context context;
+  BuildContext context;
   bool is_stdin = false;
+  std::string remote;
 };
+
+/// A folder of that name comes first: "github.com/a/b" may well be one.
+bool is_remote(const std::string& path) {
+  if (path.find("://") != std::string::npos || path.starts_with("git@")) return true;
+  return path.starts_with("github.com/") && !linux::exists(path).value_or(false);
+}
 
 Result<Source> open_source(const Invocation& invocation) {
   Source source;
   const std::string& path = invocation.word(0);
   const std::string file(invocation.text("file"));
-  if (path.find("://") != std::string::npos || path.starts_with("git@"))
-    return Error(ErrorKind::unsupported, concat("build from ", path, " is not supported yet")).with_hint("fetch it first and build from the folder");
+  if (is_remote(path)) {
+    if (file == "-") return Error(ErrorKind::invalid, concat("-f -: a Dockerfile on standard input does not go with the context ", path));
+    source.remote = path;
+    source.context.dockerfile = file;
+    return source;
+  }
   if (path != "-") {
     source.context = TRY_PLAIN(open_context(path, file));
     return source;
@@ -196,13 +207,14 @@ Result<Source> open_source(const Invocation& invocation) {
 bool is_dockerfile(std::string_view head) { return head.find('\0') == std::string_view::npos && !head.starts_with("\x1f\x8b") && !head.starts_with("\x28\xb5\x2f\xfd") && !head.starts_with("BZh"); }
 
 Status send_source(const Source& source, int fd) {
+  if (!source.remote.empty()) return {};
   image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
   if (!source.is_stdin) return pack_context(source.context, tar);
   std::string head(512, '\0');
   auto got = TRY(linux::read(0, head), "read standard input");
   head.resize(got);
   if (is_dockerfile(head)) {
-    Context context;
+    BuildContext context;
     context.dockerfile = "Dockerfile";
     context.dockerfile_text = head + TRY(linux::read_all(0), "read standard input");
     return pack_context(context, tar);
@@ -222,6 +234,7 @@ Result<int> build_image(Session& session, const Invocation& invocation) {
   auto output = TRY_PLAIN(parse_output(invocation.text("output")));
   auto source = TRY_PLAIN(open_source(invocation));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
+  query.add_if(!source.remote.empty(), "remote", source.remote);
   auto extension = TRY_PLAIN(extension_header(invocation));
   auto client = TRY_PLAIN(session.connect());
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));

@@ -16,7 +16,7 @@ namespace {
 
 class Packer {
  public:
-  Packer(const Context& context, image::TarWriter& tar) : context_(context), tar_(tar) {}
+  Packer(const BuildContext& context, image::TarWriter& tar) : context_(context), tar_(tar) {}
 
   Status pack_folder(int fd, const std::string& above) {
     std::vector<std::string> names;
@@ -78,7 +78,7 @@ class Packer {
     return {};
   }
 
-  const Context& context_;
+  const BuildContext& context_;
   image::TarWriter& tar_;
 };
 
@@ -101,8 +101,8 @@ Result<std::string> name_inside(int folder, const std::string& path) {
 
 }  // namespace
 
-Result<Context> open_context(const std::string& path, const std::string& dockerfile) {
-  Context context;
+Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile) {
+  BuildContext context;
   auto folder = linux::open(path, O_RDONLY | O_DIRECTORY);
   if (!folder.ok()) return Error(folder.error().kind(), concat("unable to prepare context: path \"", path, "\" not found or not a directory"), folder.error().error_number());
   context.folder = std::move(*folder);
@@ -134,7 +134,7 @@ Result<Context> open_context(const std::string& path, const std::string& dockerf
   return context;
 }
 
-Status pack_context(const Context& context, image::TarWriter& tar) {
+Status pack_context(const BuildContext& context, image::TarWriter& tar) {
   if (context.folder) TRY_PLAIN(Packer(context, tar).pack_folder(context.folder.get(), ""));
   if (!context.dockerfile_text.empty()) {
     image::TarEntry entry;

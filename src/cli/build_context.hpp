@@ -10,7 +10,7 @@
 
 namespace caisson::cli {
 
-struct Context {
+struct BuildContext {
   UniqueFd folder;              ///< empty: none
   dockerfile::IgnoreList ignored;
   std::string dockerfile;       ///< its name in the archive
@@ -18,9 +18,9 @@ struct Context {
 };
 
 /// `path`: the folder; `dockerfile`: -f as given ("" and "-" too). Errors: invalid, not_found, naming the path, in docker's words.
-Result<Context> open_context(const std::string& path, const std::string& dockerfile);
+Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile);
 
 /// Entries in order of names, all owned by 0:0, times in whole seconds: the same files give the same bytes for every user.
-Status pack_context(const Context& context, image::TarWriter& tar);
+Status pack_context(const BuildContext& context, image::TarWriter& tar);
 
 }  // namespace caisson::cli
