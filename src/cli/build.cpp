@@ -1,17 +1,19 @@
 // `build`: packs the context, sends it, and prints what the builder says.
 #include <thread>
 
-#include "base/strings.hpp"
 #include "base/environment.hpp"
+#include "base/strings.hpp"
 #include "cli/build_context.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
 #include "cli/listing.hpp"
+#include "cli/place_here.hpp"
 #include "cli/progress.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
+#include "linux/tree.hpp"
 
 namespace caisson::cli {
 
@@ -71,9 +73,10 @@ Result<BuildOutput> parse_output(std::string_view text) {
     if (halves.before == "type") out.type = halves.after;
     if (halves.before == "dest") out.destination = halves.after;
   }
-  if (out.type != "image" && out.type != "tar" && out.type != "docker" && out.type != "oci")
-    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, tar, docker, oci)"));
-  if (out.type == "tar" && out.destination.empty()) return Error(ErrorKind::invalid, "--output type=tar needs dest=FILE");
+  if (out.type != "image" && out.type != "local" && out.type != "tar" && out.type != "docker" && out.type != "oci")
+    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, local, tar, docker, oci)"));
+  if ((out.type == "tar" || out.type == "local") && out.destination.empty())
+    return Error(ErrorKind::invalid, concat("--output type=", out.type, " needs dest=", out.type == "tar" ? "FILE" : "FOLDER"));
   return out;
 }
 
@@ -150,11 +153,11 @@ Result<std::string> follow_build(Session& session, wire::Client& client, const I
   return printer.result_id();
 }
 
-/// Writes what was built to a file: as an archive of the image, or of its files.
+/// Writes what was built to a file, as an archive of the image or of its files, or its files into a folder.
 Status write_output(Session& session, const BuildOutput& output, const std::string& image) {
   if (output.type == "image") return {};
   auto client = TRY_PLAIN(session.connect());
-  if (output.type != "tar") {
+  if (output.type != "tar" && output.type != "local") {
     TRY_PLAIN(session.open_stream(*client, "GET", object_path("images", image, "get")));
     return save_stream(*client, output.destination == "-" ? "" : output.destination);
   }
@@ -164,6 +167,10 @@ Status write_output(Session& session, const BuildOutput& output, const std::stri
   TRY_PLAIN(JsonView(created).read("Id", id));
   auto saved = [&]() -> Status {
     TRY_PLAIN(session.open_stream(*client, "GET", object_path("containers", id, "export")));
+    if (output.type == "local") {
+      TRY(linux::make_dirs(output.destination, 0755), "--output");
+      return place_here(*client, output.destination);
+    }
     return save_stream(*client, output.destination == "-" ? "" : output.destination);
   }();
   TRY_PLAIN(session.call("DELETE", object_path("containers", id)));

@@ -4,11 +4,11 @@
 
 #include "base/strings.hpp"
 #include "cli/commands.hpp"
+#include "cli/place_here.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
 #include "image/inflate.hpp"
 #include "image/pack.hpp"
-#include "image/place.hpp"
 #include "image/root_path.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -100,20 +100,6 @@ Result<std::optional<PathFacts>> ask_facts(Session& session, const std::string& 
   return std::optional<PathFacts>(TRY_PLAIN(read_facts(response->header("X-Docker-Container-Path-Stat"))));
 }
 
-/// Reads an answer's body piece by piece, for the tar reader.
-class AnswerSource final : public image::ByteSource {
- public:
-  explicit AnswerSource(wire::Client& client) : client_(client) {}
-  Result<std::string_view> next() override {
-    piece_ = TRY(client_.read_some(), "read the archive");
-    return std::string_view(piece_);
-  }
-
- private:
-  wire::Client& client_;
-  std::string piece_;
-};
-
 Result<Target> look_at_target(const std::string& path) {
   Target target;
   target.path = path;
@@ -127,20 +113,6 @@ Result<Target> look_at_target(const std::string& path) {
   if (!target.exists && (!folder.ok() || !S_ISDIR(folder->st_mode)))
     return Error(ErrorKind::invalid, concat("invalid output path: directory \"", parts.folder, "\" does not exist"));
   return target;
-}
-
-/// The archive comes from a container and may be hostile: it is resolved against the folder it goes to, never against "/".
-Status place_here(wire::Client& client, const Landing& landing) {
-  auto folder = TRY_PLAIN(linux::open(landing.folder, O_RDONLY | O_DIRECTORY));
-  image::PlaceRequest request;
-  request.path = "/";
-  request.keep_kinds = true;
-  request.owner = image::FileOwner{linux::geteuid(), linux::getegid()};
-  request.first_name = landing.first_name;
-  request.without_attributes = true;
-  AnswerSource source(client);
-  image::TarReader tar(source);
-  return image::place_archive(tar, folder.get(), request);
 }
 
 Result<int> copy_out(Session& session, const CopyEnd& from, const std::string& to, bool follow_link) {
@@ -169,7 +141,7 @@ Result<int> copy_out(Session& session, const CopyEnd& from, const std::string& t
     TRY_PLAIN(linux::mkdir(to, 0755));
     landing = {to, ""};
   }
-  TRY(place_here(*client, landing), concat("copy to ", to));
+  TRY(place_here(*client, landing.folder, landing.first_name), concat("copy to ", to));
   return 0;
 }
 

@@ -347,6 +347,11 @@ class BuildTest(caisson.EngineTest):
             self.assertEqual(tar.extractfile("out").read(), b"out\n")
         with open(identity, encoding="utf-8") as file:
             self.assertTrue(file.read().startswith("sha256:"))
+        folder = os.path.join(self.engine.folder, "out/files")
+        self.build({"Dockerfile": "FROM scratch\nCOPY made /a/b\nCOPY link /link\n", "made": "by the build", "link": None}, "-o", folder)
+        with open(os.path.join(folder, "a/b"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "by the build")
+        self.assertLessEqual({"a", "link"}, set(os.listdir(folder)))  # and the folders a container's mounts need, as `export` has them
 
     # -- beside docker
 
