@@ -327,6 +327,22 @@ inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the r
                                     on("quiet", 'q', "Print the image's name only")};
 inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted, only_platform,
                                     on("quiet", 'q', "Do not show progress")};
+/// Of commands that speak to registries from this process instead of through the daemon.
+inline constexpr std::array own_registries = {
+    of("insecure-registry", 0, list, "host", "A registry without a known certificate or without TLS; loopback always may be"),
+    of("registry-hosts", 0, text, "folder", "Certificates and mirrors per registry, in containerd's layout", "/etc/caisson/certs.d", Words::files),
+};
+inline constexpr std::array image_copy = own_registries + std::array{
+    on("all", 'a', "Copy indexes whole, with every platform in them"),
+    of("jobs", 'j', integer, "int", "Blobs that travel at the same time", "3"),
+    with_choices(of("platform", 0, text, "string", "Which image of an index to copy, such as linux/arm64; this machine's if not given"), platforms),
+    on("quiet", 'q', "Do not show progress"),
+    on("signatures", 0, "Also copy what cosign keeps under tags of the image's digest"),
+};
+inline constexpr std::array image_sync = image_copy + std::array{
+    on("dry-run", 'n', "Say what would be copied, and copy nothing"),
+    of("file", 'f', list, "file", "List of what to copy: lines, .yaml or .toml", "", Words::files),
+};
 inline constexpr std::array login = {of("password", 'p', text, "string", "Password; --password-stdin does not leave it in the shell's history"),
                                      on("password-stdin", 0, "Read the password from standard input"),
                                      of("username", 'u', text, "string", "User name")};

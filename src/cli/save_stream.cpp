@@ -7,22 +7,20 @@
 
 namespace caisson::cli {
 
-namespace {
-Status copy(wire::Client& client, int target_fd) {
+Status copy_stream(wire::Client& client, int target_fd) {
   for (;;) {
     std::string piece = TRY(client.read_some(), "read the archive");
     if (piece.empty()) return {};
     TRY(linux::write_all(target_fd, piece), "write the archive");
   }
 }
-}  // namespace
 
 Status save_stream(wire::Client& client, const std::string& output) {
   constexpr int standard_output = 1;
-  if (output.empty()) return copy(client, standard_output);
+  if (output.empty()) return copy_stream(client, standard_output);
   const std::string temporary = concat(output, ".", now_ns(), ".tmp");
   auto file = TRY_PLAIN(linux::open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
-  auto done = copy(client, file.get());
+  auto done = copy_stream(client, file.get());
   if (done.ok()) done = linux::rename(temporary, output);
   if (!done.ok()) ignore(linux::unlink(temporary));  // the first error is the one to tell
   return done;

@@ -8,6 +8,8 @@
 
 namespace caisson::cli {
 
+/// All of it to a descriptor.
+Status copy_stream(wire::Client& client, int target_fd);
 /// `output`: a file's path; "": standard output. The file appears when all of it is there: a transfer that fails leaves neither half an
 /// archive nor the old one destroyed.
 Status save_stream(wire::Client& client, const std::string& output);

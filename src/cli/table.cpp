@@ -5,6 +5,7 @@
 #include "cli/command.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
+#include "cli/travel_commands.hpp"
 
 namespace caisson::cli {
 
@@ -163,10 +164,19 @@ constexpr std::array table = {
     Command{.path = "image bootstrap", .aliases = "", .usage = "[OPTIONS] DISTRIBUTION:RELEASE", .summary = "Make a base image straight from a distribution's archive",
             .arity = {1, 1}, .flags = flags::bootstrap, .run = bootstrap_image,
             .details = "Example: caisson image bootstrap debian:bookworm --include nginx-light --tag web"},
+    Command{.path = "image copy", .aliases = "", .usage = "[OPTIONS] SOURCE TARGET", .summary = "Copy an image from place to place, without this host's image store",
+            .arity = {2, 2}, .flags = flags::image_copy, .words = Words::images, .run = copy_image,
+            .details = "Places: host/path:tag (a registry), oci:FOLDER[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], local:NAME (this engine's).\n"
+                       "Manifests stay as they are, so the digest does; only blobs that are missing at the target travel. Prints the digest."},
     Command{.path = "image inspect", .aliases = "", .usage = "[OPTIONS] IMAGE [IMAGE...]", .summary = "Show everything about images",
             .arity = some, .flags = flags::inspect_image, .words = Words::images, .run = inspect_images},
     Command{.path = "image prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove images that nothing uses",
             .arity = {0, 0}, .flags = flags::image_prune, .run = prune_images},
+    Command{.path = "image sync", .aliases = "", .usage = "[OPTIONS] [REPOSITORY[:TAG]...|oci:FOLDER] TARGET", .summary = "Bring a registry or a folder up to date with another",
+            .arity = some, .flags = flags::image_sync, .run = sync_images,
+            .details = "TARGET is host[:port][/path] or oci:FOLDER, which gets a layout per repository. Tags may be patterns: alpine:3.*. Ends with 1 when an image failed; "
+                       "the others were copied nevertheless.\n"
+                       "Example: caisson image sync --all --file images.yaml registry.example.org/mirror"},
     Command{.path = "network connect", .aliases = "", .usage = "[OPTIONS] NETWORK CONTAINER", .summary = "Connect a container to a network",
             .arity = {2, 2}, .flags = flags::network_connect, .words = Words::networks, .run = connect_network},
     Command{.path = "network create", .aliases = "", .usage = "[OPTIONS] NETWORK", .summary = "Make a network",

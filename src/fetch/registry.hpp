@@ -66,6 +66,9 @@ class Registry {
   // upload.cpp
   Status has_blob(const Request& request, Ticket& ticket, Reply& reply);
   Status upload(const Request& request, int fd, Ticket& ticket, Reply& reply);
+  /// An upload without bytes: succeeds also when no repository gave it, and reply.mounted_from is empty then.
+  Status mount(const Request& request, Ticket& ticket, Reply& reply);
+  Result<HttpReply> ask_to_mount(Endpoint& endpoint, const std::string& digest, const std::string& source, Ticket& ticket);
   Result<Url> begin_upload(Endpoint& endpoint, const Request& request, Ticket& ticket, Reply& reply);
   Result<Url> send_content(Endpoint& endpoint, const Request& request, int fd, Url location, Ticket& ticket);
   Status put_manifest(const Request& request, Ticket& ticket, Reply& reply);

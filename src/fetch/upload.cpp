@@ -25,28 +25,54 @@ Status Registry::has_blob(const Request& request, Ticket& ticket, Reply& reply) 
   }, ticket);
 }
 
+/// The answer: 201 mounted, 202 an upload was begun instead. `source`: "" begins an upload outright.
+Result<HttpReply> Registry::ask_to_mount(Endpoint& endpoint, const std::string& digest, const std::string& source, Ticket& ticket) {
+  HttpRequest http;
+  http.method = "POST";
+  http.follows_redirects = false;
+  http.url = url(endpoint, "blobs/uploads/");
+  if (!source.empty()) {
+    endpoint.authorizer->add_scope(concat("repository:", source, ":pull"));
+    http.url += concat("?mount=", percent_encode(digest), "&from=", percent_encode(source));
+  }
+  return send_patiently(endpoint, http, ticket);
+}
+
+Status Registry::mount(const Request& request, Ticket& ticket, Reply& reply) {
+  return try_each(takes_pushes, [&](Endpoint& endpoint) -> Status {
+    for (const auto& source : request.mount_from) {
+      auto answer = TRY_PLAIN(ask_to_mount(endpoint, request.name, source, ticket));
+      if (answer.status == 201) {
+        reply.mounted_from = source;
+        return {};
+      }
+      if (answer.status != 202 || answer.header("location").empty()) continue;
+      // The registry offers an upload in its place; nobody will go on with it.
+      HttpRequest drop;
+      drop.method = "DELETE";
+      drop.follows_redirects = false;
+      drop.url = TRY_PLAIN(resolve_location(TRY_PLAIN(parse_url(url(endpoint, "blobs/uploads/"))), answer.header("location"))).text();
+      ignore(send(endpoint, drop, ticket));  // registries end such uploads by age, too
+    }
+    return {};
+  }, ticket);
+}
+
 /// Mounts from the first repository that has it; else the address of a new upload.
 Result<Url> Registry::begin_upload(Endpoint& endpoint, const Request& request, Ticket& ticket, Reply& reply) {
   std::vector<std::string> sources = request.mount_from;
   sources.emplace_back();  // last: without
   for (const auto& source : sources) {
-    HttpRequest http;
-    http.method = "POST";
-    http.follows_redirects = false;
-    http.url = url(endpoint, "blobs/uploads/");
-    if (!source.empty()) {
-      endpoint.authorizer->add_scope(concat("repository:", source, ":pull"));
-      http.url += concat("?mount=", percent_encode(request.name), "&from=", percent_encode(source));
-    }
-    auto answer = TRY_PLAIN(send_patiently(endpoint, http, ticket));
+    auto answer = TRY_PLAIN(ask_to_mount(endpoint, request.name, source, ticket));
     if (answer.status == 201 && !source.empty()) {
       reply.mounted_from = source;
       return Url{};
     }
     // A mount that is refused is not an error: the bytes travel instead.
     if (answer.status != 202 && !source.empty()) continue;
-    if (answer.status != 202) return error_of(answer, "Post", http.url, reply);
-    return resolve_location(TRY_PLAIN(parse_url(http.url)), answer.header("location"));
+    const auto asked = url(endpoint, "blobs/uploads/");
+    if (answer.status != 202) return error_of(answer, "Post", asked, reply);
+    return resolve_location(TRY_PLAIN(parse_url(asked)), answer.header("location"));
   }
   return Error(ErrorKind::internal, "no upload was begun");
 }
@@ -92,7 +118,7 @@ Result<Url> Registry::send_content(Endpoint& endpoint, const Request& request, i
 }
 
 Status Registry::upload(const Request& request, int fd, Ticket& ticket, Reply& reply) {
-  if (fd < 0) return Error(ErrorKind::internal, "an upload needs a file");
+  if (fd < 0) return mount(request, ticket, reply);
   auto outcome = try_each(takes_pushes, [&](Endpoint& endpoint) -> Status {
     for (int round = 0;; ++round) {
       auto location = TRY_PLAIN(begin_upload(endpoint, request, ticket, reply));

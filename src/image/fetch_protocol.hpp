@@ -98,7 +98,7 @@ enum class FetchTask : std::uint8_t {
   blob,          ///< name: digest; from `offset` to `size_bytes` into the descriptor that came with it, at its place there
   tags,          ///< → body: a JSON array of texts
   has_blob,      ///< name: digest → found
-  upload,        ///< name: digest; `size_bytes` of the descriptor that came with it; mount_from: repositories to mount from
+  upload,        ///< name: digest; `size_bytes` of the descriptor that came with it (none came: only mounts); mount_from: repositories to mount from
   put_manifest,  ///< name: tag or digest, media_type, body → digest
   login,         ///< → identity_token in body, if the registry gave one
   search,        ///< name: a URL below the first endpoint → body

@@ -129,6 +129,8 @@ Result<std::unique_ptr<RegistrySession>> Registries::open(const Reference& repos
   session.repository = repository.path;
   session.actions = actions;
   session.endpoints = TRY(endpoints_of(repository.domain, options_), concat("registry ", repository.domain));
+  // Whoever writes asks what the registry itself has: a mirror knows an older state.
+  if (actions.find("push") != std::string::npos) std::erase_if(session.endpoints, [](const RegistryEndpoint& endpoint) { return !endpoint.is_origin; });
   session.credentials = credentials;
   return open_session(std::move(session));
 }

@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "image/frames.hpp"
 #include "image/worker.hpp"
+#include "image/worker_process.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
@@ -30,13 +31,6 @@ linux::CapabilitySet worker_capabilities() {
   constexpr int fsetid = 4;
   constexpr int setfcap = 31;
   return linux::CapabilitySet{chown, dac_override, fowner, fsetid, setfcap};
-}
-
-linux::IdMap one_range(std::uint32_t first) {
-  linux::IdMap map;
-  map.uids.push_back({0, first, id_count});
-  map.gids.push_back({0, first, id_count});
-  return map;
 }
 
 struct Placement {
@@ -66,8 +60,8 @@ Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& jo
       }
     }
   }
-  // No own ids, no right to mount (rootless), or a file system without id maps: the ids of this user namespace.
-  placement.id_map = one_range(0);
+  // No own ids, no right to mount (rootless), or a file system without id maps.
+  placement.id_map = own_ids();
   return placement;
 }
 
@@ -97,7 +91,7 @@ class FrameReader {
   Status take(std::string_view bytes) {
     return frames_.add(bytes, [&](std::uint8_t type, std::string_view payload) { return dispatch(static_cast<WorkerFrame>(type), payload); });
   }
-  std::optional<WorkerResult>& result() { return result_; }
+  std::optional<std::string>& result() { return result_; }
 
  private:
   Status dispatch(WorkerFrame type, std::string_view payload) {
@@ -107,12 +101,12 @@ class FrameReader {
       return {};
     }
     if (type != WorkerFrame::result) return Error(ErrorKind::corrupt, "worker sent an unknown message");
-    result_ = TRY_PLAIN(decode<WorkerResult>(payload, "worker result"));
+    result_ = std::string(payload);
     return {};
   }
   const std::function<void(std::uint64_t)>& on_progress_;
   FrameSplitter frames_{"worker", most_worker_frame_bytes};
-  std::optional<WorkerResult> result_;
+  std::optional<std::string> result_;
 };
 
 /// Until the worker has closed its end. False: cancelled.
@@ -133,45 +127,67 @@ Result<bool> listen(int result_fd, const Cancel& cancel, FrameReader& frames) {
   }
 }
 
-Result<linux::ChildProcess> start(const WorkerOptions& options, const WorkerJob& job, const Placement& placement, int request_fd, int result_fd) {
+}  // namespace
+
+linux::IdMap one_range(std::uint32_t first) {
+  linux::IdMap map;
+  map.uids.push_back({0, first, id_count});
+  map.gids.push_back({0, first, id_count});
+  return map;
+}
+
+linux::IdMap own_ids() {
+  const auto uid = linux::geteuid();
+  if (uid == 0) return one_range(0);
+  linux::IdMap map;
+  map.uids.push_back({0, uid, 1});
+  map.gids.push_back({0, linux::getegid(), 1});
+  return map;
+}
+
+Result<linux::ChildProcess> start_worker(const std::string& path, std::vector<std::string> argv, const linux::IdMap& ids, std::vector<linux::FdMapping> fds) {
   // By descriptor: it may lie in a folder that its own ids cannot enter, as a checkout below /root does.
-  const UniqueFd program = TRY_PLAIN(linux::open(options.path, O_PATH));
+  const UniqueFd program = TRY_PLAIN(linux::open(path, O_PATH));
   linux::SpawnRequest spawn;
-  spawn.process.path = options.path;
+  spawn.process.path = path;
   spawn.process.exe_fd = program.get();
-  spawn.process.argv = {"caisson-worker"};
-  spawn.process.fds = {{request_fd, worker_fd::request},
-                       {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
-                       {result_fd, worker_fd::result}};
-  if (job.input_fd >= 0) spawn.process.fds.push_back({job.input_fd, worker_fd::input});
-  if (job.copy_fd >= 0) spawn.process.fds.push_back({job.copy_fd, worker_fd::copy});
+  spawn.process.argv = std::move(argv);
+  spawn.process.fds = std::move(fds);
   spawn.process.new_session = true;
   spawn.process.parent_death_signal = SIGKILL;
-  spawn.id_map = placement.id_map;
+  spawn.id_map = ids;
   spawn.capabilities = worker_capabilities();
   constexpr std::uint64_t most_open_files = 4096;  // packing holds a descriptor per folder it is in, and names allow 2,048 of them
   spawn.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, most_open_files}};
-  return linux::spawn_sandboxed(spawn);
+  return TRY(linux::spawn_sandboxed(spawn), concat("start ", path));
 }
 
-}  // namespace
+Result<std::string> await_result(linux::ChildProcess child, int result_fd, const std::function<void(std::uint64_t bytes)>& on_progress, const Cancel& cancel) {
+  WorkerGuard worker(std::move(child));
+  FrameReader frames(on_progress);
+  bool finished = TRY_PLAIN(listen(result_fd, cancel, frames));
+  if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
+  auto status = TRY_PLAIN(worker.wait());
+  if (!frames.result())
+    return Error(ErrorKind::io, concat("the worker ended ", status.signaled ? "by signal " : "with code ", status.code, " before it was done"));
+  return std::move(*frames.result());
+}
 
 Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job) {
   auto placement = TRY_PLAIN(place_worker(options, job));
   auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-request", encode(job.request)));
   auto pipe = TRY_PLAIN(linux::pipe2());
-  auto child = TRY(start(options, job, placement, request.get(), pipe.write_end.get()), concat("start ", options.path));
-  WorkerGuard worker(std::move(child));
+  std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request},
+                                       {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
+                                       {pipe.write_end.get(), worker_fd::result}};
+  if (job.input_fd >= 0) fds.push_back({job.input_fd, worker_fd::input});
+  if (job.copy_fd >= 0) fds.push_back({job.copy_fd, worker_fd::copy});
+  auto child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));
   pipe.write_end.reset();
-  FrameReader frames(job.on_progress);
-  bool finished = TRY_PLAIN(listen(pipe.read_end.get(), job.cancel, frames));
-  if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
-  auto status = TRY_PLAIN(worker.wait());
-  if (!frames.result())
-    return Error(ErrorKind::io, concat("the worker ended ", status.signaled ? "by signal " : "with code ", status.code, " before it was done"));
-  auto& result = *frames.result();
+  auto text = TRY_PLAIN(await_result(std::move(child), pipe.read_end.get(), job.on_progress, job.cancel));
+  auto result = TRY_PLAIN(decode<WorkerResult>(text, "worker result"));
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
-  return std::move(result);
+  return result;
 }
 
 }  // namespace caisson::image

@@ -19,6 +19,7 @@ FLOORS = {
     "sandbox": 4,
     "fetch": 4,
     "registry": 4,
+    "transport": 4,
     "engine": 5,
     "build": 6,
     "cluster": 6,
