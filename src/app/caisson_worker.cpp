@@ -1,4 +1,11 @@
-// caisson-worker: reads hostile archives for caissond, without any right of its own. Not for people to call.
-#include "image/worker.hpp"
+// caisson-worker: reads hostile archives for caissond and the command line, without any right of its own. Not for people to call.
+#include <string_view>
 
-int main() { return caisson::image::worker_main(); }
+#include "image/examine.hpp"
+#include "image/worker.hpp"
+#include "inventory/task.hpp"
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == caisson::image::examine_argument) return caisson::image::examiner_main(caisson::inventory::answer_question);
+  return caisson::image::worker_main();
+}

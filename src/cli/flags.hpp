@@ -343,6 +343,20 @@ inline constexpr std::array image_sync = image_copy + std::array{
     on("dry-run", 'n', "Say what would be copied, and copy nothing"),
     of("file", 'f', list, "file", "List of what to copy: lines, .yaml or .toml", "", Words::files),
 };
+inline constexpr std::array image_examined = own_registries + std::array{
+    with_choices(of("platform", 0, text, "string", "Which image of an index, such as linux/arm64; this machine's if not given"), platforms),
+};
+inline constexpr std::array image_sbom = image_examined + std::array{
+    with_choices(of("format", 0, text, "string", "spdx-json", "spdx-json"), "spdx-json"),
+    of("output", 'o', text, "file", "Write to this file instead of standard output", "", Words::files),
+};
+inline constexpr std::array image_scan = image_examined + std::array{
+    of("data", 0, list, "file", "What is known to be wrong: OSV (zip or JSON), Debian's tracker, debsecan's file; or docker://… and oci:… for an artifact", "", Words::files),
+    of("exit-code", 0, integer, "int", "End with this code when something is found", "0"),
+    with_choices(of("format", 0, text, "string", "table or json", "table"), "table json"),
+    of("release", 0, text, "string", "The distribution's release, where the image does not say it"),
+    with_choices(of("severity", 0, text, "string", "Least severity that counts", "unknown"), "unknown negligible low medium high critical"),
+};
 inline constexpr std::array login = {of("password", 'p', text, "string", "Password; --password-stdin does not leave it in the shell's history"),
                                      on("password-stdin", 0, "Read the password from standard input"),
                                      of("username", 'u', text, "string", "User name")};

@@ -172,6 +172,14 @@ constexpr std::array table = {
             .arity = some, .flags = flags::inspect_image, .words = Words::images, .run = inspect_images},
     Command{.path = "image prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove images that nothing uses",
             .arity = {0, 0}, .flags = flags::image_prune, .run = prune_images},
+    Command{.path = "image sbom", .aliases = "", .usage = "[OPTIONS] IMAGE", .summary = "List the packages in an image as a bill of materials",
+            .arity = {1, 1}, .flags = flags::image_sbom, .words = Words::images, .run = show_sbom,
+            .details = "IMAGE is this engine's, or docker://host/path:tag, oci:FOLDER[:TAG], oci-archive:FILE. Packages of dpkg, apk and rpm are listed, each with the layer it "
+                       "came with. The same image gives the same bytes."},
+    Command{.path = "image scan", .aliases = "", .usage = "[OPTIONS] --data FILE IMAGE", .summary = "Show what is known to be wrong with the packages in an image",
+            .arity = {1, 1}, .flags = flags::image_scan, .words = Words::images, .run = scan_image,
+            .details = "Nothing is asked of anybody: the knowledge is a file, such as https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip or "
+                       "https://security-tracker.debian.org/tracker/data/json.\nExample: caisson image scan --data all.zip --severity high --exit-code 1 web:1"},
     Command{.path = "image sync", .aliases = "", .usage = "[OPTIONS] [REPOSITORY[:TAG]...|oci:FOLDER] TARGET", .summary = "Bring a registry or a folder up to date with another",
             .arity = some, .flags = flags::image_sync, .run = sync_images,
             .details = "TARGET is host[:port][/path] or oci:FOLDER, which gets a layout per repository. Tags may be patterns: alpine:3.*. Ends with 1 when an image failed; "

@@ -8,6 +8,7 @@
 
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
+#include "image/examine.hpp"
 #include "image/frames.hpp"
 #include "image/wrappings.hpp"
 #include "linux/file.hpp"
@@ -166,12 +167,16 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
   return Error(ErrorKind::invalid, "a task that this worker does not know");
 }
 
-Status enter_sandbox(WorkerTask task) {
-  TRY_PLAIN(linux::set_no_new_privileges());
+linux::LandlockPolicy policy_of(WorkerTask task) {
   const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
+  linux::LandlockPolicy policy;
+  policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
+  return policy;
+}
+
+Status enter_sandbox(const linux::LandlockPolicy& policy) {
+  TRY_PLAIN(linux::set_no_new_privileges());
   if (linux::landlock_abi() > 0) {
-    linux::LandlockPolicy policy;
-    policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
     auto ruleset = TRY(linux::create_landlock_ruleset(policy), "Landlock");
     TRY(linux::landlock_restrict_self(ruleset.get()), "Landlock");
   }
@@ -184,11 +189,34 @@ Status serve(WorkerResult& result) {
   auto text = TRY(linux::read_all(worker_fd::request), "read the request");
   auto request = TRY_PLAIN(decode<WorkerRequest>(text, "worker request"));
   linux::umask(0);
-  TRY(enter_sandbox(request.task), "enter the sandbox");
+  TRY(enter_sandbox(policy_of(request.task)), "enter the sandbox");
   return run_task(request, result);
 }
 
+/// No folder at all: a policy without rules forbids every name.
+Result<std::string> serve_question(Examiner examine) {
+  const auto question = TRY(linux::read_all(worker_fd::request), "read the question");
+  TRY(enter_sandbox({}), "enter the sandbox");
+  RawInput raw;
+  auto inflater = TRY_PLAIN(open_inflater(raw));
+  return examine(question, *inflater);
+}
+
 }  // namespace
+
+int examiner_main(Examiner examine) {
+  Examination said;
+  auto answer = serve_question(examine);
+  said.ok = answer.ok();
+  if (answer.ok()) {
+    said.answer = std::move(*answer);
+  } else {
+    said.kind = answer.error().kind();
+    said.text = answer.error().text();
+    said.hint = answer.error().hint();
+  }
+  return send_frame(WorkerFrame::result, encode(said)).ok() ? 0 : 1;
+}
 
 int worker_main() {
   WorkerResult result;

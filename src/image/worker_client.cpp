@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/strings.hpp"
+#include "image/examine.hpp"
 #include "image/frames.hpp"
 #include "image/worker.hpp"
 #include "image/worker_process.hpp"
@@ -188,6 +189,18 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   auto result = TRY_PLAIN(decode<WorkerResult>(text, "worker result"));
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
   return result;
+}
+
+Result<std::string> examine_in_worker(const WorkerOptions& options, int input_fd, const std::string& question, const Cancel& cancel) {
+  auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-question", question));
+  auto pipe = TRY_PLAIN(linux::pipe2());
+  std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request}, {pipe.write_end.get(), worker_fd::result}, {input_fd, worker_fd::input}};
+  auto child = TRY_PLAIN(start_worker(options.path, {"caisson-worker", examine_argument}, own_ids(), std::move(fds)));
+  pipe.write_end.reset();
+  auto text = TRY_PLAIN(await_result(std::move(child), pipe.read_end.get(), {}, cancel));
+  auto result = TRY_PLAIN(decode<Examination>(text, "the worker's answer"));
+  if (!result.ok) return Error(result.kind, result.text).with_hint(result.hint);
+  return std::move(result.answer);
 }
 
 }  // namespace caisson::image

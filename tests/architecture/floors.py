@@ -20,6 +20,7 @@ FLOORS = {
     "fetch": 4,
     "registry": 4,
     "transport": 4,
+    "inventory": 4,
     "engine": 5,
     "build": 6,
     "cluster": 6,
