@@ -100,7 +100,7 @@ linux::SpawnRequest git_request(const GitSource& source, const GitOptions& optio
                          "GIT_ALLOW_PROTOCOL=http:https:git"};
   if (!options.authorization.empty()) {
     const std::size_t host_end = source.repository.find('/', source.repository.find("://") + 3);
-    request.process.env.push_back("GIT_CONFIG_COUNT=1");
+    request.process.env.emplace_back("GIT_CONFIG_COUNT=1");
     request.process.env.push_back(concat("GIT_CONFIG_KEY_0=http.", source.repository.substr(0, host_end), "/.extraHeader"));
     request.process.env.push_back(concat("GIT_CONFIG_VALUE_0=Authorization: ", options.authorization));
   }
