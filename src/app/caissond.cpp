@@ -16,6 +16,7 @@
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/service_manager.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
 #include "network/network.hpp"
@@ -106,10 +107,9 @@ void raise_descriptor_limit() {
   ignore(linux::set_limit(0, RLIMIT_NOFILE, *limit));  // without it fewer containers fit, and those that do not say so
 }
 
-/// sd_notify(3) without its library; `socket_path` is a path in the file system, as systemd gives it.
-void notify_service_manager(const std::string& socket_path, std::string_view state) {
-  if (socket_path.empty()) return;
-  auto socket = linux::unix_connect(socket_path, linux::UnixType::datagram);
+void notify_service_manager(const std::string& address, std::string_view state) {
+  if (address.empty()) return;
+  auto socket = linux::connect_service_manager(address);
   auto sent = socket.ok() ? linux::send(socket->get(), state) : Result<std::size_t>(std::move(socket).error());
   if (!sent.ok()) log_error("notify", "service manager", sent.error());
 }

@@ -8,11 +8,14 @@
 #include <mutex>
 #include <thread>
 
+#include "base/environment.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/service_manager.hpp"
+#include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 #include "registry/admin.hpp"
 #include "registry/confine.hpp"
@@ -153,6 +156,10 @@ Status serve(const Config& config) {
   TRY_PLAIN(prepare_root(config.root, identity));
   auto prepared = TRY_PLAIN(prepare(config, identity.uid));
 
+  // While there is still a right to reach it; the socket stays.
+  UniqueFd manager;
+  if (const auto address = environment_text("NOTIFY_SOCKET"); !address.empty()) manager = TRY(linux::connect_service_manager(address), "service manager");
+
   TRY_PLAIN(become(identity));
   auto admin_listener = TRY(wire::listen_unix(admin_socket(config.root), 0600, std::nullopt), "administrators' socket");
   TRY(confine(config.root), "give up rights");
@@ -169,8 +176,10 @@ Status serve(const Config& config) {
   if (metrics_socket) metrics.start();
   main.start();
   log(LogLevel::info, "serve", join(addresses, " "), concat("caisson-registry ", CAISSON_VERSION, " is ready, as user ", identity.uid));
+  if (manager) TRY(linux::send_message(manager.get(), "READY=1"), "service manager");
   auto ended = wait_for_the_end(signals.get());
   log(LogLevel::info, "serve", "", "ending");
+  if (manager) TRY(linux::send_message(manager.get(), "STOPPING=1"), "service manager");
   main.stop();
   return ended;
 }

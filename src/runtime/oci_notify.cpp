@@ -1,11 +1,10 @@
 // sd_notify through the container's border: the service inside says READY=1, the service manager outside hears it.
 #include <array>
-#include <cstddef>
-#include <cstring>
 
-#include "linux/event.hpp"
 #include "base/environment.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/service_manager.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
 #include "runtime/oci_session.hpp"
@@ -17,23 +16,6 @@ namespace {
 std::string host_socket() {
   const char* path = environment("NOTIFY_SOCKET");
   return path == nullptr ? "" : path;
-}
-
-/// A path, or "@name" for the abstract namespace (sd_notify(3)).
-Status send_to_manager(const std::string& host, const std::string& message) {
-  if (!host.starts_with('@')) {
-    auto socket = TRY_PLAIN(linux::unix_connect(host, linux::UnixType::datagram));
-    return linux::send_message(socket.get(), message);
-  }
-  linux::SocketAddress address;
-  auto* name = reinterpret_cast<::sockaddr_un*>(&address.storage);
-  if (host.size() > sizeof name->sun_path) return Error(ErrorKind::invalid, concat("NOTIFY_SOCKET ", host, ": the name is too long"));
-  name->sun_family = AF_UNIX;
-  std::memcpy(name->sun_path + 1, host.data() + 1, host.size() - 1);
-  address.size = static_cast<socklen_t>(offsetof(::sockaddr_un, sun_path) + host.size());
-  auto socket = TRY_PLAIN(linux::socket(AF_UNIX, SOCK_DGRAM));
-  TRY_PLAIN(linux::connect(socket.get(), address));
-  return linux::send_message(socket.get(), message);
 }
 
 }  // namespace
@@ -73,7 +55,8 @@ Result<bool> NotifyProxy::forward(pid_t main_pid) {
     for (auto line : split(std::string_view(buffer.data(), size), '\n'))
       if (line == "READY=1") {
         // Nothing else of a container is believed: its MAINPID would be a number of another pid namespace.
-        TRY(send_to_manager(host_, concat("READY=1\nMAINPID=", main_pid)), "NOTIFY_SOCKET");
+        auto manager = TRY(linux::connect_service_manager(host_), "NOTIFY_SOCKET");
+        TRY(linux::send_message(manager.get(), concat("READY=1\nMAINPID=", main_pid)), "NOTIFY_SOCKET");
         return true;
       }
   }

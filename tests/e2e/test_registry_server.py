@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -98,6 +99,18 @@ class Confinement(ServerTest):
         done = subprocess.run(self.registry.command("serve", "--listen", "0.0.0.0:5999"), capture_output=True, text=True, timeout=30, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("HTTP without TLS is served on loopback only", done.stderr)
+
+    def test_the_service_manager_is_told(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            path = os.path.join(self.registry.folder, "notify")
+            manager.bind(path)  # reachable by root alone: told by a descriptor from before the rights went
+            manager.settimeout(30)
+            self.registry.stop()
+            self.registry.start({"NOTIFY_SOCKET": path})
+            self.assertEqual(manager.recv(100), b"READY=1")
+            self.registry.stop()
+            self.assertEqual(manager.recv(100), b"STOPPING=1")
+        self.registry.start()
 
     def test_a_second_server_on_the_folder_is_refused(self):
         done = subprocess.run([*self.namespace.command, *self.registry.command("serve", "--listen", "127.0.0.1:5998")], capture_output=True, text=True, timeout=30, check=False)
