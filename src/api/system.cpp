@@ -62,7 +62,7 @@ Status show_info(Request& request) {
   out["Driver"] = "overlay2";
   out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"}};
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
-                                {"Network", json::array{"bridge", "host", "null"}},
+                                {"Network", json::array{"bridge", "host", "macvlan", "null"}},
                                 {"Authorization", nullptr},
                                 {"Log", texts(info.log_drivers)}};
   out["MemoryLimit"] = info.memory_limit;

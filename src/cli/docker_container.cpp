@@ -1,5 +1,6 @@
 // A docker container's own files as the body of "create": what dockerd filled in at run time becomes what a user would have asked for.
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "base/strings.hpp"
@@ -55,11 +56,43 @@ Status name_volumes(const DockerContainer& container, json::object& config, json
   });
 }
 
-std::string renamed_mode(const std::string& mode, const std::map<std::string, std::string>& names) {
-  constexpr std::string_view prefix = "container:";
-  if (!mode.starts_with(prefix)) return mode;
-  auto found = names.find(mode.substr(prefix.size()));
-  return found == names.end() ? mode : concat(prefix, found->second);
+using Names = std::map<std::string, std::string>;
+constexpr std::string_view container_prefix = "container:";
+constexpr std::array<std::string_view, 3> shared_modes = {"NetworkMode", "IpcMode", "PidMode"};
+
+std::string renamed(const std::string& id, const Names& names) {
+  auto found = names.find(id);
+  return found == names.end() ? id : found->second;
+}
+
+// A user may have named a partner or a network by its id, which is another here.
+std::string renamed_mode(const std::string& mode, const Names& names) {
+  return mode.starts_with(container_prefix) ? concat(container_prefix, renamed(mode.substr(container_prefix.size()), names)) : renamed(mode, names);
+}
+
+std::string text_at(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  return value != nullptr && value->is_string() ? std::string(value->get_string()) : "";
+}
+
+bool has_network(const JsonView& networks, std::string_view name) {
+  auto found = networks.at(name);
+  return found.ok() && found->is_set();
+}
+
+// One that was taken off the network it was made in must not come back into it: then another one of its own leads.
+Status settle_mode(const DockerContainer& container, json::object& host) {
+  JsonView networks(container.networks, "Networks");
+  std::string mode = text_at(host, "NetworkMode");
+  if (mode == "default" || mode.empty()) mode = "bridge";
+  if (mode == "host" || mode == "none" || mode.starts_with(container_prefix) || !networks.is_set() || has_network(networks, mode)) return {};
+  std::string first;
+  TRY_PLAIN(networks.for_each_member([&](std::string_view name, const JsonView&) -> Status {
+    if (first.empty()) first = name;
+    return {};
+  }));
+  if (!first.empty()) host["NetworkMode"] = first;
+  return {};
 }
 
 // What the user asked of each network; addresses that dockerd chose are chosen anew.
@@ -95,12 +128,25 @@ Result<json::object> create_body_of(const DockerContainer& container, const std:
   // dockerd's names of its own runtimes; the engine has another.
   const auto* runtime = host.if_contains("Runtime");
   if (runtime != nullptr && runtime->is_string() && (runtime->get_string() == "runc" || runtime->get_string() == "io.containerd.runc.v2")) host.erase("Runtime");
-  for (std::string_view key : {"NetworkMode", "IpcMode", "PidMode"})
-    if (auto* mode = host.if_contains(key); mode != nullptr && mode->is_string()) *mode = renamed_mode(std::string(mode->get_string()), names);
+  for (std::string_view key : shared_modes)
+    if (auto mode = text_at(host, key); !mode.empty()) host[key] = renamed_mode(mode, names);
+  TRY_PLAIN(settle_mode(container, host));
   json::object endpoints = TRY_PLAIN(endpoints_of(container));
   body["HostConfig"] = std::move(host);
   if (!endpoints.empty()) body["NetworkingConfig"] = json::object{{"EndpointsConfig", std::move(endpoints)}};
   return body;
+}
+
+std::vector<std::string> partners_of(const DockerContainer& container, const std::map<std::string, std::string>& names) {
+  std::vector<std::string> partners;
+  auto add = [&](std::string_view name) { partners.push_back(renamed(std::string(name.starts_with('/') ? name.substr(1) : name), names)); };
+  for (std::string_view key : shared_modes)
+    if (auto mode = text_at(container.host_config, key); mode.starts_with(container_prefix)) add(std::string_view(mode).substr(container_prefix.size()));
+  const auto* links = container.host_config.if_contains("Links");
+  if (links == nullptr || !links->is_array()) return partners;
+  for (const auto& link : links->get_array())
+    if (link.is_string()) add(split_once(std::string_view(link.get_string()), ':').before);
+  return partners;
 }
 
 }  // namespace caisson::cli

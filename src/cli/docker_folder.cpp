@@ -105,12 +105,14 @@ Result<std::map<std::string, std::vector<std::string>>> read_tags(const DockerFo
 }
 
 Status read_volumes(DockerFolder& folder) {
+  auto labels = TRY_PLAIN(read_volume_labels(folder.root));
   auto entries = linux::list_dir(concat(folder.root, "/volumes"));
   if (!entries.ok() && entries.error().kind() == ErrorKind::not_found) return {};
   if (!entries.ok()) return Error(entries.error()).in(concat("list ", folder.root, "/volumes"));
   for (const auto& entry : *entries) {
     DockerVolume volume;
     volume.name = entry.name;
+    volume.labels = labels[entry.name];
     volume.data = concat(folder.root, "/volumes/", entry.name, "/_data");
     if (!TRY_PLAIN(linux::exists(volume.data))) continue;  // the database, the driver's own device node
     std::string options = concat(folder.root, "/volumes/", entry.name, "/opts.json");
@@ -129,22 +131,14 @@ Status read_volumes(DockerFolder& folder) {
   return {};
 }
 
-// Files, links or whiteouts below? Folders alone are the mount points that dockerd makes.
-Result<bool> holds_files(const std::string& path) {
-  for (const auto& entry : TRY(linux::list_dir(path), concat("list ", path))) {
-    auto status = TRY_PLAIN(linux::lstat(concat(path, "/", entry.name)));
-    if (!S_ISDIR(status.st_mode) || TRY_PLAIN(holds_files(concat(path, "/", entry.name)))) return true;
-  }
-  return false;
-}
-
-// Has the writable layer anything in it? vfs does not keep it apart from the image's files, so there it must be assumed.
-Result<bool> has_changes(const DockerFolder& folder, const std::string& id) {
-  if (folder.driver == "vfs") return true;
-  std::string mounts = concat(folder.root, "/image/", folder.driver, "/layerdb/mounts/", id, "/mount-id");
-  auto layer = linux::read_file(mounts);
-  if (!layer.ok()) return false;
-  return holds_files(concat(folder.root, "/", folder.driver, "/", trim(*layer), "/diff"));
+// Where what the container wrote lies by itself: not with vfs, which copies the image, and fuse-overlayfs has marks of its own.
+Result<std::string> writable_layer(const DockerFolder& folder, const std::string& id) {
+  if (folder.driver != "overlay2") return std::string();
+  std::string path = concat(folder.root, "/image/", folder.driver, "/layerdb/mounts/", id, "/mount-id");
+  auto layer = linux::read_file(path);
+  if (!layer.ok() && layer.error().kind() == ErrorKind::not_found) return std::string();  // it was never made whole
+  if (!layer.ok()) return Error(layer.error()).in(concat("read ", path));
+  return concat(folder.root, "/", folder.driver, "/", trim(*layer), "/diff");
 }
 
 Result<json::object> object_of(const JsonView& view) {
@@ -157,6 +151,15 @@ Result<json::object> object_of(const JsonView& view) {
 Result<json::value> value_of(const JsonView& parent, std::string_view key) {
   JsonView view = TRY_PLAIN(parent.at(key));
   return view.is_set() ? view.raw() : json::value();
+}
+
+// With live-restore containers outlive their dockerd. Its cgroup's name has the container's id under both cgroup drivers.
+Result<bool> still_runs(std::int32_t pid, const std::string& id) {
+  if (pid <= 0) return false;
+  auto cgroups = linux::read_file(concat("/proc/", pid, "/cgroup"));
+  if (cgroups.ok()) return cgroups->find(id) != std::string::npos;
+  if (cgroups.error().kind() == ErrorKind::not_found || cgroups.error().error_number() == ESRCH) return false;
+  return std::move(cgroups).error();
 }
 
 Result<DockerContainer> read_container(const DockerFolder& folder, const std::string& id) {
@@ -172,10 +175,13 @@ Result<DockerContainer> read_container(const DockerFolder& folder, const std::st
   container.mount_points = TRY_PLAIN(value_of(view, "MountPoints"));
   container.networks = TRY_PLAIN(value_of(TRY_PLAIN(view.at("NetworkSettings")), "Networks"));
   JsonView state = TRY_PLAIN(view.at("State"));
-  TRY_PLAIN(state.read("Running", container.was_running));
+  std::int32_t pid = 0;
+  TRY_PLAIN(state.read("Pid", pid));
+  container.is_running = TRY_PLAIN(still_runs(pid, id));
   auto host = TRY_PLAIN(read_json(concat(folder.root, "/containers/", id, "/hostconfig.json")));
   container.host_config = TRY_PLAIN(object_of(JsonView(host, "hostconfig.json")));
-  container.has_changes = TRY_PLAIN(has_changes(folder, id));
+  container.layer = TRY_PLAIN(writable_layer(folder, id));
+  container.leaves_changes = folder.driver != "overlay2";
   return container;
 }
 
@@ -198,6 +204,7 @@ Result<DockerFolder> read_docker_folder(const std::string& root) {
   folder.root = root;
   folder.driver = TRY_PLAIN(find_driver(root));
   TRY_PLAIN(lock_databases(folder));
+  folder.networks = TRY_PLAIN(read_docker_networks(root));
   TRY_PLAIN(read_volumes(folder));
   TRY_PLAIN(read_containers(folder));
   auto tags = TRY_PLAIN(read_tags(folder));

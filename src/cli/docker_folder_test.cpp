@@ -20,7 +20,7 @@ class DockerFolderTest : public testing::Test {
     put("image/overlay2/layerdb/sha256/d1/diff", "sha256:d1");
     put("image/overlay2/layerdb/sha256/c2/diff", "sha256:d2");
     put("image/overlay2/layerdb/sha256/c2/parent", "sha256:d1");
-    put("volumes/metadata.db", "");
+    put("volumes/metadata.db", "");  // as dockerd has it before its first write
   }
   ~DockerFolderTest() override { EXPECT_TRUE(linux::remove_tree(root_).ok()); }
   void put(const std::string& name, std::string_view text) {
@@ -124,6 +124,33 @@ TEST(DockerContainer, forgets_what_dockerd_filled_in_and_follows_renamed_partner
   EXPECT_FALSE(body->at("HostConfig").get_object().contains("Runtime"));
   EXPECT_EQ(body->at("HostConfig").at("PidMode").get_string(), "container:partner");
   EXPECT_EQ(to_text(body->at("NetworkingConfig")), R"({"EndpointsConfig":{"app":{"Aliases":["db"]}}})");
+}
+
+TEST(DockerContainer, follows_networks_that_were_named_by_their_ids) {
+  auto from = container();
+  from.host_config["NetworkMode"] = "2700f23b04cc";
+  auto body = create_body_of(from, {{"2700f23b04cc", "app"}}, "web");
+  ASSERT_TRUE(body.ok()) << body.error().text();
+  EXPECT_EQ(body->at("HostConfig").at("NetworkMode").get_string(), "app");
+}
+
+TEST(DockerContainer, that_left_its_first_network_does_not_come_back_into_it) {
+  auto from = container();
+  from.host_config["NetworkMode"] = "default";
+  from.networks = json::object{{"app", json::object{{"IPAMConfig", json::object{{"IPv4Address", "10.77.0.5"}}}}}};
+  auto body = create_body_of(from, {}, "web");
+  ASSERT_TRUE(body.ok()) << body.error().text();
+  EXPECT_EQ(body->at("HostConfig").at("NetworkMode").get_string(), "app");
+  EXPECT_EQ(to_text(body->at("NetworkingConfig")), R"({"EndpointsConfig":{"app":{"IPAMConfig":{"IPv4Address":"10.77.0.5"}}}})");
+  from.networks = json::object{{"app", json::object()}, {"bridge", json::object()}};
+  EXPECT_EQ(create_body_of(from, {}, "web")->at("HostConfig").at("NetworkMode").get_string(), "default");
+}
+
+TEST(DockerContainer, names_the_partners_it_needs) {
+  auto from = container();
+  from.host_config["NetworkMode"] = "container:aaaa";
+  from.host_config["Links"] = json::array{"/db:/web/alias", "cache:c"};
+  EXPECT_EQ(partners_of(from, {{"aaaa", "front"}, {"fedc", "partner"}}), (std::vector<std::string>{"front", "partner", "db", "cache"}));
 }
 
 }  // namespace

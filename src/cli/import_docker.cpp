@@ -1,6 +1,7 @@
-// import-docker: takes images, volumes and containers over from a stopped Docker's folder. The daemon learns of them by its ordinary API;
-// only the volumes' files are copied here, by root, from one folder of root's to another.
+// import-docker: takes images, networks, volumes and containers over from a stopped Docker's folder. The daemon learns of them by its ordinary API;
+// only the files of volumes and of containers' own layers are copied here, by root, from one folder of root's to another.
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <thread>
 
@@ -11,10 +12,13 @@
 #include "cli/progress.hpp"
 #include "cli/request.hpp"
 #include "engine/copy_up.hpp"
+#include "image/transplant.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/rtnetlink.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
+#include "network/bridge.hpp"
 
 namespace caisson::cli {
 
@@ -80,6 +84,16 @@ Result<bool> is_known(Session& session, std::string_view target) {
   return std::move(answer).error();
 }
 
+constexpr std::size_t short_id_digits = 12;
+
+// By whole ids, and for networks by the short ones that users type: a container's own settings keep what was typed of a network.
+std::map<std::string, std::string> names_of(const DockerFolder& folder) {
+  std::map<std::string, std::string> names;
+  for (const auto& container : folder.containers) names[container.id] = container.name;
+  for (const auto& network : folder.networks) names[network.id] = names[network.id.substr(0, short_id_digits)] = network.name;
+  return names;
+}
+
 std::string name_of(const DockerImage& image) { return image.tags.empty() ? short_id(image.id) : image.tags[0]; }
 
 Result<std::vector<Item>> plan_images(Session& session, const DockerFolder& folder) {
@@ -124,40 +138,91 @@ Result<std::vector<Item>> plan_volumes(Session& session, const DockerFolder& fol
   return items;
 }
 
+// What is here of a container: its state, and "" for none.
+Result<std::string> state_of(Session& session, const std::string& name) {
+  auto known = session.call("GET", object_path("containers", name, "json"));
+  if (!known.ok() && known.error().kind() == ErrorKind::not_found) return std::string();
+  if (!known.ok()) return std::move(known).error();
+  auto document = TRY_PLAIN(parse_json(known->body, "the daemon's answer"));
+  std::string state;
+  TRY_PLAIN(TRY_PLAIN(JsonView(document).at("State")).read("Status", state));
+  return state;
+}
+
+// One that was begun and is still as it was created gets its layer again; nobody can have written to it.
+Result<Item> plan_container(Session& session, const DockerContainer& container, const Journal& journal) {
+  Item item{"container", container.name, Step::take, "", 0};
+  const std::string what = concat("container ", container.id);
+  const std::string state = TRY_PLAIN(state_of(session, container.name));
+  const bool is_begun = journal.has("begun", what) && state == "created";
+  if (!state.empty() && journal.has("done", what)) {
+    item.step = Step::there;
+  } else if (!state.empty() && !is_begun) {
+    item.step = Step::conflict;
+    item.note = "a container of that name is here";
+  } else if (container.is_running) {
+    item.step = Step::conflict;
+    item.note = "it runs on without its dockerd (live-restore); stop it first";
+  } else if (container.leaves_changes) {
+    item.note = "what it wrote outside of volumes stays behind; to keep it, docker commit it and import again";
+  } else if (is_begun) {
+    item.note = "begun before: copied again";
+  }
+  return item;
+}
+
 Result<std::vector<Item>> plan_containers(Session& session, const DockerFolder& folder, const Journal& journal) {
   std::vector<Item> items;
   for (std::size_t i = 0; i < folder.containers.size(); ++i) {
-    const auto& container = folder.containers[i];
-    Item item{"container", container.name, Step::take, "", i};
-    std::string what = concat("container ", container.id);
-    bool is_taken = TRY_PLAIN(is_known(session, object_path("containers", container.name, "json")));
-    // Making one is a single step of the daemon, so one that was begun and is there is whole.
-    if (is_taken && (journal.has("done", what) || journal.has("begun", what))) item.step = Step::there;
-    else if (is_taken) {
-      item.step = Step::conflict;
-      item.note = "a container of that name is here";
-    } else if (container.has_changes) {
-      item.note = "what it wrote outside of volumes stays behind; to keep it, docker commit it and import again";
-    }
-    items.push_back(std::move(item));
+    items.push_back(TRY_PLAIN(plan_container(session, folder.containers[i], journal)));
+    items.back().index = i;
   }
   return items;
 }
 
-// Containers' networks that are not here. Docker keeps their settings in a database of its own, which is not read.
-Result<std::vector<Item>> plan_networks(Session& session, const DockerFolder& folder) {
-  std::set<std::string> names;
+Result<std::set<std::string>> network_drivers(Session& session) {
+  auto info = TRY_PLAIN(session.get("/info"));
+  std::vector<std::string> drivers;
+  TRY_PLAIN(TRY_PLAIN(JsonView(info).at("Plugins")).read("Network", drivers));
+  return std::set<std::string>(drivers.begin(), drivers.end());
+}
+
+Result<Item> plan_network(Session& session, const DockerNetwork& network, const std::set<std::string>& drivers, linux::NetlinkSocket& netlink, const Journal& journal) {
+  Item item{"network", network.name, Step::conflict, network.refusal, 0};
+  if (!network.refusal.empty()) return item;
+  if (TRY_PLAIN(is_known(session, object_path("networks", network.name)))) {
+    item.step = Step::there;
+    if (!journal.has("done", concat("network ", network.id))) item.note = "a network of that name is here and is used as it is";
+  } else if (!drivers.contains(network.driver)) {
+    item.note = concat("there is no driver \"", network.driver, "\" here");
+  } else if (!network.bridge.empty() && TRY_PLAIN(network::interface_exists(netlink, network.bridge))) {
+    // dockerd leaves its bridges to the next dockerd. With one of them the host would have two ways to the same addresses.
+    item.note = concat("dockerd's bridge still has its addresses; remove it first: ip link delete ", network.bridge);
+  } else {
+    item.step = Step::take;
+  }
+  return item;
+}
+
+// Those of dockerd's database, and containers' networks that it does not know.
+Result<std::vector<Item>> plan_networks(Session& session, const DockerFolder& folder, const Journal& journal) {
+  std::set<std::string> names = {"bridge", "host", "none"};
+  std::vector<Item> items;
+  const auto drivers = TRY_PLAIN(network_drivers(session));
+  auto netlink = TRY_PLAIN(linux::open_rtnetlink());
+  for (std::size_t i = 0; i < folder.networks.size(); ++i) {
+    items.push_back(TRY_PLAIN(plan_network(session, folder.networks[i], drivers, netlink, journal)));
+    items.back().index = i;
+    names.insert(folder.networks[i].name);
+  }
   for (const auto& container : folder.containers) {
     JsonView networks(container.networks, "Networks");
     TRY_PLAIN(networks.for_each_member([&](std::string_view name, const JsonView&) -> Status {
-      if (name != "bridge" && name != "host" && name != "none") names.emplace(name);
+      if (!names.emplace(name).second) return {};
+      bool is_there = TRY_PLAIN(is_known(session, object_path("networks", name)));
+      items.push_back({"network", std::string(name), is_there ? Step::there : Step::take, is_there ? "" : "dockerd's database does not have it: as a bridge with free addresses", folder.networks.size()});
       return {};
     }));
-  }
-  std::vector<Item> items;
-  for (const auto& name : names) {
-    bool is_there = TRY_PLAIN(is_known(session, object_path("networks", name)));
-    items.push_back({"network", name, is_there ? Step::there : Step::take, is_there ? "" : "as a bridge with free addresses", 0});
   }
   return items;
 }
@@ -176,7 +241,7 @@ void print_plan(Output& out, const DockerFolder& folder, const Plan& plan) {
 class Import {
  public:
   Import(Session& session, const DockerFolder& folder, Journal& journal) : session_(session), folder_(folder), journal_(journal) {
-    for (const auto& container : folder_.containers) names_[container.id] = container.name;
+    names_ = names_of(folder_);
   }
 
   Status image(const Item& item) {
@@ -200,9 +265,10 @@ class Import {
   }
 
   Status network(const Item& item) {
-    json::value body = json::object{{"Name", item.name}, {"Driver", "bridge"}, {"CheckDuplicate", true}};
+    const bool is_recorded = item.index < folder_.networks.size();
+    json::value body = is_recorded ? folder_.networks[item.index].request : json::object{{"Name", item.name}, {"Driver", "bridge"}, {"CheckDuplicate", true}};
     TRY_PLAIN(session_.post("/networks/create", &body));
-    return {};
+    return is_recorded ? journal_.add("done", concat("network ", folder_.networks[item.index].id)) : Status();
   }
 
   Status volume(const Item& item) {
@@ -211,7 +277,7 @@ class Import {
     TRY_PLAIN(journal_.add("begun", what));
     json::object options;
     for (const auto& [key, value] : volume.options) options[key] = value;
-    json::value body = json::object{{"Name", volume.name}, {"Driver", "local"}, {"DriverOpts", options}};
+    json::value body = json::object{{"Name", volume.name}, {"Driver", "local"}, {"DriverOpts", options}, {"Labels", json::value_from(volume.labels)}};
     auto made = TRY_PLAIN(session_.post("/volumes/create", &body));
     std::string target;
     TRY_PLAIN(JsonView(made).read("Mountpoint", target));
@@ -222,13 +288,12 @@ class Import {
   Status container(const Item& item) {
     const auto& container = folder_.containers[item.index];
     std::string what = concat("container ", container.id);
-    auto body = TRY_PLAIN(create_body_of(container, names_, TRY_PLAIN(image_name(container))));
-    TRY_PLAIN(journal_.add("begun", what));
-    json::value request(std::move(body));
-    Query query;
-    query.add("name", container.name);
-    TRY_PLAIN(session_.post("/containers/create" + query.text(), &request));
-    return journal_.add("done", what);
+    if (TRY_PLAIN(state_of(session_, container.name)).empty()) TRY_PLAIN(create(container, what));
+    Status copied = container.layer.empty() ? Status() : copy_layer(container);
+    if (copied.ok()) return journal_.add("done", what);
+    // Better none than one without its files. When even that fails, the journal knows that it is not done.
+    ignore(session_.call("DELETE", object_path("containers", container.name)));
+    return std::move(copied).error().in("what it wrote outside of volumes");
   }
 
  private:
@@ -238,6 +303,27 @@ class Import {
     std::vector<std::string> layers = {from};
     TRY_PLAIN(engine::copy_from_layers(layers, "/", target.get()));
     return linux::syncfs(target.get());
+  }
+
+  Status create(const DockerContainer& container, const std::string& what) {
+    auto body = TRY_PLAIN(create_body_of(container, names_, TRY_PLAIN(image_name(container))));
+    TRY_PLAIN(journal_.add("begun", what));
+    json::value request(std::move(body));
+    Query query;
+    query.add("name", container.name);
+    TRY_PLAIN(session_.post("/containers/create" + query.text(), &request));
+    return {};
+  }
+
+  // Into the empty layer of a container that has never run.
+  Status copy_layer(const DockerContainer& container) {
+    auto made = TRY_PLAIN(session_.get(object_path("containers", container.name, "json")));
+    std::string path;
+    TRY_PLAIN(TRY_PLAIN(TRY_PLAIN(JsonView(made).at("GraphDriver")).at("Data")).read("UpperDir", path));
+    auto from = TRY_PLAIN(linux::open(container.layer, O_RDONLY | O_DIRECTORY));
+    auto to = TRY_PLAIN(linux::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    TRY_PLAIN(linux::remove_children(to.get()));  // of a copy that was not finished
+    return image::copy_upperdir(from.get(), to.get());
   }
 
   // The name that the user gave, where it still means that image; else the id.
@@ -259,17 +345,20 @@ class Import {
   std::map<std::string, std::string> names_;
 };
 
-// Those that live in another container's namespaces come after it.
+// Each after its partners; docker allows no circles, and one in a damaged folder is left in the order it has.
 void order_containers(const DockerFolder& folder, std::vector<Item>& items) {
-  auto needs_another = [&](const Item& item) {
-    const auto& host = folder.containers[item.index].host_config;
-    for (std::string_view key : {"NetworkMode", "IpcMode", "PidMode"}) {
-      const auto* mode = host.if_contains(key);
-      if (mode != nullptr && mode->is_string() && std::string_view(mode->get_string()).starts_with("container:")) return true;
-    }
-    return false;
+  const auto names = names_of(folder);
+  std::map<std::string, const Item*> waiting;
+  for (const auto& item : items) waiting[item.name] = &item;
+  std::vector<Item> ordered;
+  std::function<void(const Item&)> place = [&](const Item& item) {
+    if (waiting.erase(item.name) == 0) return;  // placed already, or on its way
+    for (const auto& partner : partners_of(folder.containers[item.index], names))
+      if (auto found = waiting.find(partner); found != waiting.end()) place(*found->second);
+    ordered.push_back(item);
   };
-  std::stable_partition(items.begin(), items.end(), [&](const Item& item) { return !needs_another(item); });
+  for (const auto& item : items) place(item);
+  items = std::move(ordered);
 }
 
 // Every item by itself: one that fails leaves the others their chance. Returns how many are not here afterwards.
@@ -326,7 +415,7 @@ Result<int> import_docker(Session& session, const Invocation& invocation) {
   Journal journal = TRY_PLAIN(Journal::open(TRY_PLAIN(daemon_root(session)), folder.root));
   Plan plan;
   if (wanted.images) plan.images = TRY_PLAIN(plan_images(session, folder));
-  if (wanted.containers) plan.networks = TRY_PLAIN(plan_networks(session, folder));
+  if (wanted.containers) plan.networks = TRY_PLAIN(plan_networks(session, folder, journal));
   if (wanted.volumes) plan.volumes = TRY_PLAIN(plan_volumes(session, folder, journal));
   if (wanted.containers) plan.containers = TRY_PLAIN(plan_containers(session, folder, journal));
   order_containers(folder, plan.containers);

@@ -88,7 +88,7 @@ constexpr std::array table = {
             .arity = {1, 1}, .flags = flags::history, .words = Words::images, .run = show_history},
     Command{.path = "import", .aliases = "image import", .usage = "[OPTIONS] FILE|- [REPOSITORY[:TAG]]", .summary = "Make an image from a tar of a root file system",
             .arity = {1, 2}, .flags = flags::import, .words = Words::files, .run = import_image},
-    Command{.path = "import-docker", .aliases = "", .usage = "[OPTIONS]", .summary = "Take images, volumes and containers over from a stopped Docker's folder",
+    Command{.path = "import-docker", .aliases = "", .usage = "[OPTIONS]", .summary = "Take images, networks, volumes and containers over from a stopped Docker's folder",
             .arity = {0, 0}, .flags = flags::import_docker, .run = import_docker,
             .details = "Shows the plan and changes nothing unless --yes is given. Docker's folder is only read."},
     Command{.path = "inspect", .aliases = "", .usage = "[OPTIONS] NAME|ID [NAME|ID...]", .summary = "Show everything about containers, images, volumes or networks",

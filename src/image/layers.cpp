@@ -7,37 +7,11 @@
 #include "base/strings.hpp"
 #include "image/local_image_store.hpp"
 #include "image/side_by_side.hpp"
+#include "image/transplant.hpp"
 #include "linux/file.hpp"
 #include "linux/sysinfo.hpp"
 
 namespace caisson::image {
-
-namespace {
-
-/// The directory is empty of surprises: the worker that could have changed it is gone. Its list of devices is still
-/// checked as if it were hostile, because it comes from a process that read hostile input.
-Status make_device(int root_fd, const DeviceNode& node) {
-  auto components = TRY_PLAIN(clean_components(node.path));
-  if (components.empty()) return Error(ErrorKind::invalid, "device without a name");
-  std::string name = components.back();
-  components.pop_back();
-  auto parent = components.empty() ? TRY_PLAIN(linux::openat(root_fd, ".", O_RDONLY | O_DIRECTORY))
-                                   : TRY_PLAIN(linux::open_beneath(root_fd, join(components, "/"), O_RDONLY | O_DIRECTORY));
-  auto before = TRY_PLAIN(linux::fstat(parent.get()));
-  auto type = static_cast<mode_t>(node.is_block ? S_IFBLK : S_IFCHR);
-  auto made = linux::mknodat(parent.get(), name, type, linux::make_device(node.major, node.minor));
-  if (!made.ok() && made.error().error_number() == EPERM) return {};  // rootless: containers get their devices bind-mounted anyway
-  TRY_PLAIN(std::move(made));
-  TRY_PLAIN(linux::fchownat(parent.get(), name, node.uid, node.gid, AT_SYMLINK_NOFOLLOW));
-  TRY_PLAIN(linux::fchmodat(parent.get(), name, node.mode & 07777));
-  linux::TimeSpec time{};
-  time.tv_sec = node.mtime_s;
-  time.tv_nsec = static_cast<long>(node.mtime_ns);
-  TRY_PLAIN(linux::utimensat(parent.get(), name, time, time, AT_SYMLINK_NOFOLLOW));
-  return linux::utimensat(parent.get(), "", before.st_atim, before.st_mtim, AT_EMPTY_PATH);
-}
-
-}  // namespace
 
 KeyedLocks::Held KeyedLocks::lock(const std::string& key) {
   std::unique_lock lock(mutex_);

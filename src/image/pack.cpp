@@ -35,6 +35,21 @@ bool is_kernels_own(int folder_fd) {
   return status.ok() && std::find(magics.begin(), magics.end(), static_cast<std::uint64_t>(status->f_type)) != magics.end();
 }
 
+/// Ours, and those of an overlay that root has mounted without `userxattr`, as docker does. Only the host's root can read or write the latter.
+bool is_opaque(int folder_fd) {
+  for (const char* name : {"user.overlay.opaque", "trusted.overlay.opaque"}) {
+    auto mark = linux::fgetxattr(folder_fd, name);
+    if (mark.ok() && *mark == "y") return true;
+  }
+  return false;
+}
+
+/// What such an overlay keeps in another layer (redirect_dir, metacopy; kernel, Documentation/filesystems/overlayfs.rst) cannot be told in an image's layer.
+Status refuse_kept_elsewhere(int fd, const char* attribute, const char* what) {
+  if (!linux::fgetxattr(fd, attribute).ok()) return {};
+  return Error(ErrorKind::unsupported, concat(what, " in a lower layer (", attribute, ")"));
+}
+
 bool is_gone(const Error& error) { return error.error_number() == ENOENT; }
 
 TarEntry entry_of(std::string name, const linux::FileStatus& status) {
@@ -94,8 +109,8 @@ Status Packer::add_folder(int fd, const std::string& name) {
   if (is_other_device && is_kernels_own(fd)) return {};
   const std::string prefix = name.empty() || name.ends_with('/') ? name : name + "/";
   if (as_layer_) {
-    auto mark = linux::fgetxattr(fd, "user.overlay.opaque");
-    if (mark.ok() && *mark == "y") TRY_PLAIN(add_mark(concat(prefix, opaque_marker)));
+    TRY(refuse_kept_elsewhere(fd, "trusted.overlay.redirect", "the folder was renamed, and its files are"), name);
+    if (is_opaque(fd)) TRY_PLAIN(add_mark(concat(prefix, opaque_marker)));
   }
   auto entries = TRY_PLAIN(linux::list_dir(fd));
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
@@ -153,6 +168,7 @@ Status Packer::add_file(int folder_fd, const std::string& file_name, const std::
   if (!file.ok()) return std::move(file).error();
   auto status = TRY_PLAIN(linux::fstat(file->get()));
   if (!S_ISREG(status.st_mode)) return {};
+  if (as_layer_) TRY_PLAIN(refuse_kept_elsewhere(file->get(), "trusted.overlay.metacopy", "the file's contents are"));
   auto entry = entry_of(name, status);
   entry.size_bytes = static_cast<std::uint64_t>(status.st_size);
   entry.xattrs = TRY_PLAIN(read_kept_xattrs(file->get()));
