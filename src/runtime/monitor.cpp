@@ -490,8 +490,8 @@ class Monitor {
     if (!announced_ || !execs_.empty()) return false;
     if (stdio_.has_clients() && !stdio_.is_drained()) return false;
     if (recorded_) return true;
-    // Nobody is there to hear it; the file tells whoever comes.
-    const bool alone = std::none_of(connections_.begin(), connections_.end(), [](const Connection& c) { return static_cast<bool>(c.fd); });
+    // Nobody is there to hear it; the file tells whoever comes. Who has not said hello waits for our end, and then reads the file.
+    const bool alone = std::none_of(connections_.begin(), connections_.end(), [](const Connection& c) { return c.fd && c.greeted; });
     return alone && kept_;
   }
 
@@ -499,6 +499,7 @@ class Monitor {
 
   [[nodiscard]] StateBody state() const {
     StateBody out;
+    out.oldest_version = oldest_monitor_protocol_version;
     out.running = running_;
     out.pid = pid_;
     out.start_time = body_.start_time;

@@ -93,8 +93,16 @@ void OciRuntime::handle_event(const std::shared_ptr<Container>& container, Recei
   switch (message.head.kind) {
     case MessageKind::started:
     case MessageKind::state: {
-      auto body = read_body<StateBody>(message.body, "state");
-      if (!body) return;
+      auto body = read_state(message.body);
+      if (!body) {
+        {
+          std::lock_guard lock(mutex_);
+          container->refusal = body.error();
+          container->state_arrived = true;
+          changed_.notify_all();
+        }
+        return observer_.monitor_replaced(container->id, std::move(body).error().in("exec, attach and resize are refused"));
+      }
       bool replaced = false;
       Status outcome;
       {
@@ -203,6 +211,7 @@ void OciRuntime::monitor_gone(const std::shared_ptr<Container>& container) {
     if (auto kept = read_exit_file(container->run_dir)) {
       note = std::move(kept).value();
     } else if (!was_adopting) {
+      if (container->refusal) reopen_streams(*container);
       begin_adoption(container);
       if (container->being_adopted) return;
     }

@@ -62,6 +62,7 @@ struct Container {
   bool state_arrived = false;
   StateBody state;
   std::optional<Error> failure;
+  std::optional<Error> refusal;  ///< why nothing is said to its monitor, which this build does not understand; the container runs on
 };
 
 class OciRuntime final : public Runtime {
@@ -105,6 +106,7 @@ class OciRuntime final : public Runtime {
   void forget_connection(Container& container);
   Result<std::shared_ptr<Container>> find(const std::string& id);
   void begin_adoption(const std::shared_ptr<Container>& container);
+  Status watch_the_end(const std::shared_ptr<Container>& container, const RecoverRequest& request);
   void take_state(Container& container, const StateBody& body, std::vector<UniqueFd> fds);
   void take_first(Container& container, ReceivedMessage message);
 
@@ -151,6 +153,8 @@ class OciRuntime final : public Runtime {
 };
 
 ClientBody to_body(const AttachRequest& request);
+/// Opens the container's pipes anew through its process, which holds their other ends.
+void reopen_streams(Container& container);
 /// What exec and a new monitor will need of the plan.
 void remember(Container& container, const LaunchPlan& plan, const Spec& spec);
 
@@ -182,6 +186,7 @@ OciRuntime::Reply OciRuntime::ask_monitor(const std::string& id, MessageKind kin
   if (!found) return {std::move(found).error(), {}, {}};
   auto container = std::move(found).value();
   if (!container->running) return {not_running(id), {}, {}};
+  if (container->refusal) return {Error(*container->refusal).in(concat("container ", id)), {}, {}};
   if (!container->control) {
     // Its monitor is just being replaced; that takes a millisecond.
     changed_.wait_for(lock, answer_limit, [&] { return container->control || !container->being_adopted; });

@@ -9,6 +9,19 @@ namespace caisson::runtime {
 
 namespace detail {
 
+void reopen_streams(Container& container) {
+  if (container.terminal) return;
+  auto reopen = [&](int number, UniqueFd& into) {
+    auto held = linux::open(concat("/proc/", container.pid, "/fd/", number), O_PATH);
+    if (!held) return;
+    auto status = linux::fstat(held->get());
+    if (!status || (status->st_mode & S_IFMT) != S_IFIFO) return;  // whatever else the program put there is not ours
+    if (auto opened = linux::reopen(held->get(), O_RDONLY | O_NONBLOCK)) into = std::move(opened).value();
+  };
+  reopen(1, container.output);
+  reopen(2, container.error);
+}
+
 Result<Recovered> OciRuntime::recover(RecoverRequest request) {
   const std::string where = concat("container ", request.id);
   PlanOptions options;
@@ -50,18 +63,7 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
       return Error(ErrorKind::not_found, concat(where, " is gone and left no exit status"));
     }
     container->pidfd = std::move(pidfd).value();
-    // Its pipes' other ends died with the monitor, but a pipe can be opened anew through a process that holds it.
-    auto reopen = [&](int number, int flags, UniqueFd& into) {
-      auto held = linux::open(concat("/proc/", request.pid, "/fd/", number), O_PATH);
-      if (!held) return;
-      auto status = linux::fstat(held->get());
-      if (!status || (status->st_mode & S_IFMT) != S_IFIFO) return;  // whatever else the program put there is not ours
-      if (auto opened = linux::reopen(held->get(), flags | O_NONBLOCK)) into = std::move(opened).value();
-    };
-    if (!container->terminal) {
-      reopen(1, O_RDONLY, container->output);
-      reopen(2, O_RDONLY, container->error);
-    }
+    reopen_streams(*container);
     container->running = true;
     adopting = true;
     begin_adoption(container);
@@ -71,6 +73,7 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
     containers_.erase(request.id);
     return std::move(outcome).error().in(where);
   }
+  if (container->refusal) TRY(watch_the_end(container, request), where);
   const StateBody state = container->state;
   if (!adopting && !state.running && !state.exit) {
     // It has ended but still drains its output: the exit event will come on this connection.
@@ -98,8 +101,22 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
   return out;
 }
 
+// What holds for every version: a monitor answers hello with a state, a container's pid and cgroup are those of its record, and a monitor ends
+// once its container has ended, the exit file is written, and nobody who has said hello is connected.
+Status OciRuntime::watch_the_end(const std::shared_ptr<Container>& container, const RecoverRequest& request) {
+  forget_connection(*container);
+  auto connected = linux::unix_connect(concat(request.run_dir, "/", monitor_socket_name), linux::UnixType::seqpacket);
+  if (!connected) return std::move(connected).error().in("monitor");
+  auto started = linux::process_start_time(request.pid);
+  auto pidfd = linux::pidfd_open(request.pid);
+  if (started && pidfd && *started == request.start_time) container->pidfd = std::move(pidfd).value();
+  container->running = true;
+  return watch(container, std::move(connected).value());
+}
+
 void OciRuntime::begin_adoption(const std::shared_ptr<Container>& container) {
   container->being_adopted = true;
+  container->refusal.reset();  // a monitor of this build takes over
   container->state_arrived = false;
   container->failure.reset();
   auto give_up = [&](Error error) {

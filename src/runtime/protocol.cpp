@@ -54,6 +54,19 @@ ExitBody to_exit_body(const ExitStatus& status, std::string exec_id) {
   return out;
 }
 
+Result<StateBody> read_state(const std::string& bytes) {
+  // Its version first, which every one begins with: the rest of an unknown version's need not make sense.
+  std::uint32_t version = 0;
+  Decoder begin(bytes);
+  begin(version);
+  auto body = read_body<StateBody>(bytes, "state");
+  const bool is_too_old = version < oldest_monitor_protocol_version;
+  const bool is_too_new = version > monitor_protocol_version && (!body.ok() || body->oldest_version > monitor_protocol_version);
+  if (bytes.size() < sizeof version || (!is_too_old && !is_too_new)) return body;
+  return Error(ErrorKind::unsupported, concat("its monitor speaks version ", version, " of the protocol, this engine ", oldest_monitor_protocol_version, " to ", monitor_protocol_version))
+      .with_hint(is_too_new ? "a newer Caisson has started it: install that one again, or restart the container" : "an old Caisson has started it: restart the container");
+}
+
 Status send_bytes(int socket, MessageKind kind, std::uint64_t request, const std::string& body, std::span<const int> fds) {
   Encoder encoder;
   MessageHead head{kind, request};

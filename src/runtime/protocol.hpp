@@ -1,6 +1,6 @@
 // What daemon, launcher and monitors say to each other: SEQPACKET messages of a head and a body in base/codec's form.
-// The launcher is of the daemon's build, checked by build_id(). A monitor may be older than the daemon: its messages are
-// numbered, bodies only grow at their end, and hello tells the version it speaks.
+// The launcher is of the daemon's build, checked by build_id(). A monitor may be older than the daemon, and after a downgrade newer: messages
+// are numbered, bodies only grow at their end, and its `state` tells the versions it speaks.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,11 @@
 
 namespace caisson::runtime {
 
-inline constexpr std::uint32_t monitor_protocol_version = 1;
+/// 1: the first. 2: `state` tells the oldest version that the monitor speaks too, and a connection that never says hello does not keep a
+/// monitor whose container has ended: whoever does not understand it waits for its end that way.
+inline constexpr std::uint32_t monitor_protocol_version = 2;
+/// Of a monitor that an earlier build left behind.
+inline constexpr std::uint32_t oldest_monitor_protocol_version = 1;
 /// Two processes may exchange plans when this is equal.
 std::string build_id();
 
@@ -46,6 +50,15 @@ enum class MessageKind : std::uint32_t {
   client_detached,
   stdin_closed,  ///< whoever keeps a duplicate of the container's stdin must close it, or the program never sees the end
 };
+
+/// A field that bodies have got since the first version; an older peer's end before it, and it keeps its default.
+template <class C, class T>
+void visit_later(C& c, T& field) {
+  if constexpr (requires { c.complete(); }) {
+    if (c.complete()) return;
+  }
+  c(field);
+}
 
 struct MessageHead {
   MessageKind kind = MessageKind::hello;
@@ -276,6 +289,7 @@ struct StateBody {
   bool has_stdout = false;
   bool has_stderr = false;
   std::string cgroup_path;
+  std::uint32_t oldest_version = 1;  ///< since 2: what a daemon may speak to it is this up to `version`
 };
 template <class C>
 void visit(C& c, StateBody& b) {
@@ -293,7 +307,10 @@ void visit(C& c, StateBody& b) {
   c(b.has_stdout);
   c(b.has_stderr);
   c(b.cgroup_path);
+  visit_later(c, b.oldest_version);
 }
+/// A state, if there is a version that its sender and this build both speak. Errors: unsupported, naming both; corrupt.
+Result<StateBody> read_state(const std::string& bytes);
 
 /// Head and body as one message. `fds` stay the caller's.
 template <typename Body>
@@ -314,7 +331,8 @@ Status send_body(int socket, MessageKind kind, std::uint64_t request, const Body
   return send_bytes(socket, kind, request, encode(body), fds);
 }
 
-/// Reads a body that may be longer than we know: what a newer peer added at its end is passed over.
+/// Reads a body that may be longer than we know: what a newer peer added at its end is passed over. What an older one does not send is for
+/// visit_later() in the body's list.
 template <typename Body>
 Result<Body> read_body(const std::string& bytes, std::string_view what) {
   Body body{};

@@ -125,9 +125,19 @@ class WaitingObserver : public RuntimeObserver {
   }
   bool wait_replaced(const std::string& id) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(20), [&] { return replaced_.contains(id); })) return false;
-    EXPECT_EQ(replaced_[id], "");
-    return replaced_[id].empty();
+    const bool is_replaced = changed_.wait_for(lock, std::chrono::seconds(20), [&] { return replaced_.contains(id) && replaced_[id].empty(); });
+    EXPECT_TRUE(is_replaced) << replaced_[id];
+    return is_replaced;
+  }
+  /// Why no monitor of ours serves the container.
+  std::string wait_refusal(const std::string& id) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, std::chrono::seconds(20), [&] { return replaced_.contains(id); })) ADD_FAILURE() << "nothing was said of the monitor of " << id;
+    return replaced_[id];
+  }
+  bool was_told_of_monitor(const std::string& id) {
+    std::unique_lock lock(mutex_);
+    return replaced_.contains(id);
   }
   bool wait_detached(const std::string& id) {
     std::unique_lock lock(mutex_);
