@@ -224,7 +224,7 @@ json::array build_cache_json(const std::vector<build::CacheEntry>& entries) {
 
 /// `filters={"until":["24h"]}` and `keep-storage`: what was used last goes last.
 Status prune_build_cache(Request& request) {
-  auto filters = TRY_PLAIN(Filters::parse(request.query.text("filters"), {"until", "unused-for", "id", "type", "inuse", "shared", "private", "description", "parent"}));
+  auto filters = TRY_PLAIN(Filters::parse(request.query.text("filters"), {"until", "unused-for", "id", "type", "inuse", "shared", "private", "description", "parent", "label", "label!"}));
   TimestampNs until = 0;
   for (const auto& key : {"until", "unused-for"})
     for (const auto& text : filters.get(key)) until = TRY(parse_point_in_time(text, now_ns()), "invalid filter 'until'");
@@ -233,9 +233,11 @@ Status prune_build_cache(Request& request) {
   auto entries = TRY_PLAIN(request.builder.cache(request.caller));
   for (const auto& entry : entries) total += entry.size_bytes;
   std::function<bool(const build::CacheEntry&)> select;
-  if (until != 0 || kept != 0 || !filters.get("id").empty())
+  // "system prune" hands its filters on. An entry has no labels, so that none is wanted where one is asked for.
+  const bool wants_label = filters.has("label");
+  if (until != 0 || kept != 0 || !filters.get("id").empty() || wants_label)
     select = [&](const build::CacheEntry& entry) {
-      if (until != 0 && entry.last_used >= until) return false;
+      if (wants_label || (until != 0 && entry.last_used >= until)) return false;
       if (!filters.prefix("id", entry.key)) return false;
       if (kept != 0 && total <= static_cast<std::uint64_t>(kept)) return false;
       total -= entry.size_bytes;

@@ -34,15 +34,22 @@ Result<std::uint64_t> report(Session& session, std::string_view collection, cons
   JsonView view(answer);
   std::uint64_t freed = 0;
   TRY_PLAIN(view.read("SpaceReclaimed", freed));
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> names = {
-      {{"containers", "Containers"}, {"images", "Images"}, {"volumes", "Volumes"}, {"networks", "Networks"}}};
-  for (const auto& name : names) {
-    if (name.first != collection) continue;
-    std::string_view title = name.second;
-    JsonView list = TRY_PLAIN(view.at(concat(title, "Deleted")));
+  struct Section {
+    std::string_view collection;
+    std::string_view title;
+    std::string_view field;
+  };
+  static constexpr std::array<Section, 5> sections = {{{"containers", "Containers", "ContainersDeleted"},
+                                                       {"images", "Images", "ImagesDeleted"},
+                                                       {"volumes", "Volumes", "VolumesDeleted"},
+                                                       {"networks", "Networks", "NetworksDeleted"},
+                                                       {"build", "build cache objects", "CachesDeleted"}}};
+  for (const auto& section : sections) {
+    if (section.collection != collection) continue;
+    JsonView list = TRY_PLAIN(view.at(section.field));
     bool is_first = true;
     TRY_PLAIN(list.for_each_element([&](const JsonView& item) -> Status {
-      if (is_first) session.out().line(concat("Deleted ", title, ":"));
+      if (is_first) session.out().line(concat("Deleted ", section.title, ":"));
       is_first = false;
       std::string text;
       if (item.is_set() && item.raw().is_object()) {  // images: {"Untagged": x} or {"Deleted": x}
@@ -76,6 +83,7 @@ Result<int> prune(Session& session, bool force, std::string_view warning, const 
   std::uint64_t freed = 0;
   for (const auto& step : steps) {
     Query query;
+    query.add_if(step.all, "all");
     query.add_filters(step.filters);
     auto answer = TRY_PLAIN(session.post(concat("/", step.collection, "/prune", query.text())));
     freed += TRY_PLAIN(report(session, step.collection, answer));

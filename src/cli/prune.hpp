@@ -11,10 +11,11 @@
 
 namespace caisson::cli {
 
-/// One kind of object to prune: "containers", "images", "volumes", "networks".
+/// One kind of object to prune: "containers", "images", "volumes", "networks", "build" (its cache).
 struct PruneStep {
   std::string_view collection;
   json::object filters;
+  bool all = false;  ///< of the build cache
 };
 
 /// Asks "WARNING! … Are you sure?" unless `force`; then prunes every kind in order and prints what went and how much it freed.

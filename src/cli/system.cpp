@@ -190,10 +190,11 @@ Result<int> prune_system(Session& session, const Invocation& invocation) {
   add_filter(image_filters, "dangling", all ? "false" : "true");
   std::string warning = "This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n";
   if (invocation.flag("volumes")) warning += "  - all anonymous volumes not used by at least one container\n";
-  warning += all ? "  - all images without at least one container associated to them\n" : "  - all dangling images\n";
+  warning += all ? "  - all images without at least one container associated to them\n  - all build cache\n" : "  - all dangling images\n  - unused build cache\n";
   std::vector<PruneStep> steps = {{"containers", filters}, {"networks", filters}};
   if (invocation.flag("volumes")) steps.push_back({"volumes", filters});
   steps.push_back({"images", image_filters});
+  steps.push_back({"build", filters, all});  // last, as docker: what a cache entry shares with an image is free only once both are gone
   return prune(session, invocation.flag("force"), warning, steps);
 }
 

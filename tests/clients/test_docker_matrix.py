@@ -158,6 +158,7 @@ PLAIN = [
     ("image prune -f", 0, r"reclaimed"),
     ("rm -f web", 0, r"^web\n"),
     ("system prune -f --volumes", 0, r"reclaimed"),
+    ("system prune -f --filter label=nosuch", 0, r"reclaimed"),
     ("image prune -a -f --filter label=made=here", 0, r"reclaimed"),
 
     ("plugin ls", 0, r"ID"),

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import tarfile
+import tempfile
 import threading
 import unittest
 import urllib.parse
@@ -184,6 +185,24 @@ class BuildTest(caisson.EngineTest):
         self.assertNotIn("Running in", relabelled.stdout, "a label is no reason to run again")
         self.assertIn("Running in", self.build({"Dockerfile": files["Dockerfile"], "f": "1"}, "--build-arg", "A=2").stdout, "an argument is")
         self.assertIn("Running in", self.build({}, "--no-cache").stdout)
+
+    def test_system_prune_takes_the_cache_along_and_says_so(self):
+        with caisson.Engine() as engine, tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as folder:
+            engine.import_busybox()
+            with open(f"{folder}/Dockerfile", "w", encoding="utf-8") as file:
+                file.write("FROM busybox\nRUN echo a >/a\n")
+            engine.ok("build", "-q", "-t", "pruned:1", folder)
+            # Nothing in the cache has a label, so one that is asked for spares it.
+            self.assertNotIn("cache", engine.ok("system", "prune", "-f", "--filter", "label=nosuch"))
+            self.assertIn("all build cache", engine.ok("system", "prune", "-a", stdin="n\n"))
+            entries = json.loads(engine.request("GET", "/system/df")[2])["BuildCache"]
+            self.assertTrue(entries)
+            said = engine.ok("system", "prune", "-a", "-f")
+            self.assertIn("Deleted build cache objects:\n", said)
+            for entry in entries:
+                self.assertIn(entry["ID"][:12], said)
+            self.assertEqual(engine.ok("images", "-aq"), "")
+            self.assertIn("Build Cache     0 ", engine.ok("system", "df"))
 
     def test_the_cache_outlives_the_daemon_and_can_be_pruned(self):
         files = {"Dockerfile": "FROM busybox\nRUN echo kept > /kept\n"}
