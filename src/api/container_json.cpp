@@ -72,6 +72,7 @@ void put_live_fields(json::object& out, const engine::ContainerSpec& spec) {
   out["PidsLimit"] = number_or_null(limits.pids_limit);
   if (spec.shm_size_bytes > 0) out["ShmSize"] = spec.shm_size_bytes;
   if (!spec.runtime_name.empty()) out["Runtime"] = spec.runtime_name;
+  if (!spec.pid_mode.empty()) out["PidMode"] = spec.pid_mode;
   if (!spec.ipc_mode.empty()) out["IpcMode"] = spec.ipc_mode;
   if (!spec.cgroupns_mode.empty()) out["CgroupnsMode"] = spec.cgroupns_mode;
   out["LogConfig"] = json::object{{"Type", spec.log_driver.empty() ? "json-file" : spec.log_driver}, {"Config", text_map(spec.log_options)}};

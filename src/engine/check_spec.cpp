@@ -136,6 +136,11 @@ Status check_network(const ContainerSpec& spec) {
     return invalid("conflicting options: port publishing and the container type network mode");
   if (joins && (!spec.dns.empty() || !spec.extra_hosts.empty()))
     return invalid("conflicting options: dns and hosts settings and the container type network mode");
+  // docker refuses it on its default bridge too, where an address can be chosen here.
+  const bool has_no_addresses = joins || mode == "host" || mode == "none";
+  for (const auto& endpoint : spec.network.endpoints)
+    if (has_no_addresses && endpoint.network == mode && (!endpoint.ipv4.empty() || !endpoint.ipv6.empty()))
+      return invalid("user specified IP address is supported on user defined networks only");
   for (const auto& port : spec.ports)
     if (port.container_port == 0) return invalid("invalid containerPort: 0");
   for (const auto& entry : spec.extra_hosts)

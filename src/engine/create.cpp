@@ -247,6 +247,17 @@ Status LocalEngine::make_container_dirs(const std::string& id, std::int64_t size
   return {};
 }
 
+namespace {
+// "container:ID" for "container:NAME": the partner may be renamed before the next start.
+Result<std::string> mode_by_id(const std::string& mode, Registry& registry) {
+  const std::string name = container_of_mode(mode);
+  if (name.empty()) return mode;
+  auto partner = registry.find(name);
+  if (partner.ok()) return concat("container:", (*partner)->id);
+  return std::move(partner).error().with_kind(ErrorKind::invalid);  // the body is wrong, not the path: a client must not take it for a missing image
+}
+}  // namespace
+
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
   TRY_PLAIN(authorize(caller, Access::administer, "create", spec.name));
   fill_log_defaults(spec, *settings());
@@ -271,6 +282,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
   TRY_PLAIN(merge_image(info.spec, image, info.args));
   TRY_PLAIN(settle_links(info.spec));
+  for (auto* mode : {&info.spec.network.mode, &info.spec.pid_mode, &info.spec.ipc_mode}) *mode = TRY_PLAIN(mode_by_id(*mode, registry_));
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
   if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))
@@ -308,7 +320,10 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
     for (const auto& name : made.names) ignore(SizeLimits::remove_tree(volume_dir(name), "_data"));  // a stray folder is removed at the next start too
   });
   made.layers = TRY_PLAIN(images_->lowerdirs(image.id));
-  TRY(resolve_mounts(record, transaction, made), "create");
+  auto resolved = resolve_mounts(record, transaction, made);
+  // "Not found" as an answer to create means to docker's client that the image is missing, and it would pull it: a volume's device is not meant.
+  if (!resolved.ok() && resolved.error().kind() == ErrorKind::not_found && resolved.error().error_number() != 0) resolved = std::move(resolved).error().with_kind(ErrorKind::io);
+  TRY(std::move(resolved), "create");
   Undo remove_dirs([&] { ignore(SizeLimits::remove_tree(container_dir(info.id), "upper")); });  // the same
   TRY(make_container_dirs(info.id, info.spec.storage_size_bytes), "create the container's folders");
   crash_point("create:folders");

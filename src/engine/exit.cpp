@@ -212,7 +212,8 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
   pool_.forget(container->id);
   container->take_clients();
   crash_point("remove:erased");
-  container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running, WaitCondition::removed}, {last->info.exit_code, last->info.error});
+  // That it went well is what they are told; why it did not start, whoever asked for the start has heard (docker's client prints both else).
+  container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running, WaitCondition::removed}, {last->info.exit_code, ""});
   publish(*last, "destroy");
   for (const auto& name : garbage.anonymous_volumes) publish_object("volume", "destroy", name, {{"driver", "local"}});
   return garbage;

@@ -139,9 +139,12 @@ std::vector<LocalEngine::LiveLink> LocalEngine::links_of(const ContainerSpec& sp
 
 Status LocalEngine::check_links_run(const ContainerInfo& info) {
   if (info.spec.network.mode != "bridge") return {};
-  for (const auto& [link, target] : links_of(info.spec))
+  for (const auto& [link, target] : links_of(info.spec)) {
     if (!is_alive(target->info.state))
       return Error(ErrorKind::conflict, concat("Cannot link to a non running container: /", target->info.name, " AS /", info.name, "/", link.alias));
+    if (endpoint_on(target->info.endpoints, "bridge") == nullptr)
+      return Error(ErrorKind::invalid, concat("Cannot link to /", target->info.name, ", as it does not belong to the default network"));
+  }
   return {};
 }
 

@@ -273,13 +273,15 @@ Result<ProcessPlan> compute_process_plan(const Process& process, const SharedSet
   out.rlimits = TRY_PLAIN(plan_rlimits(process.rlimits, facts, options.clamp_rlimits, warnings));
   out.no_new_privileges = process.no_new_privileges;
   plan_oom_score(process, facts, out, warnings);
-  if (!process.apparmor_profile.empty() && !facts.has_apparmor)
+  // Where AppArmor is off, everything is unconfined: docker ignores a profile there, and to be confined by none is no wish that fails.
+  const bool is_unconfined = process.apparmor_profile == "unconfined" && !facts.has_apparmor;
+  if (!process.apparmor_profile.empty() && !is_unconfined && !facts.has_apparmor)
     return Error(ErrorKind::unsupported,
                  concat("process.apparmorProfile: \"", process.apparmor_profile, "\" is wanted, but AppArmor is off"));
   if (!process.selinux_label.empty() && !facts.has_selinux)
     return Error(ErrorKind::unsupported,
                  concat("process.selinuxLabel: \"", process.selinux_label, "\" is wanted, but SELinux is off"));
-  out.apparmor_profile = process.apparmor_profile;
+  if (!is_unconfined) out.apparmor_profile = process.apparmor_profile;
   out.selinux_label = process.selinux_label;
   out.policy = TRY_PLAIN(plan_policy(process, shared));
   if (out.policy.keep_groups) out.set_groups = false;

@@ -37,6 +37,7 @@ class CommandLine(caisson.EngineTest):
             (["--security-opt", "seccomp=/no/such/file"], "/no/such/file"), (["--security-opt", "nonsense=1"], "nonsense"), (["--add-host", "nocolon"], "nocolon"),
             (["--tmpfs", "relative"], "relative"), (["-w", "relative"], "relative"),
             (["--pids-limit", "x"], "x"), (["--user", "1000:nosuchgroup"], "nosuchgroup"), (["--network", "container:nosuch"], "nosuch"),
+            (["--network", "host", "--ip", "1.2.3.4"], "user defined networks only"), (["--pid", "container:nosuch"], "No such container: nosuch"),
             (["--log-driver", "nosuch"], "nosuch"), (["--log-opt", "max-size=often"], "often"), (["--sysctl", "kernel.panic=1"], "kernel.panic"),
             (["--stop-signal", "SIGNOSUCH"], "SIGNOSUCH"),
         ):

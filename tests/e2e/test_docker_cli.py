@@ -102,6 +102,11 @@ class Run(DockerTest):
 
 
 class Life(DockerTest):
+    def test_a_start_that_fails_is_said_once(self):
+        run = self.engine.docker("run", "--rm", "--network", "no-such", "busybox", "true", check=125)
+        self.assertIn("network no-such not found", run.stderr)
+        self.assertNotIn("Error waiting for container", run.stderr)
+
     def test_create_start_stop_wait_rm(self):
         name = self.name()
         container = self.out("create", "--name", name, "busybox", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done")

@@ -126,6 +126,25 @@ class Options(caisson.EngineTest):
                 self.engine.ok("rm", "-f", name)
         self.assertIn("nosuch", self.engine.cli("run", "--rm", "--pid", "container:nosuch", "busybox", "true", check=125).stderr)
 
+    def test_a_partner_may_be_renamed_before_the_start(self):
+        other, name, new_name = self.run_detached(), self.name(), self.name()
+        self.engine.ok("create", "--name", name, "--network", f"container:{other}", "--pid", f"container:{other}", "busybox", "ip", "addr")
+        partner = self.engine.inspect(other)["Id"]
+        self.engine.ok("rename", other, new_name)
+        host = self.engine.inspect(name)["HostConfig"]
+        self.assertEqual((host["NetworkMode"], host["PidMode"]), (f"container:{partner}", f"container:{partner}"))
+        self.assertIn(self.engine.inspect(new_name)["NetworkSettings"]["IPAddress"], self.engine.ok("start", "-a", name))
+
+    def test_no_apparmor_profile_can_be_asked_for_where_there_is_no_apparmor(self):
+        self.assertEqual(self.engine.ok("run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "echo", "free"), "free")
+
+    def test_a_link_to_one_outside_the_default_network_is_refused(self):
+        self.engine.ok("network", "create", "apart")
+        self.addCleanup(self.engine.cli, "network", "rm", "apart")
+        far, name = self.run_detached("--network", "apart"), self.name()
+        run = self.engine.cli("run", "--name", name, "--link", f"{far}:far", "busybox", "true", check=125)
+        self.assertIn(f"Cannot link to /{far}, as it does not belong to the default network", run.stderr)
+
     def test_a_container_that_joined_a_pid_namespace_has_a_network_of_its_own(self):
         other = self.run_detached()
         name = self.run_detached("--pid", f"container:{other}", "-p", "127.0.0.1::80", command=("sh", "-c", "while :; do echo joined | nc -l -p 80; done"))

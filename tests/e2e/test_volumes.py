@@ -83,6 +83,8 @@ class Options(VolumeTest):
         run = self.engine.cli("run", "--rm", "-v", f"{missing}:/v", "busybox", "true")
         self.assertNotEqual(run.returncode, 0)
         self.assertIn("no such file or directory", run.stderr.lower())
+        status, _, body = self.engine.request("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"Binds": [f"{missing}:/v"]}})
+        self.assertEqual(status, 500, f"docker's client takes 404 for a missing image, and pulls it: {body}")
 
     def test_a_read_only_bind_is_read_only(self):
         volume = self.volume("-o", "type=none", "-o", "o=bind,ro", "-o", f"device={self.work()}")
