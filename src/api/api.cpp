@@ -124,6 +124,8 @@ constexpr std::array routes{
     Route{"POST", "/grpc", no_buildkit},
 
     Route{"POST", "/caisson/v1/images/bootstrap", bootstrap_image},
+    Route{"POST", "/caisson/v1/images/{name}/verify", verify_image},
+    Route{"POST", "/caisson/v1/images/{name}/signatures", attach_signature},
 };
 
 engine::Caller caller_of(const wire::Exchange& exchange, const ApiOptions& options) {

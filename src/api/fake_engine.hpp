@@ -310,6 +310,18 @@ class FakeEngine : public engine::Engine {
     calls.push_back(concat("search ", request.term, " ", request.limit));
     return std::vector<image::SearchHit>{{"alpine", "small", 7, true, false}};
   }
+  Result<image::VerifyReport> verify_image(const engine::Caller&, const image::VerifyRequest& request, Cancel) override {
+    verify_request = request;
+    if (!verify_outcome.ok()) return verify_outcome.error();
+    return image::VerifyReport{sha256_of("manifest"), "/etc/containers/policy.json", "docker r.example", {"sigstoreSigned: by a key"}, 1};
+  }
+  Result<Digest> attach_signature(const engine::Caller&, const image::SignRequest& request, Cancel) override {
+    sign_request = request;
+    return sha256_of("signature");
+  }
+  image::VerifyRequest verify_request;  ///< the last one
+  Status verify_outcome;
+  image::SignRequest sign_request;      ///< the last one
   Result<image::DistributionInfo> inspect_distribution(const engine::Caller&, const std::string& reference, const image::RegistryCredentials&, Cancel) override {
     calls.push_back(concat("distribution ", reference));
     image::DistributionInfo info;

@@ -78,6 +78,8 @@ Status push_image(Request& request);
 Status login(Request& request);
 Status search_images(Request& request);
 Status inspect_distribution(Request& request);
+Status verify_image(Request& request);
+Status attach_signature(Request& request);
 
 // build.cpp
 Status build_image(Request& request);

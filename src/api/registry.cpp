@@ -14,10 +14,10 @@ namespace {
 constexpr std::int64_t most_search_hits = 100;
 constexpr std::int64_t usual_search_hits = 25;
 
-/// Docker answers 500 for whatever a registry, or the way to it, did wrong; clients tell "missing" by 404.
+}  // namespace
+
 int registry_status(ErrorKind kind) { return kind == ErrorKind::not_found || kind == ErrorKind::invalid ? http_status(kind) : 500; }
 
-/// X-Registry-Auth: base64 of a JSON object. One that cannot be read is treated as none, as docker does: an old client sent garbage.
 image::RegistryCredentials credentials_of(const Request& request) {
   image::RegistryCredentials credentials;
   auto text = base64_decode(request.exchange.header("X-Registry-Auth"));
@@ -26,8 +26,6 @@ image::RegistryCredentials credentials_of(const Request& request) {
   if (!document.ok() || !document->is_object() || !read_credentials(JsonView(*document), credentials).ok()) return {};
   return credentials;
 }
-
-}  // namespace
 
 Status read_credentials(const JsonView& view, image::RegistryCredentials& out) {
   TRY_PLAIN(view.read("username", out.username));

@@ -48,6 +48,33 @@ TEST_F(Registry, a_pull_without_a_tag_means_all_of_them) {
   EXPECT_THAT(engine.calls, Contains("pull localhost:5000/x all as "));
 }
 
+TEST_F(Registry, a_verification_takes_the_policys_words_or_asks_the_policy) {
+  auto answer = call("POST", "/caisson/v1/images/localhost:5000/team/x:1/verify", "", {{"X-Registry-Auth", credentials(R"({"username":"u","password":"p"})")}});
+  EXPECT_EQ(answer.status, 200) << answer.answer;
+  EXPECT_EQ(engine.verify_request.reference, "localhost:5000/team/x:1");
+  EXPECT_EQ(engine.verify_request.credentials.username, "u");
+  EXPECT_FALSE(engine.verify_request.requirements.has_value());
+  EXPECT_THAT(answer.answer, HasSubstr(R"("scope":"docker r.example")"));
+  const std::string wish = R"({"requirements":[{"type":"sigstoreSigned","keyData":"QQ=="}],"anyIdentity":true})";
+  EXPECT_EQ(call("POST", "/caisson/v1/images/x/verify", wish, {{"Content-Type", "application/json"}}).status, 200);
+  ASSERT_TRUE(engine.verify_request.requirements.has_value());
+  EXPECT_EQ(engine.verify_request.requirements->at(0).identity.kind, trust::IdentityKind::any);
+  EXPECT_EQ(call("POST", "/caisson/v1/images/x/verify", R"({"requirements":[{"type":"x"}]})", {{"Content-Type", "application/json"}}).status, 400);
+  engine.verify_outcome = Error(ErrorKind::denied, "no signature");
+  EXPECT_EQ(call("POST", "/caisson/v1/images/x/verify").status, 403);
+}
+
+TEST_F(Registry, a_signature_comes_with_its_format_and_no_key) {
+  const std::string target = "/caisson/v1/images/localhost:5000/x@sha256:" + std::string(64, 'a') + "/signatures";
+  auto answer = call("POST", target, R"({"format":"cosign","document":"QQ==","signature":"Qg=="})", {{"Content-Type", "application/json"}});
+  EXPECT_EQ(answer.status, 201) << answer.answer;
+  EXPECT_EQ(engine.sign_request.reference, "localhost:5000/x@sha256:" + std::string(64, 'a'));
+  EXPECT_EQ(engine.sign_request.signature.document, "A");
+  EXPECT_EQ(engine.sign_request.signature.signature, "B");
+  for (const char* body : {"{}", R"({"format":"OpenPGP","document":"QQ==","signature":""})", R"({"format":"cosign","document":"*","signature":""})", R"({"format":5})"})
+    EXPECT_EQ(call("POST", target, body, {{"Content-Type", "application/json"}}).status, 400) << body;
+}
+
 TEST_F(Registry, credentials_that_cannot_be_read_are_none) {
   for (const char* header : {"", "e30=", "!!", "W10="}) call("POST", "/images/create?fromImage=x&tag=1", "", {{"X-Registry-Auth", header}});
   EXPECT_EQ(std::count(engine.calls.begin(), engine.calls.end(), "pull x:1 as "), 4);

@@ -131,6 +131,8 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   images.worker_first_id = first_worker_id;
   parts.registries = std::make_unique<image::Registries>(options.registry, fetch_id);
   images.registries = parts.registries.get();
+  images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};
+  images.trust.lookaside_folder = options.signature_places;
   parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
   parts.network = TRY(network::create_network_manager(*parts.store, options.network), "set up networks");
   parts.make_runtime = [path = options.runtime_path](runtime::RuntimeObserver& observer) {

@@ -184,6 +184,9 @@ const Setting settings[] = {
     {"--runtime", "runtime", "FILE", "caisson-runtime (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(runtime_path)},
     {"--worker", "worker", "FILE", "caisson-worker (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(worker_path)},
     {"--fetch", "fetch", "FILE", "caisson-fetch (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(registry.fetch_path)},
+    {"--signature-policy", "trust.policy", "FILE", "which signatures images need, as containers-policy.json(5) says it (default /etc/caisson/policy.json, else containers' own places)",
+     CAISSON_TEXT(signature_policy)},
+    {"--signature-places", "trust.places", "DIR", "where OpenPGP signatures lie, as containers-registries.d(5) says it (default /etc/containers/registries.d)", CAISSON_TEXT(signature_places)},
     {"--registry-mirror", "registry.mirrors", "URL", "asked before Docker Hub; repeatable, in order", add_mirror},
     {"--insecure-registry", "registry.insecure", "HOST", "a registry without a known certificate or without TLS, or an IPv4 network of such; repeatable (127.0.0.0/8 always is)", add_insecure},
     {"--registry-hosts", "registry.hosts-dir", "DIR", "certificates and mirrors per registry in containerd's layout: HOST/hosts.toml, HOST/*.crt (default /etc/caisson/certs.d)",
@@ -320,6 +323,9 @@ Status fill_defaults(DaemonOptions& options, const Surroundings& surroundings) {
   if (options.runtime_path.empty()) options.runtime_path = beside_or_installed(surroundings, "caisson-runtime");
   if (options.worker_path.empty()) options.worker_path = beside_or_installed(surroundings, "caisson-worker");
   if (options.registry.fetch_path.empty()) options.registry.fetch_path = beside_or_installed(surroundings, "caisson-fetch");
+  options.home = surroundings.home;
+  if (!options.signature_policy.empty() && !options.signature_policy.starts_with('/'))
+    return Error(ErrorKind::invalid, concat("--signature-policy ", options.signature_policy, ": must be an absolute path"));
   if (options.tls.ca.empty() && options.tls.verify) options.tls.ca = "/etc/caisson/tls/ca.pem";
   if (options.tls.certificate.empty()) options.tls.certificate = "/etc/caisson/tls/cert.pem";
   if (options.tls.key.empty()) options.tls.key = "/etc/caisson/tls/key.pem";

@@ -38,6 +38,9 @@ struct DaemonOptions {
   bool allow_plain_tcp = false;         ///< without TLS beyond loopback
   std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
   image::RegistryOptions registry;
+  std::string signature_policy;         ///< "": the usual places
+  std::string signature_places = "/etc/containers/registries.d";
+  std::string home;                     ///< of the user who runs it; "" as a service
   LogOptions log;
   bool rootless = false;
   std::map<std::string, std::string> given;  ///< every setting that was named, by its flag, as text

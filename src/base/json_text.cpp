@@ -2,6 +2,10 @@
 #include "base/json_text.hpp"
 
 #include <cstddef>
+#include <set>
+
+#include "base/json.hpp"
+#include "base/strings.hpp"
 
 namespace caisson {
 namespace {
@@ -99,7 +103,47 @@ bool search(Walk& walk, std::span<const std::string_view> path, std::optional<st
   return walk.ok() && walk.take('}');
 }
 
+/// A member's name as it is meant: escapes are another way to write the same name.
+std::string meant_name(std::string_view written) {
+  if (written.find('\\') == std::string_view::npos) return std::string(written);
+  auto name = parse_json(concat("\"", written, "\""), "name");
+  return name.ok() && name->is_string() ? std::string(name->get_string()) : std::string(written);
+}
+
+/// Steps over the value that comes next. What it finds ends the walk.
+void look_for_repeated(Walk& walk, std::optional<std::string>& found) {
+  if (walk.take('{')) {
+    std::set<std::string> names;
+    if (walk.take('}')) return;
+    do {
+      auto name = meant_name(walk.string());
+      if (!walk.ok() || !walk.take(':')) return;
+      if (!names.insert(name).second) {
+        found = std::move(name);
+        (void)walk.fail();
+        return;
+      }
+      look_for_repeated(walk, found);
+    } while (walk.ok() && walk.take(','));
+    if (walk.ok() && !walk.take('}')) (void)walk.fail();
+  } else if (walk.take('[')) {
+    if (walk.take(']')) return;
+    do look_for_repeated(walk, found);
+    while (walk.ok() && walk.take(','));
+    if (walk.ok() && !walk.take(']')) (void)walk.fail();
+  } else {
+    (void)walk.value();
+  }
+}
+
 }  // namespace
+
+std::optional<std::string> find_repeated_member(std::string_view document) {
+  std::optional<std::string> found;
+  Walk walk(document);
+  look_for_repeated(walk, found);
+  return found;
+}
 
 std::optional<std::string_view> find_member_text(std::string_view document, std::span<const std::string_view> path) {
   std::optional<std::string_view> found;

@@ -71,7 +71,7 @@ Result<image::Image> StageBuilder::find_image(const std::string& name, const std
   auto found = build_.engine.inspect_image(build_.caller, name);
   bool is_missing = !found.ok() && found.error().kind() == ErrorKind::not_found;
   if (!found.ok() && !is_missing) return std::move(found).error();
-  if (!is_missing && !build_.request.pull) return std::move(found->image);
+  if (!is_missing && !build_.request.pull) return build_.images.admit(name);
   image::PullRequest pull;
   auto reference = TRY_PLAIN(image::parse_reference(name));
   pull.reference = reference.canonical();
@@ -83,7 +83,7 @@ Result<image::Image> StageBuilder::find_image(const std::string& name, const std
   auto pulled = build_.engine.pull_images(build_.caller, pull, progress, build_.cancel);
   if (pulled.ok() && !pulled->empty()) return std::move(pulled->front());
   // An image of this host alone (built or imported) has no registry to be asked.
-  if (!is_missing && (pulled.ok() || pulled.error().kind() == ErrorKind::not_found)) return std::move(found->image);
+  if (!is_missing && (pulled.ok() || pulled.error().kind() == ErrorKind::not_found)) return build_.images.admit(name);
   if (pulled.ok()) return Error(ErrorKind::not_found, concat("No such image: ", name));
   return std::move(pulled).error();
 }

@@ -36,6 +36,13 @@ Result<int> show_ports(Session& session, const Invocation& invocation);
 Result<int> inspect_any(Session& session, const Invocation& invocation);
 Result<int> inspect_containers(Session& session, const Invocation& invocation);
 
+// Images: trust.
+Result<int> sign_image(Session& session, const Invocation& invocation);
+Result<int> verify_image(Session& session, const Invocation& invocation);
+Result<int> generate_key(Session& session, const Invocation& invocation);
+Result<int> show_trust(Session& session, const Invocation& invocation);
+Result<int> set_trust(Session& session, const Invocation& invocation);
+
 // Containers: files.
 Result<int> copy_files(Session& session, const Invocation& invocation);
 Result<int> show_changes(Session& session, const Invocation& invocation);

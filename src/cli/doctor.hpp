@@ -57,6 +57,11 @@ struct HostReading {
   bool has_unit = true;
   bool is_unit_enabled = true;
 
+  std::string policy;          ///< the signature policy's file; "": there is none
+  std::string policy_problem;  ///< why it cannot be used, which stops every pull and create
+  bool accepts_anything = false;
+  bool needs_gpgv = false;     ///< the policy asks for OpenPGP, and gpgv is not here
+
   bool has_id_map_helpers = true;  ///< newuidmap and newgidmap
   bool has_subordinate_ids = true;
   TimestampNs now = 0;

@@ -21,6 +21,7 @@ class Judge {
     files();
     cgroups();
     confinement();
+    trust();
     firewall();
     names();
     space();
@@ -112,6 +113,18 @@ class Judge {
           "add landlock to the list in lsm= of the kernel's command line");
     if (host_.has_apparmor) good("apparmor", "is on");
     else add("apparmor", Verdict::note, "AppArmor is off", "--security-opt apparmor=… is refused", install("apparmor"));
+  }
+
+  void trust() {
+    constexpr std::string_view by_whom = "which signatures images need, this file says (docs/how-to/sign-images.md)";
+    if (!host_.policy_problem.empty())
+      add("trust", Verdict::broken, host_.policy_problem, "no image is pulled and no container made under a policy that cannot be read", "correct the file; caisson image trust show reads it");
+    else if (host_.needs_gpgv)
+      add("trust", Verdict::broken, concat(host_.policy, " asks for OpenPGP signatures, and gpgv is not installed"), "every image that needs one is refused", install("gpgv"));
+    else if (host_.accepts_anything)
+      add("trust", Verdict::note, concat("this host accepts images from anyone (", host_.policy.empty() ? "there is no signature policy" : host_.policy, ")"), std::string(by_whom),
+          "caisson image trust set -t reject default, then allow whom you trust");
+    else good("trust", concat("images are judged by ", host_.policy));
   }
 
   void firewall() {

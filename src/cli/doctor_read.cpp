@@ -6,6 +6,7 @@
 #include "base/environment.hpp"
 #include "cli/daemon.hpp"
 #include "cli/doctor.hpp"
+#include "cli/policy_places.hpp"
 #include "engine/network_files.hpp"
 #include "image/fetch_protocol.hpp"
 #include "linux/event.hpp"
@@ -19,6 +20,7 @@
 #include "linux/sysinfo.hpp"
 #include "network/firewall.hpp"
 #include "runtime/plan.hpp"
+#include "trust/judge.hpp"
 
 namespace caisson::cli {
 
@@ -214,6 +216,20 @@ void read_id_maps(HostReading& host) {
   host.has_subordinate_ids = host.is_root || (has_range("/etc/subuid") && has_range("/etc/subgid"));
 }
 
+void read_policy(HostReading& host) {
+  auto places = daemon_policy_places();
+  auto read = places.ok() ? trust::read_host_policy(*places) : Result<std::shared_ptr<const trust::HostPolicy>>(std::move(places).error());
+  host.policy_problem = problem_of(read);
+  if (!read.ok()) return;
+  host.policy = (*read)->path;
+  host.accepts_anything = trust::accepts_anything((*read)->policy);
+  auto asks_gpg = [](const trust::Requirements& requirements) { return trust::wants_of(requirements).gpg; };
+  bool is_asked = asks_gpg((*read)->policy.fallback);
+  for (const auto& [transport, scopes] : (*read)->policy.transports)
+    for (const auto& [scope, requirements] : scopes) is_asked = is_asked || asks_gpg(requirements);
+  host.needs_gpgv = is_asked && !has_program("gpgv");
+}
+
 }  // namespace
 
 Result<HostReading> read_host(const Invocation& global) {
@@ -231,6 +247,7 @@ Result<HostReading> read_host(const Invocation& global) {
   read_space(host);
   read_service(host, global);
   read_id_maps(host);
+  read_policy(host);
   host.has_criu = has_program("criu");
   host.has_mmdebstrap = has_program("mmdebstrap");
   return host;

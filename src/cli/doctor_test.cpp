@@ -58,6 +58,20 @@ TEST(Doctor, says_for_everything_that_is_wrong_why_it_matters) {
   EXPECT_GE(wrong, 18U);
 }
 
+TEST(Doctor, says_when_images_from_anyone_are_accepted_and_when_none_can_be) {
+  auto host = healthy();
+  host.policy = "/etc/containers/policy.json";
+  host.accepts_anything = true;
+  EXPECT_EQ(finding_of(host, "trust").verdict, Verdict::note);
+  EXPECT_NE(finding_of(host, "trust").what.find("accepts images from anyone (/etc/containers/policy.json)"), std::string::npos);
+  host.policy.clear();
+  EXPECT_NE(finding_of(host, "trust").what.find("no signature policy"), std::string::npos);
+  host.needs_gpgv = true;
+  EXPECT_EQ(finding_of(host, "trust").verdict, Verdict::broken);
+  host.policy_problem = "signature policy: /etc/containers/policy.json: invalid JSON";
+  EXPECT_EQ(finding_of(host, "trust").what, host.policy_problem);
+}
+
 TEST(Doctor, names_each_check_once) {
   std::vector<std::string> names;
   for (const auto& finding : judge_host(healthy())) names.push_back(finding.check);

@@ -357,6 +357,23 @@ inline constexpr std::array image_scan = image_examined + std::array{
     of("release", 0, text, "string", "The distribution's release, where the image does not say it"),
     with_choices(of("severity", 0, text, "string", "Least severity that counts", "unknown"), "unknown negligible low medium high critical"),
 };
+inline constexpr std::array generate_key = {of("output-prefix", 0, text, "string", "Write PREFIX.key and PREFIX.pub", "caisson", Words::files),
+                                            of("passphrase-file", 0, text, "file", "Read the passphrase from this file; empty: the key is not encrypted", "", Words::files),
+                                            with_choices(of("type", 't', text, "string", "Kind of key: ecdsa-p256, ecdsa-p384, ed25519 or rsa", "ecdsa-p256"), "ecdsa-p256 ecdsa-p384 ed25519 rsa")};
+inline constexpr std::array sign = {of("certificate-chain", 0, text, "file", "notation: the signer's certificate, then those above it (PEM)", "", Words::files),
+                                    of("expiry", 0, duration, "duration", "notation: how long the signature is valid, such as 8760h"),
+                                    with_choices(of("format", 0, text, "string", "How to sign: cosign (a tag), bundle or notation (attached to the image)", "cosign"), "bundle cosign notation"),
+                                    of("identity", 0, text, "string", "Sign under this name instead of the image's own"),
+                                    of("key", 'k', text, "file", "Private key (PEM)", "", Words::files),
+                                    of("passphrase-file", 0, text, "file", "Read the key's passphrase from this file", "", Words::files)};
+inline constexpr std::array verify = {of("ca", 0, list, "file", "Ask for a notation signature under one of these root certificates (PEM)", "", Words::files),
+                                      with_choices(of("format", 0, text, "string", "table or json", "table"), list_formats),
+                                      of("key", 'k', list, "file", "Ask for a signature by one of these public keys (PEM)", "", Words::files),
+                                      of("signer", 0, list, "string", "With --ca: whose signature, such as \"x509.subject: C=US, ST=WA, O=example\"")};
+inline constexpr Flag policy_file = of("policy", 0, text, "file", "The policy's file, instead of the one that the daemon would read", "", Words::files);
+inline constexpr std::array trust_show = {on("json", 'j', "Show it as JSON"), policy_file, on("raw", 0, "Show the file as it is")};
+inline constexpr std::array trust_set = {policy_file, of("pubkeysfile", 'f', list, "file", "A key, by its absolute path; signed by any of them will do", "", Words::files),
+                                         with_choices(of("type", 't', text, "string", "accept, reject, signedBy or sigstoreSigned", "signedBy"), "accept reject signedBy sigstoreSigned")};
 inline constexpr std::array login = {of("password", 'p', text, "string", "Password; --password-stdin does not leave it in the shell's history"),
                                      on("password-stdin", 0, "Read the password from standard input"),
                                      of("username", 'u', text, "string", "User name")};

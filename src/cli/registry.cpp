@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "base/strings.hpp"
+#include "cli/ask.hpp"
 #include "cli/commands.hpp"
 #include "cli/credentials.hpp"
 #include "cli/listing.hpp"
@@ -22,28 +23,7 @@ namespace {
 constexpr std::array search_columns = {
     Column{"Name", "NAME"}, Column{"Description", "DESCRIPTION"}, Column{"StarCount", "STARS"}, Column{"IsOfficial", "OFFICIAL"}, Column{"IsAutomated", "AUTOMATED"},
 };
-constexpr std::size_t most_password_bytes = 1 << 20;
-constexpr char interrupt_key = '\x03';
 constexpr std::size_t description_width = 45;
-
-Result<wire::Headers> auth_headers(Session& session, const image::Reference& reference) {
-  auto file = TRY_PLAIN(CredentialFile::open(credentials_path(session.global().text("config"))));
-  const auto key = credentials_key(reference.domain);
-  return wire::Headers{{"X-Registry-Auth", auth_header(TRY_PLAIN(file.find(key)), key)}};
-}
-
-/// One line from a terminal, unseen, or from standard input.
-Result<std::string> read_line() {
-  std::string line;
-  std::array<char, 1> byte{};
-  while (line.size() < most_password_bytes) {
-    auto got = TRY_PLAIN(linux::read(0, byte));
-    if (got == 0 || byte[0] == '\n' || byte[0] == '\r') break;
-    if (byte[0] == interrupt_key) return Error(ErrorKind::invalid, "interrupted");  // a raw terminal sends it as a character
-    line += byte[0];
-  }
-  return line;
-}
 
 struct Answers {
   std::string username;
@@ -68,18 +48,18 @@ Result<Answers> ask_user(Session& session, const Invocation& invocation) {
     out.username = trim(TRY(read_line(), "read the user name"));
     if (out.username.empty()) return Error(ErrorKind::invalid, "username is required");
   }
-  session.err().write("Password: ");
-  TRY_PLAIN(session.err().flush());
-  {
-    auto unseen = TRY_PLAIN(linux::RawMode::create(0));
-    out.password = TRY(read_line(), "read the password");
-  }
-  session.err().line("");
+  out.password = TRY(ask_secret(session.err(), "Password: "), "read the password");
   if (out.password.empty()) return Error(ErrorKind::invalid, "password is required");
   return out;
 }
 
 }  // namespace
+
+Result<wire::Headers> auth_headers(Session& session, const image::Reference& reference) {
+  auto file = TRY_PLAIN(CredentialFile::open(credentials_path(session.global().text("config"))));
+  const auto key = credentials_key(reference.domain);
+  return wire::Headers{{"X-Registry-Auth", auth_header(TRY_PLAIN(file.find(key)), key)}};
+}
 
 Status pull(Session& session, const PullWish& wish) {
   auto reference = TRY_PLAIN(image::parse_reference(wish.name));

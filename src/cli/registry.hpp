@@ -5,8 +5,12 @@
 
 #include "base/result.hpp"
 #include "cli/session.hpp"
+#include "image/image_store.hpp"
 
 namespace caisson::cli {
+
+/// X-Registry-Auth with the credentials that are kept for the registry of `reference`. Errors: io, invalid (the file they are in).
+Result<wire::Headers> auth_headers(Session& session, const image::Reference& reference);
 
 struct PullWish {
   std::string name;       ///< as typed

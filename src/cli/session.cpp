@@ -139,9 +139,9 @@ Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_v
   return refused(response->status, answer);
 }
 
-Result<Reply> Session::call(std::string_view method, std::string_view target, const json::value* body) {
+Result<Reply> Session::call(std::string_view method, std::string_view target, const json::value* body, const wire::Headers& more) {
   if (!kept_) kept_ = TRY_PLAIN(connect());
-  auto response = open_stream(*kept_, method, target, body);
+  auto response = open_stream(*kept_, method, target, body, more);
   if (!response.ok()) {
     // After a broken connection the next call must not use it again; after an ordinary error it is clean.
     if (response.error().kind() == ErrorKind::io || response.error().kind() == ErrorKind::corrupt) kept_.reset();

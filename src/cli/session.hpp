@@ -36,8 +36,8 @@ class Session {
   Result<std::unique_ptr<wire::Client>> connect_quickly(int timeout_ms);
 
   /// Asks on a kept connection and reads the whole answer. `body` null: none. Status 400 and above become errors:
-  /// "Error response from daemon: …", with the kind of the status (404 not_found, 409 conflict, …).
-  Result<Reply> call(std::string_view method, std::string_view target, const json::value* body = nullptr);
+  /// "Error response from daemon: …", with the kind of the status (404 not_found, 409 conflict, …). `more`: headers beside the usual ones.
+  Result<Reply> call(std::string_view method, std::string_view target, const json::value* body = nullptr, const wire::Headers& more = {});
   /// The answer's body as JSON (null when empty).
   Result<json::value> get(std::string_view target);
   Result<json::value> post(std::string_view target, const json::value* body = nullptr);

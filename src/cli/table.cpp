@@ -54,6 +54,7 @@ constexpr std::array table = {
     group("container", "Containers"),
     group("context", "Contexts: names of daemons, and the keys that open them"),
     group("image", "Images"),
+    group("image trust", "Which signatures images need on this host"),
     group("network", "Networks"),
     group("plugin", "Plugins"),
     group("registry", "A registry of one's own"),
@@ -136,6 +137,24 @@ constexpr std::array table = {
     Command{.path = "wait", .aliases = "container wait", .usage = "CONTAINER [CONTAINER...]", .summary = "Wait until containers end; print their exit codes",
             .arity = some, .flags = none, .words = Words::running, .run = wait_containers},
 
+    Command{.path = "image generate-key", .aliases = "", .usage = "[OPTIONS]", .summary = "Make a pair of keys to sign images with",
+            .arity = {0, 0}, .flags = flags::generate_key, .run = generate_key,
+            .details = "The private key is PKCS#8 in PEM, encrypted with a passphrase that is asked for. cosign takes it over with \"cosign import-key-pair\"\n"
+                       "and verifies with the public key as it is."},
+    Command{.path = "image sign", .aliases = "", .usage = "[OPTIONS] --key FILE NAME[:TAG|@DIGEST]", .summary = "Sign an image in its registry",
+            .arity = {1, 1}, .flags = flags::sign, .words = Words::images, .run = sign_image,
+            .details = "The name is resolved to a digest, and the digest is signed here; the key does not leave this machine. The daemon adds the signature\n"
+                       "in the registry. A passphrase is asked for, or taken from --passphrase-file."},
+    Command{.path = "image verify", .aliases = "", .usage = "[OPTIONS] NAME[:TAG|@DIGEST]", .summary = "Check an image's signatures in its registry",
+            .arity = {1, 1}, .flags = flags::verify, .words = Words::images, .run = verify_image,
+            .details = "With --key or --ca it asks for a signature by them, under any name; without, it asks what a pull would ask: the daemon's policy.\n"
+                       "Nothing is pulled. Ends with 1 when the image does not pass."},
+    Command{.path = "image trust show", .aliases = "", .usage = "[OPTIONS] [REGISTRY]", .summary = "Show the signature policy of this host",
+            .arity = {0, 1}, .flags = flags::trust_show, .run = show_trust},
+    Command{.path = "image trust set", .aliases = "", .usage = "[OPTIONS] REGISTRY|default", .summary = "Change the signature policy of this host",
+            .arity = {1, 1}, .flags = flags::trust_set, .run = set_trust,
+            .details = "REGISTRY is a host, namespace, repository or whole name: docker.io, quay.io/team, docker.io/library/alpine.\n"
+                       "Example: caisson image trust set -t sigstoreSigned -f /etc/caisson/keys/team.pub quay.io/team"},
     Command{.path = "container inspect", .aliases = "", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Show everything about containers",
             .arity = some, .flags = flags::inspect_container, .words = Words::containers, .run = inspect_containers},
     Command{.path = "container prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove all stopped containers",

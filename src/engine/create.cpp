@@ -268,7 +268,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   }
 
   std::shared_lock uses(uses_mutex_);  // image and volumes must not be removed between here and the record
-  image::Image image = TRY_PLAIN(images_->find(spec.image));
+  image::Image image = TRY_PLAIN(images_->admit(spec.image));
   TRY_PLAIN(check_platform(spec.platform, spec.image, image));
 
   Record record;

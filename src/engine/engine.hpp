@@ -131,6 +131,11 @@ class Engine {
   virtual Result<SystemInfo> info(const Caller& caller) = 0;
   /// Takes `settings` into force and tells it as an event. Errors: invalid; nothing changes then.
   virtual Status reload(const Caller& caller, Settings settings) = 0;
+
+  /// Whether the image in its registry satisfies the signature policy, or other requirements. Role operator.
+  virtual Result<image::VerifyReport> verify_image(const Caller& caller, const image::VerifyRequest& request, Cancel cancel) = 0;
+  /// Adds a signature beside an image in its registry; the digest of what carries it. Role admin, as for a push.
+  virtual Result<Digest> attach_signature(const Caller& caller, const image::SignRequest& request, Cancel cancel) = 0;
 };
 
 }  // namespace caisson::engine

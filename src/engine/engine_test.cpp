@@ -69,6 +69,15 @@ TEST_F(Verbs, entrypoint_and_cmd_follow_dockers_merge) {
   EXPECT_THAT(nothing.error().text(), HasSubstr("no command specified"));
 }
 
+TEST_F(Verbs, an_image_that_the_policy_refuses_becomes_no_container) {
+  h.images->policy = Error(ErrorKind::denied, "image busybox is refused by policy.json");
+  auto result = engine().create(h.admin, Harness::spec({"x"}, "web"));
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind(), ErrorKind::denied);
+  EXPECT_TRUE(h.names_in("root/containers").empty());
+  EXPECT_TRUE(engine().inspect_image(h.admin, "busybox").ok());  // looking is not using
+}
+
 TEST_F(Verbs, refused_creates_leave_nothing) {
   auto refused = [&](ContainerSpec spec) {
     auto result = engine().create(h.admin, std::move(spec));

@@ -276,6 +276,10 @@ class FakeImages final : public image::ImageStore {
     if (!removed_ && (name == "busybox" || name == "busybox:latest" || name == image_.id.text())) return image_;
     return Error(ErrorKind::not_found, concat("No such image: ", name));
   }
+  Result<image::Image> admit(const std::string& name) override {
+    TRY_PLAIN(Status(policy));
+    return find(name);
+  }
   Result<std::vector<image::Image>> list() override { return removed_ ? std::vector<image::Image>{} : std::vector<image::Image>{image_}; }
   Result<std::string> raw_config(const Digest&) override { return std::string("{}"); }
   Result<image::Image> import(const image::ImportRequest&, const image::ProgressSink&, Cancel) override { return image_; }
@@ -295,6 +299,8 @@ class FakeImages final : public image::ImageStore {
   }
   Result<std::vector<image::Image>> pull(const image::PullRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
   Result<std::vector<image::PushedTag>> push(const image::PushRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::PushedTag>{}; }
+  Result<image::VerifyReport> verify(const image::VerifyRequest&, Cancel) override { return image::VerifyReport{}; }
+  Result<Digest> attach_signature(const image::SignRequest&, Cancel) override { return sha256_of("signature"); }
   Status tag(const std::string&, const std::string&) override { return {}; }
   Result<image::RemovedImage> remove(const std::string& name, bool force,
                                      const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override {
@@ -310,6 +316,7 @@ class FakeImages final : public image::ImageStore {
 
   image::ComposeRequest composed;     ///< the last one
   Status layer_outcome;               ///< how the next layers end
+  Status policy;                      ///< what the signature policy says of every image
   std::function<void()> before_layer; ///< called while a layer is being made
 
  private:

@@ -106,6 +106,18 @@ Result<image::DistributionInfo> LocalEngine::inspect_distribution(const Caller& 
   return registries_->inspect(reference, credentials, cancel);
 }
 
+Result<image::VerifyReport> LocalEngine::verify_image(const Caller& caller, const image::VerifyRequest& request, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::operate, "verify image", request.reference));
+  return images_->verify(request, cancel);
+}
+
+Result<Digest> LocalEngine::attach_signature(const Caller& caller, const image::SignRequest& request, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::administer, "sign image", request.reference));
+  auto made = TRY_PLAIN(images_->attach_signature(request, cancel));
+  publish_object("image", "sign", request.reference, {{"name", request.reference}, {"digest", made.text()}});
+  return made;
+}
+
 Status LocalEngine::tag_image(const Caller& caller, const std::string& source, const std::string& target) {
   TRY_PLAIN(authorize(caller, Access::administer, "tag image", source));
   TRY_PLAIN(images_->tag(source, target));

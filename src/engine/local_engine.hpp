@@ -103,6 +103,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<std::string> login(const Caller& caller, const std::string& server, const image::RegistryCredentials& credentials, Cancel cancel) override;
   Result<std::vector<image::SearchHit>> search_images(const Caller& caller, const image::SearchRequest& request, Cancel cancel) override;
   Result<image::DistributionInfo> inspect_distribution(const Caller& caller, const std::string& reference, const image::RegistryCredentials& credentials, Cancel cancel) override;
+  Result<image::VerifyReport> verify_image(const Caller& caller, const image::VerifyRequest& request, Cancel cancel) override;
+  Result<Digest> attach_signature(const Caller& caller, const image::SignRequest& request, Cancel cancel) override;
   Status tag_image(const Caller& caller, const std::string& source, const std::string& target) override;
   Result<image::RemovedImage> remove_image(const Caller& caller, const std::string& name, bool force) override;
   Result<PruneResult> prune_containers(const Caller& caller, const ContainerFilter& filter) override;

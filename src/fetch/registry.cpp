@@ -17,6 +17,7 @@ constexpr std::string_view accepted_manifests =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 constexpr int most_challenges = 2;  // a token may have expired, and its successor may be refused
 constexpr std::size_t most_tag_pages = 1000;
+constexpr std::size_t most_referrer_pages = 64;  // of up to 4 MiB each, and the answer has to fit into a frame
 
 ErrorKind kind_of_status(int status) {
   switch (status) {
@@ -171,6 +172,7 @@ Status Registry::get_manifest(const Request& request, Ticket& ticket, Reply& rep
     if (answer.status != 200) return error_of(answer, "Get", http.url, reply);
     reply.media_type = trim(split_once(answer.header("content-type"), ';').before);
     reply.digest = answer.header("docker-content-digest");
+    reply.etag = answer.header("etag");
     reply.body = std::move(answer.body);
     return {};
   }, ticket);
@@ -198,6 +200,39 @@ Status Registry::list_tags(Ticket& ticket, Reply& reply) {
     json::array out;
     for (const auto& tag : tags) out.emplace_back(tag);
     reply.body = to_text(out);
+    return {};
+  }, ticket);
+}
+
+/// The origin alone: a mirror may not know of what was attached an hour ago.
+Status Registry::list_referrers(const Request& request, Ticket& ticket, Reply& reply) {
+  auto may = [](const image::RegistryEndpoint& endpoint) { return endpoint.is_origin; };
+  return try_each(may, [&](Endpoint& endpoint) -> Status {
+    json::array descriptors;
+    std::string next = url(endpoint, concat("referrers/", request.name));
+    if (!request.media_type.empty()) next += concat("?artifactType=", percent_encode(request.media_type));
+    for (std::size_t page = 0; !next.empty(); ++page) {
+      if (page == most_referrer_pages) return Error(ErrorKind::invalid, "the list of referrers does not end");
+      HttpRequest http;
+      http.url = next;
+      http.headers.emplace_back("Accept: application/vnd.oci.image.index.v1+json");
+      http.most_body_bytes = image::most_manifest_bytes;
+      auto answer = TRY_PLAIN(send_patiently(endpoint, http, ticket));
+      // Registries from before version 1.1 of the specification say so in several ways (distribution 2.8: 404, text/plain).
+      const bool is_unknown = answer.status == 404 || answer.status == 405 || answer.status == 501;
+      if (page == 0 && (is_unknown || (answer.status == 200 && !answer.header("content-type").starts_with("application/vnd.oci.image.index.v1+json")))) return {};
+      if (answer.status != 200) return error_of(answer, "Get", http.url, reply);
+      auto document = TRY_PLAIN(parse_json(answer.body, "list of referrers"));
+      auto manifests = TRY(JsonView(document).at("manifests"), "list of referrers");
+      TRY(manifests.for_each_element([&](const JsonView& descriptor) -> Status {
+        descriptors.push_back(descriptor.raw());
+        return {};
+      }), "list of referrers");
+      const auto link = next_link(answer.header("link"));
+      next = link.empty() ? "" : TRY(resolve_location(TRY_PLAIN(parse_url(next)), link), "list of referrers").text();
+    }
+    reply.found = true;
+    reply.body = to_text(descriptors);
     return {};
   }, ticket);
 }
@@ -260,6 +295,7 @@ Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& repl
     case image::FetchTask::login: return login(ticket, reply);
     case image::FetchTask::search: return search(request, ticket, reply);
     case image::FetchTask::post: return post(request, ticket);
+    case image::FetchTask::referrers: return list_referrers(request, ticket, reply);
   }
   return Error(ErrorKind::internal, "unknown task");
 }

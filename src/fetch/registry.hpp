@@ -54,6 +54,7 @@ class Registry {
   Status run(const Request& request, int fd, Ticket& ticket, Reply& reply);
   Status get_manifest(const Request& request, Ticket& ticket, Reply& reply);
   Status list_tags(Ticket& ticket, Reply& reply);
+  Status list_referrers(const Request& request, Ticket& ticket, Reply& reply);
   Status login(Ticket& ticket, Reply& reply);
   Status search(const Request& request, Ticket& ticket, Reply& reply);
   Status post(const Request& request, Ticket& ticket);

@@ -154,10 +154,13 @@ Status Registry::put_manifest(const Request& request, Ticket& ticket, Reply& rep
     http.follows_redirects = false;
     http.url = url(endpoint, concat("manifests/", request.name));
     http.headers = {concat("Content-Type: ", request.media_type)};
+    if (!request.if_match.empty()) http.headers.push_back(concat("If-Match: ", request.if_match));
     http.body = request.body;
     auto answer = TRY_PLAIN(send_patiently(endpoint, http, ticket));
+    if (answer.status == 412) return Error(ErrorKind::conflict, concat("manifest ", request.name, " was changed meanwhile"));
     if (answer.status != 201 && answer.status != 202) return error_of(answer, "Put", http.url, reply);
     reply.digest = answer.header("docker-content-digest");
+    reply.subject = answer.header("oci-subject");
     return {};
   }, ticket);
 }

@@ -262,6 +262,7 @@ Result<Image> LocalImageStore::bootstrap(const BootstrapRequest& request, const 
 
   Pins pins(*content_);
   ImportPlan plan;
+  plan.origin = TRY(gate_.admit_local("containers-storage", {}), "bootstrap");  // made here, of packages that apt has verified
   auto machine = TRY_PLAIN(linux::uname());
   plan.config.architecture = platform_of_machine(machine.machine).architecture;
   plan.config.variant = platform_of_machine(machine.machine).variant;

@@ -137,6 +137,7 @@ Result<Image> LocalImageStore::compose(const ComposeRequest& request) {
   const auto manifest_text = write_manifest(manifest);
   image.record.id = manifest.config.digest;
   image.record.manifest = sha256_of(manifest_text);
+  image.origin = TRY_PLAIN(gate_.admit_local("containers-storage", image.record.manifest));
   pins.add_blob(image.record.id);
   pins.add_blob(image.record.manifest);
   TRY(content_->put_blob(config_text), "store the config");

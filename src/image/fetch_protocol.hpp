@@ -99,10 +99,11 @@ enum class FetchTask : std::uint8_t {
   tags,          ///< → body: a JSON array of texts
   has_blob,      ///< name: digest → found
   upload,        ///< name: digest; `size_bytes` of the descriptor that came with it (none came: only mounts); mount_from: repositories to mount from
-  put_manifest,  ///< name: tag or digest, media_type, body → digest
+  put_manifest,  ///< name: tag or digest, media_type, body, if_match → digest, subject
   login,         ///< → identity_token in body, if the registry gave one
-  search,        ///< name: a URL below the first endpoint → body
+  search,        ///< name: a URL below the first endpoint, of a search or any document → body
   post,          ///< body and media_type to the first endpoint itself; any 2xx is success
+  referrers,     ///< name: digest, media_type: of artifacts, "" for all → found: it lists them; body: a JSON array of descriptors
 };
 
 struct FetchRequest {
@@ -115,6 +116,7 @@ struct FetchRequest {
   std::string media_type;
   std::string body;
   std::vector<std::string> mount_from;
+  std::string if_match;    ///< put_manifest: only over what has this entity tag; "": over anything
   bool has_fd = false;
 };
 template <class C>
@@ -128,6 +130,7 @@ void visit(C& c, FetchRequest& r) {
   c(r.media_type);
   c(r.body);
   c(r.mount_from);
+  c(r.if_match);
   c(r.has_fd);
 }
 
@@ -140,7 +143,9 @@ struct FetchReply {
   std::string media_type;
   std::string digest;        ///< as the registry says
   std::string body;
-  bool found = false;        ///< has_blob; upload: it was there already
+  std::string etag;          ///< manifest: the entity tag for a later if_match; "": the registry gives none
+  std::string subject;       ///< put_manifest: the digest that the registry lists it under as a referrer; "": it lists none
+  bool found = false;        ///< has_blob; upload: it was there already; referrers
   std::string mounted_from;  ///< upload: no bytes travelled, another repository had them
 };
 template <class C>
@@ -153,6 +158,8 @@ void visit(C& c, FetchReply& r) {
   c(r.media_type);
   c(r.digest);
   c(r.body);
+  c(r.etag);
+  c(r.subject);
   c(r.found);
   c(r.mounted_from);
 }

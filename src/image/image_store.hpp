@@ -12,11 +12,14 @@
 #include "base/cancel.hpp"
 #include "base/digest.hpp"
 #include "base/json.hpp"
+#include "base/reference.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
 #include "image/fetch_protocol.hpp"
 #include "state/store.hpp"
+#include "trust/judge.hpp"
+#include "trust/policy_file.hpp"
 
 namespace caisson::image {
 
@@ -68,19 +71,8 @@ struct Image {
   std::uint64_t size_bytes = 0;         ///< of its unpacked layers
 };
 
-/// A parsed reference: "alpine", "localhost:5000/a/b:1", "x@sha256:…". Grammar: images-and-build.md section 2, Formats.
-struct Reference {
-  std::string domain;      ///< "docker.io"
-  std::string path;        ///< "library/alpine"
-  std::string tag;         ///< "latest" when neither tag nor digest was given
-  std::optional<Digest> digest;
-  [[nodiscard]] std::string canonical() const;  ///< "docker.io/library/alpine:latest"
-  [[nodiscard]] std::string familiar() const;   ///< "alpine:latest"
-  [[nodiscard]] std::string familiar_name() const;  ///< "alpine"
-  [[nodiscard]] std::string repository() const { return domain + "/" + path; }
-};
-/// Errors: invalid, in docker's words ("invalid reference format").
-Result<Reference> parse_reference(std::string_view text);
+using caisson::Reference;
+using caisson::parse_reference;
 
 /// One line of progress of a long operation.
 struct Progress {
@@ -145,6 +137,25 @@ struct PushedTag {
   Digest digest;                        ///< of the manifest
   std::uint64_t size_bytes = 0;         ///< of the manifest
 };
+/// Whether an image in its registry passes.
+struct VerifyRequest {
+  std::string reference;                ///< with a tag or digest
+  RegistryCredentials credentials;
+  std::optional<trust::Requirements> requirements;  ///< nothing: the host's policy; keys that are paths are read on this host
+};
+struct VerifyReport {
+  Digest digest;                        ///< what the name means in the registry now
+  std::string where;                    ///< the policy's file, or "the given requirements"
+  std::string scope;
+  std::vector<std::string> reasons;     ///< one per requirement that was fulfilled
+  std::size_t signatures = 0;           ///< how many were looked at
+};
+/// A signature for an image in its registry. The key that made it was never here.
+struct SignRequest {
+  std::string reference;                ///< with the digest that was signed
+  RegistryCredentials credentials;
+  trust::FoundSignature signature;
+};
 struct RemovedImage {
   std::vector<std::string> untagged;  ///< familiar references
   std::vector<std::string> deleted;   ///< ids and layer digests
@@ -152,12 +163,19 @@ struct RemovedImage {
 
 class Registries;
 
+/// Which signatures images need.
+struct TrustOptions {
+  trust::PolicyPlaces policy;
+  std::string lookaside_folder;  ///< containers' registries.d; "": none
+};
+
 /// What the store keeps on disk; all below `root`, 0700.
 struct ImageOptions {
   std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/fs, ingest/, partial/
   std::string worker_path;   ///< the caisson-worker binary
   /// Host ids that an unpack worker's user namespace uses: 65536 from here on.
   std::uint32_t worker_first_id = 0;
+  TrustOptions trust;
   const Registries* registries = nullptr;  ///< borrowed, must outlive the store; null: pull and push are refused
 };
 
@@ -215,6 +233,14 @@ class ImageStore {
     std::uint64_t layers_bytes = 0;
   };
   virtual Result<Usage> usage() = 0;
+
+  /// As find, for whoever will use the image: it also satisfies the host's signature policy. What is used afterwards is the digest that was judged.
+  /// Errors: as find; denied, naming image, digest, the policy's scope and requirement.
+  virtual Result<Image> admit(const std::string& name) = 0;
+  /// Judges what a registry has under a name, changing nothing. Errors: denied, saying which requirement is not met and why; the registry's.
+  virtual Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) = 0;
+  /// Adds a signature beside the image in its registry. Returns the digest of the manifest that carries it. Errors: invalid, the registry's.
+  virtual Result<Digest> attach_signature(const SignRequest& request, Cancel cancel) = 0;
 };
 
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options);

@@ -32,6 +32,8 @@ Result<Image> LocalImageStore::import(const ImportRequest& request, const Progre
   TRY_PLAIN(apply_changes(request.changes, plan.config));
   plan.config.comment = request.message.empty() ? "Imported from -" : request.message;
 
+  plan.origin = TRY(gate_.admit_local("tarball", {}), "import");
+
   Pins pins(*content_);
   UnpackSource source;
   source.fd = request.source_fd;
@@ -72,6 +74,8 @@ Result<Image> LocalImageStore::finish_import(UnpackedArchive& archive, ImportPla
   image.record.manifest = sha256_of(manifest_text);
   image.record.layers.push_back({archive.diff_id, archive.blob, archive.result.input_bytes, layer.media_type});
   if (!plan.name.empty()) image.names.push_back(plan.name);
+  plan.origin.digests = {image.record.manifest};
+  image.origin = plan.origin;
 
   pins.add_layer(archive.diff_id);
   pins.add_blob(archive.blob);

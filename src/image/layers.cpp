@@ -107,6 +107,7 @@ Status LocalImageStore::ensure_layers(const std::vector<LayerSource>& sources, c
 Status LocalImageStore::record_images(std::vector<NewImage>& images) {
   state::Transaction transaction;
   transaction.durable = true;
+  std::vector<std::pair<Digest, const Origin*>> origins;
   for (auto& image : images) {
     image.record.size_bytes = 0;
     std::vector<Digest> below;  // topmost first
@@ -117,11 +118,14 @@ Status LocalImageStore::record_images(std::vector<NewImage>& images) {
       if (counted.insert(layer.diff_id).second) image.record.size_bytes += TRY_PLAIN(content_->layer_size(layer.diff_id));
     }
     ImageRecords::put(transaction, image.record);
+    if (image.origin) origins.emplace_back(image.record.id, &*image.origin);
     for (const auto& name : image.names) ImageRecords::put_name(transaction, name, image.record.id);
   }
   // Layers are thousands of files: one syncfs costs less than an fsync of each, and the record must not outlive them.
   TRY(content_->sync(), "write images to disk");
   std::lock_guard lock(records_mutex_);
+  // Under the lock: an origin is added to those that are there.
+  for (const auto& [id, origin] : origins) TRY(gate_.put(transaction, id, *origin), "record images");
   TRY(store_.commit(transaction), "record images");
   TRY(write_layout_index(), "record images");
   return {};

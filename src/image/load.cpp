@@ -46,6 +46,8 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
   auto name = TRY_PLAIN(linux::uname());
   auto planned = TRY(plan_archive(members, platform_of_machine(name.machine)), "load");
 
+  // As which of containers' transports it was read: plan_archive prefers a layout's documents.
+  const std::string_view transport = members.has("index.json") ? "oci-archive" : "docker-archive";
   Pins pins(*content_);
   std::vector<NewImage> images;
   std::vector<LayerSource> layers;
@@ -57,6 +59,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
     made.record.manifest = sha256_of(image.manifest_text);
     if (auto type = parse_manifest(image.manifest_text); type.ok() && type->media_type == media_type::docker_manifest) made.record.manifest_type = type->media_type;
     made.names = image.names;
+    made.origin = TRY(gate_.admit_local(transport, made.record.manifest), "load");
     pins.add_blob(made.record.id);
     pins.add_blob(made.record.manifest);
     for (const auto& layer : image.layers) {

@@ -13,6 +13,7 @@
 #include "image/image_records.hpp"
 #include "image/image_store.hpp"
 #include "image/manifest.hpp"
+#include "image/trust_gate.hpp"
 #include "image/worker.hpp"
 
 namespace caisson::image {
@@ -53,6 +54,7 @@ struct UnpackedArchive {
 struct NewImage {
   ImageRecord record;
   std::vector<std::string> names;  ///< canonical references
+  std::optional<Origin> origin;    ///< nothing: unknown, as when a lost record was found again
 };
 
 class LocalImageStore final : public ImageStore {
@@ -60,6 +62,7 @@ class LocalImageStore final : public ImageStore {
   LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content);
 
   Result<Image> find(const std::string& name) override;
+  Result<Image> admit(const std::string& name) override;
   Result<std::vector<Image>> list() override;
   Result<std::string> raw_config(const Digest& id) override;
   Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) override;
@@ -70,6 +73,8 @@ class LocalImageStore final : public ImageStore {
   Result<Image> compose(const ComposeRequest& request) override;
   Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) override;
+  Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) override;
+  Result<Digest> attach_signature(const SignRequest& request, Cancel cancel) override;
   Status tag(const std::string& source, const std::string& target_reference) override;
   Result<RemovedImage> remove(const std::string& name, bool force,
                               const std::function<std::optional<std::string>(const Digest&)>& is_in_use) override;
@@ -116,6 +121,7 @@ class LocalImageStore final : public ImageStore {
     std::string name;  ///< canonical; "": none
     std::map<std::string, std::string> annotations;
     std::string packages_text;  ///< "": none
+    Origin origin;
   };
   Result<Image> finish_import(UnpackedArchive& archive, ImportPlan& plan, Pins& pins);
 
@@ -169,6 +175,7 @@ class LocalImageStore final : public ImageStore {
 
   ImageOptions options_;
   std::unique_ptr<ContentStore> content_;
+  TrustGate gate_;
   ImageRecords records_;
   state::Store& store_;
   std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording

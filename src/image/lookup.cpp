@@ -24,7 +24,7 @@ std::string_view without_algorithm(std::string_view text) {
 std::string short_id(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
 
 LocalImageStore::LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content)
-    : options_(std::move(options)), content_(std::move(content)), records_(store), store_(store) {}
+    : options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store) {}
 
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options) {
   auto content = TRY_PLAIN(ContentStore::open(options.root));
@@ -111,6 +111,18 @@ Result<Image> LocalImageStore::image_of(const ImageRecord& record) {
 
 Result<Image> LocalImageStore::find(const std::string& name) {
   auto record = TRY_PLAIN(find_record(name));
+  return image_of(record);
+}
+
+Result<Image> LocalImageStore::admit(const std::string& name) {
+  auto record = TRY_PLAIN(find_record(name));
+  // By id, or by the beginning of one, no name was said, and any origin will do.
+  std::optional<Reference> said;
+  if (auto reference = parse_reference(name); reference.ok()) {
+    auto found = TRY_PLAIN(find_by_reference(*reference));
+    if (found && found->id == record.id) said = std::move(*reference);
+  }
+  TRY_PLAIN(gate_.admit_use(record.id, said));
   return image_of(record);
 }
 

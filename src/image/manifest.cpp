@@ -40,6 +40,7 @@ static Status from_json(const JsonView& view, Descriptor& out) {
   TRY_PLAIN(view.read("size", out.size_bytes));
   TRY_PLAIN(view.read("annotations", out.annotations));
   TRY_PLAIN(view.read("urls", out.urls));
+  TRY_PLAIN(view.read("artifactType", out.artifact_type));
   return read_platform(view, out.platform);
 }
 
@@ -156,16 +157,19 @@ std::string layer_media_type(Compression compression) {
 }
 
 namespace {
+json::object write_texts(const std::map<std::string, std::string>& texts) {
+  json::object out;
+  for (const auto& [key, value] : texts) out[key] = value;
+  return out;
+}
+
 json::object write_descriptor(const Descriptor& descriptor) {
   json::object out;
   out["mediaType"] = descriptor.media_type;
+  if (!descriptor.artifact_type.empty()) out["artifactType"] = descriptor.artifact_type;
   out["digest"] = descriptor.digest.text();
   out["size"] = descriptor.size_bytes;
-  if (!descriptor.annotations.empty()) {
-    json::object annotations;
-    for (const auto& [key, value] : descriptor.annotations) annotations[key] = value;
-    out["annotations"] = std::move(annotations);
-  }
+  if (!descriptor.annotations.empty()) out["annotations"] = write_texts(descriptor.annotations);
   if (descriptor.platform) {
     json::object platform;
     platform["architecture"] = descriptor.platform->architecture;
@@ -181,15 +185,13 @@ std::string write_manifest(const Manifest& manifest) {
   json::object out;
   out["schemaVersion"] = 2;
   out["mediaType"] = manifest.media_type;
+  if (!manifest.artifact_type.empty()) out["artifactType"] = manifest.artifact_type;
   out["config"] = write_descriptor(manifest.config);
   json::array layers;
   for (const auto& layer : manifest.layers) layers.push_back(write_descriptor(layer));
   out["layers"] = std::move(layers);
-  if (!manifest.annotations.empty()) {
-    json::object annotations;
-    for (const auto& [key, value] : manifest.annotations) annotations[key] = value;
-    out["annotations"] = std::move(annotations);
-  }
+  if (manifest.subject) out["subject"] = write_descriptor(*manifest.subject);
+  if (!manifest.annotations.empty()) out["annotations"] = write_texts(manifest.annotations);
   return to_text(out);
 }
 
@@ -200,6 +202,7 @@ std::string write_index(const Index& index) {
   json::array manifests;
   for (const auto& descriptor : index.manifests) manifests.push_back(write_descriptor(descriptor));
   out["manifests"] = std::move(manifests);
+  if (!index.annotations.empty()) out["annotations"] = write_texts(index.annotations);
   return to_text(out);
 }
 

@@ -50,6 +50,7 @@ struct Descriptor {
   std::map<std::string, std::string> annotations;
   std::optional<Platform> platform;
   std::vector<std::string> urls;
+  std::string artifact_type;  ///< in lists of referrers
 };
 
 struct Manifest {

@@ -10,8 +10,6 @@ namespace caisson::image {
 
 namespace {
 
-constexpr int most_index_depth = 3;
-
 void tell(const ProgressSink& progress, std::string id, std::string status) {
   if (!progress) return;
   Progress line;
@@ -23,20 +21,6 @@ void tell(const ProgressSink& progress, std::string id, std::string status) {
 Result<Platform> platform_of(const std::string& asked) {
   if (!asked.empty()) return parse_platform(asked);
   return platform_of_machine(TRY_PLAIN(linux::uname()).machine);
-}
-
-/// Follows indexes down to the manifest for `wanted`.
-Result<FetchedManifest> find_manifest(RegistrySession& session, const Reference& reference, FetchedManifest found, const Platform& wanted, const Cancel& cancel) {
-  for (int depth = 0; is_index_type(found.media_type); ++depth) {
-    const auto step = concat("index ", found.digest.text());
-    if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
-    auto chosen = TRY_PLAIN(choose_platform(TRY(parse_index(found.text), step), wanted));
-    auto next = TRY(fetch_manifest(session, reference, chosen.digest.text(), cancel), step);
-    if (next.text.size() != chosen.size_bytes)
-      return Error(ErrorKind::corrupt, concat(step, ": manifest ", chosen.digest.text(), " has ", next.text.size(), " bytes, not ", chosen.size_bytes));
-    found = std::move(next);
-  }
-  return found;
 }
 
 bool is_config_type(std::string_view type) { return type == media_type::oci_config || type == media_type::docker_config; }
@@ -63,7 +47,10 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
   auto top = TRY_PLAIN(fetch_manifest(session, reference, name, cancel));
   tell(progress, name, concat("Pulling from ", reference.path));
   const auto top_digest = top.digest;
-  auto fetched = TRY_PLAIN(find_manifest(session, reference, std::move(top), wanted, cancel));
+  auto found = TRY_PLAIN(find_manifest(session, reference, std::move(top), wanted, cancel));
+  auto& fetched = found.manifest;
+  // Names are digests from here on, so that what is judged is what is used; nothing but manifests has come so far.
+  auto origin = TRY_PLAIN(gate_.admit_pull(*options_.registries, session, reference, found.digests, cancel));
   const auto step = concat("manifest ", fetched.digest.text());
   auto manifest = TRY(parse_manifest(fetched.text), step);
   TRY(check_is_image(manifest, reference), step);
@@ -73,6 +60,7 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
   made.record.id = manifest.config.digest;
   made.record.manifest = fetched.digest;
   made.record.manifest_type = fetched.media_type;
+  made.origin = std::move(origin);
   pins.add_blob(made.record.id);
   pins.add_blob(made.record.manifest);
   auto config_text = TRY(fetch_document(session, manifest.config, cancel), "image config");

@@ -12,7 +12,6 @@ namespace caisson::image {
 namespace {
 
 constexpr std::string_view hub_domain = "docker.io";
-constexpr std::size_t most_document_bytes = 8 << 20;  // of an image's config
 constexpr std::string_view hub_index = "https://index.docker.io";
 
 bool is_manifest_type(std::string_view type) { return type == media_type::oci_manifest || type == media_type::docker_manifest || is_index_type(type); }
@@ -87,12 +86,30 @@ Result<FetchedManifest> fetch_manifest(RegistrySession& session, const Reference
   if (announced.ok() && announced->kind() == manifest.digest.kind() && *announced != manifest.digest)
     return Error(ErrorKind::corrupt, concat(step(), ": the registry announced the digest ", announced->text(), " and sent something else, with digest ", manifest.digest.text()));
   manifest.text = std::move(reply.body);
+  manifest.etag = std::move(reply.etag);
   return manifest;
 }
 
-Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel) {
+Result<FoundManifest> find_manifest(RegistrySession& session, const Reference& reference, FetchedManifest top, const Platform& wanted, const Cancel& cancel) {
+  constexpr int most_index_depth = 3;
+  FoundManifest found{std::move(top), {}};
+  found.digests.push_back(found.manifest.digest);
+  for (int depth = 0; is_index_type(found.manifest.media_type); ++depth) {
+    const auto step = concat("index ", found.manifest.digest.text());
+    if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
+    auto chosen = TRY_PLAIN(choose_platform(TRY(parse_index(found.manifest.text), step), wanted));
+    auto next = TRY(fetch_manifest(session, reference, chosen.digest.text(), cancel), step);
+    if (next.text.size() != chosen.size_bytes)
+      return Error(ErrorKind::corrupt, concat(step, ": manifest ", chosen.digest.text(), " has ", next.text.size(), " bytes, not ", chosen.size_bytes));
+    found.manifest = std::move(next);
+    found.digests.insert(found.digests.begin(), found.manifest.digest);
+  }
+  return found;
+}
+
+Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel, std::size_t most_bytes) {
   const auto step = concat("blob ", descriptor.digest.text());
-  if (descriptor.size_bytes > most_document_bytes) return Error(ErrorKind::invalid, concat(step, " is announced with ", descriptor.size_bytes, " bytes: no document is so large"));
+  if (descriptor.size_bytes > most_bytes) return Error(ErrorKind::invalid, concat(step, " is announced with ", descriptor.size_bytes, " bytes: no document is so large"));
   auto file = TRY(linux::memfd_create("caisson-document"), step);
   FetchRequest request;
   request.task = FetchTask::blob;
@@ -101,7 +118,7 @@ Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor&
   auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), {}, std::array{cancel.fd}));
   if (!reply.ok) return error_of(reply);
   TRY(linux::lseek(file.get(), 0, SEEK_SET), step);
-  auto text = TRY(linux::read_all(file.get(), most_document_bytes), step);
+  auto text = TRY(linux::read_all(file.get(), most_bytes), step);
   auto digest = digest_of(text, descriptor.digest.kind());
   if (digest != descriptor.digest) return Error(ErrorKind::corrupt, concat(step, ": the registry sent something else, with digest ", digest.text()));
   return text;
@@ -144,6 +161,21 @@ Result<std::string> Registries::login(const std::string& server, const RegistryC
   FetchRequest request;
   request.task = FetchTask::login;
   return std::move(TRY_PLAIN(opened->ask(std::move(request), cancel)).body);
+}
+
+Result<std::string> Registries::get_document(const std::string& url, const Cancel& cancel) const {
+  const auto host_at = url.find("://");
+  const bool is_web = url.starts_with("https://") || url.starts_with("http://");
+  const auto path_at = is_web ? url.find('/', host_at + 3) : std::string::npos;
+  if (path_at == std::string::npos) return Error(ErrorKind::invalid, concat("\"", url, "\" is no http or https URL of a document"));
+  FetchSession session;
+  session.endpoints.emplace_back();
+  session.endpoints.back().url = url.substr(0, path_at);
+  auto opened = TRY_PLAIN(open_session(std::move(session)));
+  FetchRequest request;
+  request.task = FetchTask::search;
+  request.name = url.substr(path_at);
+  return std::move(TRY(opened->ask(std::move(request), cancel), url).body);
 }
 
 namespace {

@@ -44,6 +44,9 @@ class Registries {
   Result<std::vector<SearchHit>> search(const SearchRequest& request, const Cancel& cancel) const;
   Result<DistributionInfo> inspect(const std::string& reference, const RegistryCredentials& credentials, const Cancel& cancel) const;
 
+  /// A document of at most 16 MiB from any web server: no credentials, no registry's API. Errors: not_found, unavailable, invalid (no URL).
+  Result<std::string> get_document(const std::string& url, const Cancel& cancel) const;
+
   [[nodiscard]] const RegistryOptions& options() const { return options_; }
 
  private:
@@ -58,11 +61,22 @@ struct FetchedManifest {
   std::string text;
   std::string media_type;
   Digest digest;
+  std::string etag;  ///< "": the registry gives none
 };
 Result<FetchedManifest> fetch_manifest(RegistrySession& session, const Reference& reference, const std::string& tag_or_digest, const Cancel& cancel);
 
+/// What an image's config may take; attached documents may be given more.
+inline constexpr std::size_t most_document_bytes = 8 << 20;
+/// A manifest for one platform, and the digests that lead to it: its own, then those of the indexes above it.
+struct FoundManifest {
+  FetchedManifest manifest;
+  std::vector<Digest> digests;
+};
+/// Follows indexes, nested three deep at most, from `top` down to the manifest for `wanted`. Errors: as fetch_manifest and choose_platform.
+Result<FoundManifest> find_manifest(RegistrySession& session, const Reference& reference, FetchedManifest top, const Platform& wanted, const Cancel& cancel);
+
 /// A document such as an image's config, checked against its descriptor. Errors: corrupt, invalid (too large), the registry's.
-Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
+Result<std::string> fetch_small_blob(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel, std::size_t most_bytes = most_document_bytes);
 
 /// The entry of an index for a machine: the nearest variant, no attestations. Errors: unsupported, listing what is offered.
 Result<Descriptor> choose_platform(const Index& index, const Platform& wanted);

@@ -90,7 +90,10 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
       ImageRecords::erase_name(transaction, canonical);
       out.untagged.push_back(familiar_of(canonical));
     }
-    if (!keeps_image) ImageRecords::erase(transaction, record.id);
+    if (!keeps_image) {
+      ImageRecords::erase(transaction, record.id);
+      TrustGate::erase(transaction, record.id);
+    }
     // The index first: after a crash between the two, the record still stands, and nothing removed comes back.
     Without without;
     without.names = dropped;

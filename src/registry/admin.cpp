@@ -3,8 +3,8 @@
 
 #include <limits>
 
+#include "base/reference.hpp"
 #include "base/strings.hpp"
-#include "image/reference_names.hpp"
 
 namespace caisson::registry {
 
@@ -106,7 +106,7 @@ Result<Answer> Admin::remove(std::string_view item) {
   const auto by_digest = split_once(item, '@');
   const auto by_tag = split_once(item, ':');
   const std::string name(by_digest.found ? by_digest.before : by_tag.before);
-  if (!image::is_repository_path(name)) return Error(ErrorKind::invalid, concat("\"", item, "\": want REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST"));
+  if (!is_repository_path(name)) return Error(ErrorKind::invalid, concat("\"", item, "\": want REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST"));
   if (by_digest.found) TRY_PLAIN(catalog.remove_manifest(name, TRY_PLAIN(Digest::parse(by_digest.after))));
   else if (by_tag.found) TRY_PLAIN(catalog.remove_tag(name, std::string(by_tag.after)));
   else TRY_PLAIN(catalog.remove_repository(name));

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/reference.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "base/toml.hpp"
-#include "image/reference_names.hpp"
 
 namespace caisson::registry {
 
@@ -176,13 +176,13 @@ Status check_config(const Config& config) {
   if (!config.rules.empty() && config.htpasswd_file.empty() && !config.token) return bad("access", "rules need [auth]: without it nobody is known");
   std::vector<std::string> names;
   for (const auto& event : config.events) {
-    if (event.name.empty() || !image::is_tag(event.name)) return bad("events", "every target needs a name of letters, digits, '.', '_' and '-'");
+    if (event.name.empty() || !is_tag(event.name)) return bad("events", "every target needs a name of letters, digits, '.', '_' and '-'");
     if (std::find(names.begin(), names.end(), event.name) != names.end()) return bad("events", concat("two targets are named ", event.name));
     if (!event.url.starts_with("http://") && !event.url.starts_with("https://")) return bad("events", concat(event.name, ": url must begin with http:// or https://"));
     names.push_back(event.name);
   }
   for (const auto& proxy : config.proxies) {
-    if (!proxy.prefix.ends_with('/') || !image::is_repository_path(std::string_view(proxy.prefix).substr(0, proxy.prefix.size() - 1)))
+    if (!proxy.prefix.ends_with('/') || !is_repository_path(std::string_view(proxy.prefix).substr(0, proxy.prefix.size() - 1)))
       return bad("proxy", concat("prefix \"", proxy.prefix, "\": want the beginning of repository names, ending in \"/\""));
     if (proxy.upstream.empty()) return bad("proxy", concat(proxy.prefix, " names no upstream"));
   }

@@ -3,8 +3,8 @@
 
 #include <cerrno>
 
+#include "base/reference.hpp"
 #include "base/strings.hpp"
-#include "image/reference_names.hpp"
 #include "registry/api.hpp"
 #include "registry/conditions.hpp"
 
@@ -40,7 +40,7 @@ Result<Answer> Api::get_manifest(Request& request) {
     if (!parsed.ok()) return refuse(400, code::digest_invalid, parsed.error().text());
     digest = std::move(*parsed);
   } else {
-    if (!image::is_tag(reference)) return no_manifest(name, reference);
+    if (!is_tag(reference)) return no_manifest(name, reference);
     digest = TRY_PLAIN(parts_.catalog.tag(name, reference));
   }
   auto record = digest ? TRY_PLAIN(parts_.catalog.manifest(name, *digest)) : std::nullopt;
@@ -74,7 +74,7 @@ Result<Answer> Api::put_manifest(Request& request) {
     tags.push_back(reference);
   }
   for (const auto& tag : tags)
-    if (!image::is_tag(tag)) return refuse(400, code::manifest_invalid, concat("\"", tag, "\" is no tag"));
+    if (!is_tag(tag)) return refuse(400, code::manifest_invalid, concat("\"", tag, "\" is no tag"));
 
   auto body = exchange.read_body(most_manifest_bytes);
   if (!body.ok() && body.error().kind() == ErrorKind::invalid) return refuse(413, code::size_invalid, concat("a manifest may have at most ", most_manifest_bytes, " bytes"));
@@ -131,7 +131,7 @@ Result<Answer> Api::delete_manifest(Request& request) {
   Answer answer;
   answer.status = 202;
   if (!looks_like_digest(reference)) {
-    auto digest = image::is_tag(reference) ? TRY_PLAIN(parts_.catalog.tag(name, reference)) : std::nullopt;
+    auto digest = is_tag(reference) ? TRY_PLAIN(parts_.catalog.tag(name, reference)) : std::nullopt;
     if (!digest) return no_manifest(name, reference);
     auto removed = parts_.catalog.remove_tag(name, reference);
     if (!removed.ok() && removed.error().kind() == ErrorKind::not_found) return no_manifest(name, reference);

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "base/log.hpp"
+#include "base/reference.hpp"
 #include "base/strings.hpp"
-#include "image/reference_names.hpp"
 #include "image/registries.hpp"
 #include "linux/file.hpp"
 #include "registry/manifest_check.hpp"
@@ -45,7 +45,7 @@ Status Proxies::bring_manifest(const std::string& repository, const std::string&
   if (upstream == nullptr) return {};
   const bool is_digest = reference.find(':') != std::string::npos;
   const auto digest = is_digest ? Digest::parse(reference) : Result<Digest>(Digest());
-  if (!digest.ok() || (!is_digest && !image::is_tag(reference))) return {};  // the caller refuses it
+  if (!digest.ok() || (!is_digest && !is_tag(reference))) return {};  // the caller refuses it
   Turn turn(*this, concat(repository, " ", reference));
   if (is_digest ? TRY_PLAIN(catalog_.manifest(repository, *digest)).has_value() : TRY_PLAIN(catalog_.is_tag_fresh(repository, reference, upstream->fresh_ns))) {
     ++metrics_.proxy_hits;

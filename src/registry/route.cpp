@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "base/reference.hpp"
 #include "base/strings.hpp"
-#include "image/reference_names.hpp"
 #include "wire/http_server.hpp"
 
 namespace caisson::registry {
@@ -15,7 +15,7 @@ constexpr std::string_view root = "/v2/";
 
 void set_repository(Route& route, std::string_view rest, std::size_t used_bytes) {
   route.repository = wire::percent_decode(rest.substr(0, rest.size() - used_bytes));
-  route.is_good_name = route.repository.size() <= image::most_repository_bytes && image::is_repository_path(route.repository);
+  route.is_good_name = route.repository.size() <= most_repository_bytes && is_repository_path(route.repository);
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ Result<AccessOptions> prepare_access(const Config& config) {
     token.issuer = config.token->issuer;
     for (const auto& file : config.token->key_files) {
       const auto text = TRY(linux::read_file(file), "token key");
-      token.keys.push_back(TRY(PublicKey::parse(text), file));
+      auto key = TRY(PublicKey::parse(text), file);
+      if (key.kind() != KeyKind::rsa && key.kind() != KeyKind::p256) return Error(ErrorKind::invalid, concat(file, ": tokens are signed with RSA or P-256, not with ", to_string(key.kind())));
+      token.keys.push_back(std::move(key));
     }
   }
   return access;

@@ -73,7 +73,8 @@ Result<Token> verify_token(std::string_view text, const TokenRules& rules, Times
   const auto message = text.substr(0, pieces[0].size() + 1 + pieces[1].size());
   // The key says which algorithm counts, never the header: "none" and confusion of algorithms end here.
   const bool is_signed = std::any_of(rules.keys.begin(), rules.keys.end(), [&](const PublicKey& key) {
-    return algorithm == (key.algorithm() == SignatureAlgorithm::rs256 ? "RS256" : "ES256") && key.verifies(message, *signature);
+    const bool is_rsa = key.kind() == KeyKind::rsa;
+    return algorithm == (is_rsa ? "RS256" : "ES256") && key.verifies(is_rsa ? SignatureAlgorithm::rs256 : SignatureAlgorithm::es256, message, *signature);
   });
   if (!is_signed) return bad("no known key has signed it");
   auto body = TRY_PLAIN(part(pieces[1], "the claims"));

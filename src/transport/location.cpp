@@ -1,8 +1,8 @@
 // The grammar of locations.
 #include "transport/location.hpp"
 
+#include "base/reference.hpp"
 #include "base/strings.hpp"
-#include "image/reference_names.hpp"
 
 namespace caisson::transport {
 
@@ -24,7 +24,7 @@ Status take_path_and_tag(std::string_view rest, Location& out) {
     }
   }
   const auto halves = split_last(rest, ':');
-  if (!out.digest && halves.found && image::is_tag(halves.after)) {
+  if (!out.digest && halves.found && is_tag(halves.after)) {
     out.tag = halves.after;
     rest = halves.before;
   }

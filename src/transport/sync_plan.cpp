@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "base/json.hpp"
+#include "base/reference.hpp"
 #include "base/strings.hpp"
 #include "base/toml.hpp"
 #include "base/yaml.hpp"
 #include "dockerfile/glob.hpp"
-#include "image/reference_names.hpp"
 
 namespace caisson::transport {
 
@@ -140,7 +140,7 @@ Result<std::vector<std::string>> select_tags(const SyncEntry& entry, const std::
   }
   for (const auto& tag : entry.tags) {
     if (dockerfile::has_wildcards(tag) || std::find(out.begin(), out.end(), tag) != out.end() || TRY_PLAIN(any_matches(entry.except, tag))) continue;
-    if (!image::is_tag(tag)) return Error(ErrorKind::invalid, concat("\"", tag, "\" is no tag"));
+    if (!is_tag(tag)) return Error(ErrorKind::invalid, concat("\"", tag, "\" is no tag"));
     out.push_back(tag);
   }
   return out;
@@ -168,7 +168,7 @@ Result<SyncTarget> parse_sync_target(std::string_view text) {
 
 Result<std::string> target_of(const SyncTarget& target, const std::string& path) {
   const auto below = target.prefix.empty() ? path : concat(target.prefix, "/", path);
-  if (!image::is_repository_path(below) || below.size() > image::most_repository_bytes) return Error(ErrorKind::invalid, concat("\"", below, "\" is no path of a repository"));
+  if (!is_repository_path(below) || below.size() > most_repository_bytes) return Error(ErrorKind::invalid, concat("\"", below, "\" is no path of a repository"));
   return concat(target.is_folder ? target.folder : target.domain, "/", below);
 }
 

@@ -1,12 +1,12 @@
 // Image references in Docker's grammar: [domain/]path[:tag][@digest].
+#include "base/reference.hpp"
+
 #include <algorithm>
 #include <array>
 
 #include "base/strings.hpp"
-#include "image/image_store.hpp"
-#include "image/reference_names.hpp"
 
-namespace caisson::image {
+namespace caisson {
 
 namespace {
 
@@ -160,4 +160,4 @@ std::string Reference::familiar_name() const {
 
 std::string Reference::familiar() const { return with_suffix(familiar_name(), *this); }
 
-}  // namespace caisson::image
+}  // namespace caisson
