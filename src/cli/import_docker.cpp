@@ -138,26 +138,33 @@ Result<std::vector<Item>> plan_volumes(Session& session, const DockerFolder& fol
   return items;
 }
 
-// What is here of a container: its state, and "" for none.
-Result<std::string> state_of(Session& session, const std::string& name) {
+// A container that is here under a name; none: all empty.
+struct Here {
+  std::string id;
+  std::string state;
+};
+Result<Here> find_here(Session& session, const std::string& name) {
+  Here here;
   auto known = session.call("GET", object_path("containers", name, "json"));
-  if (!known.ok() && known.error().kind() == ErrorKind::not_found) return std::string();
+  if (!known.ok() && known.error().kind() == ErrorKind::not_found) return here;
   if (!known.ok()) return std::move(known).error();
   auto document = TRY_PLAIN(parse_json(known->body, "the daemon's answer"));
-  std::string state;
-  TRY_PLAIN(TRY_PLAIN(JsonView(document).at("State")).read("Status", state));
-  return state;
+  TRY_PLAIN(JsonView(document).read("Id", here.id));
+  TRY_PLAIN(TRY_PLAIN(JsonView(document).at("State")).read("Status", here.state));
+  return here;
 }
 
-// One that was begun and is still as it was created gets its layer again; nobody can have written to it.
+std::string made_of(const DockerContainer& container, const std::string& id) { return concat("container ", container.id, " as ", id); }
+
+// One that an earlier run has made and nobody has started gets its layer again. Another one of that name is somebody's own.
 Result<Item> plan_container(Session& session, const DockerContainer& container, const Journal& journal) {
   Item item{"container", container.name, Step::take, "", 0};
   const std::string what = concat("container ", container.id);
-  const std::string state = TRY_PLAIN(state_of(session, container.name));
-  const bool is_begun = journal.has("begun", what) && state == "created";
-  if (!state.empty() && journal.has("done", what)) {
+  const Here here = TRY_PLAIN(find_here(session, container.name));
+  const bool is_half_made = here.state == "created" && journal.has("made", made_of(container, here.id));
+  if (!here.id.empty() && journal.has("done", what)) {
     item.step = Step::there;
-  } else if (!state.empty() && !is_begun) {
+  } else if (!here.id.empty() && !is_half_made) {
     item.step = Step::conflict;
     item.note = "a container of that name is here";
   } else if (container.is_running) {
@@ -165,7 +172,7 @@ Result<Item> plan_container(Session& session, const DockerContainer& container, 
     item.note = "it runs on without its dockerd (live-restore); stop it first";
   } else if (container.leaves_changes) {
     item.note = "what it wrote outside of volumes stays behind; to keep it, docker commit it and import again";
-  } else if (is_begun) {
+  } else if (is_half_made) {
     item.note = "begun before: copied again";
   }
   return item;
@@ -288,7 +295,7 @@ class Import {
   Status container(const Item& item) {
     const auto& container = folder_.containers[item.index];
     std::string what = concat("container ", container.id);
-    if (TRY_PLAIN(state_of(session_, container.name)).empty()) TRY_PLAIN(create(container, what));
+    if (TRY_PLAIN(find_here(session_, container.name)).id.empty()) TRY_PLAIN(create(container));
     Status copied = container.layer.empty() ? Status() : copy_layer(container);
     if (copied.ok()) return journal_.add("done", what);
     // Better none than one without its files. When even that fails, the journal knows that it is not done.
@@ -305,14 +312,14 @@ class Import {
     return linux::syncfs(target.get());
   }
 
-  Status create(const DockerContainer& container, const std::string& what) {
-    auto body = TRY_PLAIN(create_body_of(container, names_, TRY_PLAIN(image_name(container))));
-    TRY_PLAIN(journal_.add("begun", what));
-    json::value request(std::move(body));
+  Status create(const DockerContainer& container) {
+    json::value request(TRY_PLAIN(create_body_of(container, names_, TRY_PLAIN(image_name(container)))));
     Query query;
     query.add("name", container.name);
-    TRY_PLAIN(session_.post("/containers/create" + query.text(), &request));
-    return {};
+    auto made = TRY_PLAIN(session_.post("/containers/create" + query.text(), &request));
+    std::string id;
+    TRY_PLAIN(JsonView(made).read("Id", id));
+    return journal_.add("made", made_of(container, id));
   }
 
   // Into the empty layer of a container that has never run.
