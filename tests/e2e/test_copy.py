@@ -305,6 +305,35 @@ class Faults(CopyTest):
                 else:
                     self.assertEqual(self.manifest(self.far, "killed", "1"), self.manifest(self.near, "killed", "1"))
 
+    def test_a_copy_killed_while_it_sends_does_not_read_again(self):
+        layer = noise(b"sent", 4 << 20)
+        self.push_image("sent", "1", [layer])
+        digest = digest_of(layer)
+        target = registries.BetweenServer(self.namespace, self.far.port)
+        self.addCleanup(target.close)
+        reached, released = threading.Event(), threading.Event()
+        self.addCleanup(released.set)
+
+        def hold(*_):
+            reached.set()
+            released.wait(60)
+            return False
+        target.on("blobs/uploads/", hold, "PATCH")
+        process = subprocess.Popen(self.command("image", "copy", "--jobs", "1", f"{self.between.address}/sent:1", f"{target.address}/sent:1"), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.environment(), start_new_session=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertTrue(reached.wait(60))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        target.faults.clear()
+        released.set()
+        self.assertIsNone(self.manifest(self.far, "sent", "1")[0])
+        before = len([path for path in self.between.paths("GET") if path.endswith(digest)])
+        self.copy(f"{self.between.address}/sent:1", f"{target.address}/sent:1")
+        self.assertEqual(len([path for path in self.between.paths("GET") if path.endswith(digest)]), before)
+        self.assertEqual(self.manifest(self.far, "sent", "1"), self.manifest(self.near, "sent", "1"))
+
     def test_a_blob_or_manifest_that_is_something_else_is_refused(self):
         layer = noise(b"lied", 64 << 10)
         descriptor = self.push_image("lied", "1", [layer])

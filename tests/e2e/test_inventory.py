@@ -131,6 +131,18 @@ class Sbom(InventoryTest):
             self.assertEqual(json.load(file), document)
         self.assertEqual(self.cli("sbom", image).stdout, self.cli("sbom", image).stdout)
 
+    def test_the_hosts_own_database_says_what_dpkg_query_says(self):
+        if not shutil.which("dpkg-query"):
+            self.skipTest("needs dpkg-query as the judge")
+        fields = "${db:Status-Status}|${Package}|${Version}|${source:Package} ${source:Version}\\n"
+        told = subprocess.run(["dpkg-query", "-W", "-f", fields], capture_output=True, text=True, check=True).stdout
+        with open("/var/lib/dpkg/status", "rb") as file:
+            status = file.read()
+        expected = sorted(line.split("|", 1)[1] for line in told.splitlines() if line.startswith("installed|"))
+        document = json.loads(self.cli("sbom", self.layout("host", [layer({"var/lib/dpkg/status": status, "etc/os-release": DEBIAN})])).stdout)
+        listed = sorted(f"{item['name']}|{item['versionInfo']}|{item['sourceInfo'].split('built from ')[1]}" for item in document["packages"] if item["SPDXID"].startswith("SPDXRef-Package-"))
+        self.assertEqual(listed, expected)
+
     def test_apk_and_rpm_are_read_and_old_rpm_is_refused(self):
         alpine = layer({"etc/os-release": b"ID=alpine\nVERSION_ID=3.20.1\n", "lib/apk/db/installed": b"P:musl\nV:1.2.5-r0\nA:x86_64\n\nP:libcrypto3\nV:3.3.1-r0\nA:x86_64\no:openssl\n\n"})
         self.assertEqual({name: version for name, (version, _) in self.packages(self.layout("alpine", [alpine]))[0].items()}, {"musl": "1.2.5-r0", "libcrypto3": "3.3.1-r0"})
