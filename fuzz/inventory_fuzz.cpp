@@ -30,8 +30,7 @@ void check_orders(std::string_view text) {
   const auto b = cut == std::string_view::npos ? std::string_view() : text.substr(cut + 1);
   for (auto kind : {PackageKind::deb, PackageKind::apk, PackageKind::rpm}) {
     fuzz::demand(compare_versions(kind, a, a) == 0, "a version is the same as itself");
-    // rpmvercmp itself is not antisymmetric for letters against digits behind a divider; dpkg's and apk's orders are.
-    if (kind != PackageKind::rpm) fuzz::demand(sign(compare_versions(kind, a, b)) == -sign(compare_versions(kind, b, a)), "an order turned around is the opposite");
+    fuzz::demand(sign(compare_versions(kind, a, b)) == -sign(compare_versions(kind, b, a)), "an order turned around is the opposite");
   }
 }
 

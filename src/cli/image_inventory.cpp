@@ -91,6 +91,11 @@ Result<UniqueFd> open_data(Places& places, const std::string& text) {
   return open_blob(source.place(), manifest.layers[0], TRY_PLAIN(transport::Spool::open(places.spool_folder())));
 }
 
+/// An empty list may mean that all is well, or that nobody could look.
+void tell_emptiness(Session& session, const Examined& examined) {
+  if (examined.inventory.packages.empty()) session.err().line(concat("no database of dpkg, apk or rpm was found in ", examined.subject.name));
+}
+
 std::string layer_text(const Examined& examined, std::size_t package) {
   const auto layer = examined.inventory.packages[package].layer;
   return concat(layer + 1, " ", examined.inventory.layers[layer].hex().substr(0, shown_digest));
@@ -136,6 +141,7 @@ Result<int> show_sbom(Session& session, const Invocation& invocation) {
   const auto platform = TRY_PLAIN(wanted_platform(invocation));
   auto places = TRY_PLAIN(Places::create(session, invocation));
   const auto examined = TRY_PLAIN(examine(places, location, platform));
+  tell_emptiness(session, examined);
   const auto text = inventory::write_spdx(examined.inventory, examined.subject);
   const std::string output(invocation.text("output"));
   if (!output.empty()) TRY_PLAIN(linux::write_file_atomic(output, text, 0644, linux::Durability::none));
@@ -156,6 +162,7 @@ Result<int> scan_image(Session& session, const Invocation& invocation) {
   auto places = TRY_PLAIN(Places::create(session, invocation));
   auto examined = TRY_PLAIN(examine(places, location, platform));
 
+  tell_emptiness(session, examined);
   inventory::ScanQuestion question;
   question.distribution = examined.inventory.distribution;
   if (const auto release = invocation.text("release"); !release.empty()) (release[0] >= '0' && release[0] <= '9' ? question.distribution.version_id : question.distribution.codename) = release;

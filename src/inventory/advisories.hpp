@@ -49,12 +49,14 @@ void visit(C& c, ScanQuestion& q) {
 
 /// Findings in order of package and id, each once. The data's kind is told by its first bytes: a zip of OSV records, debsecan's file (as served, or its text),
 /// or JSON: one OSV record, a list of them, {"vulns": […]}, or Debian's tracker.
-/// Errors: invalid, corrupt (the data, naming the record), unsupported (a kind that is not known; data of a distribution whose release the image does not say).
+/// Errors: invalid, corrupt (the data, naming the record), unsupported (a kind that is not known; data of a distribution whose release the image does not say; data that
+/// say nothing about the image's distribution or release: silence would look like health).
 Result<std::vector<Finding>> find_faults(std::string_view data, const ScanQuestion& question);
 
 // Each kind by itself. `take` gets findings as they come, in no order.
 using TakeFinding = std::function<void(Finding)>;
-Status match_osv_record(std::string_view text, const ScanQuestion& question, const TakeFinding& take);
+/// False: the record is not about the image's distribution, or was withdrawn.
+Result<bool> match_osv_record(std::string_view text, const ScanQuestion& question, const TakeFinding& take);
 Status match_debian_tracker(std::string_view text, const ScanQuestion& question, const TakeFinding& take);
 /// `text`: decompressed, beginning with "VERSION 1".
 Status match_debsecan(std::string_view text, const ScanQuestion& question, const TakeFinding& take);

@@ -63,21 +63,27 @@ Status match_release(const JsonView& view, Finding found, const Packages& packag
 Status match_debian_tracker(std::string_view text, const ScanQuestion& question, const TakeFinding& take) {
   const auto release = TRY_PLAIN(release_of(question.distribution));
   const auto packages = by_source(question);
+  bool has_faults = false;
+  bool knows_release = false;
   // The whole file has 70 MB; of it only the packages that are installed are read.
-  return for_each_raw_member(text, [&](std::string_view source, std::string_view raw) -> Status {
+  TRY_PLAIN(for_each_raw_member(text, [&](std::string_view source, std::string_view raw) -> Status {
     if (packages.count(source) == 0) return {};
     const auto document = TRY(parse_json(raw, "Debian's tracker"), source);
     return JsonView(document, std::string(source)).for_each_member([&](std::string_view id, const JsonView& fault) -> Status {
       auto releases = TRY_PLAIN(fault.at("releases"));
       if (!releases.is_set()) return {};
+      has_faults = true;
       auto ours = TRY_PLAIN(releases.at(release));
       if (!ours.is_set()) return {};
+      knows_release = true;
       Finding found;
       found.id = id;
       TRY_PLAIN(fault.read("description", found.summary));
       return match_release(ours, std::move(found), packages, source, question, take);
     });
-  });
+  }));
+  if (has_faults && !knows_release) return Error(ErrorKind::unsupported, concat("the data say nothing about Debian's release \"", release, "\""));
+  return {};
 }
 
 namespace {

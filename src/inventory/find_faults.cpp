@@ -29,12 +29,25 @@ std::string shortened(std::string_view text) {
 Status match_osv_json(std::string_view text, const ScanQuestion& question, const TakeFinding& take) {
   const auto document = TRY_PLAIN(parse_json(text, "OSV records"));
   JsonView view(document);
-  if (document.is_object()) {
-    auto list = TRY_PLAIN(view.at("vulns"));
-    if (!list.is_set()) return match_osv_record(text, question, take);
-    return list.for_each_element([&](const JsonView& record) { return match_osv_record(to_text(record.raw()), question, take); });
-  }
-  return view.for_each_element([&](const JsonView& record) { return match_osv_record(to_text(record.raw()), question, take); });
+  auto match = [&](const JsonView& record) -> Status {
+    TRY_PLAIN(match_osv_record(to_text(record.raw()), question, take));
+    return {};
+  };
+  if (!document.is_object()) return view.for_each_element(match);
+  auto list = TRY_PLAIN(view.at("vulns"));
+  return list.is_set() ? list.for_each_element(match) : match(view);
+}
+
+/// All of a distribution's records, or of everybody's.
+Status match_osv_zip(std::string_view zip, const ScanQuestion& question, const TakeFinding& take) {
+  bool is_about_us = false;
+  TRY_PLAIN(for_each_zip_member(zip, [&](std::string_view name, std::string_view bytes) -> Status {
+    if (!name.ends_with(".json")) return {};
+    if (TRY(match_osv_record(bytes, question, take), name)) is_about_us = true;
+    return {};
+  }));
+  if (is_about_us) return {};
+  return Error(ErrorKind::unsupported, concat("the data say nothing about \"", question.distribution.id, "\" ", question.distribution.version_id));
 }
 
 /// By its first member: an OSV record has texts and lists on its first level, the tracker only objects of objects.
@@ -51,12 +64,7 @@ Result<bool> is_tracker(std::string_view text) {
 }
 
 Status match_any(std::string_view data, const ScanQuestion& question, const TakeFinding& take) {
-  if (data.starts_with("PK"))
-    return for_each_zip_member(data, [&](std::string_view name, std::string_view bytes) -> Status {
-      if (!name.ends_with(".json")) return {};
-      TRY(match_osv_record(bytes, question, take), name);
-      return {};
-    });
+  if (data.starts_with("PK")) return match_osv_zip(data, question, take);
   if (data.starts_with("VERSION ")) return match_debsecan(data, question, take);
   if (image::is_zlib(data)) return match_debsecan(TRY_PLAIN(image::inflate_zlib(data, most_debsecan_bytes)), question, take);
   const auto begin = data.find_first_not_of(" \t\r\n");

@@ -353,6 +353,9 @@ TEST(Osv, ranges_open_and_close_and_single_versions_count) {
   EXPECT_FALSE(matches("2", twice));
   EXPECT_TRUE(matches("4", twice));
   EXPECT_FALSE(matches("4.1", twice));
+  constexpr const char* unsorted = R"("ranges":[{"type":"ECOSYSTEM","events":[{"fixed":"2"},{"introduced":"0"}]}])";
+  EXPECT_TRUE(matches("1", unsorted));
+  EXPECT_FALSE(matches("3", unsorted));
   EXPECT_TRUE(matches("7", R"("versions":["6","7"])"));
   EXPECT_FALSE(matches("5", R"("versions":["6","7"])"));
 }
@@ -381,6 +384,9 @@ TEST(Osv, a_zip_is_read_member_by_member) {
   ASSERT_TRUE(made.ok());
   const auto& zip = made->standard_output;
   EXPECT_THAT(told(find_faults(zip, debian_question())), ElementsAre("DSA-1 critical 0 3.0.13-1~deb12u1", "DSA-2 critical 0 3.0.13-1~deb12u1"));
+  auto fedora = debian_question();
+  fedora.distribution = {"fedora", "40", "", ""};
+  EXPECT_THAT(find_faults(zip, fedora).error().text(), HasSubstr("say nothing about \"fedora\" 40"));
   EXPECT_FALSE(find_faults(std::string_view(zip).substr(0, zip.size() - 30), debian_question()).ok());
   auto damaged = zip;
   damaged[60] = static_cast<char>(damaged[60] ^ 0x55);
@@ -407,6 +413,9 @@ TEST(DebianTracker, status_and_fixed_version_decide) {
   auto alpine = debian_question();
   alpine.distribution.id = "alpine";
   EXPECT_EQ(find_faults(tracker, alpine).error().kind(), ErrorKind::unsupported);
+  auto unknown = debian_question();
+  unknown.distribution.codename = "hamm";
+  EXPECT_THAT(find_faults(tracker, unknown).error().text(), HasSubstr("say nothing about Debian's release \"hamm\""));
   auto nameless = debian_question();
   nameless.distribution.codename.clear();
   EXPECT_EQ(find_faults(tracker, nameless)->size(), 3U);

@@ -78,10 +78,20 @@ Status from_json(const JsonView& view, Affected& out) {
   return {};
 }
 
+/// "0" is before every version, whatever a distribution's order makes of it.
+int compare_events(PackageKind kind, const Event& a, const Event& b) {
+  auto version = [](const Event& event) -> const std::string& { return !event.introduced.empty() ? event.introduced : !event.fixed.empty() ? event.fixed : event.last_affected; };
+  const bool is_first = a.introduced == "0";
+  if (is_first || b.introduced == "0") return is_first == (b.introduced == "0") ? 0 : is_first ? -1 : 1;
+  return compare_versions(kind, version(a), version(b));
+}
+
 /// The schema's algorithm: of the events at or before the version, the last one decides. `fixed`: the first fix behind the version.
 bool is_in_range(const Range& range, PackageKind kind, std::string_view version, std::string& fixed) {
   bool is_affected = false;
-  for (const auto& event : range.events) {
+  auto events = range.events;
+  std::stable_sort(events.begin(), events.end(), [&](const Event& a, const Event& b) { return compare_events(kind, a, b) < 0; });
+  for (const auto& event : events) {
     if (!event.introduced.empty() && (event.introduced == "0" || compare_versions(kind, version, event.introduced) >= 0)) is_affected = true;
     if (!event.fixed.empty() && compare_versions(kind, version, event.fixed) >= 0) is_affected = false;
     if (!event.last_affected.empty() && compare_versions(kind, version, event.last_affected) > 0) is_affected = false;
@@ -201,7 +211,7 @@ Severity severity_of_cvss(std::string_view vector) {
   return score >= 4.0 ? Severity::medium : Severity::low;
 }
 
-Status match_osv_record(std::string_view text, const ScanQuestion& question, const TakeFinding& take) {
+Result<bool> match_osv_record(std::string_view text, const ScanQuestion& question, const TakeFinding& take) {
   auto document = TRY_PLAIN(parse_json(text, "OSV record"));
   JsonView record(document);
   Finding found;
@@ -209,11 +219,11 @@ Status match_osv_record(std::string_view text, const ScanQuestion& question, con
   if (found.id.empty()) return Error(ErrorKind::corrupt, "OSV record: it has no id");
   std::string withdrawn;
   TRY_PLAIN(record.read("withdrawn", withdrawn));
-  if (!withdrawn.empty()) return {};
+  if (!withdrawn.empty()) return false;
   std::vector<Affected> affected;
   TRY(record.read("affected", affected), found.id);
   std::erase_if(affected, [&](const Affected& item) { return !is_for(item.ecosystem, question.distribution); });
-  if (affected.empty()) return {};
+  if (affected.empty()) return false;
   TRY(record.read("aliases", found.aliases), found.id);
   std::vector<std::string> upstream;  // Debian's and Ubuntu's records name the CVE there
   TRY(record.read("upstream", upstream), found.id);
@@ -228,7 +238,7 @@ Status match_osv_record(std::string_view text, const ScanQuestion& question, con
       if (one.severity == Severity::unknown) one.severity = severity_of_word(item.urgency);
       take(std::move(one));
     }
-  return {};
+  return true;
 }
 
 }  // namespace caisson::inventory

@@ -209,6 +209,11 @@ class Scan(InventoryTest):
             report = json.loads(self.cli("scan", "--data", data, "--format", "json", image).stdout)
             self.assertEqual([(item["id"], item["package"], item["severity"], item["fixed_version"]) for item in report["findings"]], [("CVE-1", "libssl3", "medium", "3.0.13-1")], data)
 
+    def test_an_image_without_packages_is_told_so(self):
+        image = self.layout("scratch", [layer({"app": b"app"})])
+        self.assertIn("no database of dpkg, apk or rpm was found", self.cli("sbom", image).stderr)
+        self.assertIn("no database of dpkg, apk or rpm was found", self.cli("scan", "--data", self.data("osv.json", self.osv), image).stderr)
+
     def test_data_may_be_an_artifact(self):
         image, _ = self.debian("artifact")
         data = self.layout("advisories", [json.dumps(self.osv).encode()])
