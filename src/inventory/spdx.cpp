@@ -105,8 +105,8 @@ std::string write_spdx(const Inventory& inventory, const SpdxSubject& subject) {
   image["primaryPackagePurpose"] = "CONTAINER";
   image["checksums"] = checksum_of(subject.digest);
   if (!inventory.distribution.name.empty()) image["comment"] = inventory.distribution.name;
-  const auto repository = split_once(subject.name, '@').before;
-  const auto last = split_once(split_last(concat("/", repository), '/').after, ':').before;
+  const auto repository = concat("/", split_once(subject.name, '@').before);
+  const auto last = split_once(split_last(repository, '/').after, ':').before;
   image["externalRefs"] = json::array{url_reference(concat("pkg:oci/", percent_encode(last), "@", percent_encode(subject.digest.text()), "?arch=", percent_encode(subject.platform_architecture)))};
   packages.push_back(std::move(image));
   for (std::size_t layer = 0; layer < inventory.layers.size(); ++layer) {
