@@ -1,11 +1,11 @@
-// Resolution of hostile names in memory, and a bounded cache of directory descriptors.
+// Resolution of hostile names in memory.
 #include "image/layer_tree.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/strings.hpp"
-#include "linux/file.hpp"
-#include "linux/tree.hpp"
+#include "image/layer_target.hpp"
 
 namespace caisson::image {
 
@@ -13,9 +13,7 @@ namespace {
 constexpr std::size_t most_component_bytes = 255;  // NAME_MAX
 /// Deeper trees make every walk cost more than they are worth; the deepest seen in images is about 60.
 constexpr std::size_t most_components = 255;
-constexpr std::size_t most_open_directories = 256;
 constexpr int most_links = 40;  // what the kernel follows, too (path_resolution(7))
-constexpr int directory_flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 }  // namespace
 
 Result<std::vector<std::string>> clean_components(std::string_view name) {
@@ -34,45 +32,14 @@ Result<std::vector<std::string>> clean_components(std::string_view name) {
   return out;
 }
 
-LayerTree::LayerTree(int root_fd) : root_fd_(root_fd) { root_.attributes.mode = 0755; }
-
-Result<int> LayerTree::descriptor(Directory& directory) {
-  if (directory.parent == nullptr) return root_fd_;
-  if (directory.fd) {
-    open_.splice(open_.begin(), open_, directory.recent);
-    return directory.fd.get();
-  }
-  std::vector<Directory*> chain;
-  Directory* open_ancestor = &directory;
-  while (open_ancestor->parent != nullptr && !open_ancestor->fd) {
-    chain.push_back(open_ancestor);
-    open_ancestor = open_ancestor->parent;
-  }
-  int at = open_ancestor->parent == nullptr ? root_fd_ : open_ancestor->fd.get();
-  UniqueFd held;
-  for (auto step = chain.rbegin(); step != chain.rend(); ++step) {
-    auto next = TRY_PLAIN(linux::openat(at, (*step)->name, directory_flags));
-    held = std::move(next);
-    at = held.get();
-  }
-  if (open_.size() >= most_open_directories) {
-    open_.back()->fd.reset();
-    open_.pop_back();
-  }
-  open_.push_front(&directory);
-  directory.recent = open_.begin();
-  directory.fd = std::move(held);
-  return directory.fd.get();
-}
+LayerTree::LayerTree(LayerTarget& target) : target_(target) { root_.attributes.mode = 0755; }
 
 Result<LayerTree::Directory*> LayerTree::make_directory(Directory& parent, const std::string& name) {
-  int fd = TRY_PLAIN(descriptor(parent));
-  // Passable for us only until its own attributes are applied at the end: a setgid or unreadable directory would get in the way.
-  TRY_PLAIN(linux::mkdirat(fd, name, 0700));
   auto made = std::make_unique<Directory>();
   made->parent = &parent;
   made->name = name;
   made->attributes.mode = 0755;
+  TRY_PLAIN(target_.make_directory(*made));
   auto* raw = made.get();
   parent.directories.emplace(name, std::move(made));
   return raw;
@@ -105,7 +72,7 @@ Result<LayerTree::Directory*> LayerTree::resolve(const std::vector<std::string>&
     if (missing == Missing::refuse) return Error(ErrorKind::not_found, concat("\"", part, "\" is not in this layer"));
     if (part.size() > most_component_bytes) return Error(ErrorKind::invalid, "a symbolic link on the way leads to an impossible name");
     bool was_whiteout = at->whiteouts.erase(part) > 0;
-    if (was_whiteout) TRY_PLAIN(linux::unlinkat(TRY_PLAIN(descriptor(*at)), part));
+    if (was_whiteout) TRY_PLAIN(target_.remove(*at, part));
     auto made = make_directory(*at, part);
     if (!made.ok() && made.error().error_number() == EEXIST) return Error(ErrorKind::invalid, concat("\"", part, "\" on the way is not a directory"));
     if (!made.ok()) return made;
@@ -117,26 +84,11 @@ Result<LayerTree::Directory*> LayerTree::resolve(const std::vector<std::string>&
   return at;
 }
 
-void LayerTree::close_all_below(Directory& directory) {
-  std::vector<Directory*> todo{&directory};
-  while (!todo.empty()) {
-    auto* at = todo.back();
-    todo.pop_back();
-    if (at->fd) {
-      open_.erase(at->recent);
-      at->fd.reset();
-    }
-    for (auto& [name, child] : at->directories) todo.push_back(child.get());
-  }
-}
-
 Status LayerTree::remove_directory(Directory& parent, const std::string& name) {
   auto found = parent.directories.find(name);
   if (found == parent.directories.end()) return {};
   ++generation_;
-  close_all_below(*found->second);
-  int fd = TRY_PLAIN(descriptor(parent));
-  TRY_PLAIN(linux::remove_tree(fd, name));
+  TRY_PLAIN(target_.remove_directory(*found->second));
   parent.directories.erase(found);
   return {};
 }

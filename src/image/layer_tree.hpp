@@ -1,5 +1,5 @@
-// LayerTree: the directories and symbolic links of a layer being unpacked. Names are resolved here, in memory; the disk is
-// only ever touched as (directory descriptor, one component).
+// LayerTree: the directories and symbolic links of a layer being unpacked. Names are resolved here, in memory; where the tree comes
+// to be is only ever asked for (directory, one component).
 #pragma once
 
 #include <cstdint>
@@ -48,6 +48,8 @@ void visit(C& c, DeviceNode& n) {
 /// Errors: invalid when it leads out of the root, a component is longer than 255 bytes, or there are more than 255.
 Result<std::vector<std::string>> clean_components(std::string_view name);
 
+class LayerTarget;
+
 class LayerTree {
  public:
   struct Directory {
@@ -60,21 +62,21 @@ class LayerTree {
     bool is_opaque = false;
     bool is_implied = true;  ///< no entry of its own so far
     TarEntry attributes;     ///< applied when all is unpacked; the name is not used
-    UniqueFd fd;
+    // The target's own, whichever of the two it is.
+    UniqueFd fd;                             // a directory on disk: open, perhaps
     std::list<Directory*>::iterator recent;  // valid while fd is open
+    std::uint32_t node = 0;                  // an index: its number there; the root is 0
   };
 
-  /// `root_fd` is borrowed and opened for reading.
-  explicit LayerTree(int root_fd);
+  /// `target` is borrowed.
+  explicit LayerTree(LayerTarget& target);
 
   Directory& root() { return root_; }
-  /// A descriptor for reading; valid until the next call (at most a few hundred are kept open).
-  Result<int> descriptor(Directory& directory);
   enum class Missing : std::uint8_t { create, refuse };
   /// Follows symbolic links of this layer, inside the root. Missing directories are made as implied ones with `mtime` of
   /// `entry`. Errors: invalid (a file is in the way, too many links), not_found (Missing::refuse).
   Result<Directory*> resolve(const std::vector<std::string>& components, std::size_t count, Missing missing, const TarEntry& entry);
-  /// Makes the directory `name`, which must not exist. Errors: those of mkdirat.
+  /// Makes the directory `name`, which must not exist. Errors: the target's (EEXIST when a file has the name).
   Result<Directory*> make_directory(Directory& parent, const std::string& name);
   /// Forgets and deletes a directory with all below it.
   Status remove_directory(Directory& parent, const std::string& name);
@@ -86,10 +88,8 @@ class LayerTree {
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
  private:
-  void close_all_below(Directory& directory);
-  int root_fd_;
+  LayerTarget& target_;
   Directory root_;
-  std::list<Directory*> open_;  // most recently used first
   std::uint64_t generation_ = 0;
 };
 

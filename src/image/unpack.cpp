@@ -2,10 +2,11 @@
 #include "image/unpack.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/strings.hpp"
+#include "image/directory_form.hpp"
 #include "image/file_attributes.hpp"
-#include "linux/file.hpp"
 
 namespace caisson::image {
 
@@ -19,7 +20,7 @@ constexpr std::string_view aufs_prefix = ".wh..wh.";  // aufs's own bookkeeping
 
 class Unpacker {
  public:
-  Unpacker(TarReader& tar, int root_fd, UnpackedLayer& out) : tar_(tar), tree_(root_fd), out_(out) {}
+  Unpacker(TarReader& tar, LayerTarget& target, UnpackedLayer& out) : tar_(tar), target_(target), tree_(target), out_(out) {}
   Status run();
 
  private:
@@ -34,9 +35,12 @@ class Unpacker {
   Status make_fifo(Directory& parent, const std::string& name, const TarEntry& entry);
   Status note_device(Directory& parent, const std::string& name, const TarEntry& entry);
   Status make_room(Directory& parent, const std::string& name);
+  template <typename Create>
+  auto replacing(Directory& parent, const std::string& name, Create create) -> decltype(create());
   Status finish_directory(Directory& directory);
 
   TarReader& tar_;
+  LayerTarget& target_;
   LayerTree tree_;
   UnpackedLayer& out_;
   std::string last_parent_name_;
@@ -54,10 +58,10 @@ std::uint64_t stored_bytes(const TarEntry& entry) {
 
 /// Runs `create`, which fails with EEXIST when a file that the tree does not know is in the way; then replaces it.
 template <typename Create>
-auto replacing(int parent_fd, const std::string& name, Create create) -> decltype(create()) {
+auto Unpacker::replacing(Directory& parent, const std::string& name, Create create) -> decltype(create()) {
   auto made = create();
   if (made.ok() || made.error().error_number() != EEXIST) return made;
-  if (auto removed = linux::unlinkat(parent_fd, name); !removed.ok()) return std::move(removed).error();
+  if (auto removed = target_.remove(parent, name); !removed.ok()) return std::move(removed).error();
   return create();
 }
 
@@ -116,9 +120,7 @@ Status Unpacker::place_whiteout(Directory& parent, std::string_view name) {
     return {};
   }
   if (parent.devices.count(hidden) != 0) return {};
-  int fd = TRY_PLAIN(tree_.descriptor(parent));
-  // 0/0 needs no privilege since 5.8: it is no device, but overlayfs's mark for "not here".
-  auto made = linux::mknodat(fd, hidden, S_IFCHR, linux::make_device(0, 0));
+  auto made = target_.make_whiteout(parent, hidden);
   if (!made.ok() && made.error().error_number() == EEXIST) return {};
   TRY_PLAIN(std::move(made));
   parent.whiteouts.insert(std::move(hidden));
@@ -144,7 +146,7 @@ Status Unpacker::make_room(Directory& parent, const std::string& name) {
   TRY_PLAIN(tree_.remove_directory(parent, name));
   bool is_known = parent.links.erase(name) > 0;
   is_known = parent.whiteouts.erase(name) > 0 || is_known;
-  if (is_known) TRY_PLAIN(linux::unlinkat(TRY_PLAIN(tree_.descriptor(parent)), name));
+  if (is_known) TRY_PLAIN(target_.remove(parent, name));
   return {};
 }
 
@@ -154,8 +156,7 @@ Status Unpacker::make_directory(Directory& parent, const std::string& name, cons
   if (directory == nullptr) {
     bool was_whiteout = parent.whiteouts.count(name) != 0;
     TRY_PLAIN(make_room(parent, name));
-    int fd = TRY_PLAIN(tree_.descriptor(parent));
-    directory = TRY_PLAIN(replacing(fd, name, [&] { return tree_.make_directory(parent, name); }));
+    directory = TRY_PLAIN(replacing(parent, name, [&] { return tree_.make_directory(parent, name); }));
     directory->is_opaque = was_whiteout;  // deleted below and made anew here: nothing of the old one shines through
   }
   directory->attributes = entry;
@@ -165,36 +166,28 @@ Status Unpacker::make_directory(Directory& parent, const std::string& name, cons
 
 Status Unpacker::make_file(Directory& parent, const std::string& name, const TarEntry& entry) {
   TRY_PLAIN(make_room(parent, name));
-  int parent_fd = TRY_PLAIN(tree_.descriptor(parent));
-  auto mode = static_cast<mode_t>(entry.mode & 0777);
-  auto file = TRY_PLAIN(replacing(parent_fd, name, [&] { return linux::openat(parent_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode); }));
-  TRY_PLAIN(write_contents(tar_, file.get(), entry));
+  TRY_PLAIN(replacing(parent, name, [&] { return target_.make_file(parent, name, entry, tar_); }));
   out_.size_bytes += stored_bytes(entry);
-  return apply_attributes(file.get(), entry, true);
+  return {};
 }
 
 Status Unpacker::make_symlink(Directory& parent, const std::string& name, const TarEntry& entry) {
   TRY_PLAIN(make_room(parent, name));
-  int fd = TRY_PLAIN(tree_.descriptor(parent));
-  TRY_PLAIN(replacing(fd, name, [&] { return linux::symlinkat(entry.link_target, fd, name); }));
+  TRY_PLAIN(replacing(parent, name, [&] { return target_.make_symlink(parent, name, entry); }));
   parent.links[name] = entry.link_target;
-  return apply_link_attributes(fd, name, entry);
+  return {};
 }
 
 Status Unpacker::make_fifo(Directory& parent, const std::string& name, const TarEntry& entry) {
   TRY_PLAIN(make_room(parent, name));
-  int fd = TRY_PLAIN(tree_.descriptor(parent));
-  auto mode = static_cast<mode_t>(S_IFIFO | (entry.mode & 0777));
-  TRY_PLAIN(replacing(fd, name, [&] { return linux::mknodat(fd, name, mode, 0); }));
-  return apply_link_attributes(fd, name, entry);
+  return replacing(parent, name, [&] { return target_.make_fifo(parent, name, entry); });
 }
 
 Status Unpacker::note_device(Directory& parent, const std::string& name, const TarEntry& entry) {
   // A char device 0/0 is overlayfs's whiteout; only a ".wh." name may ask for one.
   if (entry.type == TarType::char_device && entry.device_major == 0 && entry.device_minor == 0) return {};
   TRY_PLAIN(make_room(parent, name));
-  int fd = TRY_PLAIN(tree_.descriptor(parent));
-  if (auto removed = linux::unlinkat(fd, name); !removed.ok() && removed.error().error_number() != ENOENT) return removed;
+  if (auto removed = target_.remove(parent, name); !removed.ok() && removed.error().error_number() != ENOENT) return removed;
   DeviceNode node;
   node.is_block = entry.type == TarType::block_device;
   node.mode = entry.mode;
@@ -216,8 +209,8 @@ Status Unpacker::make_hard_link(Directory& parent, const std::string& name, cons
   auto find_parent = [&] { return tree_.resolve(components, components.size() - 1, LayerTree::Missing::refuse, entry); };
   auto* target_parent = TRY(find_parent(), step);
   if (target_parent == &parent && target == name) {  // a link to itself changes nothing, if it is there
-    auto found = linux::fstatat(TRY_PLAIN(tree_.descriptor(parent)), name, AT_SYMLINK_NOFOLLOW);
-    if (!found.ok() && parent.devices.count(name) == 0) return Error(ErrorKind::invalid, step + ": is not in this layer", ENOENT);
+    const bool is_here = TRY_PLAIN(target_.exists(parent, name)) || parent.devices.count(name) != 0;
+    if (!is_here) return Error(ErrorKind::invalid, step + ": is not in this layer", ENOENT);
     return {};
   }
   TRY_PLAIN(make_room(parent, name));
@@ -228,10 +221,7 @@ Status Unpacker::make_hard_link(Directory& parent, const std::string& name, cons
     parent.devices[name] = device->second;
     return {};
   }
-  // Two descriptors at once: the first stays open, because the cache closes the least recently used one only.
-  int from_fd = TRY_PLAIN(tree_.descriptor(*target_parent));
-  int to_fd = TRY_PLAIN(tree_.descriptor(parent));
-  auto linked = replacing(to_fd, name, [&] { return linux::linkat(from_fd, target, to_fd, name); });
+  auto linked = replacing(parent, name, [&] { return target_.make_hard_link(*target_parent, target, parent, name); });
   if (!linked.ok() && linked.error().error_number() == ENOENT) return Error(ErrorKind::invalid, step + ": is not in this layer", ENOENT);
   TRY(std::move(linked), step);
   if (auto link = target_parent->links.find(target); link != target_parent->links.end()) parent.links[name] = link->second;
@@ -242,25 +232,20 @@ Status Unpacker::finish_directory(Directory& directory) {
   auto path = LayerTree::path_of(directory);
   for (auto& [name, node] : directory.devices) {
     node.path = path.empty() ? name : concat(path, "/", name);
-    out_.devices.push_back(node);
+    TRY(target_.make_device(directory, name, node), node.path);
   }
   if (directory.is_implied) out_.implied_dirs.push_back(path);
-  int fd = TRY_PLAIN(tree_.descriptor(directory));
-  auto mark = [&](const char* name, std::string_view value) -> Status {
-    auto set = linux::fsetxattr(fd, name, value);
-    if (!set.ok() && set.error().error_number() == EOPNOTSUPP)
-      return std::move(set).error().with_hint("The image store needs a file system with user extended attributes, such as ext4, xfs or btrfs");
-    return set;
-  };
-  if (directory.is_opaque) TRY(mark("user.overlay.opaque", "y"), path);
-  // Without it, readdir of a directory that only one layer has lists the whiteouts (measured on 6.18).
-  if (!directory.whiteouts.empty()) TRY(mark("user.overlay.origin", ""), path);
-  TRY(apply_attributes(fd, directory.attributes, false), path.empty() ? "the root" : path);
+  TRY(target_.finish_directory(directory), path.empty() ? "the root" : path);
   return {};
 }
 
 }  // namespace
 
-Status unpack_layer(TarReader& tar, int root_fd, UnpackedLayer& out) { return Unpacker(tar, root_fd, out).run(); }
+Status unpack_layer(TarReader& tar, int root_fd, UnpackedLayer& out) {
+  DirectoryForm form(root_fd, out.devices);
+  return unpack_into(form, tar, out);
+}
+
+Status unpack_into(LayerTarget& target, TarReader& tar, UnpackedLayer& out) { return Unpacker(tar, target, out).run(); }
 
 }  // namespace caisson::image

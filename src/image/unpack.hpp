@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "image/layer_tree.hpp"
+#include "image/layer_target.hpp"
 #include "image/tar_reader.hpp"
 
 namespace caisson::image {
@@ -31,5 +31,7 @@ void visit(C& c, UnpackedLayer& l) {
 /// Errors: invalid, naming the entry (a name that leads out, a link to nothing, ids beyond 65535); unavailable (disk full);
 /// unsupported (the file system has no user attributes); io.
 Status unpack_layer(TarReader& tar, int root_fd, UnpackedLayer& out);
+/// The rules of the above, for whatever the tree is to become.
+Status unpack_into(LayerTarget& target, TarReader& tar, UnpackedLayer& out);
 
 }  // namespace caisson::image
