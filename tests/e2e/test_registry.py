@@ -427,6 +427,8 @@ class Faults(RegistryTest):
         self.assertEqual(namespace(pid, "net"), namespace(other.process.pid, "net"))
         for kind in ("pid", "mnt", "ipc", "uts", "cgroup"):
             self.assertNotEqual(namespace(pid, kind), namespace(other.process.pid, kind), kind)
+        # Both begin at once; which one is seen first is chance.
+        wait_until(lambda: other.processes("caisson-worker"), "the worker that unpacks runs")
         worker = other.processes("caisson-worker")[0]
         self.assertNotEqual(namespace(worker, "net"), namespace(other.process.pid, "net"))
         self.assertNotIn(status["Uid"].split()[0], [str(os.stat(other.root).st_uid)])
