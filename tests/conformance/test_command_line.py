@@ -89,7 +89,7 @@ class ErrorWords(oci.OciTest):
         for runtime in self.each():
             identifier = runtime.start(self.playground.bundle(*SLEEP))
             self.refused(runtime, "resume", identifier, words="container not paused")
-            runtime("pause", identifier, check=0)
+            runtime.pause(identifier)
             self.assertEqual(runtime.state(identifier)["status"], "paused")
             self.refused(runtime, "exec", identifier, "true", words="cannot exec in a paused container", code=255)
             runtime("resume", identifier, check=0)
@@ -98,7 +98,7 @@ class ErrorWords(oci.OciTest):
     def test_a_paused_container_dies_of_kill(self):
         for runtime in self.each():
             identifier = runtime.start(self.playground.bundle(*SLEEP))
-            runtime("pause", identifier, check=0)
+            runtime.pause(identifier)
             runtime("kill", identifier, "KILL", check=0)
             runtime.wait_stopped(identifier)
 
@@ -634,7 +634,7 @@ class Exec(oci.OciTest):
 
     def test_a_paused_container_is_entered_on_demand(self):
         identifier = self.runtime.start(self.playground.bundle(*SLEEP))
-        self.runtime("pause", identifier, check=0)
+        self.runtime.pause(identifier)
         process = subprocess.Popen(self.runtime.command("exec", "--ignore-paused", identifier, "echo", "thawed"), stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, text=True)
         wait_until(lambda: len(json.loads(self.runtime("ps", "-f", "json", identifier).stdout)) == 2, "the program is inside")
