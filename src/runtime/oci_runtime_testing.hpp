@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "linux/event.hpp"
+#include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
 #include "runtime/oci_runtime.hpp"
