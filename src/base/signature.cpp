@@ -12,6 +12,8 @@
 #include <array>
 #include <optional>
 
+#include "base/openssl.hpp"
+
 namespace caisson {
 
 namespace {
@@ -19,21 +21,9 @@ namespace {
 constexpr int least_rsa_bits = 2048;  // RFC 7518, 3.3
 constexpr int most_rsa_bits = 16384;  // OpenSSL's own bound for what is still quick to verify
 
-template <auto function>
-struct Free {
-  template <typename T>
-  void operator()(T* object) const {
-    function(object);
-  }
-};
-using BioPointer = std::unique_ptr<BIO, Free<BIO_free>>;
-using KeyPointer = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using CertificatePointer = std::unique_ptr<X509, Free<X509_free>>;
 using ContextPointer = std::unique_ptr<EVP_MD_CTX, Free<EVP_MD_CTX_free>>;
 using EcPointer = std::unique_ptr<ECDSA_SIG, Free<ECDSA_SIG_free>>;
 using NumberPointer = std::unique_ptr<BIGNUM, Free<BN_free>>;
-
-const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 
 std::optional<KeyKind> kind_of_curve(EVP_PKEY* key) {
   std::array<char, 64> group{};

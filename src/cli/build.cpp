@@ -11,6 +11,7 @@
 #include "cli/progress.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
+#include "dockerfile/git_url.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
@@ -186,8 +187,7 @@ struct Source {
 
 /// A folder of that name comes first: "github.com/a/b" may well be one.
 bool is_remote(const std::string& path) {
-  if (path.find("://") != std::string::npos || path.starts_with("git@")) return true;
-  return path.starts_with("github.com/") && !linux::exists(path).value_or(false);
+  return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
 }
 
 Result<Source> open_source(const Invocation& invocation) {

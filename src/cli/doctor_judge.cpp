@@ -112,7 +112,7 @@ class Judge {
       add("landlock", Verdict::warning, "Landlock is off", "the process that unpacks images is then confined by namespaces and seccomp only",
           "add landlock to the list in lsm= of the kernel's command line");
     if (host_.has_apparmor) good("apparmor", "is on");
-    else add("apparmor", Verdict::note, "AppArmor is off", "--security-opt apparmor=… is refused", install("apparmor"));
+    else add("apparmor", Verdict::note, "AppArmor is off", "--security-opt apparmor=PROFILE is refused, but for unconfined", install("apparmor"));
   }
 
   void trust() {

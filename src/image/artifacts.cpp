@@ -83,11 +83,6 @@ Status add_to_fallback(RegistrySession& session, const Reference& repository, co
   }
 }
 
-std::string tag_of(const Digest& subject) {
-  constexpr std::size_t most_hex = 64;  // the schema's bounds: a sha512 is cut
-  return concat(subject.algorithm(), "-", subject.hex().substr(0, most_hex));
-}
-
 Result<std::vector<Referrer>> from_api(const std::string& body, const std::string& artifact_type) {
   auto index = TRY(parse_index(concat(R"({"manifests":)", body, "}")), "list of referrers");
   std::vector<Referrer> out;
@@ -102,8 +97,12 @@ Result<std::vector<Referrer>> from_api(const std::string& body, const std::strin
 
 }  // namespace
 
-std::string referrers_tag(const Digest& subject) { return tag_of(subject); }
-std::string signature_tag(const Digest& subject) { return tag_of(subject) + ".sig"; }
+std::string tag_of(const Digest& subject, std::string_view suffix) {
+  constexpr std::size_t most_hex = 64;  // the schema's bounds: a sha512 is cut
+  return concat(subject.algorithm(), "-", subject.hex().substr(0, most_hex), suffix);
+}
+std::string referrers_tag(const Digest& subject) { return tag_of(subject, ""); }
+std::string signature_tag(const Digest& subject) { return tag_of(subject, ".sig"); }
 
 std::string write_artifact(const Artifact& artifact) {
   Manifest manifest;

@@ -46,7 +46,9 @@ struct FetchedArtifact {
   Manifest manifest;
 };
 
-/// "sha256-<hex>": the tag under which registries that list no referrers keep an index of them. OCI distribution 1.1, "referrers tag schema".
+/// "sha256-<hex>" and a suffix (cosign has ".sig", ".att", ".sbom"): names of what belongs to a manifest. A longer hash is cut, as the referrers tag schema says.
+std::string tag_of(const Digest& subject, std::string_view suffix);
+/// The same without a suffix: the tag under which registries that list no referrers keep an index of them. OCI distribution 1.1, "referrers tag schema".
 std::string referrers_tag(const Digest& subject);
 /// "sha256-<hex>.sig": where cosign keeps the signatures of a manifest.
 std::string signature_tag(const Digest& subject);

@@ -20,43 +20,17 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/fault.hpp"
-#include "linux/rtnetlink.hpp"
 #include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 #include "network/dns_message.hpp"
+#include "network/netns_testing.hpp"
 
 namespace caisson::network {
 namespace {
 
+using namespace testing_support;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
-
-template <typename Body>
-auto inside(int netns_fd, Body body) -> decltype(body()) {
-  decltype(body()) result{};
-  std::thread([&] {
-    if (::setns(netns_fd, CLONE_NEWNET) == 0) result = body();
-  }).join();
-  return result;
-}
-
-UniqueFd new_netns() {
-  UniqueFd fd;
-  std::thread([&] {
-    if (::unshare(CLONE_NEWNET) == 0) fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  }).join();
-  return fd;
-}
-
-int run(const std::string& script) {
-  auto output = linux::run_program({"sh", "-c", script});
-  return output ? output->status.exit_code() : -1;
-}
-
-std::string output_of(const std::string& script) {
-  auto output = linux::run_program({"sh", "-c", script});
-  return output ? output->standard_output + output->standard_error : output.error().text();
-}
 
 /// Names that a test changes while they are served.
 class FakeNames : public NameSource {
@@ -275,15 +249,7 @@ class DnsServerTest : public testing::Test {
     host_ = new_netns();
     container_ = new_netns();
     ASSERT_EQ(::setns(host_.get(), CLONE_NEWNET), 0);
-    linux::NetlinkBatch batch;
-    linux::VethPair pair;
-    pair.name = "inner";
-    pair.peer_name = "eth0";
-    pair.peer_netns_fd = container_.get();
-    linux::add_veth(batch, pair);
-    auto socket = linux::open_rtnetlink();
-    ASSERT_TRUE(socket.ok());
-    ASSERT_TRUE(socket->execute(batch).ok());
+    ASSERT_TRUE(connect_by_veth("inner", container_.get()).ok());
     ASSERT_EQ(run("ip link set lo up && ip addr add 10.99.0.1/24 dev inner && ip addr add 10.99.0.3/24 dev inner"), 0);
     ASSERT_TRUE(inside(container_.get(), [] { return run("ip link set lo up && ip addr add 10.99.0.2/24 dev eth0 && ip link set eth0 up") == 0; }));
     open_server();

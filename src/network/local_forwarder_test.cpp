@@ -15,37 +15,16 @@
 
 #include "base/strings.hpp"
 #include "linux/fault.hpp"
-#include "linux/rtnetlink.hpp"
 #include "linux/spawn.hpp"
+#include "network/netns_testing.hpp"
 
 namespace caisson::network {
 namespace {
 
+using namespace testing_support;
 using testing::HasSubstr;
 
 constexpr int patience_ms = 10000;
-
-UniqueFd new_netns() {
-  UniqueFd fd;
-  std::thread([&] {
-    if (::unshare(CLONE_NEWNET) == 0) fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  }).join();
-  return fd;
-}
-
-template <typename Body>
-auto inside(int netns_fd, Body body) -> decltype(body()) {
-  decltype(body()) result{};
-  std::thread([&] {
-    if (::setns(netns_fd, CLONE_NEWNET) == 0) result = body();
-  }).join();
-  return result;
-}
-
-int run(const std::string& script) {
-  auto output = linux::run_program({"sh", "-c", script});
-  return output ? output->status.exit_code() : -1;
-}
 
 linux::SocketAddress address(const std::string& text, std::uint16_t port) {
   auto parsed = linux::SocketAddress::parse(text, port);
@@ -103,15 +82,7 @@ class LocalForwarderTest : public testing::Test {
     host_ = new_netns();
     container_ = new_netns();
     ASSERT_EQ(::setns(host_.get(), CLONE_NEWNET), 0);
-    linux::NetlinkBatch batch;
-    linux::VethPair pair;
-    pair.name = "inner";
-    pair.peer_name = "eth0";
-    pair.peer_netns_fd = container_.get();
-    linux::add_veth(batch, pair);
-    auto socket = linux::open_rtnetlink();
-    ASSERT_TRUE(socket.ok());
-    ASSERT_TRUE(socket->execute(batch).ok());
+    ASSERT_TRUE(connect_by_veth("inner", container_.get()).ok());
     ASSERT_EQ(run("ip link set lo up && ip addr add 10.99.0.1/24 dev inner && ip addr add fd00::1/64 dev inner nodad"), 0);
     ASSERT_TRUE(inside(container_.get(), [] {
       return run("ip link set lo up && ip addr add 10.99.0.2/24 dev eth0 && ip addr add fd00::2/64 dev eth0 nodad && ip link set eth0 up") == 0;

@@ -25,38 +25,11 @@
 #include "linux/socket.hpp"
 #include "linux/spawn.hpp"
 #include "network/bridge.hpp"
+#include "network/netns_testing.hpp"
 #include "network/network.hpp"
 #include "state/store.hpp"
 
 namespace caisson::network::testing_support {
-
-/// Runs `body` on a thread that has entered `netns_fd`.
-template <typename Body>
-auto inside(int netns_fd, Body body) -> decltype(body()) {
-  decltype(body()) result{};
-  std::thread([&] {
-    if (::setns(netns_fd, CLONE_NEWNET) == 0) result = body();
-  }).join();
-  return result;
-}
-
-inline UniqueFd new_netns() {
-  UniqueFd fd;
-  std::thread([&] {
-    if (::unshare(CLONE_NEWNET) == 0) fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  }).join();
-  return fd;
-}
-
-inline int run(const std::string& script) {
-  auto output = linux::run_program({"sh", "-c", script});
-  return output ? output->status.exit_code() : -1;
-}
-
-inline std::string output_of(const std::string& script) {
-  auto output = linux::run_program({"sh", "-c", script});
-  return output ? output->standard_output : output.error().text();
-}
 
 /// A server in a namespace that answers every connection or datagram with its greeting and the client's address.
 class Server {
@@ -149,15 +122,7 @@ class NetworkManagerTest : public ::testing::Test {
     folder_ = folder;
     ASSERT_EQ(run("ip link set lo up"), 0);
     // The outside host: 198.51.100.2, we are 198.51.100.1.
-    linux::NetlinkBatch batch;
-    linux::VethPair pair;
-    pair.name = "uplink";
-    pair.peer_name = "eth0";
-    pair.peer_netns_fd = outside_.get();
-    linux::add_veth(batch, pair);
-    auto socket = linux::open_rtnetlink();
-    ASSERT_TRUE(socket.ok());
-    ASSERT_TRUE(socket->execute(batch).ok());
+    ASSERT_TRUE(connect_by_veth("uplink", outside_.get()).ok());
     ASSERT_EQ(run("ip addr add 198.51.100.1/24 dev uplink && ip route add default via 198.51.100.2"), 0);
     ASSERT_TRUE(inside(outside_.get(), [] {
       return run("ip link set lo up && ip addr add 198.51.100.2/24 dev eth0 && ip link set eth0 up && ip route add 172.30.0.0/16 via 198.51.100.1") == 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "image/artifacts.hpp"
 #include "image/side_by_side.hpp"
 #include "linux/file.hpp"
 #include "transport/checked_blob.hpp"
@@ -19,9 +20,6 @@ constexpr std::size_t most_mount_sources = 3;
 bool may_stay_elsewhere(const image::Descriptor& layer) {
   return layer.media_type.find("nondistributable") != std::string::npos || layer.media_type.find(".foreign.") != std::string::npos;
 }
-
-/// cosign's names of what belongs to an image: its digest with a dash, and a suffix.
-std::string tag_of_digest(const Digest& digest, std::string_view suffix) { return concat(digest.algorithm(), "-", digest.hex(), suffix); }
 
 std::vector<image::Descriptor> blobs_of(const image::Manifest& manifest) {
   std::vector<image::Descriptor> out;
@@ -155,7 +153,7 @@ Result<std::size_t> Copier::copy_signatures(const image::FetchedManifest& manife
     for (const auto& entry : TRY_PLAIN(image::parse_index(manifest.text)).manifests) subjects.push_back(entry.digest);
   for (const auto& subject : subjects)
     for (const char* suffix : {".sig", ".att", ".sbom"}) {
-      const auto tag = tag_of_digest(subject, suffix);
+      const auto tag = image::tag_of(subject, suffix);
       auto found = source_.manifest(tag);
       if (!found.ok() && found.error().kind() == ErrorKind::not_found) continue;
       TRY_PLAIN(copy_tree(TRY_PLAIN(std::move(found)), tag, 0));

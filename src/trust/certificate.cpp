@@ -9,7 +9,7 @@
 #include <ctime>
 
 #include "base/strings.hpp"
-#include "trust/openssl.hpp"
+#include "base/openssl.hpp"
 
 namespace caisson::trust {
 

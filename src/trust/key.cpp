@@ -15,7 +15,7 @@
 
 #include "base/digest.hpp"
 #include "base/strings.hpp"
-#include "trust/openssl.hpp"
+#include "base/openssl.hpp"
 
 namespace caisson::trust {
 

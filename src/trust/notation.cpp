@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "base/json_array.hpp"
 #include "base/strings.hpp"
-#include "trust/openssl.hpp"
+#include "base/openssl.hpp"
 #include "trust/strict_json.hpp"
 
 namespace caisson::trust {
@@ -187,12 +186,6 @@ Result<std::string> write_notation(const PrivateKey& key, std::string_view chain
   out["header"] = json::object{{"x5c", std::move(certificates)}, {"io.cncf.notary.signingAgent", "caisson/" CAISSON_VERSION}};
   out["signature"] = base64url(signature);
   return to_text(out);
-}
-
-Result<std::string> notation_thumbprints(std::string_view chain_pem) {
-  std::vector<std::string> out;
-  for (const auto& der : TRY_PLAIN(certificates_of_pem(chain_pem))) out.emplace_back(sha256_of(der).hex());
-  return to_text(texts(out));
 }
 
 }  // namespace caisson::trust

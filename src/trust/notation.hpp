@@ -57,7 +57,5 @@ struct NotationTarget {
 };
 /// `chain_pem`: the signer's certificate first. `expiry` 0: never. Errors: invalid (the certificate is not the key's), those of the key.
 Result<std::string> write_notation(const PrivateKey& key, std::string_view chain_pem, const NotationTarget& target, TimestampNs now, TimestampNs expiry);
-/// The annotation's value for a chain in PEM. Errors: invalid.
-Result<std::string> notation_thumbprints(std::string_view chain_pem);
 
 }  // namespace caisson::trust

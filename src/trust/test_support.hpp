@@ -11,7 +11,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "trust/key.hpp"
-#include "trust/openssl.hpp"
+#include "base/openssl.hpp"
 
 namespace caisson::trust::testing_support {
 

@@ -30,6 +30,11 @@ def why_not():
     return None if shutil.which("docker-registry") else "needs docker-registry: tools/dependencies peers"
 
 
+def why_not_fetch():
+    """Why nothing can be fetched from a registry."""
+    return None if os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK) else "caisson-fetch was not built: libcurl4-openssl-dev"
+
+
 def in_namespace(name, call):
     """What `call()` returns in a thread that lives in the network namespace `name`: a socket made there stays there."""
     result = {}

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 
 import caisson
+import registries
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -59,9 +60,7 @@ def rpm_database(names):
 class InventoryTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        reason = caisson.why_not()
-        if reason is None and not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            reason = "caisson-fetch was not built: libcurl4-openssl-dev"
+        reason = caisson.why_not() or registries.why_not_fetch()
         if reason:
             raise unittest.SkipTest(reason)
         cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "inventory-")

@@ -39,9 +39,7 @@ class RegistryTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        reason = caisson.why_not() or registries.why_not()
-        if reason is None and not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            reason = "caisson-fetch was not built: libcurl4-openssl-dev"
+        reason = caisson.why_not() or registries.why_not() or registries.why_not_fetch()
         if reason:
             raise unittest.SkipTest(reason)
         cls.cleanups = contextlib.ExitStack()
@@ -658,9 +656,9 @@ class Tls(unittest.TestCase):
     """A registry with a certificate that nobody in the system's list has signed."""
 
     def test_its_authority_is_believed_once_it_is_named(self):
-        reason = caisson.why_not() or registries.why_not() or (None if shutil.which("openssl") else "needs openssl")
-        if reason or not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            self.skipTest(reason or "caisson-fetch was not built: libcurl4-openssl-dev")
+        reason = caisson.why_not() or registries.why_not() or registries.why_not_fetch() or (None if shutil.which("openssl") else "needs openssl")
+        if reason:
+            self.skipTest(reason)
         namespace = registries.Namespace()
         self.addCleanup(namespace.close)
         engine = caisson.Engine()

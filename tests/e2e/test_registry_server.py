@@ -457,8 +457,8 @@ class Around(ServerTest):
         self.push_blob("big/one", data, registry)
 
     def test_web_hooks_arrive_in_dockers_format_also_after_a_restart(self):
-        if not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            self.skipTest("caisson-fetch was not built: libcurl4-openssl-dev")
+        if registries.why_not_fetch():
+            self.skipTest(registries.why_not_fetch())
         got, broken = [], threading.Event()
         broken.set()
         hook = registries.BetweenServer(self.namespace)
@@ -489,8 +489,8 @@ class Around(ServerTest):
         wait_until(lambda: any(event["action"] == "delete" for _, _, envelope in got for event in envelope["events"]), "the deletion is told", 30)
 
     def test_repositories_of_another_registry_are_copied_as_they_are_asked_for(self):
-        if not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            self.skipTest("caisson-fetch was not built: libcurl4-openssl-dev")
+        if registries.why_not_fetch():
+            self.skipTest(registries.why_not_fetch())
         origin = self.new_registry(port=5012)
         digest, text = self.push_manifest("lib/app", "v1", [b"layer" * 10_000], registry=origin)
         copy = self.new_registry(port=5013, config=f'[[proxy]]\nprefix = "far/"\nupstream = "{origin.address}"\nfresh = "0s"\n')
@@ -617,7 +617,7 @@ class Clients(ServerTest):
                 registry.close()
 
     def test_our_engine_and_docker_28_on_it_push_and_pull(self):
-        reason = caisson.why_not() or (None if os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK) else "caisson-fetch was not built: libcurl4-openssl-dev")
+        reason = caisson.why_not() or registries.why_not_fetch()
         if reason:
             self.skipTest(reason)
         engine = caisson.Engine()

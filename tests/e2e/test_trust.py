@@ -31,9 +31,7 @@ class TrustTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        reason = caisson.why_not() or registries.CaissonRegistry.why_not()
-        if reason is None and not os.access(os.path.join(caisson.BIN, "caisson-fetch"), os.X_OK):
-            reason = "caisson-fetch was not built: libcurl4-openssl-dev"
+        reason = caisson.why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
         if reason:
             raise unittest.SkipTest(reason)
         cls.cleanups = contextlib.ExitStack()

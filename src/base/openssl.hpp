@@ -1,4 +1,4 @@
-// OpenSSL's objects with owners; included by this module's .cpp files only.
+// OpenSSL's objects with owners; for .cpp files only: no interface of ours shows OpenSSL's types.
 #pragma once
 
 #include <openssl/bio.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace caisson::trust {
+namespace caisson {
 
 template <auto function>
 struct Free {
@@ -31,4 +31,4 @@ inline std::string text_of(BIO* bio) {
   return size > 0 ? std::string(data, static_cast<std::size_t>(size)) : std::string();
 }
 
-}  // namespace caisson::trust
+}  // namespace caisson
