@@ -1,13 +1,12 @@
 // Network namespaces of tests: making one, working in it, and a cable between two.
 #pragma once
 
-#include <fcntl.h>
-#include <sched.h>
-
 #include <string>
 #include <thread>
 
 #include "base/unique_fd.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
 #include "linux/rtnetlink.hpp"
 #include "linux/spawn.hpp"
 
@@ -18,7 +17,7 @@ template <typename Body>
 auto inside(int netns_fd, Body body) -> decltype(body()) {
   decltype(body()) result{};
   std::thread([&] {
-    if (::setns(netns_fd, CLONE_NEWNET) == 0) result = body();
+    if (linux::setns(netns_fd, CLONE_NEWNET)) result = body();
   }).join();
   return result;
 }
@@ -26,7 +25,7 @@ auto inside(int netns_fd, Body body) -> decltype(body()) {
 inline UniqueFd new_netns() {
   UniqueFd fd;
   std::thread([&] {
-    if (::unshare(CLONE_NEWNET) == 0) fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (linux::unshare(CLONE_NEWNET)) fd = linux::open("/proc/thread-self/ns/net", O_RDONLY).value_or(UniqueFd());
   }).join();
   return fd;
 }
