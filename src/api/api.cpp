@@ -123,6 +123,10 @@ constexpr std::array routes{
     Route{"POST", "/session", no_buildkit},
     Route{"POST", "/grpc", no_buildkit},
 
+    Route{"GET", "/caisson/v1/builds", list_builds},
+    Route{"GET", "/caisson/v1/builds/{name}/logs", show_build_log},
+    Route{"GET", "/caisson/v1/builds/{name}", inspect_build},
+    Route{"DELETE", "/caisson/v1/builds/{name}", remove_build},
     Route{"POST", "/caisson/v1/images/bootstrap", bootstrap_image},
     Route{"POST", "/caisson/v1/images/{name}/verify", verify_image},
     Route{"POST", "/caisson/v1/images/{name}/signatures", attach_signature},

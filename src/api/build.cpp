@@ -6,6 +6,8 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "build/builder.hpp"
+#include "build/history.hpp"
+#include "linux/file.hpp"
 
 namespace caisson::api {
 
@@ -32,19 +34,8 @@ class BuildStream {
   void text(std::string text) { send({{"stream", std::move(text)}}); }
 
   void take(const build::Event& event) {
-    if (is_quiet_) return;
-    switch (event.kind) {
-      case build::EventKind::step: return text(concat("Step ", event.step, "/", event.steps, " : ", event.text, "\n"));
-      case build::EventKind::cached: return text(" ---> Using cache\n");
-      case build::EventKind::running: return text(concat(" ---> Running in ", short_id(event.id), "\n"));
-      case build::EventKind::output: return text(event.text);
-      case build::EventKind::removed:
-        if (removes_) text(concat("Removing intermediate container ", short_id(event.id), "\n"));
-        return;
-      case build::EventKind::made: return text(concat(" ---> ", short_id(event.id), "\n"));
-      case build::EventKind::stage: return;
-      case build::EventKind::warning: return text(concat(event.text, "\n"));
-    }
+    if (is_quiet_ || event.kind == build::EventKind::stage || (event.kind == build::EventKind::removed && !removes_)) return;
+    text(build::text_of(event));
   }
 
   [[nodiscard]] bool begun() const { return begun_; }
@@ -99,7 +90,42 @@ Status read_limits(const Request& request, build::BuildRequest& out) {
   });
 }
 
-/// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true, "dockerfile": text}.
+Status read_cache_source(const JsonView& view, build::CacheSource& out) {
+  TRY_PLAIN(view.read("ref", out.reference));
+  TRY_PLAIN(view.read("local", out.is_local));
+  TRY_PLAIN(view.read("remote", out.is_remote));
+  return {};
+}
+
+Status read_cache_target(const JsonView& view, build::CacheTarget& out) {
+  std::string type;
+  TRY_PLAIN(view.read("type", type));
+  TRY_PLAIN(view.read("ref", out.reference));
+  TRY_PLAIN(view.read("all_stages", out.all_stages));
+  if (type == "inline") out.kind = build::CacheTargetKind::inline_;
+  else if (type == "registry") out.kind = build::CacheTargetKind::registry;
+  else if (type == "image") out.kind = build::CacheTargetKind::image;
+  else return Error(ErrorKind::invalid, concat("type: \"", type, "\" is no kind of cache"));
+  if (out.kind == build::CacheTargetKind::registry) TRY(image::parse_reference(out.reference), "ref");
+  return {};
+}
+
+/// Docker's `cachefrom`: a JSON array of image names. Here one that this host does not have is looked for in its registry.
+Status read_cache_names(const Request& request, build::BuildRequest& out) {
+  // BuildKit's name for it, which pipelines set.
+  if (auto given = out.arguments.find("BUILDKIT_INLINE_CACHE"); given != out.arguments.end() && given->second == "1") out.cache_to.push_back({});
+  auto text = request.query.text("cachefrom");
+  if (text.empty()) return {};
+  std::vector<std::string> names;
+  auto document = TRY_PLAIN(parse_json(text, "cachefrom"));
+  if (!document.is_null()) TRY_PLAIN(JsonView(document, "cachefrom").read(names));
+  for (auto& name : names)
+    if (!name.empty()) out.cache_from.push_back({std::move(name), false, false});
+  return {};
+}
+
+/// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
+/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}]}.
 Status read_extensions(const Request& request, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -110,6 +136,10 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   TRY_PLAIN(view.read("secrets", secrets));
   TRY_PLAIN(view.read("allow", allowed));
   TRY_PLAIN(view.read("check", out.check_only));
+  auto from = TRY_PLAIN(view.at("cache_from"));
+  if (from.is_set()) TRY_PLAIN(from.for_each_element([&](const JsonView& item) { return read_cache_source(item, out.cache_from.emplace_back()); }));
+  auto to = TRY_PLAIN(view.at("cache_to"));
+  if (to.is_set()) TRY_PLAIN(to.for_each_element([&](const JsonView& item) { return read_cache_target(item, out.cache_to.emplace_back()); }));
   for (const auto& [id, text] : secrets) out.secrets[id] = TRY(base64_decode(text), concat("secret ", id));
   out.allowed.insert(allowed.begin(), allowed.end());
   return {};
@@ -155,6 +185,7 @@ Result<build::BuildRequest> read_build(const Request& request) {
     for (auto host : split(hosts, ','))
       if (!host.empty()) out.extra_hosts.emplace_back(host);
   TRY_PLAIN(read_limits(request, out));
+  TRY_PLAIN(read_cache_names(request, out));
   TRY_PLAIN(read_extensions(request, out));
   return out;
 }
@@ -174,6 +205,7 @@ void report_result(BuildStream& stream, const build::BuildRequest& wanted, const
                                          : concat("Check complete, ", outcome.warnings.size(), outcome.warnings.size() == 1 ? " warning has been found!\n" : " warnings have been found!\n"));
     return;
   }
+  if (!outcome.cache_image.empty()) stream.send({{"aux", json::object{{"CacheID", outcome.cache_image}}}});
   if (is_quiet) {
     stream.text(concat(outcome.image.id.text(), "\n"));
     return;
@@ -250,6 +282,61 @@ Status prune_build_cache(Request& request) {
     reclaimed += entry.size_bytes;
   }
   return request.reply_json(200, json::object{{"CachesDeleted", deleted.empty() ? json::value(nullptr) : json::value(std::move(deleted))}, {"SpaceReclaimed", reclaimed}});
+}
+
+namespace {
+
+std::string_view status_text(build::BuildStatus status) {
+  switch (status) {
+    case build::BuildStatus::running: return "Running";
+    case build::BuildStatus::completed: return "Completed";
+    case build::BuildStatus::failed: return "Error";
+    case build::BuildStatus::cancelled: return "Canceled";
+  }
+  return "Error";
+}
+
+json::object build_json(const build::BuildRecord& record) {
+  json::array tags;
+  for (const auto& tag : record.tags) tags.push_back(json::value(tag));
+  return {{"ID", record.id},
+          {"Name", record.name},
+          {"Status", status_text(record.status)},
+          {"CreatedAt", to_rfc3339(record.started)},
+          {"CompletedAt", record.ended == 0 ? std::string() : to_rfc3339(record.ended)},
+          {"DurationNs", (record.ended == 0 ? now_ns() : record.ended) - record.started},
+          {"Tags", std::move(tags)},
+          {"Target", record.target},
+          {"Platform", record.platform},
+          {"Dockerfile", record.dockerfile},
+          {"Context", record.context},
+          {"ImageID", record.image},
+          {"Error", record.error},
+          {"TotalSteps", record.steps},
+          {"CachedSteps", record.cached},
+          {"LogBytes", record.log_bytes},
+          {"LostLogBytes", record.lost_bytes}};
+}
+
+}  // namespace
+
+Status list_builds(Request& request) {
+  json::array out;
+  for (const auto& record : TRY_PLAIN(request.builder.history(request.caller))) out.push_back(build_json(record));
+  return request.reply_json(200, out);
+}
+
+Status inspect_build(Request& request) { return request.reply_json(200, build_json(TRY_PLAIN(request.builder.find_build(request.caller, request.name)))); }
+
+Status show_build_log(Request& request) {
+  auto file = TRY_PLAIN(request.builder.open_build_log(request.caller, request.name));
+  const auto size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
+  return request.exchange.respond_file(200, headers_of_type("text/plain; charset=utf-8"), file.get(), 0, size_bytes);
+}
+
+Status remove_build(Request& request) {
+  TRY_PLAIN(request.builder.remove_build(request.caller, request.name));
+  return request.reply_empty(204);
 }
 
 }  // namespace caisson::api

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/strings.hpp"
 #include "build/builder.hpp"
 #include "linux/file.hpp"
 
@@ -17,6 +18,7 @@ class FakeBuilder final : public build::Builder {
   std::vector<build::Event> events;
   Result<build::BuildOutcome> outcome = build::BuildOutcome{};
   std::vector<build::CacheEntry> entries;
+  std::vector<build::BuildRecord> builds;
   std::set<std::string> hidden;
 
   Result<build::BuildOutcome> build(const engine::Caller& /*caller*/, const build::BuildRequest& wanted, const build::EventSink& sink, Cancel /*cancel*/) override {
@@ -32,6 +34,23 @@ class FakeBuilder final : public build::Builder {
     return gone;
   }
   Result<std::vector<build::CacheEntry>> cache(const engine::Caller& /*caller*/) override { return entries; }
+  Result<std::vector<build::BuildRecord>> history(const engine::Caller& /*caller*/) override { return builds; }
+  Result<build::BuildRecord> find_build(const engine::Caller& /*caller*/, const std::string& name) override {
+    for (const auto& record : builds)
+      if (record.id == name) return record;
+    return Error(ErrorKind::not_found, concat("No such build: ", name));
+  }
+  Result<UniqueFd> open_build_log(const engine::Caller& caller, const std::string& name) override {
+    TRY_PLAIN(find_build(caller, name));
+    auto file = TRY_PLAIN(linux::memfd_create("build-log"));
+    TRY_PLAIN(linux::write_all(file.get(), "Step 1/1 : FROM x\n"));
+    return file;
+  }
+  Status remove_build(const engine::Caller& caller, const std::string& name) override {
+    TRY_PLAIN(find_build(caller, name));
+    std::erase_if(builds, [&](const build::BuildRecord& record) { return record.id == name; });
+    return {};
+  }
   std::set<std::string> hidden_images() override { return hidden; }
 };
 

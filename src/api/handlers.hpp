@@ -84,6 +84,10 @@ Status attach_signature(Request& request);
 // build.cpp
 Status build_image(Request& request);
 Status prune_build_cache(Request& request);
+Status list_builds(Request& request);
+Status inspect_build(Request& request);
+Status show_build_log(Request& request);
+Status remove_build(Request& request);
 
 // volumes.cpp
 Status list_volumes(Request& request);

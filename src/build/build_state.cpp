@@ -97,6 +97,7 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
   state.layers.push_back(made.layer);
   state.image = made.image;
   state.key = key;
+  state.keys.push_back(key);
 }
 
 Result<OpenedTree> hold_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable) {

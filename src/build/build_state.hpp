@@ -15,6 +15,7 @@
 #include "build/builder.hpp"
 #include "build/cache.hpp"
 #include "build/fetch.hpp"
+#include "build/portable_cache.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
 
@@ -69,6 +70,7 @@ struct StageState {
   std::vector<image::MadeLayer> layers;        ///< upon the base's
   std::vector<image::HistoryEntry> history;    ///< behind the base's
   std::string key;                             ///< of the file system: what could make it differ
+  std::vector<std::string> keys;               ///< of the steps behind the base
   std::string image;                           ///< id of an image with exactly these files; "" for none at all
   std::string platform;
   bool has_cmd = false;
@@ -90,6 +92,7 @@ struct SharedBuild {
   UniqueFd context;          ///< opened for reading; empty: none
   std::string platform;      ///< of the result
   std::optional<std::int64_t> source_date_epoch_s;
+  const ImportedCache& imported;
   Cancel cancel;             ///< the client's departure, or another stage's failure
 
   std::mutex mutex;

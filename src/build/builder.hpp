@@ -13,6 +13,7 @@
 #include "base/cancel.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "base/unique_fd.hpp"
 #include "dockerfile/lint.hpp"
 #include "dockerfile/scope.hpp"
 #include "engine/engine.hpp"
@@ -21,6 +22,23 @@
 #include "state/store.hpp"
 
 namespace caisson::build {
+
+/// Where steps may be found done.
+struct CacheSource {
+  std::string reference;    ///< of an image; one without a cache in it offers nothing
+  bool is_local = false;    ///< of this store only
+  bool is_remote = false;   ///< of its registry only; neither: of this store, else of its registry
+};
+enum class CacheTargetKind : std::uint8_t {
+  inline_,   ///< in the manifest of the result: only its own steps can be told
+  registry,  ///< as an image of its own, pushed under `reference`
+  image,     ///< as an image of its own without a name, left in this store: BuildOutcome::cache_image
+};
+struct CacheTarget {
+  CacheTargetKind kind = CacheTargetKind::inline_;
+  std::string reference;
+  bool all_stages = false;  ///< also the steps of stages that the target only copies from
+};
 
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
@@ -44,6 +62,8 @@ struct BuildRequest {
   std::string cgroup_parent;
   std::map<std::string, std::string> secrets;  ///< id → content; never part of a layer, a key or a history
   std::set<std::string> allowed;   ///< "network.host", "security.insecure"
+  std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
+  std::vector<CacheTarget> cache_to;
 };
 
 /// What a build tells while it goes on. The events of one stage come in order; stages come one after the other, whatever ran side by side.
@@ -70,6 +90,7 @@ using EventSink = std::function<void(const Event&)>;
 
 struct BuildOutcome {
   image::Image image;                        ///< not with check_only
+  std::string cache_image;                   ///< id; of a cache target of kind `image`
   std::vector<dockerfile::Warning> warnings; ///< of the build checks
   std::string dockerfile_name;
   bool warnings_are_errors = false;
@@ -90,8 +111,29 @@ struct CacheEntry {
   bool in_use = false;      ///< by a build that is going on
 };
 
+enum class BuildStatus : std::uint8_t { running, completed, failed, cancelled };
+/// A build of the past, or one that is going on.
+struct BuildRecord {
+  std::string id;           ///< 25 hexadecimal digits
+  std::string name;         ///< the first tag, else the target, else the Dockerfile
+  BuildStatus status = BuildStatus::running;
+  TimestampNs started = 0;
+  TimestampNs ended = 0;    ///< 0: it is going on
+  std::vector<std::string> tags;
+  std::string target;
+  std::string platform;     ///< "": this machine's
+  std::string dockerfile;
+  std::string context;      ///< the address it came from, without credentials; "": it was sent
+  std::string image;        ///< "sha256:…" when there is one
+  std::string error;
+  std::uint32_t steps = 0;
+  std::uint32_t cached = 0;
+  std::uint64_t log_bytes = 0;
+  std::uint64_t lost_bytes = 0;  ///< of output that had no room
+};
+
 struct BuilderOptions {
-  std::string root;          ///< exists, 0700: builds/ and build-cache/ below
+  std::string root;          ///< exists, 0700: builds/, build-cache/ and build-history/ below
   std::string exec_root;     ///< exists: secrets lie below while a build goes on
   image::WorkerOptions worker;
   std::uint64_t cache_limit_bytes = 20ULL << 30U;
@@ -107,6 +149,14 @@ class Builder {
   /// Entries for which `select` says so (unset: all) and that no build uses. Returns what went.
   virtual Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) = 0;
   virtual Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) = 0;
+  /// The last builds, newest first. What they said is for admins: it may hold what should have been a secret.
+  virtual Result<std::vector<BuildRecord>> history(const engine::Caller& caller) = 0;
+  /// By id, unique prefix, or "^N": the Nth behind the newest. Errors: not_found, conflict (ambiguous), denied.
+  virtual Result<BuildRecord> find_build(const engine::Caller& caller, const std::string& name) = 0;
+  /// Its output so far, opened for reading. Errors: as find_build.
+  virtual Result<UniqueFd> open_build_log(const engine::Caller& caller, const std::string& name) = 0;
+  /// Errors: as find_build; conflict for one that is going on.
+  virtual Status remove_build(const engine::Caller& caller, const std::string& name) = 0;
   /// Ids of images that exist only for the cache's sake: lists of images leave them out.
   virtual std::set<std::string> hidden_images() = 0;
 };

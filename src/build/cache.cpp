@@ -141,6 +141,14 @@ std::vector<CacheEntry> Cache::entries() {
   return out;
 }
 
+std::vector<ExportedStep> Cache::steps(const std::set<std::string>& keys) {
+  std::lock_guard lock(mutex_);
+  std::vector<ExportedStep> out;
+  for (const auto& key : keys)
+    if (auto found = entries_.find(key); found != entries_.end()) out.push_back({key, found->second.shown.text, found->second.layer});
+  return out;
+}
+
 std::set<std::string> Cache::images() {
   std::lock_guard lock(mutex_);
   std::set<std::string> out;

@@ -36,6 +36,13 @@ struct Made {
   bool owns_image = false;  ///< the image was made for the cache, and goes with its entry
 };
 
+/// A step as it goes to other hosts.
+struct ExportedStep {
+  std::string key;
+  std::string text;
+  image::MadeLayer layer;
+};
+
 /// Records "build/cache/<key>" in the state store; layers live as long as their images. Thread-safe.
 class Cache {
  public:
@@ -47,10 +54,14 @@ class Cache {
   Result<std::optional<Made>> find(const std::string& key);
   Status put(const std::string& key, const std::string& text, const Made& made);
   [[nodiscard]] std::vector<CacheEntry> entries();
+  /// Those of the keys that are there, in order of keys. Does not count as a use.
+  [[nodiscard]] std::vector<ExportedStep> steps(const std::set<std::string>& keys);
   Result<std::vector<CacheEntry>> prune(const std::function<bool(const CacheEntry&)>& select);
   /// Lets the entries that were used longest ago go until the rest fits.
   Status shrink(std::uint64_t limit_bytes);
   [[nodiscard]] std::set<std::string> images();
+  /// Of an image that was made for the cache's sake, unless it is somebody's own by now.
+  Status remove_image(const std::string& id);
 
   /// Finished images by everything that is in them: building the same again gives the same image.
   Result<std::optional<image::Image>> find_final(const std::string& key);
@@ -76,7 +87,6 @@ class Cache {
   void unpin(const std::set<std::string>& keys);
 
  private:
-  Status remove_image(const std::string& id);
   Result<std::vector<CacheEntry>> take(const std::vector<std::string>& keys);
 
   struct Entry {

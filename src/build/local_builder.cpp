@@ -152,12 +152,34 @@ Result<std::optional<std::int64_t>> source_date_epoch(const BuildRequest& reques
   return std::optional(TRY(parse_integer<std::int64_t>(given->second), "SOURCE_DATE_EPOCH"));
 }
 
+/// "https://user:token@host/x" is known as "https://host/x".
+std::string without_credentials(const std::string& address) {
+  const auto scheme = address.find("://");
+  if (scheme == std::string::npos) return address;
+  const auto host = scheme + 3;
+  const auto at = address.substr(0, address.find('/', host)).rfind('@');
+  return at == std::string::npos || at < host ? address : address.substr(0, host) + address.substr(at + 1);
+}
+
+BuildRecord record_of(const BuildRequest& request) {
+  BuildRecord record;
+  record.dockerfile = request.dockerfile.empty() ? "Dockerfile" : request.dockerfile;
+  record.name = !request.tags.empty() ? request.tags.front() : !request.target.empty() ? request.target : record.dockerfile;
+  record.tags = request.tags;
+  record.target = request.target;
+  record.platform = request.platform;
+  record.context = without_credentials(request.remote);
+  return record;
+}
+
 }  // namespace
 
 Status LocalBuilder::open() {
   TRY_PLAIN(linux::make_dirs(options_.root + "/builds", 0700));
   TRY_PLAIN(linux::make_dirs(options_.root + "/build-cache", 0700));
+  TRY_PLAIN(linux::make_dirs(options_.root + "/build-history", 0700));
   TRY_PLAIN(linux::make_dirs(options_.exec_root + "/builds", 0700));
+  TRY(history_.open(), "build history");
   TRY_PLAIN(remove_leftovers());
   return cache_.load();
 }
@@ -205,9 +227,23 @@ Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& 
   return unpack_context(options_, folder, -1, cancel);
 }
 
-Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel) {
-  BuildRequest request = given;
+Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
   TRY_PLAIN(check_role(caller, engine::Role::admin, "build"));
+  if (request.check_only) return build_now(caller, request, sink, cancel);
+  auto recording = TRY(history_.begin(record_of(request)), "record the build");
+  auto outcome = build_now(
+      caller, request,
+      [&](const Event& event) {
+        recording->take(event);
+        sink(event);
+      },
+      cancel);
+  recording->finish(outcome, !outcome.ok() && outcome.error().error_number() == ECANCELED);
+  return outcome;
+}
+
+Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel) {
+  BuildRequest request = given;
   for (const auto& tag : request.tags)
     if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
   auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
@@ -258,8 +294,10 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
   auto needed = needed_stages(file, globals, target);
   Reporter reporter(sink, needed.size());
   auto epoch = TRY_PLAIN(source_date_epoch(request));
+  ImportedCache imported(images_);
+  if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    epoch, stop->cancel(), {}, {}, {}, {}};
+                    epoch, imported, stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
   auto built = run_stages(build, needed, [&] { stop->stop(); });
   if (!built.ok()) {
@@ -271,6 +309,7 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
   }
   outcome.image = TRY_PLAIN(finish(build, target));
   for (const auto& tag : request.tags) TRY(engine_.tag_image(caller, outcome.image.id.text(), tag), concat("tag ", tag));
+  TRY_PLAIN(export_cache(build, target, outcome));
   TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
   return outcome;
 }
@@ -350,6 +389,50 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
   return {};
 }
 
+void LocalBuilder::import_cache(const BuildRequest& request, const std::string& platform, ImportedCache& imported, Reporter& reporter, Cancel cancel) {
+  for (const auto& source : request.cache_from) {
+    auto offered = imported.add(source, request.registries, platform, cancel);
+    Event event;
+    event.kind = EventKind::warning;
+    if (!offered.ok()) event.text = concat("cache source ", source.reference, " is left out: ", offered.error().text());
+    else if (*offered == 0) event.text = concat("cache source ", source.reference, " offers no steps");
+    else continue;
+    reporter.send_now(event);
+  }
+}
+
+std::vector<ExportedStep> LocalBuilder::steps_to_export(SharedBuild& build, std::size_t target, bool all_stages) {
+  std::set<std::string> keys;
+  if (all_stages) {
+    for (const auto& [number, state] : build.finished) keys.insert(state.keys.begin(), state.keys.end());
+  } else {
+    const auto& own = build.finished.at(target).keys;
+    keys.insert(own.begin(), own.end());
+  }
+  return cache_.steps(keys);
+}
+
+Status LocalBuilder::export_cache(SharedBuild& build, std::size_t target, BuildOutcome& outcome) {
+  for (const auto& wanted : build.request.cache_to) {
+    if (wanted.kind == CacheTargetKind::inline_) continue;  // it went with the image
+    auto image = TRY(compose_cache_image(images_, steps_to_export(build, target, wanted.all_stages), build.platform), "export the build cache");
+    if (wanted.kind == CacheTargetKind::image) {
+      outcome.cache_image = image.id.text();
+      continue;
+    }
+    image::PushRequest push;
+    push.reference = wanted.reference;
+    push.image = image.id.text();
+    auto domain = TRY_PLAIN(parse_reference(wanted.reference)).domain;
+    if (auto known = build.request.registries.find(domain); known != build.request.registries.end()) push.credentials = known->second;
+    auto pushed = images_.push(push, {}, build.cancel);
+    auto removed = cache_.remove_image(image.id.text());
+    TRY(std::move(pushed), concat("export the build cache to ", wanted.reference));
+    TRY_PLAIN(std::move(removed));
+  }
+  return {};
+}
+
 Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target) {
   auto& state = build.finished.at(target);
   // A FROM alone is the base image itself, as docker has it.
@@ -368,7 +451,13 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
   nameless.history = state.history;
   for (auto& entry : nameless.history) entry.created = 0;
   for (const auto& layer : state.layers) nameless.diff_ids.push_back(layer.diff_id);
-  auto key = KeyHasher("final").add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").finish();
+  const auto& targets = build.request.cache_to;
+  std::string inline_records;
+  if (std::any_of(targets.begin(), targets.end(), [](const CacheTarget& wanted) { return wanted.kind == CacheTargetKind::inline_; })) {
+    inline_records = write_cache_records(records_of(steps_to_export(build, target, false)));
+    request.annotations.emplace(cache_annotation, inline_records);
+  }
+  auto key = KeyHasher("final").add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").add(inline_records).finish();
   auto held = cache_.hold(concat("final ", key));
   if (build.request.use_cache)
     if (auto found = TRY_PLAIN(cache_.find_final(key))) return std::move(*found);
@@ -396,6 +485,26 @@ Status LocalBuilder::prune_cache_mounts() {
 Result<std::vector<CacheEntry>> LocalBuilder::cache(const engine::Caller& caller) {
   TRY_PLAIN(check_role(caller, engine::Role::viewer, "list the build cache"));
   return cache_.entries();
+}
+
+Result<std::vector<BuildRecord>> LocalBuilder::history(const engine::Caller& caller) {
+  TRY_PLAIN(check_role(caller, engine::Role::viewer, "list builds"));
+  return history_.records();
+}
+
+Result<BuildRecord> LocalBuilder::find_build(const engine::Caller& caller, const std::string& name) {
+  TRY_PLAIN(check_role(caller, engine::Role::viewer, "inspect a build"));
+  return history_.find(name);
+}
+
+Result<UniqueFd> LocalBuilder::open_build_log(const engine::Caller& caller, const std::string& name) {
+  TRY_PLAIN(check_role(caller, engine::Role::admin, "read a build's output"));
+  return history_.open_log(name);
+}
+
+Status LocalBuilder::remove_build(const engine::Caller& caller, const std::string& name) {
+  TRY_PLAIN(check_role(caller, engine::Role::admin, "remove a build from the history"));
+  return history_.remove(name);
 }
 
 Result<std::unique_ptr<Builder>> open_builder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store) {

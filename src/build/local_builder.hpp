@@ -9,25 +9,35 @@
 
 #include "build/build_state.hpp"
 #include "build/builder.hpp"
+#include "build/history.hpp"
 
 namespace caisson::build {
 
 class LocalBuilder final : public Builder {
  public:
   LocalBuilder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store)
-      : options_(std::move(options)), engine_(engine), images_(images), cache_(store, images) {}
+      : options_(std::move(options)), engine_(engine), images_(images), cache_(store, images), history_(store, options_.root + "/build-history") {}
   /// The second half of construction: folders, records, and what an interrupted build left.
   Status open();
 
   Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) override;
   Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) override;
   Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) override;
+  Result<std::vector<BuildRecord>> history(const engine::Caller& caller) override;
+  Result<BuildRecord> find_build(const engine::Caller& caller, const std::string& name) override;
+  Result<UniqueFd> open_build_log(const engine::Caller& caller, const std::string& name) override;
+  Status remove_build(const engine::Caller& caller, const std::string& name) override;
   std::set<std::string> hidden_images() override { return cache_.images(); }
 
  private:
+  Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel);
   /// `stop` tells the other stages of one that failed.
   Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop);
   Result<image::Image> finish(SharedBuild& build, std::size_t target);
+  /// Adds what cannot be reached or read as a warning.
+  void import_cache(const BuildRequest& request, const std::string& platform, ImportedCache& imported, Reporter& reporter, Cancel cancel);
+  Status export_cache(SharedBuild& build, std::size_t target, BuildOutcome& outcome);
+  std::vector<ExportedStep> steps_to_export(SharedBuild& build, std::size_t target, bool all_stages);
   Status remove_leftovers();
   /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
   Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel);
@@ -37,6 +47,7 @@ class LocalBuilder final : public Builder {
   engine::Engine& engine_;
   image::ImageStore& images_;
   Cache cache_;
+  History history_;
 };
 
 /// What the target needs, lowest number first: stages it is built FROM, and those that it copies from or mounts.

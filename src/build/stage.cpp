@@ -212,6 +212,19 @@ Status StageBuilder::dispatch_configuration(const Instruction& instruction) {
   return {};
 }
 
+/// A source that fails is no reason for a build to fail.
+Result<std::optional<image::MadeLayer>> StageBuilder::bring_step(const std::string& key) {
+  if (!build_.request.use_cache) return std::optional<image::MadeLayer>();
+  auto brought = build_.imported.bring(key, build_.cancel);
+  if (!brought.ok()) {
+    if (brought.error().error_number() == ECANCELED) return std::move(brought).error();
+    send(EventKind::warning, concat(brought.error().text(), "; the step is done again"));
+    return std::optional<image::MadeLayer>();
+  }
+  if (*brought) send(EventKind::cached);
+  return brought;
+}
+
 Status StageBuilder::cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make) {
   auto held = build_.cache.hold(key);
   if (build_.request.use_cache) {
@@ -222,7 +235,8 @@ Status StageBuilder::cached_step(const std::string& key, const std::string& text
     }
   }
   Made made;
-  made.layer = TRY_PLAIN(make());
+  auto brought = TRY_PLAIN(bring_step(key));
+  made.layer = brought ? std::move(*brought) : TRY_PLAIN(make());
   made.image = TRY_PLAIN(compose_step(build_, state_, made.layer));
   made.owns_image = !made.layer.is_empty;
   TRY_PLAIN(build_.cache.put(key, text, made));

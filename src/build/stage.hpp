@@ -49,6 +49,9 @@ class StageBuilder {
   /// The step from the cache, or from `make`, which is called at most once per key in this daemon at a time.
   Status cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make);
 
+  /// The step from one of the sources that the build was given.
+  Result<std::optional<image::MadeLayer>> bring_step(const std::string& key);
+
   // copy_step.cpp
   struct CopyPlan;
   Status dispatch_copy(const dockerfile::Instruction& instruction);

@@ -3,12 +3,14 @@
 
 #include "base/environment.hpp"
 #include "base/strings.hpp"
+#include "cli/build_cache.hpp"
 #include "cli/build_context.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
 #include "cli/listing.hpp"
 #include "cli/place_here.hpp"
 #include "cli/progress.hpp"
+#include "cli/registry.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
 #include "dockerfile/git_url.hpp"
@@ -116,8 +118,10 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache) {
   json::object out;
+  if (!cache.from.empty()) out["cache_from"] = cache.from;
+  if (!cache.to.empty()) out["cache_to"] = cache.to;
   json::object secrets;
   for (const auto& secret : invocation.list("secret")) TRY_PLAIN(add_secret(secrets, secret));
   json::array allowed;
@@ -128,30 +132,24 @@ Result<std::string> extension_header(const Invocation& invocation) {
   return out.empty() ? std::string() : base64_encode(to_text(out));
 }
 
-/// Prints every document as it came, one a line.
-Status copy_answer(wire::Client& client, Output& out) {
-  while (true) {
-    auto piece = TRY(client.read_some(), "read the builder's progress");
-    if (piece.empty()) return out.flush();
-    out.write(piece);
-    TRY_PLAIN(out.flush());
-  }
-}
-
-Result<std::string> follow_build(Session& session, wire::Client& client, const Invocation& invocation) {
-  if (invocation.text("progress") == "json" || invocation.text("progress") == "rawjson") {
-    TRY_PLAIN(copy_answer(client, session.out()));
-    return std::string();
-  }
-  ProgressPrinter printer(session.out(), session.err(), {});
+struct Built {
+  std::string image;
+  std::string cache;  ///< image with the cache, or ""
+};
+Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation) {
+  // Programs get every document as it came; what they say decides here too, how it ended.
+  const bool is_raw = invocation.text("progress") == "json" || invocation.text("progress") == "rawjson";
+  ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw});
   while (true) {
     auto piece = TRY(client.read_some(), "read the builder's progress");
     if (piece.empty()) break;
+    if (is_raw) session.out().write(piece);
+    TRY_PLAIN(session.out().flush());
     TRY_PLAIN(printer.feed(piece));
     TRY_PLAIN(session.out().flush());
   }
   TRY_PLAIN(printer.finish());
-  return printer.result_id();
+  return Built{printer.result_id(), printer.cache_id()};
 }
 
 /// Writes what was built to a file, as an archive of the image or of its files, or its files into a folder.
@@ -242,7 +240,12 @@ Result<int> build_image(Session& session, const Invocation& invocation) {
   auto source = TRY_PLAIN(open_source(invocation));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
-  auto extension = TRY_PLAIN(extension_header(invocation));
+  auto cache = TRY_PLAIN(parse_cache_flags(invocation.list("cache-from"), invocation.list("cache-to")));
+  LentCaches lent(session);
+  for (const auto& folder : cache.folders)
+    if (auto id = TRY_PLAIN(lent.lend(folder)); !id.empty()) cache.from.push_back(json::object{{"ref", id}, {"local", true}});
+  auto extension = TRY_PLAIN(extension_header(invocation, cache));
+  auto headers = TRY_PLAIN(all_auth_headers(session));
   auto client = TRY_PLAIN(session.connect());
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
   Status sent;
@@ -250,14 +253,15 @@ Result<int> build_image(Session& session, const Invocation& invocation) {
     sent = send_source(source, ends.second.get());
     ends.second.reset();
   });
-  wire::Headers headers;
   if (!extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
   auto answered = session.upload(*client, "/build" + query.text(), ends.first.get(), "POST", headers);
   ends.first.reset();  // a daemon that refuses reads no further, and the sender must not wait for it
   sender.join();
   if (!answered.ok()) return std::move(answered).error();
   if (!sent.ok()) return std::move(sent).error().in("build context");
-  auto image = TRY_PLAIN(follow_build(session, *client, invocation));
+  auto built = TRY_PLAIN(follow_build(session, *client, invocation));
+  const auto& image = built.image;
+  if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
   if (!invocation.text("iidfile").empty() && !image.empty())
     TRY(linux::write_file_atomic(std::string(invocation.text("iidfile")), image, 0644, linux::Durability::none), "--iidfile");
   if (!image.empty()) TRY_PLAIN(write_output(session, output, image));

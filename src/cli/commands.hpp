@@ -60,6 +60,10 @@ Result<int> load_images(Session& session, const Invocation& invocation);
 Result<int> save_images(Session& session, const Invocation& invocation);
 Result<int> build_image(Session& session, const Invocation& invocation);
 Result<int> prune_build_cache(Session& session, const Invocation& invocation);
+Result<int> list_builds(Session& session, const Invocation& invocation);
+Result<int> inspect_build(Session& session, const Invocation& invocation);
+Result<int> show_build_log(Session& session, const Invocation& invocation);
+Result<int> remove_builds(Session& session, const Invocation& invocation);
 Result<int> bootstrap_image(Session& session, const Invocation& invocation);
 Result<int> prune_images(Session& session, const Invocation& invocation);
 

@@ -1,6 +1,8 @@
 // Reading and keeping credentials.
 #include "cli/credentials.hpp"
 
+#include <set>
+
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/file.hpp"
@@ -70,7 +72,7 @@ std::string credentials_path(std::string_view folder) {
   return base + "/config.json";
 }
 
-std::string auth_header(const Credentials& credentials, const std::string& server) {
+json::object auth_object(const Credentials& credentials, const std::string& server) {
   json::object out;
   if (!credentials.username.empty()) {
     out["username"] = credentials.username;
@@ -78,7 +80,11 @@ std::string auth_header(const Credentials& credentials, const std::string& serve
   }
   if (!credentials.identity_token.empty()) out["identitytoken"] = credentials.identity_token;
   if (!out.empty()) out["serveraddress"] = server;
-  std::string text = base64_encode(to_text(out));
+  return out;
+}
+
+std::string auth_header(const Credentials& credentials, const std::string& server) {
+  std::string text = base64_encode(to_text(auth_object(credentials, server)));
   for (char& c : text) c = c == '+' ? '-' : c == '/' ? '_' : c;
   return text;
 }
@@ -128,6 +134,20 @@ Result<Credentials> CredentialFile::find(const std::string& key) const {
   const auto helper = helper_for(key);
   if (!is_helper_name(helper)) return stored(key);
   return parse_helper_answer(TRY_PLAIN(ask_helper(helper, "get", key)));
+}
+
+json::object CredentialFile::all(std::vector<std::string>& problems) const {
+  std::set<std::string> keys;
+  for (std::string_view list : {"auths", "credHelpers"})
+    if (const auto* found = document_.if_contains(list); found != nullptr && found->is_object())
+      for (const auto& member : found->get_object()) keys.insert(credentials_key(std::string_view(member.key())));
+  json::object out;
+  for (const auto& key : keys) {
+    auto credentials = find(key);
+    if (!credentials.ok()) problems.push_back(credentials.error().text());
+    else if (!credentials->empty()) out[key] = auth_object(*credentials, key);
+  }
+  return out;
 }
 
 Status CredentialFile::write() const {

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.hpp"
 #include "base/result.hpp"
@@ -31,6 +32,9 @@ class CredentialFile {
 
   /// From the helper or the file; empty when there are none. Errors: io (the helper failed).
   [[nodiscard]] Result<Credentials> find(const std::string& key) const;
+  /// Those of every registry that the file names, by key, as X-Registry-Config carries them; what a helper or an entry fails at is told in
+  /// `problems` and left out, because a build rarely needs all of them.
+  [[nodiscard]] json::object all(std::vector<std::string>& problems) const;
   /// Into the helper, or the file (0600). `is_plain`: it went into the file, where anybody who can read it sees the password.
   Status keep(const std::string& key, const Credentials& credentials, bool& is_plain);
   /// False when there were none.
@@ -46,6 +50,8 @@ class CredentialFile {
 /// $DOCKER_CONFIG/config.json, else ~/.docker/config.json. `folder`: of --config, or "".
 std::string credentials_path(std::string_view folder);
 
+/// X-Registry-Auth's object: username and password, or an identity token, and the server; empty without any.
+json::object auth_object(const Credentials& credentials, const std::string& server);
 /// X-Registry-Auth: base64url of the credentials as JSON; "e30=" (an empty object) without any.
 std::string auth_header(const Credentials& credentials, const std::string& server);
 

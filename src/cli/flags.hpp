@@ -277,7 +277,8 @@ inline constexpr std::array build = {
     of("add-host", 0, list, "list", "Add a line to /etc/hosts of RUN steps (name:address)"),
     of("allow", 0, list, "list", "Grant a right to RUN steps: network.host or security.insecure"),
     of("build-arg", 0, list, "list", "Set an ARG; a bare name takes the value from here"),
-    of("cache-from", 0, list, "list", "Accepted: the builder's own cache is always looked at"),
+    of("cache-from", 0, list, "list", "Take steps that were done elsewhere: an image's name, type=registry,ref=NAME or type=local,src=FOLDER"),
+    of("cache-to", 0, list, "list", "Keep the steps for elsewhere: type=inline, type=registry,ref=NAME[,mode=max] or type=local,dest=FOLDER[,mode=max]"),
     of("cgroup-parent", 0, text, "string", "Cgroup that RUN steps run below"),
     on("check", 0, "Check the Dockerfile and build nothing"),
     on("compress", 0, "Accepted: the builder is reached by a local socket, where compressing only costs time"),
@@ -310,6 +311,8 @@ inline constexpr std::array build = {
     of("target", 0, text, "string", "Build up to this stage"),
     of("ulimit", 0, list, "ulimit", "Limit of RUN steps (name=soft[:hard])"),
 };
+inline constexpr std::array build_history = {format_list, no_trunc, on("quiet", 'q', "Show ids only")};
+inline constexpr std::array build_history_rm = {on("all", 0, "Forget every build that has ended")};
 inline constexpr std::array build_prune = {on("all", 'a', "Remove every entry"), prune_filter, prune_force,
                                            of("keep-storage", 0, bytes, "bytes", "Keep what was used last, up to this size")};
 inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),

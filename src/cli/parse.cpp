@@ -174,7 +174,6 @@ const Command* resolve(std::span<const std::string> words, std::size_t& used) {
     if (command == nullptr) break;
     found = command;
     used = i + 1;
-    if (!command->is_group) break;
   }
   return found;
 }

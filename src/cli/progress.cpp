@@ -58,7 +58,11 @@ Status ProgressPrinter::take(const json::value& document) {
   if (!error.empty()) return Error(ErrorKind::internal, concat("Error response from daemon: ", error));
   TRY_PLAIN(view.read("stream", stream));
   JsonView aux = TRY_PLAIN(view.at("aux"));
-  if (aux.is_set() && aux.raw().is_object()) TRY_PLAIN(aux.read("ID", result_id_));
+  if (aux.is_set() && aux.raw().is_object()) {
+    TRY_PLAIN(aux.read("ID", result_id_));
+    TRY_PLAIN(aux.read("CacheID", cache_id_));
+  }
+  if (!stream.empty()) last_result_ = stream;
   if (!stream.empty() && style_.prints_results) {
     out_->write(stream);
     return out_->flush();

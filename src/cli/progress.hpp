@@ -34,6 +34,10 @@ class ProgressPrinter {
   [[nodiscard]] const std::string& last_status() const { return last_status_; }
   /// {"aux":{"ID"}}: the image that was made.
   [[nodiscard]] const std::string& result_id() const { return result_id_; }
+  /// {"aux":{"CacheID"}}: the image with the build's cache.
+  [[nodiscard]] const std::string& cache_id() const { return cache_id_; }
+  /// The last {"stream"}.
+  [[nodiscard]] const std::string& last_result() const { return last_result_; }
 
  private:
   struct Line {
@@ -51,6 +55,8 @@ class ProgressPrinter {
   ProgressStyle style_;
   std::string buffer_;
   std::string result_id_;
+  std::string cache_id_;
+  std::string last_result_;
   std::string last_status_;
   std::vector<Line> lines_;
 };

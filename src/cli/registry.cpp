@@ -61,6 +61,15 @@ Result<wire::Headers> auth_headers(Session& session, const image::Reference& ref
   return wire::Headers{{"X-Registry-Auth", auth_header(TRY_PLAIN(file.find(key)), key)}};
 }
 
+Result<wire::Headers> all_auth_headers(Session& session) {
+  auto file = TRY_PLAIN(CredentialFile::open(credentials_path(session.global().text("config"))));
+  std::vector<std::string> problems;
+  auto known = file.all(problems);
+  for (const auto& problem : problems) session.err().line(concat("WARNING: ", problem));
+  if (known.empty()) return wire::Headers{};
+  return wire::Headers{{"X-Registry-Config", base64_encode(to_text(known))}};
+}
+
 Status pull(Session& session, const PullWish& wish) {
   auto reference = TRY_PLAIN(image::parse_reference(wish.name));
   const std::string tag = wish.all_tags ? "" : reference.digest ? reference.digest->text() : reference.tag;

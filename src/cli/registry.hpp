@@ -12,6 +12,10 @@ namespace caisson::cli {
 /// X-Registry-Auth with the credentials that are kept for the registry of `reference`. Errors: io, invalid (the file they are in).
 Result<wire::Headers> auth_headers(Session& session, const image::Reference& reference);
 
+/// X-Registry-Config with the credentials of every registry that the file names: the daemon needs those of base images and caches, which only the
+/// Dockerfile knows. Warns of what cannot be read. Errors: io, invalid (the file as a whole).
+Result<wire::Headers> all_auth_headers(Session& session);
+
 struct PullWish {
   std::string name;       ///< as typed
   std::string platform;

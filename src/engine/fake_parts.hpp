@@ -257,7 +257,7 @@ class FakeRuntime final : public runtime::Runtime {
 };
 
 /// One image, "busybox:latest", with one layer: a folder with passwd and group.
-class FakeImages final : public image::ImageStore {
+class FakeImages : public image::ImageStore {
  public:
   explicit FakeImages(const std::string& root) : layer_(root + "/layers/one/fs") {
     EXPECT_TRUE(linux::make_dirs(layer_ + "/etc", 0755).ok());
@@ -297,6 +297,8 @@ class FakeImages final : public image::ImageStore {
     composed = request;
     return image_;
   }
+  Result<image::LayerList> list_layers(const image::LayersRequest&, Cancel) override { return image::LayerList{}; }
+  Result<image::MadeLayer> bring_layer(const image::LayerList&, std::size_t, const image::RegistryCredentials&, const image::ProgressSink&, Cancel) override { return make_layer(-1, {}, {}); }
   Result<std::vector<image::Image>> pull(const image::PullRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
   Result<std::vector<image::PushedTag>> push(const image::PushRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::PushedTag>{}; }
   Result<image::VerifyReport> verify(const image::VerifyRequest&, Cancel) override { return image::VerifyReport{}; }

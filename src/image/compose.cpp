@@ -33,6 +33,21 @@ Status check_history(const ImageConfig& config) {
 
 }  // namespace
 
+MadeLayer LocalImageStore::hold_layer(const LayerEntry& entry) {
+  auto hold = std::make_shared<Hold>(*content_);
+  hold->pins.add_layer(entry.diff_id);
+  hold->pins.add_blob(entry.blob);
+  MadeLayer layer;
+  layer.diff_id = entry.diff_id;
+  layer.blob = entry.blob;
+  layer.blob_bytes = entry.blob_bytes;
+  layer.media_type = entry.media_type;
+  layer.directory = content_->layer_dir(entry.diff_id);
+  layer.is_empty = entry.diff_id.text() == empty_tar_digest;
+  layer.hold = std::move(hold);
+  return layer;
+}
+
 Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) {
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
   Result<WorkerResult> packed = Error(ErrorKind::internal, "pack: not begun");
@@ -57,17 +72,7 @@ Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& 
   if (!packed.ok() && (archive.ok() || archive.error().kind() == ErrorKind::invalid)) return std::move(packed).error().in("layer");
   if (!archive.ok()) return std::move(archive).error().in("layer");
 
-  auto hold = std::make_shared<Hold>(*content_);
-  hold->pins.add_layer(archive->diff_id);
-  hold->pins.add_blob(archive->blob);
-  MadeLayer layer;
-  layer.diff_id = archive->diff_id;
-  layer.blob = archive->blob;
-  layer.blob_bytes = archive->result.input_bytes;
-  layer.media_type = layer_media_type(archive->result.compression);
-  layer.directory = content_->layer_dir(archive->diff_id);
-  layer.is_empty = archive->diff_id.text() == empty_tar_digest;
-  layer.hold = hold;
+  auto layer = hold_layer({archive->diff_id, archive->blob, archive->result.input_bytes, layer_media_type(archive->result.compression)});
   TRY(content_->adopt_blob(archive->staging.path() + "/blob", archive->blob), "store the layer");
   auto held = layer_locks_.lock(archive->diff_id.text());
   TRY(content_->adopt_layer(archive->staging, archive->diff_id, archive->result.layer), "store the layer");
@@ -134,6 +139,7 @@ Result<Image> LocalImageStore::compose(const ComposeRequest& request) {
     descriptor.size_bytes = layer.blob_bytes;
     manifest.layers.push_back(std::move(descriptor));
   }
+  manifest.annotations = request.annotations;
   const auto manifest_text = write_manifest(manifest);
   image.record.id = manifest.config.digest;
   image.record.manifest = sha256_of(manifest_text);

@@ -113,6 +113,27 @@ struct ComposeRequest {
   TimestampNs created = 0;
   std::vector<HistoryEntry> history;    ///< behind the base's; as many without `empty_layer` as there are layers that are not empty
   std::vector<std::string> references;  ///< names it gets
+  std::map<std::string, std::string> annotations;  ///< of the manifest: the image's id does not know them
+};
+/// Whose layers are wanted one by one.
+struct LayersRequest {
+  std::string reference;
+  bool is_remote = false;               ///< what its registry has under that name now, else what this store has
+  std::string platform;                 ///< of a remote one; "": this machine's
+  RegistryCredentials credentials;
+};
+struct LayerEntry {
+  Digest diff_id;
+  Digest blob;
+  std::uint64_t blob_bytes = 0;
+  std::string media_type;
+};
+/// An image of which nothing but its documents need be here.
+struct LayerList {
+  std::string reference;                ///< canonical; of a remote image by the digest that was admitted
+  bool is_remote = false;
+  std::map<std::string, std::string> annotations;  ///< of its manifest
+  std::vector<LayerEntry> layers;       ///< lowest first
 };
 struct BootstrapRequest {
   std::string suite;                    ///< "debian:bookworm" or "debian:trixie"
@@ -130,6 +151,7 @@ struct PullRequest {
 struct PushRequest {
   std::string reference;                ///< a name of this store; without a tag: latest, or all tags
   bool all_tags = false;
+  std::string image;                    ///< id: goes under that name whatever the store calls it, and no name is recorded; "": what has the name
   RegistryCredentials credentials;
 };
 struct PushedTag {
@@ -208,6 +230,11 @@ class ImageStore {
   /// Writes config and manifest and records the image with its names. Errors: not_found (base), invalid (reference, platform,
   /// a history that does not fit the layers), unavailable; nothing is half-created.
   virtual Result<Image> compose(const ComposeRequest& request) = 0;
+  /// The layers of an image that satisfies the host's signature policy. Of a remote one only documents travel, and nothing is recorded.
+  /// Errors: as find, or as pull.
+  virtual Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) = 0;
+  /// One of them, held in the store: from here, or from its registry. Errors: as pull; not_found when it has gone from the store.
+  virtual Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) = 0;
   /// Brings images from their registry: only what is missing here travels, and what a cut connection left is gone on with. Nothing is
   /// named before every digest of it was checked. Errors: in docker's words; not_found ("manifest for X not found: …", "pull access denied
   /// for X, …"), denied, unavailable, corrupt (a digest or size that is not what was promised), unsupported.

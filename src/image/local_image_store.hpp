@@ -71,6 +71,8 @@ class LocalImageStore final : public ImageStore {
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
   Result<Image> compose(const ComposeRequest& request) override;
+  Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) override;
+  Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) override;
@@ -132,7 +134,24 @@ class LocalImageStore final : public ImageStore {
     std::vector<LayerRecord> layers;
   };
   Result<ComposeBase> load_base(const ComposeRequest& request, Pins& pins);
+  /// Keeps layer and blob from being collected for as long as it lives. They may still have to come.
+  MadeLayer hold_layer(const LayerEntry& entry);
+
+  // layer_lists.cpp
+  Result<LayerList> list_remote_layers(const LayersRequest& request, const Cancel& cancel);
   // pull.cpp
+  /// A remote image's manifest, admitted by the policy, its config, and what its layers are called before and behind their compression.
+  struct AdmittedImage {
+    Digest top;           ///< of what the name means: the manifest, or an index that leads to it
+    Origin origin;
+    Digest manifest_digest;
+    std::string manifest_type;
+    std::string manifest_text;
+    Manifest manifest;
+    std::string config_text;
+    std::vector<Digest> diff_ids;
+  };
+  Result<AdmittedImage> fetch_image(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
   Result<Image> pull_one(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
   Result<std::string> fetch_document(class RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
 
@@ -149,6 +168,7 @@ class LocalImageStore final : public ImageStore {
 
   // push.cpp
   Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel);
+  Status record_pushed(const Reference& name, const ImageRecord& record);
   Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
   Result<std::vector<std::string>> mount_sources(const Reference& name, const Digest& blob);
 

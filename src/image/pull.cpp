@@ -42,46 +42,76 @@ Result<std::string> LocalImageStore::fetch_document(RegistrySession& session, co
   return fetch_small_blob(session, descriptor, cancel);
 }
 
-Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel) {
+Result<LocalImageStore::AdmittedImage> LocalImageStore::fetch_image(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress,
+                                                                     const Cancel& cancel) {
   const auto name = reference.digest ? reference.digest->text() : reference.tag;
   auto top = TRY_PLAIN(fetch_manifest(session, reference, name, cancel));
   tell(progress, name, concat("Pulling from ", reference.path));
-  const auto top_digest = top.digest;
+  AdmittedImage image;
+  image.top = top.digest;
   auto found = TRY_PLAIN(find_manifest(session, reference, std::move(top), wanted, cancel));
-  auto& fetched = found.manifest;
   // Names are digests from here on, so that what is judged is what is used; nothing but manifests has come so far.
-  auto origin = TRY_PLAIN(gate_.admit_pull(*options_.registries, session, reference, found.digests, cancel));
-  const auto step = concat("manifest ", fetched.digest.text());
-  auto manifest = TRY(parse_manifest(fetched.text), step);
-  TRY(check_is_image(manifest, reference), step);
+  image.origin = TRY_PLAIN(gate_.admit_pull(*options_.registries, session, reference, found.digests, cancel));
+  image.manifest_digest = found.manifest.digest;
+  image.manifest_type = std::move(found.manifest.media_type);
+  image.manifest_text = std::move(found.manifest.text);
+  const auto step = concat("manifest ", image.manifest_digest.text());
+  image.manifest = TRY(parse_manifest(image.manifest_text), step);
+  TRY(check_is_image(image.manifest, reference), step);
+  image.config_text = TRY(fetch_document(session, image.manifest.config, cancel), "image config");
+  auto config = TRY(parse_image_config(image.config_text), step);
+  if (config.diff_ids.size() != image.manifest.layers.size())
+    return Error(ErrorKind::invalid, concat(step, ": the config has ", config.diff_ids.size(), " diff_ids, the manifest has ", image.manifest.layers.size(), " layers"));
+  image.diff_ids = std::move(config.diff_ids);
+  return image;
+}
 
+Result<LayerList> LocalImageStore::list_remote_layers(const LayersRequest& request, const Cancel& cancel) {
+  if (options_.registries == nullptr) return Error(ErrorKind::unsupported, "this engine was set up without registries");
+  auto reference = TRY_PLAIN(parse_reference(request.reference));
+  if (reference.digest) reference.tag.clear();
+  auto wanted = TRY_PLAIN(platform_of(request.platform));
+  auto session = TRY_PLAIN(options_.registries->open(reference, "pull", request.credentials));
+  auto image = TRY_PLAIN(fetch_image(*session, reference, wanted, {}, cancel));
+  LayerList list;
+  list.is_remote = true;
+  reference.tag.clear();
+  reference.digest = image.manifest_digest;
+  list.reference = reference.canonical();
+  list.annotations = std::move(image.manifest.annotations);
+  for (std::size_t i = 0; i < image.diff_ids.size(); ++i) {
+    const auto& blob = image.manifest.layers[i];
+    list.layers.push_back({image.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
+  }
+  return list;
+}
+
+Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel) {
+  auto fetched = TRY_PLAIN(fetch_image(session, reference, wanted, progress, cancel));
+  const auto& manifest = fetched.manifest;
   Pins pins(*content_);
   NewImage made;
   made.record.id = manifest.config.digest;
-  made.record.manifest = fetched.digest;
-  made.record.manifest_type = fetched.media_type;
-  made.origin = std::move(origin);
+  made.record.manifest = fetched.manifest_digest;
+  made.record.manifest_type = fetched.manifest_type;
+  made.origin = std::move(fetched.origin);
   pins.add_blob(made.record.id);
   pins.add_blob(made.record.manifest);
-  auto config_text = TRY(fetch_document(session, manifest.config, cancel), "image config");
-  auto config = TRY(parse_image_config(config_text), step);
-  if (config.diff_ids.size() != manifest.layers.size())
-    return Error(ErrorKind::invalid, concat(step, ": the config has ", config.diff_ids.size(), " diff_ids, the manifest has ", manifest.layers.size(), " layers"));
   std::vector<PulledLayer> layers;
   for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
     const auto& blob = manifest.layers[i];
     pins.add_blob(blob.digest);
-    pins.add_layer(config.diff_ids[i]);
-    made.record.layers.push_back({config.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
-    layers.push_back({blob, config.diff_ids[i]});
+    pins.add_layer(fetched.diff_ids[i]);
+    made.record.layers.push_back({fetched.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
+    layers.push_back({blob, fetched.diff_ids[i]});
   }
   TRY_PLAIN(pull_layers(session, layers, progress, cancel));
 
-  TRY(content_->put_blob(config_text, made.record.id.kind()), "store the config");
-  TRY(content_->put_blob(fetched.text, made.record.manifest.kind()), "store the manifest");
+  TRY(content_->put_blob(fetched.config_text, made.record.id.kind()), "store the config");
+  TRY(content_->put_blob(fetched.manifest_text, made.record.manifest.kind()), "store the manifest");
   Reference by_digest = reference;
   by_digest.tag.clear();
-  by_digest.digest = top_digest;
+  by_digest.digest = fetched.top;
   made.names.push_back(by_digest.canonical());
   if (!reference.digest) made.names.push_back(reference.canonical());
   bool is_new = false;
@@ -92,7 +122,7 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
   std::vector<NewImage> images;
   images.push_back(std::move(made));
   TRY_PLAIN(record_images(images));
-  tell(progress, "", concat("Digest: ", top_digest.text()));
+  tell(progress, "", concat("Digest: ", fetched.top.text()));
   tell(progress, "", concat("Status: ", is_new ? "Downloaded newer image for " : "Image is up to date for ", reference.digest ? by_digest.familiar() : reference.familiar()));
   return image_of(images[0].record);
 }

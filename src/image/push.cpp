@@ -124,18 +124,20 @@ Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Refe
   auto said = Digest::parse(reply.digest);
   if (said.ok() && said->kind() == record.manifest.kind() && *said != record.manifest)
     return Error(ErrorKind::corrupt, concat("the registry stored the manifest as ", said->text(), ", not as ", record.manifest.text()));
-  // From now on the image is known under that digest, too.
+  return pushed;
+}
+
+/// From now on the image is known under that digest, too.
+Status LocalImageStore::record_pushed(const Reference& name, const ImageRecord& record) {
   Reference by_digest = name;
   by_digest.tag.clear();
   by_digest.digest = record.manifest;
   state::Transaction transaction;
   ImageRecords::put_name(transaction, by_digest.canonical(), record.id);
   std::lock_guard lock(records_mutex_);
-  if (TRY_PLAIN(records_.find(record.id))) {  // unless it was removed meanwhile
-    TRY(store_.commit(transaction), "record the pushed digest");
-    TRY_PLAIN(write_layout_index());
-  }
-  return pushed;
+  if (!TRY_PLAIN(records_.find(record.id))) return {};  // it was removed meanwhile
+  TRY(store_.commit(transaction), "record the pushed digest");
+  return write_layout_index();
 }
 
 Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) {
@@ -152,17 +154,20 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   {
     // Under the lock: between finding a record and pinning its blobs nobody may collect them.
     std::lock_guard lock(records_mutex_);
-    for (const auto& known : TRY_PLAIN(records_.names())) {
+    auto add = [&](Reference name, ImageRecord record) {
+      pins.add_blob(record.id);
+      pins.add_blob(record.manifest);
+      for (const auto& layer : record.layers) pins.add_blob(layer.blob);
+      items.push_back({std::move(name), std::move(record)});
+    };
+    if (!request.image.empty()) add(reference, TRY_PLAIN(find_record(request.image)));
+    for (const auto& known : request.image.empty() ? TRY_PLAIN(records_.names()) : std::vector<NameRecord>()) {
       auto name = parse_reference(known.reference);
       if (!name.ok() || name->digest || name->repository() != reference.repository()) continue;
       has_other_tags = true;
       if (!request.all_tags && name->tag != reference.tag) continue;
       auto record = TRY_PLAIN(records_.find(known.id));
-      if (!record) continue;
-      pins.add_blob(record->id);
-      pins.add_blob(record->manifest);
-      for (const auto& layer : record->layers) pins.add_blob(layer.blob);
-      items.push_back({std::move(*name), std::move(*record)});
+      if (record) add(std::move(*name), std::move(*record));
     }
   }
   if (items.empty())
@@ -173,6 +178,7 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   std::vector<PushedTag> pushed;
   for (const auto& item : items) {
     pushed.push_back(TRY_PLAIN(push_one(*session, item.name, item.record, progress, cancel)));
+    if (request.image.empty()) TRY_PLAIN(record_pushed(item.name, item.record));
     tell(progress, "", concat(item.name.tag, ": digest: ", pushed.back().digest.text(), " size: ", pushed.back().size_bytes));
   }
   return pushed;

@@ -1,0 +1,37 @@
+// Single layers of an image, for whoever needs some of them: a build that finds its steps done elsewhere.
+#include "base/strings.hpp"
+#include "image/local_image_store.hpp"
+#include "image/registries.hpp"
+
+namespace caisson::image {
+
+Result<LayerList> LocalImageStore::list_layers(const LayersRequest& request, Cancel cancel) {
+  if (request.is_remote) return list_remote_layers(request, cancel);
+  auto image = TRY_PLAIN(admit(request.reference));
+  LayerList list;
+  list.reference = image.id.text();
+  std::lock_guard lock(records_mutex_);
+  auto record = TRY_PLAIN(find_record(list.reference));
+  auto manifest = TRY(parse_manifest(TRY_PLAIN(content_->read_blob(record.manifest))), concat("manifest of image ", short_id(record.id)));
+  list.annotations = std::move(manifest.annotations);
+  for (const auto& layer : record.layers) list.layers.push_back({layer.diff_id, layer.blob, layer.blob_bytes, layer.media_type});
+  return list;
+}
+
+Result<MadeLayer> LocalImageStore::bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) {
+  const auto& entry = list.layers.at(index);
+  auto layer = hold_layer(entry);  // first, so that what is here stays
+  const bool is_here = TRY_PLAIN(content_->has_layer(entry.diff_id)) && TRY_PLAIN(content_->has_blob(entry.blob));
+  if (is_here) return layer;
+  if (!list.is_remote) return Error(ErrorKind::not_found, concat("layer ", entry.diff_id.text(), " of image ", list.reference, " has gone from the store"));
+  auto reference = TRY_PLAIN(parse_reference(list.reference));
+  auto session = TRY_PLAIN(options_.registries->open(reference, "pull", credentials));
+  Descriptor blob;
+  blob.media_type = entry.media_type;
+  blob.digest = entry.blob;
+  blob.size_bytes = entry.blob_bytes;
+  TRY_PLAIN(pull_layer(*session, {blob, entry.diff_id}, progress, cancel));
+  return layer;
+}
+
+}  // namespace caisson::image
