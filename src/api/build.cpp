@@ -110,6 +110,17 @@ Status read_cache_target(const JsonView& view, build::CacheTarget& out) {
   return {};
 }
 
+Status read_context(const JsonView& view, build::NamedContext& out) {
+  std::string type;
+  TRY_PLAIN(view.read("type", type));
+  TRY_PLAIN(view.read("value", out.value));
+  if (type == "image") out.kind = build::ContextKind::image;
+  else if (type == "folder") out.kind = build::ContextKind::folder;
+  else if (type == "remote") out.kind = build::ContextKind::remote;
+  else return Error(ErrorKind::invalid, concat("type: \"", type, "\" is no kind of context"));
+  return {};
+}
+
 /// Docker's `cachefrom`: a JSON array of image names. Here one that this host does not have is looked for in its registry.
 Status read_cache_names(const Request& request, build::BuildRequest& out) {
   // BuildKit's name for it, which pipelines set.
@@ -125,7 +136,7 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
 }
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
-/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}]}.
+/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}}.
 Status read_extensions(const Request& request, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -136,6 +147,8 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   TRY_PLAIN(view.read("secrets", secrets));
   TRY_PLAIN(view.read("allow", allowed));
   TRY_PLAIN(view.read("check", out.check_only));
+  auto contexts = TRY_PLAIN(view.at("contexts"));
+  if (contexts.is_set()) TRY_PLAIN(contexts.for_each_member([&](std::string_view name, const JsonView& item) { return read_context(item, out.contexts[std::string(name)]); }));
   auto from = TRY_PLAIN(view.at("cache_from"));
   if (from.is_set()) TRY_PLAIN(from.for_each_element([&](const JsonView& item) { return read_cache_source(item, out.cache_from.emplace_back()); }));
   auto to = TRY_PLAIN(view.at("cache_to"));

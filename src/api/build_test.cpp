@@ -72,8 +72,8 @@ TEST_F(Build, quiet_builds_say_the_id_only) {
 }
 
 TEST_F(Build, parameters_reach_the_builder) {
-  call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
-       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true})")}});
+  call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&cachefrom=[\"from:query\"]&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
+       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
   const auto& request = builder.request;
   EXPECT_EQ(request.dockerfile, "d/F");
   EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
@@ -88,6 +88,15 @@ TEST_F(Build, parameters_reach_the_builder) {
   EXPECT_EQ(request.secrets.at("k"), "value");
   EXPECT_TRUE(request.allowed.contains("network.host"));
   EXPECT_TRUE(request.check_only);
+  EXPECT_EQ(request.contexts.at("src").kind, build::ContextKind::folder);
+  EXPECT_EQ(request.contexts.at("src").value, "top/0");
+  ASSERT_EQ(request.cache_from.size(), 2U);
+  EXPECT_EQ(request.cache_from[0].reference, "from:query");
+  EXPECT_FALSE(request.cache_from[0].is_remote);
+  EXPECT_TRUE(request.cache_from[1].is_remote);
+  ASSERT_EQ(request.cache_to.size(), 2U);
+  EXPECT_EQ(request.cache_to[1].kind, build::CacheTargetKind::registry);
+  EXPECT_TRUE(request.cache_to[1].all_stages);
   EXPECT_EQ(request.registries.at("docker.io").password, "p");
   EXPECT_EQ(request.registries.at("h:5000").username, "a");
   EXPECT_EQ(request.registries.size(), 2U);
@@ -108,7 +117,33 @@ TEST_F(Build, failures_are_answers_before_the_first_line_and_documents_behind_it
   builder.outcome = failed;
   EXPECT_THAT(call("/build").answer, HasSubstr("{\"errorDetail\":{\"code\":3,\"message\":\"The command 'x' returned a non-zero code: 3\"}"));
   for (auto target : {"/build?version=2", "/build?remote=client-session", "/build?squash=1"}) EXPECT_EQ(call(target).status, 501) << target;
-  for (auto target : {"/build?buildargs=x", "/build?memory=x", "/build?ulimits=x"}) EXPECT_EQ(call(target).status, 400) << target;
+  for (auto target : {"/build?buildargs=x", "/build?memory=x", "/build?ulimits=x", "/build?cachefrom=x", "/build?cachefrom=[7]"}) EXPECT_EQ(call(target).status, 400) << target;
+}
+
+TEST_F(Build, caches_and_contexts_of_no_known_kind_are_refused) {
+  for (auto text : {R"({"contexts":{"a":{"type":"x"}}})", R"({"contexts":7})", R"({"cache_to":[{"type":"x"}]})", R"({"cache_to":[{"type":"registry","ref":"//"}]})", R"({"cache_from":[7]})"})
+    EXPECT_EQ(call("/build", "x", {{"X-Caisson-Build", base64_encode(text)}}).status, 400) << text;
+}
+
+TEST_F(Build, the_history_is_listed_shown_and_forgotten) {
+  build::BuildRecord record;
+  record.id = "0123456789abcdef012345678";
+  record.name = "web";
+  record.status = build::BuildStatus::failed;
+  record.error = "no good";
+  record.started = 1;
+  record.ended = 3;
+  builder.builds.push_back(record);
+  auto get = [&](std::string_view method, const std::string& target) {
+    FakeExchange exchange(std::string(method), target, "", {});
+    handler(exchange);
+    return exchange;
+  };
+  EXPECT_THAT(get("GET", "/caisson/v1/builds").answer, HasSubstr("\"Status\":\"Error\""));
+  EXPECT_THAT(get("GET", "/caisson/v1/builds/" + record.id).answer, HasSubstr("\"DurationNs\":2"));
+  EXPECT_EQ(get("GET", "/caisson/v1/builds/" + record.id + "/logs").answer, "Step 1/1 : FROM x\n");
+  EXPECT_EQ(get("DELETE", "/caisson/v1/builds/" + record.id).status, 204);
+  EXPECT_EQ(get("GET", "/caisson/v1/builds/" + record.id).status, 404);
 }
 
 TEST_F(Build, the_cache_is_shown_pruned_and_kept_out_of_the_list_of_images) {

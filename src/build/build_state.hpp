@@ -15,6 +15,7 @@
 #include "build/builder.hpp"
 #include "build/cache.hpp"
 #include "build/fetch.hpp"
+#include "build/named_contexts.hpp"
 #include "build/portable_cache.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
@@ -93,6 +94,7 @@ struct SharedBuild {
   std::string platform;      ///< of the result
   std::optional<std::int64_t> source_date_epoch_s;
   const ImportedCache& imported;
+  const NamedContexts& contexts;
   Cancel cancel;             ///< the client's departure, or another stage's failure
 
   std::mutex mutex;

@@ -36,6 +36,21 @@ TEST(stages, only_those_that_the_target_needs_are_built) {
   EXPECT_THAT(needs_of(file, globals, 4), ElementsAre(0U, 3U));
 }
 
+TEST(stages, a_named_context_stands_for_a_stage_or_an_image) {
+  auto file = parsed("FROM x AS a\nFROM a AS b\nFROM y\nCOPY --from=a / /\nRUN --mount=from=b,target=/m true\n");
+  dockerfile::GlobalScope globals({}, {});
+  NamedContexts contexts;
+  NamedContexts::Opened image;
+  image.image = "other";
+  ASSERT_TRUE(contexts.add("A", std::move(image)).ok());
+  EXPECT_THAT(needed_stages(file, globals, 2, contexts), ElementsAre(1U, 2U)) << "the stage that it stands for is not built";
+  EXPECT_EQ(contexts.add("a", {}).error().kind(), ErrorKind::invalid);
+  ASSERT_TRUE(contexts.add("docker.io/library/alpine", {}).ok());
+  EXPECT_NE(contexts.find("alpine:latest"), nullptr);
+  EXPECT_EQ(contexts.find("alpine:3"), nullptr);
+  EXPECT_EQ(contexts.find(""), nullptr);
+}
+
 TEST(stages, a_target_is_a_name_a_number_or_the_last_one) {
   auto file = parsed("FROM x AS one\nFROM x AS two\n");
   EXPECT_EQ(*find_target(file, ""), 1U);

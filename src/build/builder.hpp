@@ -40,6 +40,16 @@ struct CacheTarget {
   bool all_stages = false;  ///< also the steps of stages that the target only copies from
 };
 
+enum class ContextKind : std::uint8_t {
+  image,   ///< value: an image's name
+  folder,  ///< value: where it lies in the context's archive, "NAME/SUBFOLDER"; NAME is no part of the context then
+  remote,  ///< value: a git repository, or the address of an archive
+};
+struct NamedContext {
+  ContextKind kind = ContextKind::image;
+  std::string value;
+};
+
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
   std::string remote;              ///< instead of context_fd: a git repository, or the http(s) address of an archive or of a Dockerfile
@@ -62,6 +72,7 @@ struct BuildRequest {
   std::string cgroup_parent;
   std::map<std::string, std::string> secrets;  ///< id → content; never part of a layer, a key or a history
   std::set<std::string> allowed;   ///< "network.host", "security.insecure"
+  std::map<std::string, NamedContext> contexts;  ///< what FROM and --from mean by a name, ahead of stages and images
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
   std::vector<CacheTarget> cache_to;
 };

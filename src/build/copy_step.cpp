@@ -73,16 +73,29 @@ Error missing_source(const std::string& keyword, const std::string& path) {
 
 }  // namespace
 
-Result<StageState> StageBuilder::source_state(const std::string& name) {
-  if (auto number = find_stage(build_.file, name, place_.number)) {
-    std::lock_guard lock(build_.mutex);
-    return build_.finished.at(*number);
+Result<StageBuilder::NamedSource> StageBuilder::find_source(const std::string& name) {
+  NamedSource source;
+  const auto* named = build_.contexts.find(name);
+  if (named != nullptr && named->folder) {
+    source.folder_fd = named->folder.get();
+    return source;
   }
-  auto image = TRY(find_image(name, ""), concat("--from=", name));
-  StageState state;
-  state.base_image = state.image = image.id.text();
-  state.key = KeyHasher("image").add(state.base_image).finish();
-  return state;
+  auto number = named != nullptr ? std::nullopt : find_stage(build_.file, name, place_.number);
+  if (number) {
+    std::lock_guard lock(build_.mutex);
+    source.state = build_.finished.at(*number);
+    return source;
+  }
+  auto image = TRY(find_image(named != nullptr ? named->image : name, ""), concat("--from=", name));
+  source.state.base_image = source.state.image = image.id.text();
+  source.state.key = KeyHasher("image").add(source.state.base_image).finish();
+  return source;
+}
+
+Result<int> StageBuilder::open_source(const NamedSource& source, OpenedTree& tree) {
+  if (source.folder_fd >= 0) return source.folder_fd;
+  tree = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, source.state)), false));
+  return tree.root.get();
 }
 
 Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instruction) {
@@ -111,10 +124,9 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
 
   int root_fd = build_.context.get();
   if (const auto* from = instruction.flag("from")) {
-    auto state = TRY_PLAIN(source_state(from->value));
-    plan.tree = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state)), false));
-    root_fd = plan.tree.root.get();
-    plan.keeps_owner = plan.owner.empty();
+    auto source = TRY_PLAIN(find_source(from->value));
+    root_fd = TRY_PLAIN(open_source(source, plan.tree));
+    plan.keeps_owner = plan.owner.empty() && source.folder_fd < 0;
   }
   std::size_t heredoc = 0;
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -290,6 +302,23 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
   auto upper = target.upper;
   target = OpenedTree{};  // nobody has the upper folder mounted while it is read
   return layer_of(build_, upper);
+}
+
+Status StageBuilder::begin_from_folder(int folder_fd, const std::string& name) {
+  CopyPlan plan;
+  plan.destination = "/";
+  plan.is_folder_wanted = true;
+  plan.is_link = true;
+  CopyPlan::Source source;
+  source.root_fd = folder_fd;
+  source.path = ".";
+  plan.sources.push_back(std::move(source));
+  KeyHasher key("FROM");
+  key.add(state_.key).add(TRY_PLAIN(TreeHasher(nullptr, false).digest(folder_fd, ".")));
+  if (build_.source_date_epoch_s) key.add(concat(*build_.source_date_epoch_s));
+  TRY_PLAIN(cached_step(key.finish(), concat("FROM ", name), [&] { return make_copy(plan); }));
+  add_history(concat("FROM ", name), state_.layers.back().is_empty);
+  return {};
 }
 
 Status StageBuilder::dispatch_workdir_folder() {

@@ -205,26 +205,60 @@ Status LocalBuilder::remove_leftovers() {
   return {};
 }
 
-Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel) {
-  if (request.remote.empty()) return unpack_context(options_, folder, request.context_fd, cancel);
-  if (dockerfile::is_git_url(request.remote)) {
-    const auto repository = TRY_PLAIN(dockerfile::parse_git_url(request.remote));
+Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, std::string& other, Cancel cancel) {
+  if (dockerfile::is_git_url(address)) {
+    const auto repository = TRY_PLAIN(dockerfile::parse_git_url(address));
     auto fd = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("context")), O_RDONLY | O_DIRECTORY));
-    TRY(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel), "build context");
+    TRY_PLAIN(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel));
     return fd;
   }
-  if (!is_url(request.remote)) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": neither a git repository nor an http or https address"));
+  if (!is_url(address)) return Error(ErrorKind::invalid, concat(address, ": neither a git repository nor an http or https address"));
   auto file = TRY_PLAIN(linux::open(concat(TRY_PLAIN(folder.make("remote")), "/context"), O_RDWR | O_CREAT | O_EXCL, 0600));
-  TRY(fetch_url(request.remote, file.get(), cancel), "build context");
-  if (TRY_PLAIN(is_archive(file.get()))) {
-    TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
-    return unpack_context(options_, folder, file.get(), cancel);
-  }
+  TRY_PLAIN(fetch_url(address, file.get(), cancel));
+  const bool is_packed = TRY_PLAIN(is_archive(file.get()));
   TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
+  if (is_packed) return unpack_context(options_, folder, file.get(), cancel);
   constexpr std::size_t longest = 1U << 20U;
-  request.dockerfile_text = TRY(linux::read_all(file.get(), longest), request.remote);
+  other = TRY(linux::read_all(file.get(), longest), address);
+  return UniqueFd();
+}
+
+Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel) {
+  if (request.remote.empty()) return unpack_context(options_, folder, request.context_fd, cancel);
+  auto fd = TRY(fetch_context(request.remote, request, folder, request.dockerfile_text, cancel), "build context");
+  if (fd) return fd;
   if (request.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": the Dockerfile cannot be empty"));
   return unpack_context(options_, folder, -1, cancel);
+}
+
+Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Cancel cancel) {
+  NamedContexts contexts;
+  std::set<std::string> hidden;
+  for (const auto& [name, context] : request.contexts) {
+    const auto step = concat("build context ", name);
+    NamedContexts::Opened opened;
+    if (context.kind == ContextKind::image) {
+      opened.image = context.value;
+      TRY(parse_reference(context.value), step);
+    } else if (context.kind == ContextKind::remote) {
+      std::string other;
+      opened.folder = TRY(fetch_context(context.value, request, folder, other, cancel), step);
+      if (!opened.folder) return Error(ErrorKind::invalid, concat(step, ": ", context.value, " is no archive"));
+    } else {
+      const auto halves = split_once(context.value, '/');
+      const std::string top(halves.before);
+      if (!halves.found || top.empty() || top == "." || top == ".." || !request.remote.empty()) return Error(ErrorKind::invalid, concat(step, ": \"", context.value, "\" is no folder of this context"));
+      opened.folder = TRY(linux::open_in_root(context_fd, context.value, O_RDONLY | O_DIRECTORY), step);
+      hidden.insert(top);
+    }
+    TRY_PLAIN(contexts.add(name, std::move(opened)));
+  }
+  // Their descriptors stay; a COPY of the context does not see them.
+  if (!hidden.empty()) {
+    const auto place = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("named")), O_RDONLY | O_DIRECTORY));
+    for (const auto& top : hidden) TRY(linux::renameat2(context_fd, top, place.get(), top), "named contexts");
+  }
+  return contexts;
 }
 
 Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
@@ -250,6 +284,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
   auto context = TRY_PLAIN(open_context(request, folder, stop->cancel()));
+  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, stop->cancel()));
   auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
   auto file = TRY_PLAIN(dockerfile::parse(source));
   // A repository or an archive is what its author put into it.
@@ -291,13 +326,13 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
     return Error(ErrorKind::invalid, dockerfile::show_place(source, first.lines, "", concat("lint violation found for rules: ", first.rule, ": ", first.message)));
   }
 
-  auto needed = needed_stages(file, globals, target);
+  auto needed = needed_stages(file, globals, target, contexts);
   Reporter reporter(sink, needed.size());
   auto epoch = TRY_PLAIN(source_date_epoch(request));
   ImportedCache imported(images_);
   if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    epoch, imported, stop->cancel(), {}, {}, {}, {}};
+                    epoch, imported, contexts, stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
   auto built = run_stages(build, needed, [&] { stop->stop(); });
   if (!built.ok()) {
@@ -354,7 +389,7 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
       if (failure || begun.size() == needed.size()) return std::nullopt;
       for (std::size_t order = 0; order < needed.size(); ++order) {
         if (begun.contains(order)) continue;
-        auto wants = needs_of(file, build.globals, needed[order]);
+        auto wants = needs_of(file, build.globals, needed[order], build.contexts);
         if (!std::all_of(wants.begin(), wants.end(), [&](std::size_t stage) { return done.contains(stage); })) continue;
         begun.insert(order);
         return order;
@@ -365,7 +400,7 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
   auto work = [&] {
     while (auto order = take()) {
       auto base = dockerfile::Expander(build.globals.lookup(), file.directives.escape).word(file.stages[needed[*order]].base);
-      auto base_stage = base.ok() ? StageBuilder::find_stage(file, *base, needed[*order]) : std::nullopt;
+      auto base_stage = base.ok() && build.contexts.find(*base) == nullptr ? StageBuilder::find_stage(file, *base, needed[*order]) : std::nullopt;
       const dockerfile::StageScope* scope = nullptr;
       for (std::size_t i = 0; base_stage && i < needed.size(); ++i)
         if (needed[i] == *base_stage) scope = &stages[i]->scope();

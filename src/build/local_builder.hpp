@@ -41,6 +41,10 @@ class LocalBuilder final : public Builder {
   Status remove_leftovers();
   /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
   Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel);
+  /// Folders leave the context; what is remote is fetched.
+  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Cancel cancel);
+  /// A git repository, or an archive at an address; empty when the address gives something else, which is in `other` then.
+  Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, std::string& other, Cancel cancel);
   Status prune_cache_mounts();
 
   BuilderOptions options_;
@@ -51,9 +55,9 @@ class LocalBuilder final : public Builder {
 };
 
 /// What the target needs, lowest number first: stages it is built FROM, and those that it copies from or mounts.
-std::vector<std::size_t> needed_stages(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t target);
+std::vector<std::size_t> needed_stages(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t target, const NamedContexts& contexts = {});
 /// The stages that one stage needs itself.
-std::set<std::size_t> needs_of(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t stage);
+std::set<std::size_t> needs_of(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t stage, const NamedContexts& contexts = {});
 /// "": the last one; a name or a number. Errors: invalid, in docker's words.
 Result<std::size_t> find_target(const dockerfile::File& file, const std::string& target);
 

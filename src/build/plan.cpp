@@ -7,8 +7,9 @@ namespace caisson::build {
 
 namespace {
 
-void add_sources(const dockerfile::File& file, const dockerfile::Instruction& instruction, std::size_t stage, std::set<std::size_t>& out) {
+void add_sources(const dockerfile::File& file, const dockerfile::Instruction& instruction, std::size_t stage, const NamedContexts& contexts, std::set<std::size_t>& out) {
   auto add = [&](std::string_view name) {
+    if (contexts.find(name) != nullptr) return;
     if (auto number = StageBuilder::find_stage(file, name, stage)) out.insert(*number);
   };
   if (const auto* from = instruction.flag("from")) add(from->value);
@@ -21,22 +22,22 @@ void add_sources(const dockerfile::File& file, const dockerfile::Instruction& in
 
 }  // namespace
 
-std::set<std::size_t> needs_of(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t stage) {
+std::set<std::size_t> needs_of(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t stage, const NamedContexts& contexts) {
   std::set<std::size_t> out;
   auto base = dockerfile::Expander(globals.lookup(), file.directives.escape).word(file.stages[stage].base);
   bool is_name = base.ok() && base->find_first_not_of("0123456789") != std::string::npos;
-  if (is_name)
+  if (is_name && contexts.find(*base) == nullptr)
     if (auto number = StageBuilder::find_stage(file, *base, stage)) out.insert(*number);
-  for (const auto& instruction : file.stages[stage].instructions) add_sources(file, instruction, stage, out);
+  for (const auto& instruction : file.stages[stage].instructions) add_sources(file, instruction, stage, contexts, out);
   return out;
 }
 
-std::vector<std::size_t> needed_stages(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t target) {
+std::vector<std::size_t> needed_stages(const dockerfile::File& file, const dockerfile::GlobalScope& globals, std::size_t target, const NamedContexts& contexts) {
   std::set<std::size_t> needed{target};
   // A stage needs earlier ones only, so one pass from the target back finds all.
   for (std::size_t stage = target + 1; stage-- > 0;) {
     if (!needed.contains(stage)) continue;
-    for (auto other : needs_of(file, globals, stage)) needed.insert(other);
+    for (auto other : needs_of(file, globals, stage, contexts)) needed.insert(other);
   }
   return {needed.begin(), needed.end()};
 }

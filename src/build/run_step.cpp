@@ -172,9 +172,11 @@ Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
   auto source = dockerfile::clean_path(concat("/", mount.source));
   OpenedTree tree;
   int root_fd = build_.context.get();
+  bool keeps_owner = false;
   if (!mount.from.empty()) {
-    tree = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, TRY_PLAIN(source_state(mount.from)))), false));
-    root_fd = tree.root.get();
+    auto named = TRY_PLAIN(find_source(mount.from));
+    root_fd = TRY_PLAIN(open_source(named, tree));
+    keeps_owner = named.folder_fd < 0;
   }
   if (root_fd < 0) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
   // A copy: the engine mounts by path, and a symbolic link in a context leads wherever its author likes.
@@ -182,7 +184,7 @@ Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
   auto place = TRY_PLAIN(build_.folder.make("bind"));
   auto to = TRY_PLAIN(linux::open(place, O_RDONLY | O_DIRECTORY));
   CopyOptions options;
-  if (mount.from.empty()) options.owner = {0, 0};
+  if (!keeps_owner) options.owner = {0, 0};
   TreeCopier copier(options);
   if (!S_ISDIR(TRY_PLAIN(linux::fstat(from.get())).st_mode)) {
     TRY(copier.copy_file(from.get(), to.get(), "file"), concat("--mount: source ", source));
@@ -195,9 +197,14 @@ Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
 
 Result<std::string> StageBuilder::digest_of_bind(const RunMount& mount) {
   auto source = dockerfile::clean_path(concat("/", mount.source));
-  if (!mount.from.empty()) return KeyHasher("bind").add(TRY_PLAIN(source_state(mount.from)).key).add(source).finish();
-  if (!build_.context) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
-  return TreeHasher(nullptr, false).digest(build_.context.get(), source == "/" ? "." : source.substr(1));
+  int root_fd = build_.context.get();
+  if (!mount.from.empty()) {
+    auto named = TRY_PLAIN(find_source(mount.from));
+    if (named.folder_fd < 0) return KeyHasher("bind").add(named.state.key).add(source).finish();
+    root_fd = named.folder_fd;
+  }
+  if (root_fd < 0) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
+  return TreeHasher(nullptr, false).digest(root_fd, source == "/" ? "." : source.substr(1));
 }
 
 Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {

@@ -115,8 +115,13 @@ Status StageBuilder::begin(const dockerfile::StageScope* base_scope) {
   auto name = TRY_PLAIN(dockerfile::Expander(build_.globals.lookup(), escape).word(stage_.base));
   if (name.empty()) return Error(ErrorKind::invalid, concat("base name (", stage_.base, ") should not be blank"));
   auto platform = TRY_PLAIN(dockerfile::Expander(build_.globals.lookup(), escape).word(stage_.platform));
-  auto base = find_stage(build_.file, name, place_.number);
-  if (base && name.find_first_not_of("0123456789") != std::string::npos) {
+  const auto* named = build_.contexts.find(name);
+  auto base = named != nullptr ? std::nullopt : find_stage(build_.file, name, place_.number);
+  if (named != nullptr) {
+    state_.platform = platform.empty() ? build_.platform : platform;
+    TRY_PLAIN(begin_from_image(named->folder ? "scratch" : named->image));
+    if (named->folder) TRY_PLAIN(begin_from_folder(named->folder.get(), name));
+  } else if (base && name.find_first_not_of("0123456789") != std::string::npos) {
     std::lock_guard lock(build_.mutex);
     state_ = build_.finished.at(*base);
     state_.has_cmd = false;

@@ -58,7 +58,16 @@ class StageBuilder {
   Result<CopyPlan> plan_copy(const dockerfile::Instruction& instruction);
   Result<image::MadeLayer> make_copy(const CopyPlan& plan);
   Status dispatch_workdir_folder();
-  Result<StageState> source_state(const std::string& name);
+  /// A named context's files as the stage's first layer.
+  Status begin_from_folder(int folder_fd, const std::string& name);
+  /// What --from and --mount=from name: files of a stage, an image or a named context.
+  struct NamedSource {
+    StageState state;    ///< without a folder
+    int folder_fd = -1;  ///< of a named context, whose files belong to nobody in particular
+  };
+  Result<NamedSource> find_source(const std::string& name);
+  /// Its files. Of a state a tree is held for as long as `tree` lives.
+  Result<int> open_source(const NamedSource& source, OpenedTree& tree);
 
   // run_step.cpp
   struct RunPlan;

@@ -118,8 +118,9 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts) {
   json::object out;
+  if (!contexts.empty()) out["contexts"] = std::move(contexts);
   if (!cache.from.empty()) out["cache_from"] = cache.from;
   if (!cache.to.empty()) out["cache_to"] = cache.to;
   json::object secrets;
@@ -238,13 +239,14 @@ Status send_source(const Source& source, int fd) {
 Result<int> build_image(Session& session, const Invocation& invocation) {
   auto output = TRY_PLAIN(parse_output(invocation.text("output")));
   auto source = TRY_PLAIN(open_source(invocation));
+  auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
   auto cache = TRY_PLAIN(parse_cache_flags(invocation.list("cache-from"), invocation.list("cache-to")));
   LentCaches lent(session);
   for (const auto& folder : cache.folders)
     if (auto id = TRY_PLAIN(lent.lend(folder)); !id.empty()) cache.from.push_back(json::object{{"ref", id}, {"local", true}});
-  auto extension = TRY_PLAIN(extension_header(invocation, cache));
+  auto extension = TRY_PLAIN(extension_header(invocation, cache, std::move(contexts)));
   auto headers = TRY_PLAIN(all_auth_headers(session));
   auto client = TRY_PLAIN(session.connect());
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));

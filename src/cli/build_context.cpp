@@ -16,7 +16,9 @@ namespace {
 
 class Packer {
  public:
-  Packer(const BuildContext& context, image::TarWriter& tar) : context_(context), tar_(tar) {}
+  /// `place`: put before every name; `dockerfile`: kept whatever `ignored` says.
+  Packer(const dockerfile::IgnoreList& ignored, std::string dockerfile, std::string place, image::TarWriter& tar)
+      : ignored_(ignored), dockerfile_(std::move(dockerfile)), place_(std::move(place)), tar_(tar) {}
 
   Status pack_folder(int fd, const std::string& above) {
     std::vector<std::string> names;
@@ -32,16 +34,16 @@ class Packer {
  private:
   /// The builder reads these two whether they are excluded or not.
   [[nodiscard]] bool is_needed(const std::string& path) const {
-    return path == context_.dockerfile || path == ".dockerignore" || path == context_.dockerfile + ".dockerignore";
+    return path == dockerfile_ || path == ".dockerignore" || path == dockerfile_ + ".dockerignore";
   }
 
   Status pack(int folder, const std::string& name, const std::string& path) {
     auto status = TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW));
     bool is_folder = S_ISDIR(status.st_mode);
-    bool is_excluded = context_.ignored.excludes(path) && !is_needed(path);
-    if (is_excluded && (!is_folder || (context_.ignored.excludes_all_below(path) && !context_.dockerfile.starts_with(path + "/")))) return {};
+    bool is_excluded = ignored_.excludes(path) && !is_needed(path);
+    if (is_excluded && (!is_folder || (ignored_.excludes_all_below(path) && !dockerfile_.starts_with(path + "/")))) return {};
     image::TarEntry entry;
-    entry.name = path;
+    entry.name = place_ + path;
     entry.mode = status.st_mode & 07777;
     entry.mtime_s = status.st_mtim.tv_sec;
     if (is_folder) {
@@ -78,7 +80,9 @@ class Packer {
     return {};
   }
 
-  const BuildContext& context_;
+  const dockerfile::IgnoreList& ignored_;
+  std::string dockerfile_;
+  std::string place_;
   image::TarWriter& tar_;
 };
 
@@ -88,6 +92,13 @@ Result<std::optional<std::string>> read_optional(int folder, const std::string& 
   if (text.ok()) return std::optional(std::move(*text));
   if (text.error().kind() == ErrorKind::not_found) return std::optional<std::string>();
   return std::move(text).error();
+}
+
+/// Of the first of these files that is there.
+Result<dockerfile::IgnoreList> read_ignored(int folder, const std::vector<std::string>& names) {
+  for (const auto& name : names)
+    if (auto text = TRY(read_optional(folder, name), name)) return TRY(dockerfile::IgnoreList::parse(*text), name);
+  return dockerfile::IgnoreList();
 }
 
 /// "a/b" when `path` lies in the folder, else "".
@@ -125,17 +136,51 @@ Result<BuildContext> open_context(const std::string& path, const std::string& do
   }
   if (!context.dockerfile_text.empty()) context.dockerfile = concat(".dockerfile.", sha256_of(context.dockerfile_text).hex().substr(0, 20));
   if (context.dockerfile.empty()) return Error(ErrorKind::invalid, "the Dockerfile cannot be empty");
-  for (const auto& name : {context.dockerfile + ".dockerignore", std::string(".dockerignore")}) {
-    auto text = TRY(read_optional(context.folder.get(), name), name);
-    if (!text) continue;
-    context.ignored = TRY(dockerfile::IgnoreList::parse(*text), name);
-    break;
-  }
+  context.ignored = TRY_PLAIN(read_ignored(context.folder.get(), {context.dockerfile + ".dockerignore", ".dockerignore"}));
   return context;
 }
 
+Result<json::object> parse_named_contexts(const std::vector<std::string>& flags, BuildContext& context) {
+  json::object out;
+  constexpr std::string_view image_scheme = "docker-image://";
+  // A name that the context itself does not have.
+  const auto top = concat(".caisson.contexts.", sha256_of(join(flags, "\n")).hex().substr(0, 20));
+  for (const auto& flag : flags) {
+    const auto halves = split_once(flag, '=');
+    const std::string name(halves.before);
+    const std::string value(halves.after);
+    const auto step = concat("--build-context ", flag);
+    if (name.empty() || value.empty()) return Error(ErrorKind::invalid, concat(step, ": want NAME=FOLDER, NAME=docker-image://IMAGE or NAME=ADDRESS"));
+    if (out.contains(name)) return Error(ErrorKind::invalid, concat(step, ": there are two of that name"));
+    if (value.starts_with(image_scheme)) {
+      out[name] = json::object{{"type", "image"}, {"value", value.substr(image_scheme.size())}};
+    } else if (value.starts_with("oci-layout://") || value.starts_with("target:")) {
+      return Error(ErrorKind::unsupported, concat(step, ": not supported (folders, docker-image://, repositories and archives are)")).with_hint("caisson image copy oci:FOLDER …, then docker-image://NAME");
+    } else if (value.find("://") != std::string::npos || value.starts_with("git@")) {
+      out[name] = json::object{{"type", "remote"}, {"value", value}};
+    } else {
+      if (!context.folder && context.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat(step, ": a folder travels with the context, and this one comes from elsewhere"));
+      NamedFolder named;
+      named.place = concat(top, "/", context.named.size());
+      named.folder = TRY(linux::open(value, O_RDONLY | O_DIRECTORY), step);
+      named.ignored = TRY(read_ignored(named.folder.get(), {".dockerignore"}), step);
+      out[name] = json::object{{"type", "folder"}, {"value", named.place}};
+      context.named.push_back(std::move(named));
+    }
+  }
+  return out;
+}
+
 Status pack_context(const BuildContext& context, image::TarWriter& tar) {
-  if (context.folder) TRY_PLAIN(Packer(context, tar).pack_folder(context.folder.get(), ""));
+  if (context.folder) TRY_PLAIN(Packer(context.ignored, context.dockerfile, "", tar).pack_folder(context.folder.get(), ""));
+  for (const auto& named : context.named) {
+    image::TarEntry root;
+    root.type = image::TarType::directory;
+    root.name = named.place + "/";
+    root.mode = 0755;
+    TRY_PLAIN(tar.begin(root));
+    TRY(Packer(named.ignored, "", named.place + "/", tar).pack_folder(named.folder.get(), ""), named.place);
+  }
   if (!context.dockerfile_text.empty()) {
     image::TarEntry entry;
     entry.name = context.dockerfile;

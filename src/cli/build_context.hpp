@@ -2,7 +2,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "base/json.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "dockerfile/ignore.hpp"
@@ -10,12 +12,24 @@
 
 namespace caisson::cli {
 
+/// A further folder that travels along.
+struct NamedFolder {
+  std::string place;            ///< where it lies in the archive: "NAME/SUBFOLDER"
+  UniqueFd folder;
+  dockerfile::IgnoreList ignored;
+};
+
 struct BuildContext {
   UniqueFd folder;              ///< empty: none
   dockerfile::IgnoreList ignored;
   std::string dockerfile;       ///< its name in the archive
   std::string dockerfile_text;  ///< set: it does not lie in the folder, and travels under that name
+  std::vector<NamedFolder> named;
 };
+
+/// --build-context NAME=VALUE: docker-image://REF, the address of a repository or an archive, or a folder, which is added to `context`.
+/// Returns {NAME: {"type", "value"}}, as X-Caisson-Build has it. Errors: invalid, not_found, unsupported, naming flag and context.
+Result<json::object> parse_named_contexts(const std::vector<std::string>& flags, BuildContext& context);
 
 /// `path`: the folder; `dockerfile`: -f as given ("" and "-" too). Errors: invalid, not_found, naming the path, in docker's words.
 Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile);

@@ -277,6 +277,7 @@ inline constexpr std::array build = {
     of("add-host", 0, list, "list", "Add a line to /etc/hosts of RUN steps (name:address)"),
     of("allow", 0, list, "list", "Grant a right to RUN steps: network.host or security.insecure"),
     of("build-arg", 0, list, "list", "Set an ARG; a bare name takes the value from here"),
+    of("build-context", 0, list, "list", "What FROM and --from mean by a name: NAME=FOLDER, NAME=docker-image://IMAGE or NAME=ADDRESS"),
     of("cache-from", 0, list, "list", "Take steps that were done elsewhere: an image's name, type=registry,ref=NAME or type=local,src=FOLDER"),
     of("cache-to", 0, list, "list", "Keep the steps for elsewhere: type=inline, type=registry,ref=NAME[,mode=max] or type=local,dest=FOLDER[,mode=max]"),
     of("cgroup-parent", 0, text, "string", "Cgroup that RUN steps run below"),

@@ -109,6 +109,31 @@ class BuildTest(caisson.EngineTest):
         self.assertEqual(members["kept/link"].linkname, "e")
         self.assertEqual((members["renamed"].uid, members["renamed"].gid), (5, 6))
 
+    def test_named_contexts_stand_for_stages_images_and_folders(self):
+        files = self.folder({"lib/a": ("lib", 0o640), "lib/skipped": "no", "lib/.dockerignore": "skipped\n", "app/f": "f", "app/Dockerfile":
+                             "FROM given\nCOPY --from=lib . /lib\nCOPY . /app\nRUN --mount=from=lib,target=/m cat /m/a > /mounted\nCOPY --from=slow /bin/busybox /slow\n",
+                             "over/Dockerfile": "FROM busybox AS slow\nRUN exit 9\nFROM busybox\nCOPY --from=slow /bin/busybox /slow\n", "root/Dockerfile": "FROM lib\nCMD [\"/a\"]\n"})
+        given = ["--build-context", "given=docker-image://busybox", "--build-context", f"lib={files}/lib", "--build-context", "slow=docker-image://busybox"]
+        name = self._testMethodName
+        self.engine.ok("build", "-t", name, *given, f"{files}/app")
+        self.assertEqual(self.shell(name, "cd /lib && stat -c '%n %a %u:%g' *; cat /mounted; ls -A /app; cmp /slow /bin/busybox && echo same"), "a 640 0:0\nlibDockerfile\nf\nsame")
+        self.assertEqual(self.engine.ok("build", *given, f"{files}/app").count("Using cache"), 4)
+        with open(f"{files}/lib/a", "w") as file:
+            file.write("new")
+        self.assertEqual(self.engine.ok("build", *given, f"{files}/app").count("Using cache"), 0)
+        # A stage that something else stands for is not built; a folder may be the base.
+        self.engine.ok("build", *given, f"{files}/over")
+        self.engine.ok("build", "-t", name, *given, f"{files}/root")
+        self.assertEqual(self.config(name)["Config"]["Cmd"], ["/a"])
+        self.engine.ok("create", "--name", "named-root", name)
+        with tarfile.open(fileobj=io.BytesIO(self.engine.cli("export", "named-root", text=False, check=0).stdout)) as tar:
+            self.assertIn("a", tar.getnames())
+            self.assertNotIn("skipped", tar.getnames())
+        self.engine.ok("rm", "named-root")
+        for flag, words in {"x": "want NAME=FOLDER", f"lib={files}/nothing": "No such file", "a=oci-layout://x": "not supported", "given=docker-image://no/such:image": "no/such"}.items():
+            self.assertIn(words, self.engine.cli("build", "--build-context", flag, f"{files}/app", check=1).stderr)
+        self.assert_nothing_left()
+
     def test_copy_follows_dockers_rules(self):
         files = {"f": "1", "d/x": "x", "d/y/z": "z", "a1.txt": "a1", "a2.txt": "a2", "a.md": "md", ".dockerignore": "*.md\nskip\n", "skip/me": "no"}
         name = self.built("FROM busybox\nCOPY f /f1\nCOPY f /dir/\nCOPY d /copied\nCOPY a?.txt /many/\nCOPY --chmod=0700 f /mode\nCOPY --chmod=u=rwx,go= d /tree\nCOPY --exclude=y d /less\n"
