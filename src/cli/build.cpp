@@ -5,6 +5,7 @@
 #include "base/strings.hpp"
 #include "cli/build_cache.hpp"
 #include "cli/build_context.hpp"
+#include "cli/run_build.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
 #include "cli/listing.hpp"
@@ -61,6 +62,7 @@ Status add_secret(json::object& out, const std::string& text) {
 struct BuildOutput {
   std::string type = "image";
   std::string destination;
+  bool is_pushed = false;
 };
 
 /// "type=tar,dest=x.tar", "x.tar" ("-" too).
@@ -75,9 +77,14 @@ Result<BuildOutput> parse_output(std::string_view text) {
     auto halves = split_once(field, '=');
     if (halves.before == "type") out.type = halves.after;
     if (halves.before == "dest") out.destination = halves.after;
+    if (halves.before == "push") out.is_pushed = halves.after == "true";
+  }
+  if (out.type == "registry") {
+    out.type = "image";
+    out.is_pushed = true;
   }
   if (out.type != "image" && out.type != "local" && out.type != "tar" && out.type != "docker" && out.type != "oci")
-    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, local, tar, docker, oci)"));
+    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, registry, local, tar, docker, oci)"));
   if ((out.type == "tar" || out.type == "local") && out.destination.empty())
     return Error(ErrorKind::invalid, concat("--output type=", out.type, " needs dest=", out.type == "tar" ? "FILE" : "FOLDER"));
   return out;
@@ -189,18 +196,19 @@ bool is_remote(const std::string& path) {
   return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
 }
 
-Result<Source> open_source(const Invocation& invocation) {
+Result<Source> open_source(const Invocation& invocation, const std::string& inline_text) {
   Source source;
   const std::string& path = invocation.word(0);
   const std::string file(invocation.text("file"));
   if (is_remote(path)) {
+    if (!inline_text.empty()) return Error(ErrorKind::invalid, concat("an inline Dockerfile does not go with the context ", path));
     if (file == "-") return Error(ErrorKind::invalid, concat("-f -: a Dockerfile on standard input does not go with the context ", path));
     source.remote = path;
     source.context.dockerfile = file;
     return source;
   }
   if (path != "-") {
-    source.context = TRY_PLAIN(open_context(path, file));
+    source.context = TRY_PLAIN(open_context(path, file, inline_text));
     return source;
   }
   if (file == "-") return Error(ErrorKind::invalid, "invalid argument: can't use stdin for both build context and dockerfile");
@@ -236,9 +244,12 @@ Status send_source(const Source& source, int fd) {
 
 }  // namespace
 
-Result<int> build_image(Session& session, const Invocation& invocation) {
+Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile) {
   auto output = TRY_PLAIN(parse_output(invocation.text("output")));
-  auto source = TRY_PLAIN(open_source(invocation));
+  output.is_pushed = output.is_pushed || invocation.flag("push");
+  const auto tags = invocation.list("tag");
+  if (output.is_pushed && tags.empty()) return Error(ErrorKind::invalid, "a push needs a name").with_hint("give the image one with -t");
+  auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
@@ -267,6 +278,13 @@ Result<int> build_image(Session& session, const Invocation& invocation) {
   if (!invocation.text("iidfile").empty() && !image.empty())
     TRY(linux::write_file_atomic(std::string(invocation.text("iidfile")), image, 0644, linux::Durability::none), "--iidfile");
   if (!image.empty()) TRY_PLAIN(write_output(session, output, image));
+  if (!image.empty() && output.is_pushed)
+    for (const auto& tag : tags) TRY_PLAIN(push_tag(session, tag, invocation.flag("quiet")));
+  return image;
+}
+
+Result<int> build_image(Session& session, const Invocation& invocation) {
+  TRY_PLAIN(run_build(session, invocation, ""));
   return 0;
 }
 

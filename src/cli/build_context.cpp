@@ -112,12 +112,14 @@ Result<std::string> name_inside(int folder, const std::string& path) {
 
 }  // namespace
 
-Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile) {
+Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile, const std::string& inline_text) {
   BuildContext context;
   auto folder = linux::open(path, O_RDONLY | O_DIRECTORY);
   if (!folder.ok()) return Error(folder.error().kind(), concat("unable to prepare context: path \"", path, "\" not found or not a directory"), folder.error().error_number());
   context.folder = std::move(*folder);
-  if (dockerfile == "-") {
+  if (!inline_text.empty()) {
+    context.dockerfile_text = inline_text;
+  } else if (dockerfile == "-") {
     context.dockerfile_text = TRY(linux::read_all(0), "read the Dockerfile from standard input");
   } else if (dockerfile.empty()) {
     context.dockerfile = "Dockerfile";

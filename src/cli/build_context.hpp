@@ -31,8 +31,8 @@ struct BuildContext {
 /// Returns {NAME: {"type", "value"}}, as X-Caisson-Build has it. Errors: invalid, not_found, unsupported, naming flag and context.
 Result<json::object> parse_named_contexts(const std::vector<std::string>& flags, BuildContext& context);
 
-/// `path`: the folder; `dockerfile`: -f as given ("" and "-" too). Errors: invalid, not_found, naming the path, in docker's words.
-Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile);
+/// `path`: the folder; `dockerfile`: -f as given ("" and "-" too); `inline_text`: instead of a file. Errors: invalid, not_found, naming the path, in docker's words.
+Result<BuildContext> open_context(const std::string& path, const std::string& dockerfile, const std::string& inline_text = "");
 
 /// Entries in order of names, all owned by 0:0, times in whole seconds: the same files give the same bytes for every user.
 Status pack_context(const BuildContext& context, image::TarWriter& tar);

@@ -60,6 +60,7 @@ Result<int> load_images(Session& session, const Invocation& invocation);
 Result<int> save_images(Session& session, const Invocation& invocation);
 Result<int> build_image(Session& session, const Invocation& invocation);
 Result<int> prune_build_cache(Session& session, const Invocation& invocation);
+Result<int> bake_targets(Session& session, const Invocation& invocation);
 Result<int> list_builds(Session& session, const Invocation& invocation);
 Result<int> inspect_build(Session& session, const Invocation& invocation);
 Result<int> show_build_log(Session& session, const Invocation& invocation);

@@ -294,13 +294,15 @@ inline constexpr std::array build = {
     of("iidfile", 0, text, "string", "Write the image's id to this file", "", Words::files),
     with_choices(of("isolation", 0, text, "string", "How RUN steps are isolated"), "default"),
     of("label", 0, list, "list", "Attach a label (key=value)"),
+    on("load", 0, "Accepted: an image that is built is always here"),
     of("memory", 'm', bytes, "bytes", "Most memory a RUN step may use"),
     of("memory-swap", 0, swap_bytes, "bytes", "Most memory and swap together; -1 is without limit"),
     of("network", 0, text, "string", "Network of RUN steps: default, none, host or a network's name", "default"),
     on("no-cache", 0, "Do every step again"),
-    of("output", 'o', text, "string", "Where the result goes: type=image, or type=tar|docker|oci,dest=FILE"),
+    of("output", 'o', text, "string", "Where the result goes: type=image, type=registry, type=local,dest=FOLDER or type=tar|docker|oci,dest=FILE"),
     of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"),
     of("progress", 0, text, "string", "How to show progress: auto, plain, json or quiet", "auto"),
+    on("push", 0, "Push the image under its names"),
     on("pull", 0, "Ask the registry for base images although they are here"),
     on("quiet", 'q', "Print the image's id only"),
     on("rm", 0, "Remove the containers of steps", "true"),
@@ -311,6 +313,17 @@ inline constexpr std::array build = {
     of("tag", 't', list, "list", "Name for the image"),
     of("target", 0, text, "string", "Build up to this stage"),
     of("ulimit", 0, list, "ulimit", "Limit of RUN steps (name=soft[:hard])"),
+};
+inline constexpr std::array bake = {
+    of("file", 'f', list, "list", "Build file; those of compose, docker-bake.json and docker-bake.hcl if not given", "", Words::files),
+    on("check", 0, "Check the Dockerfiles and build nothing"),
+    on("load", 0, "Accepted: an image that is built is always here"),
+    on("no-cache", 0, "Do every step again"),
+    on("print", 0, "Print what would be built as JSON, and build nothing"),
+    of("progress", 0, text, "string", "How to show progress: auto, plain or quiet", "auto"),
+    on("pull", 0, "Ask the registry for base images although they are here"),
+    on("push", 0, "Push the images under their names"),
+    of("set", 0, list, "list", "Override a value: TARGET.ATTRIBUTE=VALUE; * in TARGET stands for anything"),
 };
 inline constexpr std::array build_history = {format_list, no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array build_history_rm = {on("all", 0, "Forget every build that has ended")};

@@ -98,6 +98,17 @@ Result<int> pull_image(Session& session, const Invocation& invocation) {
   return 0;
 }
 
+Status push_tag(Session& session, const std::string& name, bool is_quiet) {
+  auto reference = TRY_PLAIN(image::parse_reference(name));
+  Query query;
+  query.add("tag", reference.tag);
+  auto headers = TRY_PLAIN(auth_headers(session, reference));
+  auto client = TRY_PLAIN(session.connect());
+  TRY_PLAIN(session.open_stream(*client, "POST", object_path("images", reference.familiar_name(), "push") + query.text(), nullptr, headers));
+  TRY_PLAIN(follow_progress(session, *client, {.is_quiet = is_quiet, .prints_results = true}));
+  return {};
+}
+
 Result<int> push_image(Session& session, const Invocation& invocation) {
   auto reference = TRY_PLAIN(image::parse_reference(invocation.word(0)));
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");

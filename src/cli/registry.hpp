@@ -16,6 +16,9 @@ Result<wire::Headers> auth_headers(Session& session, const image::Reference& ref
 /// Dockerfile knows. Warns of what cannot be read. Errors: io, invalid (the file as a whole).
 Result<wire::Headers> all_auth_headers(Session& session);
 
+/// Pushes one tag and shows the progress on standard error. Errors: those of the daemon.
+Status push_tag(Session& session, const std::string& name, bool is_quiet);
+
 struct PullWish {
   std::string name;       ///< as typed
   std::string platform;

@@ -66,7 +66,7 @@ void print_error(Output& err, const Error& error) {
 
 void print_error(Session& session, const Error& error) { print_error(session.err(), with_suggestion(session, error)); }
 
-Session::Session(const Invocation& global) : global_(global), out_(1), err_(2) {}
+Session::Session(const Invocation& global, int out_fd, int err_fd) : global_(global), out_(out_fd), err_(err_fd) {}
 
 std::string Session::endpoint() const {
   auto endpoint = choose_endpoint(global_);

@@ -22,8 +22,8 @@ struct Reply {
 
 class Session {
  public:
-  /// `global`: the flags before the command; copied.
-  explicit Session(const Invocation& global);
+  /// `global`: the flags before the command; copied. The descriptors are borrowed.
+  explicit Session(const Invocation& global, int out_fd = 1, int err_fd = 2);
 
   Output& out() { return out_; }
   Output& err() { return err_; }

@@ -160,6 +160,8 @@ constexpr std::array table = {
             .arity = some, .flags = flags::inspect_container, .words = Words::containers, .run = inspect_containers},
     Command{.path = "container prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove all stopped containers",
             .arity = {0, 0}, .flags = flags::prune, .run = prune_containers},
+    Command{.path = "builder bake", .aliases = "bake", .usage = "[OPTIONS] [TARGET...]", .summary = "Build the targets of a build file (HCL, JSON or compose)",
+            .arity = any, .flags = flags::bake, .words = Words::files, .run = bake_targets},
     Command{.path = "builder history inspect", .aliases = "build history inspect", .usage = "[OPTIONS] [BUILD]", .summary = "Show what was built, and how it ended",
             .arity = {0, 1}, .flags = flags::inspect_plain, .run = inspect_build},
     Command{.path = "builder history logs", .aliases = "build history logs", .usage = "[BUILD]", .summary = "Show what a build wrote",

@@ -256,11 +256,11 @@ class Engine:
         environment.update(DOCKER_HOST=self.host, CAISSON_HOST=self.host, HOME=self.folder, DOCKER_CONFIG=os.path.join(self.folder, "docker"))
         return environment
 
-    def cli(self, *arguments, stdin=None, timeout=60, check=None, program=None, text=True):
-        """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any)."""
+    def cli(self, *arguments, stdin=None, timeout=60, check=None, program=None, text=True, cwd=None, env=None):
+        """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any); `env`: variables beside the usual ones."""
         command = [program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, env=self.environment(), check=False, **options)
+        run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
         if check is not None and run.returncode != check:
             raise AssertionError(f"{' '.join(map(str, arguments))}\nended with {run.returncode}, not {check}\nstdout: {run.stdout}\nstderr: {run.stderr}\n"
                                  f"daemon: {self.log_text()[-1500:]}")

@@ -134,6 +134,39 @@ class BuildTest(caisson.EngineTest):
             self.assertIn(words, self.engine.cli("build", "--build-context", flag, f"{files}/app", check=1).stderr)
         self.assert_nothing_left()
 
+    def test_bake_builds_the_targets_of_a_file_in_their_order(self):
+        folder = self.folder({"docker-bake.hcl": """
+variable "WHO" { default = "nobody" }
+group "default" { targets = ["app", "tool"] }
+target "base" { context = "base" }
+target "app" {
+  context = "app"
+  contexts = { base = "target:base" }
+  args = { WHO = upper(WHO) }
+  tags = ["baked-app:${WHO}"]
+}
+target "tool" {
+  dockerfile-inline = "FROM busybox\\nRUN echo inline > /made\\n"
+  tags = ["baked-tool"]
+}
+""", "base/Dockerfile": "FROM busybox\nRUN echo base > /base\n", "app/Dockerfile": "FROM base\nARG WHO\nRUN echo $WHO > /who\n"})
+        environment = {"WHO": "ann"}
+        printed = json.loads(self.engine.ok("bake", "--print", cwd=folder, env=environment))
+        self.assertEqual(printed["target"]["app"]["args"], {"WHO": "ANN"})
+        out = self.engine.ok("bake", cwd=folder, env=environment)
+        self.assertIn("[app] Step 1/3 : FROM base", out)
+        self.assertIn("[tool] Successfully tagged baked-tool:latest", out)
+        self.assertEqual(self.shell("baked-app:ann", "cat /base /who"), "base\nANN")
+        self.assertEqual(self.shell("baked-tool", "cat /made"), "inline")
+        self.engine.ok("builder", "bake", "-f", "docker-bake.hcl", "--set", "tool.tags=other", "tool", cwd=folder)
+        self.engine.ok("image", "inspect", "other")
+        failed = self.engine.cli("bake", "--set", "tool.dockerfile-inline=FROM busybox\nRUN exit 4", "tool", cwd=folder, check=1)
+        self.assertIn("target tool: ", failed.stderr)
+        self.assertIn("returned a non-zero code: 4", failed.stderr)
+        self.assertIn("there is no target nothing", self.engine.cli("bake", "nothing", cwd=folder, check=1).stderr)
+        self.assertIn("there is no build file here", self.engine.cli("bake", cwd=os.path.join(folder, "app"), check=1).stderr)
+        self.assert_nothing_left()
+
     def test_copy_follows_dockers_rules(self):
         files = {"f": "1", "d/x": "x", "d/y/z": "z", "a1.txt": "a1", "a2.txt": "a2", "a.md": "md", ".dockerignore": "*.md\nskip\n", "skip/me": "no"}
         name = self.built("FROM busybox\nCOPY f /f1\nCOPY f /dir/\nCOPY d /copied\nCOPY a?.txt /many/\nCOPY --chmod=0700 f /mode\nCOPY --chmod=u=rwx,go= d /tree\nCOPY --exclude=y d /less\n"

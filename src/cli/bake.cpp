@@ -1,0 +1,205 @@
+// `bake`: the builds of a file, those that do not need each other side by side.
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "bake/bake.hpp"
+#include "base/environment.hpp"
+#include "base/strings.hpp"
+#include "cli/commands.hpp"
+#include "cli/listing.hpp"
+#include "cli/run_build.hpp"
+#include "linux/file.hpp"
+#include "linux/process.hpp"
+
+namespace caisson::cli {
+
+namespace {
+
+constexpr std::size_t most_at_once = 4;
+constexpr std::size_t most_file_bytes = 4U << 20U;
+constexpr std::string_view target_scheme = "target:";
+
+constexpr std::array default_files = {"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml", "docker-bake.json", "docker-bake.override.json", "docker-bake.hcl", "docker-bake.override.hcl"};
+
+Result<std::vector<bake::File>> read_files(const std::vector<std::string>& named) {
+  std::vector<bake::File> files;
+  if (named.empty()) {
+    for (const char* name : default_files)
+      if (TRY_PLAIN(linux::exists(name))) files.push_back({name, TRY(linux::read_file(name, most_file_bytes), name)});
+    if (files.empty()) return Error(ErrorKind::not_found, "there is no build file here").with_hint("write docker-bake.hcl, or name a file with -f");
+    return files;
+  }
+  for (const auto& name : named) {
+    if (name.find("://") != std::string::npos) return Error(ErrorKind::unsupported, concat("-f ", name, ": build files are not fetched")).with_hint("clone the repository first");
+    if (name == "-") files.push_back({"standard input", TRY(linux::read_all(0, most_file_bytes), "standard input")});
+    else files.push_back({name, TRY(linux::read_file(name, most_file_bytes), concat("-f ", name))});
+  }
+  return files;
+}
+
+/// The target as words of `build`. `images`: what the targets it needs have become.
+std::vector<std::string> words_of(const bake::Target& target, const Invocation& bake, const std::map<std::string, std::string>& images) {
+  std::vector<std::string> words{"build"};
+  auto add = [&](std::string_view flag, const std::string& value) {
+    if (!value.empty()) words.push_back(concat("--", flag, "=", value));
+  };
+  const bool is_remote = target.context.find("://") != std::string::npos;
+  if (!target.dockerfile.empty() && target.dockerfile_inline.empty()) add("file", is_remote || target.dockerfile.starts_with('/') ? target.dockerfile : concat(target.context, "/", target.dockerfile));
+  add("target", target.target);
+  add("network", target.network);
+  add("shm-size", target.shm_size);
+  add("platform", join(target.platforms, ","));
+  for (const auto& [name, value] : target.arguments) add("build-arg", concat(name, "=", value));
+  for (const auto& [name, value] : target.labels) add("label", concat(name, "=", value));
+  for (const auto& [name, value] : target.contexts) {
+    if (value.starts_with(target_scheme)) {
+      const auto& image = images.at(value.substr(target_scheme.size()));  // --check makes none
+      if (!image.empty()) add("build-context", concat(name, "=docker-image://", image));
+    } else add("build-context", concat(name, "=", value));
+  }
+  for (const auto& [flag, list] : {std::pair("tag", &target.tags), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to), std::pair("output", &target.outputs),
+                                   std::pair("secret", &target.secrets), std::pair("ulimit", &target.ulimits), std::pair("allow", &target.entitlements), std::pair("add-host", &target.extra_hosts)})
+    for (const auto& value : *list) add(flag, value);
+  if (target.no_cache || bake.flag("no-cache")) words.emplace_back("--no-cache");
+  if (target.pull || bake.flag("pull")) words.emplace_back("--pull");
+  if (bake.flag("push")) words.emplace_back("--push");
+  if (bake.flag("check")) words.emplace_back("--check");
+  if (bake.text("progress") == "quiet") words.emplace_back("--quiet");
+  words.push_back(target.context);
+  return words;
+}
+
+/// Hands on what comes through a pipe, each line with its target's name before it.
+class LinePrefixer {
+ public:
+  LinePrefixer(std::string name, UniqueFd from, Output& to, std::mutex& mutex) : prefix_(concat("[", name, "] ")), from_(std::move(from)), to_(to), mutex_(mutex), thread_([this] { run(); }) {}
+  LinePrefixer(const LinePrefixer&) = delete;
+  LinePrefixer& operator=(const LinePrefixer&) = delete;
+  ~LinePrefixer() { thread_.join(); }
+
+ private:
+  void run() {
+    std::string buffer(16U << 10U, '\0');
+    std::string line;
+    while (true) {
+      auto got = linux::read(from_.get(), buffer);
+      if (!got.ok() || *got == 0) break;
+      for (char c : std::string_view(buffer).substr(0, *got)) {
+        if (c != '\n') line += c;
+        else print(line);
+      }
+    }
+    if (!line.empty()) print(line);
+  }
+  void print(std::string& line) {
+    std::lock_guard lock(mutex_);
+    to_.line(prefix_ + line);
+    ignore(to_.flush());  // the first failure is kept, and ends the command where it ends
+    line.clear();
+  }
+  std::string prefix_;
+  UniqueFd from_;
+  Output& to_;
+  std::mutex& mutex_;
+  std::thread thread_;
+};
+
+class Baker {
+ public:
+  Baker(Session& session, const Invocation& invocation, const bake::Plan& plan) : session_(session), invocation_(invocation), plan_(plan) {}
+
+  Status run() {
+    std::vector<std::thread> others;
+    for (std::size_t i = 1; i < std::min(most_at_once, plan_.targets.size()); ++i) others.emplace_back([this] { work(); });
+    work();
+    for (auto& thread : others) thread.join();
+    if (failure_) return std::move(*failure_);
+    return {};
+  }
+
+ private:
+  [[nodiscard]] bool is_ready(const bake::Target& target) const {
+    return std::all_of(target.contexts.begin(), target.contexts.end(), [&](const auto& context) { return !context.second.starts_with(target_scheme) || images_.contains(context.second.substr(target_scheme.size())); });
+  }
+
+  /// The next one whose needs are met; nullptr when all are begun or one has failed.
+  const bake::Target* take() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      if (failure_ || begun_.size() == plan_.targets.size()) return nullptr;
+      for (const auto& target : plan_.targets) {
+        if (begun_.contains(target.name) || !is_ready(target)) continue;
+        begun_.insert(target.name);
+        return &target;
+      }
+      changed_.wait(lock);
+    }
+  }
+
+  void work() {
+    while (const auto* target = take()) {
+      auto image = build(*target);
+      std::lock_guard lock(mutex_);
+      if (image.ok()) images_[target->name] = std::move(*image);
+      else if (!failure_) failure_ = std::move(image).error().in(concat("target ", target->name));
+      changed_.notify_all();
+    }
+  }
+
+  Result<std::string> build(const bake::Target& target) {
+    std::vector<std::string> words;
+    {
+      std::lock_guard lock(mutex_);
+      words = words_of(target, invocation_, images_);
+    }
+    std::optional<UsageError> problem;
+    auto parsed = parse_command_line(words, problem);
+    if (problem) return Error(ErrorKind::invalid, problem->text);
+    auto out = TRY_PLAIN(linux::pipe2(O_CLOEXEC));
+    auto err = TRY_PLAIN(linux::pipe2(O_CLOEXEC));
+    const LinePrefixer out_lines(target.name, std::move(out.read_end), session_.out(), output_mutex_);
+    const LinePrefixer err_lines(target.name, std::move(err.read_end), session_.err(), output_mutex_);
+    // They end before the readers do, and close what these read.
+    const UniqueFd out_end = std::move(out.write_end);
+    const UniqueFd err_end = std::move(err.write_end);
+    Session own(session_.global(), out_end.get(), err_end.get());
+    return run_build(own, parsed.invocation, target.dockerfile_inline);
+  }
+
+  Session& session_;
+  const Invocation& invocation_;
+  const bake::Plan& plan_;
+  std::mutex mutex_;
+  std::mutex output_mutex_;
+  std::condition_variable changed_;
+  std::set<std::string> begun_;
+  std::map<std::string, std::string> images_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace
+
+Result<int> bake_targets(Session& session, const Invocation& invocation) {
+  bake::Request request;
+  request.files = TRY_PLAIN(read_files(invocation.list("file")));
+  request.wanted = invocation.words();
+  request.overrides = invocation.list("set");
+  request.environment = [](const std::string& name) -> std::optional<std::string> {
+    const char* value = environment(name.c_str());
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  };
+  auto plan = TRY_PLAIN(bake::plan(request));
+  if (invocation.flag("print")) {
+    session.out().line(indented_json(bake::plan_json(plan)));
+    return 0;
+  }
+  TRY_PLAIN(Baker(session, invocation, plan).run());
+  return 0;
+}
+
+}  // namespace caisson::cli
