@@ -106,10 +106,17 @@ Result<std::optional<Made>> Cache::find(const std::string& key) {
   if (found == entries_.end()) return std::optional<Made>();
   found->second.shown.last_used = now_ns();
   ++found->second.shown.use_count;
-  state::Transaction transaction;
-  transaction.put(concat(cache_prefix, key), encode(found->second));
-  TRY_PLAIN(store_.commit(transaction));
+  used_.insert(key);
   return std::optional(std::move(made));
+}
+
+Status Cache::record_uses() {
+  std::lock_guard lock(mutex_);
+  state::Transaction transaction;
+  for (const auto& key : std::exchange(used_, {}))
+    if (auto found = entries_.find(key); found != entries_.end()) transaction.put(concat(cache_prefix, key), encode(found->second));
+  if (!transaction.writes.empty()) TRY_PLAIN(store_.commit(transaction));
+  return {};
 }
 
 Status Cache::put(const std::string& key, const std::string& text, const Made& made) {

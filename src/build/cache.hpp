@@ -50,9 +50,11 @@ class Cache {
 
   /// Reads what is recorded. Records that cannot be read are dropped.
   Status load();
-  /// Nothing when it was not done before, or its image is gone. A hit counts as a use.
+  /// Nothing when it was not done before, or its image is gone. A hit counts as a use, which record_uses() keeps.
   Result<std::optional<Made>> find(const std::string& key);
   Status put(const std::string& key, const std::string& text, const Made& made);
+  /// One commit for all hits since the last time: a step that was found costs none of its own. A crash forgets when they were used, nothing else.
+  Status record_uses();
   [[nodiscard]] std::vector<CacheEntry> entries();
   /// Those of the keys that are there, in order of keys. Does not count as a use.
   [[nodiscard]] std::vector<ExportedStep> steps(const std::set<std::string>& keys);
@@ -103,6 +105,7 @@ class Cache {
   std::condition_variable changed_;
   std::map<std::string, Entry> entries_;
   std::set<std::string> held_;
+  std::set<std::string> used_;
 };
 
 }  // namespace caisson::build

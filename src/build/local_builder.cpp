@@ -345,6 +345,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   outcome.image = TRY_PLAIN(finish(build, target));
   for (const auto& tag : request.tags) TRY(engine_.tag_image(caller, outcome.image.id.text(), tag), concat("tag ", tag));
   TRY_PLAIN(export_cache(build, target, outcome));
+  TRY(cache_.record_uses(), "record what the build used");
   TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
   return outcome;
 }
