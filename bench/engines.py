@@ -8,7 +8,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "e2e"))
 
 
-def caisson(build, subnet=None):
+def caisson(build, subnet=None, options=()):
     """Our engine with `busybox` in it, started; close() it. `subnet`: of its bridge, for more containers than a /24 has addresses."""
     os.environ["CAISSON_BIN"] = os.path.abspath(os.path.join(build, "bin"))
     import caisson as library  # pylint: disable=import-outside-toplevel
@@ -16,7 +16,7 @@ def caisson(build, subnet=None):
     reason = library.why_not()
     if reason:
         raise RuntimeError(reason)
-    engine = library.Engine()
+    engine = library.Engine(options=options)
     engine.subnet = subnet or engine.subnet
     engine.start()
     engine.import_busybox()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker, of podman, and of plain `tar x`.
+"""Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker in both forms of layers, of podman, and of plain `tar x`.
 
 usage: bench/image.py [--build build/release] [--rounds 3] [--source /usr]
 The layer is the tar of SOURCE's regular files, up to 200 MB of them; it is loaded uncompressed and through gzip.
@@ -70,7 +70,7 @@ def main():
     options = parser.parse_args()
     measure.require_root()
     work = tempfile.mkdtemp(prefix="caisson-bench-")
-    ours = engines.caisson(options.build)
+    ours = {form: engines.caisson(options.build, options=("--snapshot-form", form)) for form in ("directory", "erofs")}
     podman = None
     try:
         try:
@@ -84,7 +84,7 @@ def main():
         for compressed in (False, True):
             path = os.path.join(work, "archive.tar")
             archive(layer, path, compressed)
-            floor, mine, theirs = [], [], []
+            floor, mine, theirs = [], {form: [] for form in ours}, []
             for _ in range(options.rounds):
                 target = os.path.join(work, "out")
                 os.makedirs(target)
@@ -96,10 +96,11 @@ def main():
                 else:
                     floor.append(timed(["tar", "-C", target, "-xf", os.path.join(work, "layer.tar")]))
                 shutil.rmtree(target)
-                before = cpu_of(ours.process.pid)
-                client = timed([os.path.join(os.path.abspath(options.build), "bin", "caisson"), "-H", ours.host, "load", "-i", path], env=ours.environment())
-                mine.append(cpu_of(ours.process.pid) - before + client)
-                ours.cli("rmi", "bench:1", check=0)
+                for form, engine in ours.items():
+                    before = cpu_of(engine.process.pid)
+                    client = timed([os.path.join(os.path.abspath(options.build), "bin", "caisson"), "-H", engine.host, "load", "-i", path], env=engine.environment())
+                    mine[form].append(cpu_of(engine.process.pid) - before + client)
+                    engine.cli("rmi", "bench:1", check=0)
                 if podman:
                     theirs.append(timed(podman.command("load", "-i", path), env=podman.environment(), stderr=subprocess.DEVNULL))
                     podman.podman("rmi", "bench:1")
@@ -107,11 +108,13 @@ def main():
             median = lambda values: sorted(values)[len(values) // 2]
             print(f"\n## load, {kind}: CPU seconds, median of {options.rounds}")
             print(f"tar x (floor)   {median(floor):.2f}")
-            print(f"caisson load    {median(mine):.2f}   {median(mine) / median(floor):.2f} x floor")
+            for form, values in mine.items():
+                print(f"caisson load, {form:<9}  {median(values):.2f}   {median(values) / median(floor):.2f} x floor")
             if theirs:
                 print(f"podman load     {median(theirs):.2f}   {median(theirs) / median(floor):.2f} x floor")
     finally:
-        ours.close()
+        for engine in ours.values():
+            engine.close()
         if podman:
             podman.close()
         shutil.rmtree(work, ignore_errors=True)

@@ -60,7 +60,8 @@ Status show_info(Request& request) {
   out["ContainersStopped"] = info.containers_stopped;
   out["Images"] = info.images;
   out["Driver"] = "overlay2";
-  out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"}};
+  out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"},
+                                    json::array{"Snapshot form", info.snapshot_form}};
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
                                 {"Network", json::array{"bridge", "host", "macvlan", "null"}},
                                 {"Authorization", nullptr},

@@ -129,6 +129,7 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   images.root = options.root;
   images.worker_path = options.worker_path;
   images.worker_first_id = first_worker_id;
+  images.snapshot_form = options.snapshot_form;
   parts.registries = std::make_unique<image::Registries>(options.registry, fetch_id);
   images.registries = parts.registries.get();
   images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};

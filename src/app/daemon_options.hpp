@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "engine/engine.hpp"
 #include "engine/local.hpp"
+#include "image/image_store.hpp"
 #include "image/registry_hosts.hpp"
 #include "linux/cgroup.hpp"
 #include "network/network.hpp"
@@ -38,6 +39,7 @@ struct DaemonOptions {
   bool allow_plain_tcp = false;         ///< without TLS beyond loopback
   std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
   image::RegistryOptions registry;
+  image::SnapshotForm snapshot_form = image::SnapshotForm::automatic;
   std::string signature_policy;         ///< "": the usual places
   std::string signature_places = "/etc/containers/registries.d";
   std::string home;                     ///< of the user who runs it; "" as a service

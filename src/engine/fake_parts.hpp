@@ -314,6 +314,7 @@ class FakeImages : public image::ImageStore {
   Result<std::vector<std::string>> lowerdirs(const Digest&) override { return std::vector<std::string>{layer_}; }
   Result<std::vector<std::string>> recover() override { return std::vector<std::string>{}; }
   Result<Usage> usage() override { return Usage{10, 1000}; }
+  [[nodiscard]] image::SnapshotForm snapshot_form() const override { return image::SnapshotForm::directory; }
   image::Image& image() { return image_; }
 
   image::ComposeRequest composed;     ///< the last one

@@ -54,6 +54,7 @@ Result<SystemInfo> LocalEngine::info(const Caller& caller) {
   info.memory_bytes = host_.memory_bytes;
   info.cgroup_version = is_cgroup_v2() ? "2" : "1";
   info.cgroup_driver = options_.systemd ? "systemd" : "cgroupfs";
+  info.snapshot_form = images_->snapshot_form() == image::SnapshotForm::erofs ? "erofs" : "directory";
   info.security_options = {"name=seccomp,profile=builtin", "name=userns"};
   if (options_.rootless) info.security_options.emplace_back("name=rootless");
   info.events_listeners = events_->listeners();

@@ -570,6 +570,7 @@ struct SystemInfo {
   std::uint64_t memory_bytes = 0;
   std::string cgroup_version;     ///< "1" or "2"
   std::string cgroup_driver = "cgroupfs";
+  std::string snapshot_form = "directory";  ///< of layers to come; "erofs"
   std::vector<std::string> security_options;
   bool memory_limit = true;
   bool swap_limit = true;

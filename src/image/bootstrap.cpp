@@ -202,7 +202,7 @@ std::string packages_of(std::string_view status) {
 }  // namespace
 
 Result<std::string> LocalImageStore::list_packages(const UnpackedArchive& archive) {
-  auto root = TRY_PLAIN(linux::openat(archive.staging.fd(), "fs", O_RDONLY | O_DIRECTORY));
+  auto root = TRY_PLAIN(open_unpacked(archive));
   auto file = TRY_PLAIN(linux::open_in_root(root.get(), "var/lib/dpkg/status", O_RDONLY));
   return packages_of(TRY_PLAIN(linux::read_all(file.get(), 64U << 20U)));
 }

@@ -42,7 +42,6 @@ MadeLayer LocalImageStore::hold_layer(const LayerEntry& entry) {
   layer.blob = entry.blob;
   layer.blob_bytes = entry.blob_bytes;
   layer.media_type = entry.media_type;
-  layer.directory = content_->layer_dir(entry.diff_id);
   layer.is_empty = entry.diff_id.text() == empty_tar_digest;
   layer.hold = std::move(hold);
   return layer;
@@ -76,6 +75,7 @@ Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& 
   TRY(content_->adopt_blob(archive->staging.path() + "/blob", archive->blob), "store the layer");
   auto held = layer_locks_.lock(archive->diff_id.text());
   TRY(content_->adopt_layer(archive->staging, archive->diff_id, archive->result.layer), "store the layer");
+  layer.directory = TRY_PLAIN(content_->open_layer(archive->diff_id));
   return layer;
 }
 

@@ -25,7 +25,7 @@ Status sync_folder_of(const std::string& path) {
 }  // namespace
 
 Staging::~Staging() {
-  if (!path_.empty()) ignore(linux::remove_tree(path_));  // what cannot be removed now is removed by recover()
+  if (!path_.empty()) ignore(remove_layer_tree(path_));  // what cannot be removed now is removed by recover()
 }
 
 Pins::~Pins() {
@@ -71,11 +71,15 @@ std::string ContentStore::blob_path(const Digest& digest) const { return concat(
 
 std::string ContentStore::layer_path(const Digest& diff_id) const { return concat(root_, "/layers/", diff_id.hex()); }
 
-std::string ContentStore::layer_dir(const Digest& diff_id) const { return layer_path(diff_id) + "/fs"; }
-
 Result<bool> ContentStore::has_blob(const Digest& digest) const { return linux::exists(blob_path(digest)); }
 
-Result<bool> ContentStore::has_layer(const Digest& diff_id) const { return linux::exists(layer_dir(diff_id)); }
+Result<bool> ContentStore::has_layer(const Digest& diff_id) const {
+  const auto path = layer_path(diff_id);
+  if (TRY_PLAIN(linux::exists(concat(path, "/", layer_file::tree)))) return true;
+  for (const char* name : {layer_file::index, layer_file::index_digest, layer_file::mount_point})
+    if (!TRY_PLAIN(linux::exists(concat(path, "/", name)))) return false;
+  return linux::exists(concat(path, "/", layer_file::tar));
+}
 
 Result<std::string> ContentStore::read_blob(const Digest& digest) const {
   auto text = linux::read_file(blob_path(digest));
@@ -134,13 +138,24 @@ Result<std::uint64_t> ContentStore::layer_size(const Digest& diff_id) const {
 
 Status ContentStore::adopt_layer(Staging& staging, const Digest& diff_id, const UnpackedLayer& unpacked) {
   TRY(linux::write_file(staging.path() + "/size", concat(unpacked.size_bytes), 0600), "store layer");
+  if (TRY_PLAIN(linux::exists(concat(staging.path(), "/", layer_file::index)))) {
+    auto index = TRY_PLAIN(linux::openat(staging.fd(), layer_file::index, O_RDONLY | O_NOFOLLOW));
+    auto digest = TRY(digest_of_file(index.get(), DigestAlgorithm::sha256), "store layer");
+    TRY(linux::write_file(concat(staging.path(), "/", layer_file::index_digest), digest.text(), 0600), "store layer");
+    TRY(linux::mkdirat(staging.fd(), layer_file::mount_point, private_dir), "store layer");
+  }
   if (!unpacked.implied_dirs.empty()) {
     json::array names;
     for (const auto& name : unpacked.implied_dirs) names.push_back(json::value(base64_encode(name)));  // names are bytes, JSON is text
     TRY(linux::write_file(staging.path() + "/implied", to_text(names), 0600), "store layer");
   }
-  auto renamed = linux::renameat2(AT_FDCWD, staging.path(), AT_FDCWD, layer_path(diff_id), RENAME_NOREPLACE);
-  if (!renamed.ok() && renamed.error().error_number() == EEXIST) return {};  // another operation was first; ours vanishes with its staging
+  auto move = [&] { return linux::renameat2(AT_FDCWD, staging.path(), AT_FDCWD, layer_path(diff_id), RENAME_NOREPLACE); };
+  auto renamed = move();
+  if (!renamed.ok() && renamed.error().error_number() == EEXIST) {
+    if (TRY_PLAIN(has_layer(diff_id))) return {};  // another operation was first; ours vanishes with its staging
+    TRY(set_aside_layer(diff_id), "store layer");
+    renamed = move();
+  }
   TRY(std::move(renamed), "store layer");
   return sync_folder_of(layer_path(diff_id));
 }
@@ -150,8 +165,10 @@ Status ContentStore::sync() {
   return linux::syncfs(fd.get());
 }
 
+std::string ContentStore::new_trash() const { return concat(root_, "/ingest/", trash_prefix, random_id().substr(0, 16)); }
+
 Result<bool> ContentStore::move_to_trash(const std::string& path, const std::string& pin_key) {
-  std::string trash = concat(root_, "/ingest/", trash_prefix, random_id().substr(0, 16));
+  std::string trash = new_trash();
   std::lock_guard lock(mutex_);
   if (pins_.count(pin_key) != 0) return false;
   auto renamed = linux::rename(path, trash);
@@ -162,11 +179,26 @@ Result<bool> ContentStore::move_to_trash(const std::string& path, const std::str
 
 Result<bool> ContentStore::discard_blob(const Digest& digest) { return move_to_trash(blob_path(digest), "b " + digest.text()); }
 
-Result<bool> ContentStore::discard_layer(const Digest& diff_id) { return move_to_trash(layer_path(diff_id), "l " + diff_id.text()); }
+Result<bool> ContentStore::discard_layer(const Digest& diff_id) {
+  const auto path = layer_path(diff_id);
+  std::lock_guard lock(mounts_mutex_);
+  const bool is_gone = TRY_PLAIN(move_to_trash(path, "l " + diff_id.text()));
+  if (is_gone) mounted_.erase(path);  // the mount goes with the folder, and is undone when the trash is emptied
+  return is_gone;
+}
+
+Status ContentStore::set_aside_layer(const Digest& diff_id) {
+  const auto path = layer_path(diff_id);
+  std::lock_guard lock(mounts_mutex_);
+  mounted_.erase(path);
+  auto renamed = linux::rename(path, new_trash());
+  if (!renamed.ok() && renamed.error().kind() == ErrorKind::not_found) return {};
+  return renamed;
+}
 
 Status ContentStore::empty_trash() {
   for (const auto& entry : TRY_PLAIN(linux::list_dir(root_ + "/ingest")))
-    if (entry.name.starts_with(trash_prefix)) TRY_PLAIN(linux::remove_tree(concat(root_, "/ingest/", entry.name)));
+    if (entry.name.starts_with(trash_prefix)) TRY_PLAIN(remove_layer_tree(concat(root_, "/ingest/", entry.name)));
   return {};
 }
 
@@ -200,7 +232,7 @@ Result<std::uint64_t> ContentStore::blobs_bytes() const {
 Result<std::size_t> ContentStore::clear_staging() {
   std::size_t count = 0;
   for (const auto& entry : TRY_PLAIN(linux::list_dir(root_ + "/ingest"))) {
-    TRY(linux::remove_tree(concat(root_, "/ingest/", entry.name)), "remove a leftover");
+    TRY(remove_layer_tree(concat(root_, "/ingest/", entry.name)), "remove a leftover");
     if (!entry.name.starts_with(trash_prefix)) ++count;
   }
   return count;

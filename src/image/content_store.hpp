@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,16 +77,23 @@ class ContentStore {
   /// Removes downloads that nobody has gone on with for `age_ns`. How many.
   Result<std::size_t> remove_stale_partials(std::int64_t age_ns);
 
-  [[nodiscard]] std::string layer_dir(const Digest& diff_id) const;  ///< "…/layers/<hex>/fs"
+  /// Where the layer's tree is to be found: its directory, or where its index is mounted. The first time it is asked for an index, the
+  /// index is compared with the digest that was recorded when it was made, and mounted. Thread-safe against removal.
+  /// Errors: corrupt (the index is not what it was), unsupported, denied (it cannot be mounted any more).
+  Result<std::string> open_layer(const Digest& diff_id);
   Result<bool> has_layer(const Digest& diff_id) const;
   /// Sum of its files' sizes. Errors: corrupt (the layer is missing or was not finished by us).
   Result<std::uint64_t> layer_size(const Digest& diff_id) const;
-  /// The unpacked tree `staging`/fs becomes the layer; size and implied directories are remembered beside it. An existing
-  /// layer is kept.
+  /// What lies in `staging` becomes the layer: the tree "fs", or "layer.tar" and "index.erofs". Size, digest of the index and implied
+  /// directories are remembered beside it. An existing layer is kept, unless it is broken.
   Status adopt_layer(Staging& staging, const Digest& diff_id, const UnpackedLayer& unpacked);
-  /// Patches directories that an archive named only in passing with the attributes they have in `below` (topmost first).
-  /// Once per layer: by the first image that stacks it. Errors: io.
-  Status settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below);
+  /// Directories that the layer's archive named only in passing take the attributes that they have in `below` (topmost first). Once per
+  /// layer: by the first image that stacks it. A tree is changed here; for an index `make_index` is called, which leaves a new one in a
+  /// staging folder. Precondition: nobody else settles the same layer. Errors: io; those of make_index.
+  using MakeIndex = std::function<Result<Staging>(const std::string& tar, const std::vector<DirectoryAttributes>&)>;
+  Status settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below, const MakeIndex& make_index);
+  /// Moves a broken layer out of the way, whoever wants it. Errors: io.
+  Status set_aside_layer(const Digest& diff_id);
   /// An empty directory for images without layers: an overlay needs at least one.
   [[nodiscard]] std::string empty_layer_dir() const { return root_ + "/layers/empty/fs"; }
 
@@ -99,21 +108,50 @@ class ContentStore {
   Result<std::vector<Digest>> list_blobs() const;
   Result<std::vector<Digest>> list_layers() const;
   Result<std::uint64_t> blobs_bytes() const;
+  /// Undoes the mounts of layers that an earlier process has left; containers that use them keep theirs.
+  Status detach_layers();
   /// Empties ingest/ and returns how many operations had left something there. Only while nothing is being made.
   Result<std::size_t> clear_staging();
 
   [[nodiscard]] const std::string& root() const { return root_; }
+
+  ContentStore(const ContentStore&) = delete;
+  ContentStore& operator=(const ContentStore&) = delete;
+  /// Undoes its mounts.
+  ~ContentStore();
 
  private:
   explicit ContentStore(std::string root) : root_(std::move(root)) {}
   friend class Pins;
   [[nodiscard]] std::string layer_path(const Digest& diff_id) const;
   Result<bool> move_to_trash(const std::string& path, const std::string& pin_key);
+  [[nodiscard]] std::string new_trash() const;
+  // layer_mounts.cpp
+  Status mount_layer(const std::string& path);
+  Status replace_index(const Digest& diff_id, const Staging& staging);
+  // implied_dirs.cpp
+  Result<std::vector<DirectoryAttributes>> attributes_below(const std::vector<std::string>& names, const std::vector<Digest>& below);
 
   std::string root_;
   std::mutex mutex_;  // of pins_, and of deleting against pinning
   std::map<std::string, int> pins_;
+  std::mutex mounts_mutex_;        // of mounted_, and of mounting against removing; before mutex_
+  std::set<std::string> mounted_;  // paths of layers whose index this process has checked and mounted
 };
+
+/// The files of a layer that is kept as an index, in its folder and in a staging folder.
+namespace layer_file {
+inline constexpr const char* tree = "fs";
+inline constexpr const char* tar = "layer.tar";
+inline constexpr const char* index = "index.erofs";
+inline constexpr const char* mount_point = "mount";  ///< not "fs": a caisson that knows no indexes finds the layer missing instead of empty
+inline constexpr const char* index_digest = "index.digest";
+}  // namespace layer_file
+
+/// Takes a layer's folder off whatever is mounted in it.
+Status detach_layer(const std::string& path);
+/// detach_layer, and remove_tree.
+Status remove_layer_tree(const std::string& path);
 
 /// The digest of a whole file, read in pieces, wherever its position is.
 Result<Digest> digest_of_file(int fd, DigestAlgorithm algorithm);

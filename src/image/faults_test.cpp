@@ -152,15 +152,17 @@ TEST_F(Trouble, a_missing_layer_is_unpacked_again_and_a_missing_blob_is_said) {
   auto image = fixture_->import(TarMaker().file("a", "content").done(), "kept:1");
   ASSERT_TRUE(image.ok());
   auto tree = fixture_->tree(*image);
-  std::filesystem::remove_all(std::filesystem::path(tree).parent_path());
+  auto lose_layer = [&] { ASSERT_TRUE(remove_layer_tree(std::filesystem::path(tree).parent_path()).ok()); };
+  lose_layer();
   EXPECT_EQ((*fixture_)->lowerdirs(image->id).error().kind(), ErrorKind::corrupt);
   EXPECT_THAT((*fixture_)->lowerdirs(image->id).error().text(), HasSubstr("is missing; load or pull the image again"));
   EXPECT_THAT(*(*fixture_)->recover(), ElementsAre(HasSubstr("was missing and was unpacked again")));
+  EXPECT_EQ(fixture_->tree(*image), tree);
   EXPECT_TRUE(std::filesystem::exists(tree + "/a"));
   std::filesystem::remove(fixture_->root() + "/content/blobs/sha256/" + std::string(image->diff_ids[0].hex()));
   EXPECT_THAT(*(*fixture_)->recover(), ElementsAre(HasSubstr("cannot be saved")));
   EXPECT_THAT(fixture_->save({"kept:1"}).error().text(), HasSubstr("is missing"));
-  std::filesystem::remove_all(std::filesystem::path(tree).parent_path());
+  lose_layer();
   EXPECT_THAT(*(*fixture_)->recover(), ElementsAre(HasSubstr("load or pull the image again")));
 }
 
@@ -197,31 +199,36 @@ TEST_F(Trouble, images_survive_the_loss_of_the_state_file) {
   EXPECT_EQ((*fixture_)->list()->size(), 0U);
 }
 
-/// A small file system to fill.
+/// A small file system to fill: ext4 in a file, because no index can lie on a tmpfs.
 class SmallDisk {
  public:
-  explicit SmallDisk(const char* size) {
-    works_ = ::mount("caisson-test", folder_.path().c_str(), "tmpfs", 0, concat("size=", size, ",mode=0755").c_str()) == 0;
+  explicit SmallDisk(std::uint64_t bytes) {
+    const auto file = folder_.path() + "/disk";
+    { std::ofstream(file) << ""; }
+    std::filesystem::resize_file(file, bytes);
+    const auto commands = concat("mkfs.ext4 -q -m 0 -N 512 -O ^has_journal ", file, " && mount -o loop ", file, " ", path());
+    std::filesystem::create_directory(path());
+    works_ = std::system(commands.c_str()) == 0;
   }
   ~SmallDisk() {
-    if (works_) ::umount2(folder_.path().c_str(), MNT_DETACH);
+    if (works_) ::umount2(path().c_str(), MNT_DETACH);  // its loop device goes with it: mount(8) has asked for that
   }
   SmallDisk(const SmallDisk&) = delete;
   SmallDisk& operator=(const SmallDisk&) = delete;
   [[nodiscard]] bool works() const { return works_; }
-  [[nodiscard]] const std::string& path() const { return folder_.path(); }
+  [[nodiscard]] std::string path() const { return folder_.path() + "/mounted"; }
 
  private:
-  Folder folder_;
-  bool works_;
+  Folder folder_{"/var/tmp"};
+  bool works_ = false;
 };
 
 TEST_F(Trouble, a_full_disk_is_said_and_nothing_is_half_created) {
-  SmallDisk disk("6m");
-  if (!disk.works()) GTEST_SKIP() << "needs to mount a tmpfs";
+  SmallDisk disk(6U << 20U);
+  if (!disk.works()) GTEST_SKIP() << "needs mkfs.ext4 and a loop device";
   {
     Fixture small(disk.path());
-    auto big = TarMaker().file("a", std::string(2U << 20U, 'x')).file("b", std::string(2U << 20U, 'y')).done();
+    auto big = TarMaker().file("a", std::string(4U << 20U, 'x')).file("b", std::string(4U << 20U, 'y')).done();
     auto image = small.import(big);
     ASSERT_FALSE(image.ok());
     EXPECT_EQ(image.error().kind(), ErrorKind::unavailable);
@@ -230,6 +237,38 @@ TEST_F(Trouble, a_full_disk_is_said_and_nothing_is_half_created) {
     auto fits = small.import(TarMaker().file("a", "x").done());
     EXPECT_TRUE(fits.ok()) << fits.error().text();
   }
+}
+
+/// Tree or index, blob, tar, documents and records: the room ends in each of them once.
+TEST_F(Trouble, wherever_the_disk_gets_full_nothing_is_half_created) {
+  SmallDisk disk(6U << 20U);
+  if (!disk.works()) GTEST_SKIP() << "needs mkfs.ext4 and a loop device";
+  Fixture small(disk.path());
+  TarMaker maker;
+  for (int i = 0; i < 200; ++i) maker.file(concat("folder/file", i), std::string(700, 'x'));
+  const auto layer = gzip(maker.done());
+  const auto ballast = disk.path() + "/ballast";
+  std::size_t refused = 0;
+  bool has_fitted = false;
+  for (std::uint64_t room = 32U << 10U; !has_fitted && room < (4U << 20U); room += 16U << 10U) {
+    const auto free = std::filesystem::space(disk.path()).available;
+    ASSERT_GT(free, room);
+    auto file = linux::open(ballast, O_WRONLY | O_CREAT, 0600);
+    ASSERT_TRUE(file.ok());
+    ASSERT_EQ(::posix_fallocate(file->get(), 0, static_cast<off_t>(free - room)), 0) << room;
+    auto image = small.import(layer);
+    has_fitted = image.ok();
+    if (!has_fitted) {
+      ++refused;
+      EXPECT_EQ(image.error().kind(), ErrorKind::unavailable) << room << ": " << image.error().text();
+      EXPECT_EQ(small.leftovers(), 0U) << room;
+      EXPECT_EQ(small->list()->size(), 0U) << room;
+    }
+    std::filesystem::remove(ballast);
+  }
+  EXPECT_GT(refused, 3U);
+  ASSERT_TRUE(has_fitted);
+  EXPECT_EQ(small.leftovers(), 0U);
 }
 
 TEST_F(Trouble, names_and_ids_are_found_as_docker_finds_them) {

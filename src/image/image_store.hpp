@@ -191,13 +191,21 @@ struct TrustOptions {
   std::string lookaside_folder;  ///< containers' registries.d; "": none
 };
 
+/// How layers are kept once they are unpacked (docs/adr/0014).
+enum class SnapshotForm : std::uint8_t {
+  automatic,
+  directory,  ///< a tree of the host's file system
+  erofs,      ///< the layer's tar and an EROFS index of it, mounted together
+};
+
 /// What the store keeps on disk; all below `root`, 0700.
 struct ImageOptions {
-  std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/fs, ingest/, partial/
+  std::string root;          ///< holds content/ (OCI layout: oci-layout, blobs/), layers/<hex of diffID>/, ingest/, partial/
   std::string worker_path;   ///< the caisson-worker binary
   /// Host ids that an unpack worker's user namespace uses: 65536 from here on.
   std::uint32_t worker_first_id = 0;
   TrustOptions trust;
+  SnapshotForm snapshot_form = SnapshotForm::automatic;  ///< of layers to come; those that are there keep theirs
   const Registries* registries = nullptr;  ///< borrowed, must outlive the store; null: pull and push are refused
 };
 
@@ -249,7 +257,8 @@ class ImageStore {
   virtual Result<RemovedImage> remove(const std::string& name, bool force,
                                       const std::function<std::optional<std::string>(const Digest&)>& is_in_use) = 0;
 
-  /// Directories of the layers, topmost first, ready to be an overlay's lowerdirs (ids on disk are the image's own).
+  /// Directories of the layers, topmost first, ready to be an overlay's lowerdirs (ids on disk are the image's own). Indexes are mounted
+  /// by it; the mounts last until the layer or the store goes.
   /// Errors: corrupt when a layer is missing ("layer sha256:… of image X is missing; load or pull the image again").
   virtual Result<std::vector<std::string>> lowerdirs(const Digest& id) = 0;
 
@@ -268,8 +277,11 @@ class ImageStore {
   virtual Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) = 0;
   /// Adds a signature beside the image in its registry. Returns the digest of the manifest that carries it. Errors: invalid, the registry's.
   virtual Result<Digest> attach_signature(const SignRequest& request, Cancel cancel) = 0;
+  /// Of layers to come: directory or erofs.
+  [[nodiscard]] virtual SnapshotForm snapshot_form() const = 0;
 };
 
+/// Errors also: unavailable when SnapshotForm::erofs is asked for and cannot be had, with the reason.
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options);
 
 }  // namespace caisson::image

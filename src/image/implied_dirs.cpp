@@ -27,36 +27,67 @@ Result<UniqueFd> open_dir_of(const std::string& layer, const std::string& name) 
   return linux::open_beneath(root.get(), name, O_RDONLY | O_DIRECTORY);
 }
 
-Status copy_attributes(int from, int to) {
-  auto status = TRY_PLAIN(linux::fstat(from));
-  TRY_PLAIN(linux::fchown(to, status.st_uid, status.st_gid));
-  TRY_PLAIN(linux::fchmod(to, status.st_mode & 07777));
-  for (const auto& name : TRY_PLAIN(linux::flistxattr(from))) {
+Result<DirectoryAttributes> read_attributes(int fd) {
+  DirectoryAttributes out;
+  auto status = TRY_PLAIN(linux::fstat(fd));
+  out.mode = status.st_mode & 07777;
+  out.uid = status.st_uid;
+  out.gid = status.st_gid;
+  out.mtime_s = status.st_mtim.tv_sec;
+  out.mtime_ns = static_cast<std::uint32_t>(status.st_mtim.tv_nsec);
+  for (const auto& name : TRY_PLAIN(linux::flistxattr(fd))) {
     if (name.starts_with("user.overlay.") || name.starts_with("trusted.") || name == "security.selinux") continue;
-    TRY_PLAIN(linux::fsetxattr(to, name, TRY_PLAIN(linux::fgetxattr(from, name))));
+    out.xattrs.emplace(name, TRY_PLAIN(linux::fgetxattr(fd, name)));
   }
-  return linux::utimensat(to, "", status.st_atim, status.st_mtim, AT_EMPTY_PATH);
+  return out;
+}
+
+Status write_attributes(int fd, const DirectoryAttributes& attributes) {
+  TRY_PLAIN(linux::fchown(fd, attributes.uid, attributes.gid));
+  TRY_PLAIN(linux::fchmod(fd, attributes.mode));
+  for (const auto& [name, value] : attributes.xattrs) TRY_PLAIN(linux::fsetxattr(fd, name, value));
+  linux::TimeSpec time{};
+  time.tv_sec = attributes.mtime_s;
+  time.tv_nsec = static_cast<long>(attributes.mtime_ns);
+  return linux::utimensat(fd, "", time, time, AT_EMPTY_PATH);
 }
 
 }  // namespace
 
-Status ContentStore::settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below) {
-  std::string file = layer_path(diff_id) + "/implied";
-  auto names = TRY(read_implied(file), concat("layer ", diff_id.text()));
-  if (names.empty() || below.empty()) return {};
+Result<std::vector<DirectoryAttributes>> ContentStore::attributes_below(const std::vector<std::string>& names, const std::vector<Digest>& below) {
+  std::vector<std::string> layers;
+  for (const auto& lower : below)
+    if (TRY_PLAIN(has_layer(lower))) layers.push_back(TRY_PLAIN(open_layer(lower)));
+  std::vector<DirectoryAttributes> out;
   for (const auto& name : names) {
-    auto target = TRY_PLAIN(open_dir_of(layer_dir(diff_id), name));
-    for (const auto& lower : below) {
-      auto source = open_dir_of(layer_dir(lower), name);
+    for (const auto& layer : layers) {
+      auto source = open_dir_of(layer, name);
       if (!source.ok()) continue;  // not there, or something else there: the next layer down may have it
-      TRY(copy_attributes(source->get(), target.get()), concat("layer ", diff_id.text(), ": directory ", name));
+      out.push_back(TRY(read_attributes(source->get()), concat(layer, ": directory ", name)));
+      out.back().name = name;
       break;
     }
   }
-  auto removed = linux::unlink(file);
-  // Another load of the same layer may have settled it in the same moment, with the same result.
-  if (!removed.ok() && removed.error().kind() == ErrorKind::not_found) return {};
-  return removed;
+  return out;
+}
+
+Status ContentStore::settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below, const MakeIndex& make_index) {
+  const auto path = layer_path(diff_id);
+  const auto file = path + "/implied";
+  auto names = TRY(read_implied(file), concat("layer ", diff_id.text()));
+  if (names.empty() || below.empty()) return {};
+  const auto attributes = TRY(attributes_below(names, below), concat("layer ", diff_id.text()));
+  const auto tree = concat(path, "/", layer_file::tree);
+  if (TRY_PLAIN(linux::exists(tree))) {
+    for (const auto& directory : attributes) {
+      auto target = TRY_PLAIN(open_dir_of(tree, directory.name));
+      TRY(write_attributes(target.get(), directory), concat("layer ", diff_id.text(), ": directory ", directory.name));
+    }
+  } else if (!attributes.empty()) {
+    auto staging = TRY(make_index(concat(path, "/", layer_file::tar), attributes), concat("layer ", diff_id.text()));
+    TRY(replace_index(diff_id, staging), concat("layer ", diff_id.text()));
+  }
+  return linux::unlink(file);
 }
 
 }  // namespace caisson::image

@@ -80,7 +80,7 @@ class Forms : public testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root: it mounts, and gives files away";
-    if (auto works = try_index(folder_on_disk); !works.ok()) GTEST_SKIP() << "no EROFS from files here: " << works.error().text();
+    if (auto works = try_index(folder_on_disk, 0); !works.ok()) GTEST_SKIP() << "no EROFS from files here: " << works.error().text();
     old_mask_ = ::umask(0);
     folder_ = std::make_unique<Folder>(folder_on_disk);
   }

@@ -1,6 +1,7 @@
 // Mounting an index with the tar that it tells about, and finding out whether this kernel and the store's file system do so.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/result.hpp"
@@ -14,7 +15,8 @@ namespace caisson::image {
 /// (tmpfs) or the lack of rights do not allow it.
 Result<UniqueFd> mount_index(int index_fd, int tar_fd);
 
-/// Makes, mounts and reads a small index below `folder`. Errors: what is missing.
-Status try_index(const std::string& folder);
+/// Makes a small index below `folder`, mounts it, and reads it as a container would: through a map of ids that begins at `first_id` (0: without
+/// a map, as in a user namespace) and an overlay. Leaves nothing. Errors: what is missing.
+Status try_index(const std::string& folder, std::uint32_t first_id);
 
 }  // namespace caisson::image

@@ -22,15 +22,17 @@ Result<MadeLayer> LocalImageStore::bring_layer(const LayerList& list, std::size_
   const auto& entry = list.layers.at(index);
   auto layer = hold_layer(entry);  // first, so that what is here stays
   const bool is_here = TRY_PLAIN(content_->has_layer(entry.diff_id)) && TRY_PLAIN(content_->has_blob(entry.blob));
-  if (is_here) return layer;
-  if (!list.is_remote) return Error(ErrorKind::not_found, concat("layer ", entry.diff_id.text(), " of image ", list.reference, " has gone from the store"));
-  auto reference = TRY_PLAIN(parse_reference(list.reference));
-  auto session = TRY_PLAIN(options_.registries->open(reference, "pull", credentials));
-  Descriptor blob;
-  blob.media_type = entry.media_type;
-  blob.digest = entry.blob;
-  blob.size_bytes = entry.blob_bytes;
-  TRY_PLAIN(pull_layer(*session, {blob, entry.diff_id}, progress, cancel));
+  if (!is_here && !list.is_remote) return Error(ErrorKind::not_found, concat("layer ", entry.diff_id.text(), " of image ", list.reference, " has gone from the store"));
+  if (!is_here) {
+    auto reference = TRY_PLAIN(parse_reference(list.reference));
+    auto session = TRY_PLAIN(options_.registries->open(reference, "pull", credentials));
+    Descriptor blob;
+    blob.media_type = entry.media_type;
+    blob.digest = entry.blob;
+    blob.size_bytes = entry.blob_bytes;
+    TRY_PLAIN(pull_layer(*session, {blob, entry.diff_id}, progress, cancel));
+  }
+  layer.directory = TRY_PLAIN(content_->open_layer(entry.diff_id));
   return layer;
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/strings.hpp"
+#include "image/index_mount.hpp"
 #include "image/local_image_store.hpp"
 #include "image/side_by_side.hpp"
 #include "image/transplant.hpp"
@@ -12,6 +13,12 @@
 #include "linux/sysinfo.hpp"
 
 namespace caisson::image {
+
+namespace {
+
+Result<UniqueFd> new_file(const Staging& staging, const char* name) { return linux::openat(staging.fd(), name, O_RDWR | O_CREAT | O_EXCL, 0600); }
+
+}  // namespace
 
 KeyedLocks::Held KeyedLocks::lock(const std::string& key) {
   std::unique_lock lock(mutex_);
@@ -31,22 +38,86 @@ KeyedLocks::Held::~Held() {
 
 WorkerOptions LocalImageStore::worker_options() const { return {options_.worker_path, options_.worker_first_id}; }
 
+Result<WorkerResult> LocalImageStore::make_tree(const Staging& staging, WorkerJob& job) {
+  TRY(linux::mkdirat(staging.fd(), layer_file::tree, 0755), "unpack");
+  auto root = TRY(linux::openat(staging.fd(), layer_file::tree, O_RDONLY | O_DIRECTORY), "unpack");
+  job.request.task = WorkerTask::unpack;
+  job.target_fd = root.get();
+  auto result = TRY_PLAIN(run_worker(worker_options(), job));
+  for (const auto& device : result.layer.devices) TRY(make_device(root.get(), device), concat("make device \"", device.path, "\""));
+  return result;
+}
+
+/// One pass leaves tar and index. What an index cannot tell becomes a tree after all, from the tar that is here by then.
+Result<WorkerResult> LocalImageStore::make_index(const Staging& staging, const UnpackSource& source, WorkerJob& job) {
+  auto tar = TRY(new_file(staging, layer_file::tar), "unpack");
+  auto index = TRY(new_file(staging, layer_file::index), "unpack");
+  job.request.task = WorkerTask::index;
+  job.tar_fd = tar.get();
+  job.index_fd = index.get();
+  auto result = TRY_PLAIN(run_worker(worker_options(), job));
+  if (!result.has_tar) {
+    // The input is the tar, and stays: one file under two names.
+    const auto kept = source.keep_blob ? staging.path() + "/blob" : source.kept_file;
+    TRY(linux::unlinkat(staging.fd(), layer_file::tar), "unpack");
+    TRY(linux::linkat(AT_FDCWD, kept, staging.fd(), layer_file::tar), "unpack");
+    tar = TRY(linux::openat(staging.fd(), layer_file::tar, O_RDONLY | O_NOFOLLOW), "unpack");
+  }
+  if (result.has_index) return result;
+  TRY(linux::unlinkat(staging.fd(), layer_file::index), "unpack");
+  TRY(linux::lseek(tar.get(), 0, SEEK_SET), "unpack");
+  WorkerJob again;
+  again.request.is_decoded = true;
+  again.request.known_digest = result.decoded_digest;
+  again.request.decoded_algorithm = again.request.input_algorithm = job.request.decoded_algorithm;
+  again.input_fd = tar.get();
+  again.cancel = job.cancel;
+  auto tree = TRY_PLAIN(make_tree(staging, again));
+  result.layer = std::move(tree.layer);
+  TRY(linux::unlinkat(staging.fd(), layer_file::tar), "unpack");
+  return result;
+}
+
+/// The index of a layer's tar once more, with what was not known when it was made.
+Result<Staging> LocalImageStore::settled_index(const Digest& diff_id, const std::string& tar, const std::vector<DirectoryAttributes>& settled) {
+  auto staging = TRY_PLAIN(content_->new_staging("index"));
+  auto input = TRY_PLAIN(linux::open(tar, O_RDONLY | O_NOFOLLOW));
+  auto index = TRY_PLAIN(new_file(staging, layer_file::index));
+  WorkerJob job;
+  job.request.task = WorkerTask::index;
+  job.request.is_decoded = job.request.keeps_input = true;
+  job.request.known_digest = diff_id.text();
+  job.request.decoded_algorithm = job.request.input_algorithm = diff_id.kind();
+  job.request.settled = settled;
+  job.input_fd = input.get();
+  job.index_fd = index.get();
+  auto result = TRY_PLAIN(run_worker(worker_options(), job));
+  if (!result.has_index) return Error(ErrorKind::unsupported, "its directories cannot take the attributes of the layers below in an index");
+  return staging;
+}
+
+Result<UniqueFd> LocalImageStore::open_unpacked(const UnpackedArchive& archive) {
+  const int folder = archive.staging.fd();
+  if (!archive.result.has_index) return linux::openat(folder, layer_file::tree, O_RDONLY | O_DIRECTORY);
+  auto index = TRY_PLAIN(linux::openat(folder, layer_file::index, O_RDONLY | O_NOFOLLOW));
+  auto tar = TRY_PLAIN(linux::openat(folder, layer_file::tar, O_RDONLY | O_NOFOLLOW));
+  auto mounted = TRY_PLAIN(mount_index(index.get(), tar.get()));
+  return linux::openat(mounted.get(), ".", O_RDONLY | O_DIRECTORY);
+}
+
 Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel) {
   auto staging = TRY(content_->new_staging("layer"), "unpack");
-  TRY(linux::mkdirat(staging.fd(), "fs", 0755), "unpack");
-  auto root = TRY(linux::openat(staging.fd(), "fs", O_RDONLY | O_DIRECTORY), "unpack");
   UniqueFd blob;
   if (source.keep_blob) blob = TRY(linux::openat(staging.fd(), "blob", O_WRONLY | O_CREAT | O_EXCL, 0600), "unpack");
   WorkerJob job;
-  job.request.task = WorkerTask::unpack;
   job.request.copy_input = source.keep_blob;
+  job.request.keeps_input = !source.kept_file.empty();
   job.request.known_digest = source.known_digest;
   job.request.total_bytes = source.total_bytes;
   job.request.input_algorithm = source.input_algorithm;
   job.request.decoded_algorithm = source.decoded_algorithm;
   job.input_fd = source.fd;
   job.copy_fd = blob.get();
-  job.target_fd = root.get();
   job.cancel = cancel;
   if (progress) {
     job.on_progress = [&](std::uint64_t bytes) {
@@ -58,8 +129,7 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
       progress(line);
     };
   }
-  auto result = TRY_PLAIN(run_worker(worker_options(), job));
-  for (const auto& device : result.layer.devices) TRY(make_device(root.get(), device), concat("make device \"", device.path, "\""));
+  auto result = form_ == SnapshotForm::erofs ? TRY_PLAIN(make_index(staging, source, job)) : TRY_PLAIN(make_tree(staging, job));
   auto diff_id = TRY(Digest::parse(result.decoded_digest), "the worker's answer");
   auto blob_digest = TRY(Digest::parse(result.input_digest), "the worker's answer");
   return UnpackedArchive{std::move(staging), std::move(result), std::move(diff_id), std::move(blob_digest)};
@@ -84,6 +154,7 @@ Status LocalImageStore::ensure_layer(const LayerSource& source, const ProgressSi
   UnpackSource from;
   from.fd = file.get();
   from.known_digest = source.blob.text();
+  from.kept_file = source.file;
   from.total_bytes = source.size_bytes;
   from.progress_id = short_id(source.diff_id);
   from.decoded_algorithm = source.diff_id.kind();
@@ -104,17 +175,26 @@ Status LocalImageStore::ensure_layers(const std::vector<LayerSource>& sources, c
   return side_by_side(sources.size(), static_cast<std::size_t>(linux::cpu_count()), [&](std::size_t index) { return ensure_layer(sources[index], serial, cancel); });
 }
 
+Status LocalImageStore::settle(const ImageRecord& record) {
+  std::vector<Digest> below;  // topmost first
+  for (const auto& layer : record.layers) {
+    auto held = layer_locks_.lock(layer.diff_id.text());
+    auto remake = [&](const std::string& tar, const std::vector<DirectoryAttributes>& settled) { return settled_index(layer.diff_id, tar, settled); };
+    TRY(content_->settle_implied_dirs(layer.diff_id, below, remake), "settle directories");
+    below.insert(below.begin(), layer.diff_id);
+  }
+  return {};
+}
+
 Status LocalImageStore::record_images(std::vector<NewImage>& images) {
   state::Transaction transaction;
   transaction.durable = true;
   std::vector<std::pair<Digest, const Origin*>> origins;
   for (auto& image : images) {
     image.record.size_bytes = 0;
-    std::vector<Digest> below;  // topmost first
+    TRY_PLAIN(settle(image.record));
     std::set<Digest> counted;
     for (const auto& layer : image.record.layers) {
-      TRY(content_->settle_implied_dirs(layer.diff_id, below), "settle directories");
-      below.insert(below.begin(), layer.diff_id);
       if (counted.insert(layer.diff_id).second) image.record.size_bytes += TRY_PLAIN(content_->layer_size(layer.diff_id));
     }
     ImageRecords::put(transaction, image.record);

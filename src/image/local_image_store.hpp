@@ -44,7 +44,7 @@ class KeyedLocks {
 
 /// A layer's archive that was unpacked and is not yet part of the store.
 struct UnpackedArchive {
-  Staging staging;  ///< "fs" and, when the input was copied, "blob"
+  Staging staging;  ///< "fs", or "layer.tar" and "index.erofs"; and, when the input was copied, "blob"
   WorkerResult result;
   Digest diff_id;
   Digest blob;
@@ -83,6 +83,7 @@ class LocalImageStore final : public ImageStore {
   Result<std::vector<std::string>> lowerdirs(const Digest& id) override;
   Result<std::vector<std::string>> recover() override;
   Result<Usage> usage() override;
+  [[nodiscard]] SnapshotForm snapshot_form() const override { return form_; }
 
  private:
   // lookup.cpp
@@ -91,12 +92,14 @@ class LocalImageStore final : public ImageStore {
   Result<std::optional<ImageRecord>> find_by_prefix(const std::string& name);
   Result<Image> image_of(const ImageRecord& record, const std::vector<NameRecord>& names);
   Result<Image> image_of(const ImageRecord& record);
+  Result<std::string> open_layer(const ImageRecord& record, const LayerRecord& layer);
 
   // layers.cpp
   [[nodiscard]] WorkerOptions worker_options() const;
   struct UnpackSource {
     int fd = -1;                 ///< borrowed
     bool keep_blob = false;      ///< copy what is read to "blob"
+    std::string kept_file;       ///< the path of `fd`, when it is a file that will stay: a layer's tar may become a second name of it
     std::string known_digest;    ///< "": compute, in the algorithm below
     DigestAlgorithm input_algorithm = DigestAlgorithm::sha256;
     DigestAlgorithm decoded_algorithm = DigestAlgorithm::sha256;
@@ -114,6 +117,13 @@ class LocalImageStore final : public ImageStore {
   /// The layer is in the store afterwards. Errors: corrupt when the blob's content is not that diffID.
   Status ensure_layer(const LayerSource& source, const ProgressSink& progress, Cancel cancel);
   Status ensure_layers(const std::vector<LayerSource>& sources, const ProgressSink& progress, Cancel cancel);
+  Result<WorkerResult> make_tree(const Staging& staging, WorkerJob& job);
+  Result<WorkerResult> make_index(const Staging& staging, const UnpackSource& source, WorkerJob& job);
+  Result<Staging> settled_index(const Digest& diff_id, const std::string& tar, const std::vector<DirectoryAttributes>& settled);
+  /// The tree of an archive that is not a layer of the store yet.
+  static Result<UniqueFd> open_unpacked(const UnpackedArchive& archive);
+  /// Settles the implied directories of all layers that none has stacked before. After a layer was made again, too.
+  Status settle(const ImageRecord& record);
   /// Settles implied directories, adds up sizes, syncs, and records all of them in one durable transaction.
   Status record_images(std::vector<NewImage>& images);
 
@@ -193,6 +203,7 @@ class LocalImageStore final : public ImageStore {
   // bootstrap.cpp
   Result<std::string> list_packages(const UnpackedArchive& archive);
 
+  SnapshotForm form_;  // of layers to come; never automatic
   ImageOptions options_;
   std::unique_ptr<ContentStore> content_;
   TrustGate gate_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "image/index_mount.hpp"
 #include "image/local_image_store.hpp"
 
 namespace caisson::image {
@@ -14,6 +15,15 @@ bool is_hex_text(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
+/// What is asked for must be had; automatic is directories, until indexes have been in use for long enough (docs/adr/0014).
+Result<SnapshotForm> choose_form(const ImageOptions& options) {
+  if (options.snapshot_form != SnapshotForm::erofs) return SnapshotForm::directory;
+  auto works = try_index(options.root + "/ingest", options.worker_first_id);
+  if (works.ok()) return SnapshotForm::erofs;
+  return Error(ErrorKind::unavailable, concat("layers cannot be kept as EROFS indexes here: ", works.error().text()), works.error().error_number())
+      .with_hint("it needs Linux 6.12 with EROFS, root, and a file system on a disk; use snapshot-form = \"directory\"");
+}
+
 std::string_view without_algorithm(std::string_view text) {
   constexpr std::string_view algorithm = "sha256:";
   return text.starts_with(algorithm) ? text.substr(algorithm.size()) : text;
@@ -24,11 +34,13 @@ std::string_view without_algorithm(std::string_view text) {
 std::string short_id(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
 
 LocalImageStore::LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content)
-    : options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store) {}
+    : form_(options.snapshot_form), options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store) {}
 
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options) {
   auto content = TRY_PLAIN(ContentStore::open(options.root));
-  return std::unique_ptr<ImageStore>(std::make_unique<LocalImageStore>(store, options, std::move(content)));
+  auto chosen = options;
+  chosen.snapshot_form = TRY_PLAIN(choose_form(options));
+  return std::unique_ptr<ImageStore>(std::make_unique<LocalImageStore>(store, std::move(chosen), std::move(content)));
 }
 
 /// Docker's order: a full id, then a name, then the beginning of an id.
@@ -156,13 +168,23 @@ Status LocalImageStore::tag(const std::string& source, const std::string& target
   return write_layout_index();
 }
 
+/// A damaged index is made again, with its tar, from the layer's blob.
+Result<std::string> LocalImageStore::open_layer(const ImageRecord& record, const LayerRecord& layer) {
+  auto dir = content_->open_layer(layer.diff_id);
+  if (dir.ok() || dir.error().kind() != ErrorKind::corrupt || !TRY_PLAIN(content_->has_blob(layer.blob))) return dir;
+  TRY_PLAIN(content_->set_aside_layer(layer.diff_id));
+  TRY_PLAIN(ensure_layer({layer.diff_id, layer.blob, content_->blob_path(layer.blob), layer.blob_bytes}, {}, {}));
+  TRY_PLAIN(settle(record));
+  return content_->open_layer(layer.diff_id);
+}
+
 Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {
   auto record = TRY_PLAIN(find_record(id.text()));
   std::vector<std::string> dirs;
   for (auto layer = record.layers.rbegin(); layer != record.layers.rend(); ++layer) {
     if (!TRY_PLAIN(content_->has_layer(layer->diff_id)))
       return Error(ErrorKind::corrupt, concat("layer ", layer->diff_id.text(), " of image ", short_id(id), " is missing; load or pull the image again"));
-    auto dir = content_->layer_dir(layer->diff_id);
+    auto dir = TRY(open_layer(record, *layer), concat("layer ", layer->diff_id.text(), " of image ", short_id(id)));
     // The same layer twice in one chain adds nothing below, and overlayfs refuses it (ELOOP).
     if (std::find(dirs.begin(), dirs.end(), dir) == dirs.end()) dirs.push_back(std::move(dir));
   }

@@ -13,6 +13,7 @@ constexpr std::int64_t partial_keep_ns = std::int64_t{7} * 24 * 3600 * 1'000'000
 
 Result<std::vector<std::string>> LocalImageStore::recover() {
   std::vector<std::string> repairs;
+  TRY(content_->detach_layers(), "recover images");
   auto leftovers = TRY(content_->clear_staging(), "recover images");
   if (leftovers > 0) repairs.push_back(concat("removed what ", leftovers, leftovers == 1 ? " interrupted image operation" : " interrupted image operations", " had left behind"));
   auto stale = TRY(content_->remove_stale_partials(partial_keep_ns), "recover images");
@@ -49,6 +50,7 @@ Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std:
   auto shown = short_id(record.id);
   for (const auto& blob : {record.id, record.manifest})
     if (!TRY_PLAIN(content_->has_blob(blob))) repairs.push_back(concat("image ", shown, ": blob ", blob.text(), " is missing; load or pull the image again"));
+  bool was_rebuilt = false;
   for (const auto& layer : record.layers) {
     bool has_layer = TRY_PLAIN(content_->has_layer(layer.diff_id));
     bool has_blob = TRY_PLAIN(content_->has_blob(layer.blob));
@@ -58,10 +60,13 @@ Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std:
       repairs.push_back(concat("image ", shown, ": layer ", layer.diff_id.text(), " is missing; load or pull the image again"));
       continue;
     }
+    was_rebuilt = true;
     auto rebuilt = ensure_layer({layer.diff_id, layer.blob, content_->blob_path(layer.blob), layer.blob_bytes}, {}, {});
     repairs.push_back(rebuilt.ok() ? concat("image ", shown, ": layer ", layer.diff_id.text(), " was missing and was unpacked again")
                                    : concat("image ", shown, ": layer ", layer.diff_id.text(), " is missing and could not be unpacked again: ", rebuilt.error().text()));
   }
+  if (!was_rebuilt) return {};
+  if (auto settled = settle(record); !settled.ok()) repairs.push_back(concat("image ", shown, ": ", settled.error().text()));
   return {};
 }
 

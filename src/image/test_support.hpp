@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <filesystem>
 #include <map>
@@ -116,6 +117,20 @@ inline std::string bent_header(const std::map<std::size_t, std::string>& fields,
   return block;
 }
 
+inline std::string gzip(std::string_view bytes) {
+  z_stream stream{};
+  EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string out(deflateBound(&stream, bytes.size()) + 64, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
 /// A descriptor to read `bytes` from.
 inline UniqueFd fd_with(std::string_view bytes) {
   auto fd = linux::memfd_create("caisson-test");
@@ -140,10 +155,16 @@ inline std::string why_not() {
 
 constexpr std::uint32_t first_worker_id = 1'500'000'000;
 
+/// All tests of the store can be run in the other form, too.
+inline SnapshotForm wanted_form() {
+  const char* name = std::getenv("CAISSON_TEST_SNAPSHOT_FORM");
+  return name != nullptr && std::string_view(name) == "erofs" ? SnapshotForm::erofs : SnapshotForm::automatic;
+}
+
 /// A state store and an image store in a folder, opened and closed together.
 class Fixture {
  public:
-  explicit Fixture(const std::string& parent = "/tmp") : folder_(parent) { open(); }
+  explicit Fixture(const std::string& parent = "/tmp", SnapshotForm form = wanted_form()) : form(form), folder_(parent) { open(); }
   void open() {
     auto opened = state::open_sqlite_store({folder_.path() + "/state.db"});
     if (!opened.ok()) {
@@ -155,6 +176,7 @@ class Fixture {
     options.root = root();
     options.worker_path = worker_path();
     options.worker_first_id = first_worker_id;
+    options.snapshot_form = form;
     auto images = open_image_store(*state_, options);
     if (!images.ok()) {
       ADD_FAILURE() << images.error().text();
@@ -202,6 +224,8 @@ class Fixture {
     for (const auto& entry : std::filesystem::directory_iterator(root() + "/ingest")) count += entry.exists() ? 1U : 1U;
     return count;
   }
+
+  SnapshotForm form;  ///< the next open() takes it into force
 
  private:
   Folder folder_;

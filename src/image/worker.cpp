@@ -87,6 +87,24 @@ class HashingSource final : public ByteSource {
   Hasher hasher_;
 };
 
+/// Passes the decoded tar on, and writes it where it is to stay.
+class KeepingSource final : public ByteSource {
+ public:
+  KeepingSource(ByteSource& input, bool writes) : input_(input), writes_(writes) {}
+  Result<std::string_view> next() override {
+    auto piece = TRY_PLAIN(input_.next());
+    if (writes_) TRY(linux::write_all(worker_fd::tar, piece), "store the layer's tar");
+    bytes_ += piece.size();
+    return piece;
+  }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  ByteSource& input_;
+  bool writes_;
+  std::uint64_t bytes_ = 0;
+};
+
 /// What is left of the decoded stream behind the archive's end has been read by TarReader; this makes sure of the rest
 /// when a parser stopped early without an error.
 Status drain(ByteSource& source) {
@@ -131,23 +149,46 @@ Status run_place(const WorkerRequest& request) {
 
 /// Archives of images, root file systems and what builds bring come from users, in whatever wrapping, and nobody has named them by a digest before. What is in
 /// the wrapping counts as the input: it is what is hashed and kept. A layer that is pulled has a name to answer to, and its own digest is not that of what is in it.
-bool may_be_wrapped(const WorkerRequest& request) { return request.task == WorkerTask::split || request.known_digest.empty(); }
+bool may_be_wrapped(const WorkerRequest& request) { return request.task == WorkerTask::split || (request.known_digest.empty() && !request.is_decoded); }
+
+/// Indexes a tar that is kept on the way. What no index can tell is read to its end all the same: the tar is whole then, and can be unpacked.
+Status run_index(ByteSource& decoded, const WorkerRequest& request, WorkerResult& result) {
+  KeepingSource kept(decoded, result.has_tar);
+  TarReader tar(kept);
+  IndexForm form(request.settled);
+  auto indexed = unpack_into(form, tar, result.layer);
+  if (!indexed.ok() && !is_beyond_an_index(indexed.error())) return indexed;
+  TRY_PLAIN(drain(kept));
+  if (indexed.ok()) indexed = form.write(kept.bytes(), [](std::string_view bytes) { return linux::write_all(worker_fd::index, bytes); });
+  if (!indexed.ok() && !is_beyond_an_index(indexed.error())) return indexed;
+  result.has_index = indexed.ok();
+  return {};
+}
 
 Status run_archive(const WorkerRequest& request, WorkerResult& result) {
   RawInput raw;
   std::unique_ptr<ByteSource> unwrapped;
   if (may_be_wrapped(request)) unwrapped = TRY_PLAIN(unwrap(raw));
   BlobSource input(unwrapped ? *unwrapped : static_cast<ByteSource&>(raw), request);
-  auto inflater = TRY_PLAIN(open_inflater(input));
-  result.compression = inflater->compression();
+  std::unique_ptr<Inflater> inflater;
+  if (!request.is_decoded) {
+    inflater = TRY_PLAIN(open_inflater(input));
+    result.compression = inflater->compression();
+  }
+  ByteSource& plain = inflater ? static_cast<ByteSource&>(*inflater) : input;
   // A plain tar's two digests are the same: hashing it once is enough, unless they are of two kinds.
   const bool is_hashed_once = result.compression == Compression::none && request.input_algorithm == request.decoded_algorithm;
   std::optional<HashingSource> hashing;
-  if (request.task == WorkerTask::unpack && !is_hashed_once) hashing.emplace(*inflater, request.decoded_algorithm);
-  ByteSource& decoded = hashing ? static_cast<ByteSource&>(*hashing) : *inflater;
-  TarReader tar(decoded);
-  if (request.task == WorkerTask::unpack) TRY_PLAIN(unpack_layer(tar, worker_fd::target, result.layer));
-  else TRY_PLAIN(split_archive(tar, worker_fd::target, result.members));
+  if (request.task != WorkerTask::split && !is_hashed_once) hashing.emplace(plain, request.decoded_algorithm);
+  ByteSource& decoded = hashing ? static_cast<ByteSource&>(*hashing) : plain;
+  if (request.task == WorkerTask::index) {
+    result.has_tar = !((request.copy_input || request.keeps_input) && result.compression == Compression::none);
+    TRY_PLAIN(run_index(decoded, request, result));
+  } else {
+    TarReader tar(decoded);
+    if (request.task == WorkerTask::unpack) TRY_PLAIN(unpack_layer(tar, worker_fd::target, result.layer));
+    else TRY_PLAIN(split_archive(tar, worker_fd::target, result.members));
+  }
   TRY_PLAIN(drain(decoded));
   if (input.bytes() == 0) return Error(ErrorKind::invalid, "the archive is empty");
   result.input_bytes = input.bytes();
@@ -159,6 +200,7 @@ Status run_archive(const WorkerRequest& request, WorkerResult& result) {
 Status run_task(const WorkerRequest& request, WorkerResult& result) {
   switch (request.task) {
     case WorkerTask::unpack:
+    case WorkerTask::index:
     case WorkerTask::split: return run_archive(request, result);
     case WorkerTask::pack: return run_pack(request);
     case WorkerTask::place: return run_place(request);
@@ -170,6 +212,7 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
 linux::LandlockPolicy policy_of(WorkerTask task) {
   const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
   linux::LandlockPolicy policy;
+  if (task == WorkerTask::index) return policy;  // an index is written to open files: nothing has a path then
   policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
   return policy;
 }

@@ -47,6 +47,10 @@ Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& jo
     placement.id_map = one_range(*job.first_view_id);
     return placement;
   }
+  if (options.first_host_id != 0 && target_fd < 0) {
+    placement.id_map = one_range(options.first_host_id);
+    return placement;
+  }
   if (options.first_host_id != 0) {
     auto map = one_range(options.first_host_id);
     auto userns = TRY(linux::create_user_namespace(map), "ids of the worker");
@@ -178,9 +182,10 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   auto placement = TRY_PLAIN(place_worker(options, job));
   auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-request", encode(job.request)));
   auto pipe = TRY_PLAIN(linux::pipe2());
-  std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request},
-                                       {placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target},
-                                       {pipe.write_end.get(), worker_fd::result}};
+  std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request}, {pipe.write_end.get(), worker_fd::result}};
+  if (job.target_fd >= 0) fds.push_back({placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target});
+  if (job.tar_fd >= 0) fds.push_back({job.tar_fd, worker_fd::tar});
+  if (job.index_fd >= 0) fds.push_back({job.index_fd, worker_fd::index});
   if (job.input_fd >= 0) fds.push_back({job.input_fd, worker_fd::input});
   if (job.copy_fd >= 0) fds.push_back({job.copy_fd, worker_fd::copy});
   auto child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));

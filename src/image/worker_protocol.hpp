@@ -9,6 +9,7 @@
 #include "base/codec.hpp"
 #include "base/digest.hpp"
 #include "base/result.hpp"
+#include "image/index_form.hpp"
 #include "image/inflate.hpp"
 #include "image/pack.hpp"
 #include "image/place.hpp"
@@ -23,10 +24,13 @@ inline constexpr int copy = 1;
 inline constexpr int request = 3;
 inline constexpr int target = 4;   ///< a directory
 inline constexpr int result = 5;   ///< a pipe
+inline constexpr int tar = 6;      ///< of index: an empty file
+inline constexpr int index = 7;    ///< of index: an empty file
 }  // namespace worker_fd
 
 enum class WorkerTask : std::uint8_t {
   unpack,  ///< a layer's tar → a tree in the target directory
+  index,   ///< a layer's tar → the same, decoded, on worker_fd::tar and an index of it on worker_fd::index
   split,   ///< an archive of images → its files, as "0", "1", … in the target directory
   pack,    ///< what lies at a path of the target → a tar on worker_fd::copy
   look,    ///< what lies at a path of the target → WorkerResult::path_status
@@ -36,6 +40,9 @@ enum class WorkerTask : std::uint8_t {
 struct WorkerRequest {
   WorkerTask task = WorkerTask::unpack;
   bool copy_input = false;    ///< write all that is read to worker_fd::copy
+  bool keeps_input = false;   ///< of index: the input stays where it is, so that a tar without compression is not written once more
+  bool is_decoded = false;    ///< the input is a tar as it is: nothing is taken off it
+  std::vector<DirectoryAttributes> settled;  ///< of index: for directories that the tar names only in passing
   std::string known_digest;   ///< of the input, already checked: it is not computed again. "": compute it
   std::uint64_t total_bytes = 0;  ///< of the input, for progress; 0: unknown
   PackRequest pack;
@@ -48,6 +55,9 @@ template <class C>
 void visit(C& c, WorkerRequest& r) {
   c(r.task);
   c(r.copy_input);
+  c(r.keeps_input);
+  c(r.is_decoded);
+  c(r.settled);
   c(r.known_digest);
   c(r.total_bytes);
   c(r.pack);
@@ -87,6 +97,8 @@ struct WorkerResult {
   Compression compression = Compression::none;
   std::string decoded_digest;  ///< a layer's diffID
   UnpackedLayer layer;
+  bool has_index = false;  ///< of index; false: the tar was read and written to its end, but the layer has to become a directory
+  bool has_tar = false;    ///< of index; false: it would have been the input once more
   std::vector<ArchiveMember> members;
   std::optional<PathStatus> path_status;
 };
@@ -102,6 +114,8 @@ void visit(C& c, WorkerResult& r) {
   c(r.compression);
   c(r.decoded_digest);
   c(r.layer);
+  c(r.has_index);
+  c(r.has_tar);
   c(r.members);
   c(r.path_status);
 }

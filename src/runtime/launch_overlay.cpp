@@ -44,16 +44,33 @@ Result<Layers> clone_layers(const linux::Overlay& overlay, int userns) {
   return out;
 }
 
+/// Layers that are kept as indexes are file systems of their own.
+Result<bool> spans_file_systems(const Layers& layers) {
+  std::optional<dev_t> first;
+  auto differs = [&](const UniqueFd& layer) -> Result<bool> {
+    const auto device = TRY_PLAIN(linux::fstat(layer.get())).st_dev;
+    if (!first) first = device;
+    return device != *first;
+  };
+  if (layers.upper_parent) TRY_PLAIN(differs(layers.upper_parent));
+  for (const auto& layer : layers.lower)
+    if (TRY_PLAIN(differs(layer))) return true;
+  return false;
+}
+
 /// Overlays of ours always carry user.overlay.* attributes, so that layers are the same for root and rootless engines.
-Status set_common(linux::FileSystemContext& context, bool is_volatile) {
+Status set_common(linux::FileSystemContext& context, const Layers& layers, bool is_volatile) {
   TRY_PLAIN(context.set_flag("userxattr"));
+  // Else files would show the device of their layer, and another inode once they are written to (overlayfs.rst, "Inode properties"): tar and
+  // find take that for another file system. On one file system the kernel calls it useless in its log.
+  if (TRY_PLAIN(spans_file_systems(layers))) TRY_PLAIN(context.set_string("xino", "on"));
   if (is_volatile) TRY_PLAIN(context.set_flag("volatile"));
   return {};
 }
 
 Result<UniqueFd> mount_detached_layers(const Layers& layers, bool is_volatile) {
   auto context = TRY_PLAIN(linux::FileSystemContext::create("overlay"));
-  TRY_PLAIN(set_common(context, is_volatile && layers.upper_parent));
+  TRY_PLAIN(set_common(context, layers, is_volatile && layers.upper_parent));
   for (const auto& layer : layers.lower) TRY_PLAIN(context.set_fd("lowerdir+", layer.get()));
   if (layers.upper_parent) {
     auto upper = TRY_PLAIN(linux::openat(layers.upper_parent.get(), layers.upper_name, O_PATH | O_DIRECTORY | O_NOFOLLOW));
@@ -104,7 +121,7 @@ Result<UniqueFd> mount_attached_layers(const Layers& layers, bool is_volatile) {
   constexpr std::size_t fsconfig_limit = 255;  // longer values are refused with EINVAL on 6.1, 6.12 and 6.18
   if (lower.size() <= fsconfig_limit && upper.size() <= fsconfig_limit && work.size() <= fsconfig_limit) {
     auto context = TRY_PLAIN(linux::FileSystemContext::create("overlay"));
-    TRY_PLAIN(set_common(context, is_volatile && layers.upper_parent));
+    TRY_PLAIN(set_common(context, layers, is_volatile && layers.upper_parent));
     TRY_PLAIN(context.set_string("lowerdir", lower));
     if (layers.upper_parent) {
       TRY_PLAIN(context.set_string("upperdir", upper));
@@ -113,7 +130,7 @@ Result<UniqueFd> mount_attached_layers(const Layers& layers, bool is_volatile) {
     TRY_PLAIN(context.create_superblock());
     return context.mount(0);
   }
-  std::string data = concat("userxattr,lowerdir=", lower);
+  std::string data = concat("userxattr,", TRY_PLAIN(spans_file_systems(layers)) ? "xino=on," : "", "lowerdir=", lower);
   if (layers.upper_parent) data += concat(",upperdir=", upper, ",workdir=", work, is_volatile ? ",volatile" : "");
   TRY(linux::mkdirat(stage.get(), "merged", 0700), "staging layers");
   TRY(linux::mount("overlay", "merged", "overlay", 0, data), "root");

@@ -24,6 +24,7 @@ import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("CAISSON_BIN") or os.path.join(TREE, "build", "release", "bin")
+SNAPSHOT_FORM = os.environ.get("CAISSON_SNAPSHOT_FORM", "")  # "erofs": the suites once more, with layers as indexes
 FULL = os.environ.get("CAISSON_TEST_FULL", "") not in ("", "0")
 BINARIES = ("caisson", "caissond", "caisson-runtime", "caisson-worker")
 PREFIX = "/tmp/caisson-test-"
@@ -218,7 +219,7 @@ class Engine:
     def daemon_command(self):
         return [*self.prefix_command, os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
                 "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", "/" + self.tag,
-                "--config", os.devnull, *self.options]
+                "--config", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
 
     def start(self, timeout_s=20.0):
         with open(self.log_path, "ab") as log:
