@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "image/content_store.hpp"
 #include "image/test_support.hpp"
 #include "linux/event.hpp"
 #include "linux/tree.hpp"
