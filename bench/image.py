@@ -85,6 +85,7 @@ def main():
             path = os.path.join(work, "archive.tar")
             archive(layer, path, compressed)
             floor, mine, theirs = [], {form: [] for form in ours}, []
+            removed = {form: [] for form in ours}
             for _ in range(options.rounds):
                 target = os.path.join(work, "out")
                 os.makedirs(target)
@@ -99,8 +100,10 @@ def main():
                 for form, engine in ours.items():
                     before = cpu_of(engine.process.pid)
                     client = timed([os.path.join(os.path.abspath(options.build), "bin", "caisson"), "-H", engine.host, "load", "-i", path], env=engine.environment())
-                    mine[form].append(cpu_of(engine.process.pid) - before + client)
+                    loaded = cpu_of(engine.process.pid)
+                    mine[form].append(loaded - before + client)
                     engine.cli("rmi", "bench:1", check=0)
+                    removed[form].append(cpu_of(engine.process.pid) - loaded)
                 if podman:
                     theirs.append(timed(podman.command("load", "-i", path), env=podman.environment(), stderr=subprocess.DEVNULL))
                     podman.podman("rmi", "bench:1")
@@ -109,7 +112,7 @@ def main():
             print(f"\n## load, {kind}: CPU seconds, median of {options.rounds}")
             print(f"tar x (floor)   {median(floor):.2f}")
             for form, values in mine.items():
-                print(f"caisson load, {form:<9}  {median(values):.2f}   {median(values) / median(floor):.2f} x floor")
+                print(f"caisson load, {form:<9}  {median(values):.2f}   {median(values) / median(floor):.2f} x floor; its removal {median(removed[form]):.2f}")
             if theirs:
                 print(f"podman load     {median(theirs):.2f}   {median(theirs) / median(floor):.2f} x floor")
     finally:

@@ -168,13 +168,18 @@ Status LocalImageStore::tag(const std::string& source, const std::string& target
   return write_layout_index();
 }
 
-/// A damaged index is made again, with its tar, from the layer's blob.
+/// A damaged index is made again, with its tar, from the layer's blob. Whoever comes second finds it mended.
 Result<std::string> LocalImageStore::open_layer(const ImageRecord& record, const LayerRecord& layer) {
   auto dir = content_->open_layer(layer.diff_id);
   if (dir.ok() || dir.error().kind() != ErrorKind::corrupt || !TRY_PLAIN(content_->has_blob(layer.blob))) return dir;
+  auto held = download_locks_.lock(layer.blob.text());
+  dir = content_->open_layer(layer.diff_id);
+  if (dir.ok() || dir.error().kind() != ErrorKind::corrupt) return dir;
   TRY_PLAIN(content_->set_aside_layer(layer.diff_id));
   TRY_PLAIN(ensure_layer({layer.diff_id, layer.blob, content_->blob_path(layer.blob), layer.blob_bytes}, {}, {}));
   TRY_PLAIN(settle(record));
+  TRY_PLAIN(content_->sync());
+  TRY_PLAIN(content_->empty_trash());
   return content_->open_layer(layer.diff_id);
 }
 

@@ -67,7 +67,7 @@ Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std:
   }
   if (!was_rebuilt) return {};
   if (auto settled = settle(record); !settled.ok()) repairs.push_back(concat("image ", shown, ": ", settled.error().text()));
-  return {};
+  return content_->sync();
 }
 
 Status LocalImageStore::remove_unreferenced(const std::vector<ImageRecord>& images, std::vector<std::string>& repairs) {

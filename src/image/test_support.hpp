@@ -15,6 +15,7 @@
 
 #include "base/strings.hpp"
 #include "image/image_store.hpp"
+#include "image/index_mount.hpp"
 #include "image/tar_writer.hpp"
 #include "linux/file.hpp"
 #include "state/store.hpp"
@@ -146,19 +147,22 @@ inline std::string worker_path() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "caisson-worker";
 }
 
-/// Why tests that unpack cannot run here; empty: they can.
-inline std::string why_not() {
-  if (::geteuid() != 0) return "needs root: the store's files get the owners that images name";
-  if (!std::filesystem::exists(worker_path())) return "needs caisson-worker beside the test program (build target caisson-worker)";
-  return {};
-}
-
 constexpr std::uint32_t first_worker_id = 1'500'000'000;
 
 /// All tests of the store can be run in the other form, too.
 inline SnapshotForm wanted_form() {
   const char* name = std::getenv("CAISSON_TEST_SNAPSHOT_FORM");
-  return name != nullptr && std::string_view(name) == "erofs" ? SnapshotForm::erofs : SnapshotForm::automatic;
+  if (name == nullptr) return SnapshotForm::automatic;
+  return std::string_view(name) == "erofs" ? SnapshotForm::erofs : SnapshotForm::directory;
+}
+
+/// Why tests that unpack cannot run here; empty: they can.
+inline std::string why_not() {
+  if (::geteuid() != 0) return "needs root: the store's files get the owners that images name";
+  if (!std::filesystem::exists(worker_path())) return "needs caisson-worker beside the test program (build target caisson-worker)";
+  if (wanted_form() == SnapshotForm::erofs)
+    if (auto works = try_index("/tmp", first_worker_id); !works.ok()) return works.error().text();
+  return {};
 }
 
 /// A state store and an image store in a folder, opened and closed together.

@@ -497,9 +497,11 @@ class Images(caisson.EngineTest):
         found = []
         for kind in ("content/blobs", "layers"):
             for folder, _, files in os.walk(os.path.join(self.engine.root, kind)):
-                found += [os.path.join(folder, f) for f in files if "/fs/" not in folder]
+                if "/fs/" in folder or "/mount/" in folder + "/":
+                    continue  # what is in a layer, in either form
+                found += [os.path.join(folder, f) for f in files]
                 if folder.count("/") - self.engine.root.count("/") >= 3:
-                    found.append(folder) if "/fs/" not in folder else None
+                    found.append(folder)
         return sorted(found)
 
     def test_save_and_load_give_back_the_same_image(self):
