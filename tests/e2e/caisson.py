@@ -134,6 +134,11 @@ def mounts_mentioning(text):
         return [line.strip() for line in file if text in line]
 
 
+def mounts_of_containers(folder):
+    """Mounts on the host below an engine's folder, but for those that are there by design: its run folder's, and layers that are indexes."""
+    return [line for line in mounts_mentioning(folder) if "/run/" not in line and "/root/layers/" not in line]
+
+
 def cgroups_named(text):
     found = []
     for folder, folders, _ in os.walk("/sys/fs/cgroup"):
