@@ -72,6 +72,10 @@ Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& 
   if (!archive.ok()) return std::move(archive).error().in("layer");
 
   auto layer = hold_layer({archive->diff_id, archive->blob, archive->result.input_bytes, layer_media_type(archive->result.compression)});
+  if (layer.is_empty) {  // no image will name it, so nothing would take it away again
+    layer.directory = content_->empty_layer_dir();
+    return layer;
+  }
   TRY(content_->adopt_blob(archive->staging.path() + "/blob", archive->blob), "store the layer");
   auto held = layer_locks_.lock(archive->diff_id.text());
   TRY(content_->adopt_layer(archive->staging, archive->diff_id, archive->result.layer), "store the layer");

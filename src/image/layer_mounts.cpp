@@ -28,7 +28,12 @@ Status record_digests(const std::string& path, const std::vector<std::string>& d
   return linux::write_file_atomic(file_of(path, layer_file::index_digest), join(digests, "\n"), 0600, linux::Durability::synced);
 }
 
-Result<bool> is_mounted(const std::string& point) { return static_cast<std::uint32_t>(TRY_PLAIN(linux::statfs(point)).f_type) == EROFS_SUPER_MAGIC_V1; }
+Result<bool> is_mounted(const std::string& point) {
+  auto status = linux::statfs(point);
+  if (!status.ok() && status.error().kind() == ErrorKind::not_found) return false;
+  if (!status.ok()) return std::move(status).error();
+  return static_cast<std::uint32_t>(status->f_type) == EROFS_SUPER_MAGIC_V1;
+}
 
 Error damaged(const std::string& path, std::string_view what) { return {ErrorKind::corrupt, concat(path, ": ", what)}; }
 
@@ -53,13 +58,10 @@ Status remove_layer_tree(const std::string& path) {
 
 /// Under mounts_mutex_.
 Status ContentStore::mount_layer(const std::string& path) {
-  auto open_part = [&](const char* name) -> Result<UniqueFd> {
-    auto file = linux::open(file_of(path, name), O_RDONLY | O_NOFOLLOW);
-    if (!file.ok() && file.error().kind() == ErrorKind::not_found) return damaged(path, concat(name, " is missing"));
-    return file;
-  };
-  auto index = TRY_PLAIN(open_part(layer_file::index));
-  auto tar = TRY_PLAIN(open_part(layer_file::tar));
+  for (const char* name : {layer_file::index, layer_file::tar, layer_file::index_digest, layer_file::mount_point})
+    if (!TRY_PLAIN(linux::exists(file_of(path, name)))) return damaged(path, concat(name, " is missing"));
+  auto index = TRY_PLAIN(linux::open(file_of(path, layer_file::index), O_RDONLY | O_NOFOLLOW));
+  auto tar = TRY_PLAIN(linux::open(file_of(path, layer_file::tar), O_RDONLY | O_NOFOLLOW));
   const auto digest = TRY_PLAIN(digest_of_file(index.get(), DigestAlgorithm::sha256)).text();
   bool is_known = false;
   for (const auto& recorded : TRY_PLAIN(recorded_digests(path))) is_known = is_known || recorded == digest;
@@ -73,13 +75,13 @@ Status ContentStore::mount_layer(const std::string& path) {
 
 Result<std::string> ContentStore::open_layer(const Digest& diff_id) {
   const auto path = layer_path(diff_id);
-  auto tree = file_of(path, layer_file::tree);
-  if (TRY_PLAIN(linux::exists(tree))) return tree;
   auto point = file_of(path, layer_file::mount_point);
   std::lock_guard lock(mounts_mutex_);
   // Somebody may have taken the mount away; an empty directory would be taken for the layer.
-  const bool is_ready = mounted_.count(path) != 0 && TRY_PLAIN(is_mounted(point));
-  if (!is_ready) TRY_PLAIN(mount_layer(path));
+  if (mounted_.count(path) != 0 && TRY_PLAIN(is_mounted(point))) return point;
+  auto tree = file_of(path, layer_file::tree);
+  if (TRY_PLAIN(linux::exists(tree))) return tree;
+  TRY_PLAIN(mount_layer(path));
   return point;
 }
 

@@ -171,7 +171,10 @@ Status LocalImageStore::tag(const std::string& source, const std::string& target
 /// A damaged index is made again, with its tar, from the layer's blob. Whoever comes second finds it mended.
 Result<std::string> LocalImageStore::open_layer(const ImageRecord& record, const LayerRecord& layer) {
   auto dir = content_->open_layer(layer.diff_id);
-  if (dir.ok() || dir.error().kind() != ErrorKind::corrupt || !TRY_PLAIN(content_->has_blob(layer.blob))) return dir;
+  if (dir.ok() || dir.error().kind() != ErrorKind::corrupt) return dir;
+  if (!TRY_PLAIN(content_->has_layer(layer.diff_id)))
+    return Error(ErrorKind::corrupt, concat("layer ", layer.diff_id.text(), " of image ", short_id(record.id), " is missing; load or pull the image again"));
+  if (!TRY_PLAIN(content_->has_blob(layer.blob))) return std::move(dir).error().in(concat("layer ", layer.diff_id.text(), " of image ", short_id(record.id)));
   auto held = download_locks_.lock(layer.blob.text());
   dir = content_->open_layer(layer.diff_id);
   if (dir.ok() || dir.error().kind() != ErrorKind::corrupt) return dir;
@@ -187,9 +190,7 @@ Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {
   auto record = TRY_PLAIN(find_record(id.text()));
   std::vector<std::string> dirs;
   for (auto layer = record.layers.rbegin(); layer != record.layers.rend(); ++layer) {
-    if (!TRY_PLAIN(content_->has_layer(layer->diff_id)))
-      return Error(ErrorKind::corrupt, concat("layer ", layer->diff_id.text(), " of image ", short_id(id), " is missing; load or pull the image again"));
-    auto dir = TRY(open_layer(record, *layer), concat("layer ", layer->diff_id.text(), " of image ", short_id(id)));
+    auto dir = TRY_PLAIN(open_layer(record, *layer));
     // The same layer twice in one chain adds nothing below, and overlayfs refuses it (ELOOP).
     if (std::find(dirs.begin(), dirs.end(), dir) == dirs.end()) dirs.push_back(std::move(dir));
   }
