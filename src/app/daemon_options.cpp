@@ -202,7 +202,7 @@ const Setting settings[] = {
     {"--max-concurrent-downloads", "registry.concurrent-downloads", "N", "layers of one pull that are fetched at the same time (default 3)", set_downloads},
     {"--registry-attempts", "registry.attempts", "N", "attempts in a row without progress before a registry is given up (default 5)", set_attempts},
     {"--registry-stall-timeout", "registry.stall-timeout", "SECONDS", "a connection on which nothing comes for so long is given up (default 30)", set_stall_timeout},
-    {"--snapshot-form", "snapshot-form", "FORM", "how layers to come are kept: directory, erofs (the tar and an index of it, Linux 6.12) or auto, which is directory (default auto)", set_snapshot_form},
+    {"--snapshot-form", "snapshot-form", "FORM", "how layers to come are kept: directory, erofs (the tar and an index of it, Linux 6.12) or auto: erofs where it can be mounted (default auto)", set_snapshot_form},
     {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
     {"--cgroup-driver", "cgroup-driver", "NAME", "who makes containers' cgroups: cgroupfs (the daemon) or systemd (as scopes; default cgroupfs)",
      [](DaemonOptions& options, const std::string& value) -> Status {

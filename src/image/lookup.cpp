@@ -15,11 +15,12 @@ bool is_hex_text(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-/// What is asked for must be had; automatic is directories, until indexes have been in use for long enough (docs/adr/0014).
+/// What is asked for must be had; automatic is an index where one can be mounted and read (docs/adr/0014).
 Result<SnapshotForm> choose_form(const ImageOptions& options) {
-  if (options.snapshot_form != SnapshotForm::erofs) return SnapshotForm::directory;
+  if (options.snapshot_form == SnapshotForm::directory) return SnapshotForm::directory;
   auto works = try_index(options.root + "/ingest", options.worker_first_id);
   if (works.ok()) return SnapshotForm::erofs;
+  if (options.snapshot_form == SnapshotForm::automatic) return SnapshotForm::directory;
   return Error(ErrorKind::unavailable, concat("layers cannot be kept as EROFS indexes here: ", works.error().text()), works.error().error_number())
       .with_hint("it needs Linux 6.12 with EROFS, root, and a file system on a disk; use snapshot-form = \"directory\"");
 }
