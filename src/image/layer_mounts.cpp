@@ -1,6 +1,4 @@
 // Layers that are kept as an index: checked and mounted when they are wanted, replaced, and taken down before they are removed.
-#include <linux/magic.h>
-
 #include <cerrno>
 
 #include "base/strings.hpp"
@@ -28,11 +26,12 @@ Status record_digests(const std::string& path, const std::vector<std::string>& d
   return linux::write_file_atomic(file_of(path, layer_file::index_digest), join(digests, "\n"), 0600, linux::Durability::synced);
 }
 
-Result<bool> is_mounted(const std::string& point) {
-  auto status = linux::statfs(point);
-  if (!status.ok() && status.error().kind() == ErrorKind::not_found) return false;
-  if (!status.ok()) return std::move(status).error();
-  return static_cast<std::uint32_t>(status->f_type) == EROFS_SUPER_MAGIC_V1;
+/// Whether something is mounted in a layer's folder: another file system shows.
+Result<bool> is_mounted(const std::string& path) {
+  const auto point = linux::stat(file_of(path, layer_file::mount_point));
+  if (!point.ok() && point.error().kind() == ErrorKind::not_found) return false;
+  const auto folder = TRY_PLAIN(linux::stat(path));
+  return TRY_PLAIN(point).st_dev != folder.st_dev;
 }
 
 Error damaged(const std::string& path, std::string_view what) { return {ErrorKind::corrupt, concat(path, ": ", what)}; }
@@ -78,7 +77,7 @@ Result<std::string> ContentStore::open_layer(const Digest& diff_id) {
   auto point = file_of(path, layer_file::mount_point);
   std::lock_guard lock(mounts_mutex_);
   // Somebody may have taken the mount away; an empty directory would be taken for the layer.
-  if (mounted_.count(path) != 0 && TRY_PLAIN(is_mounted(point))) return point;
+  if (mounted_.count(path) != 0 && TRY_PLAIN(is_mounted(path))) return point;
   auto tree = file_of(path, layer_file::tree);
   if (TRY_PLAIN(linux::exists(tree))) return tree;
   TRY_PLAIN(mount_layer(path));
