@@ -37,6 +37,11 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::demand(again.ok() && again->manifest == document->manifest, "what was read is written");
   }
   if (auto bundle = trust::parse_bundle(text); bundle.ok()) ignore(trust::parse_statement(bundle->payload));
+  if (auto envelope = trust::parse_envelope(text); envelope.ok()) {
+    std::vector<PublicKey> keys;
+    keys.push_back(PublicKey::parse(somebodys_key).value());
+    fuzz::demand(!trust::verify_attestation(*envelope, keys, {sha256_of("image")}).ok(), "no key has signed this");
+  }
   ignore(trust::parse_statement(text));
   ignore(trust::parse_notation(text));
   ignore(trust::take_armor_off(text));

@@ -354,6 +354,7 @@ inline constexpr std::array image_copy = own_registries + std::array{
     of("jobs", 'j', integer, "int", "Blobs that travel at the same time", "3"),
     with_choices(of("platform", 0, text, "string", "Which image of an index to copy, such as linux/arm64; this machine's if not given"), platforms),
     on("quiet", 'q', "Do not show progress"),
+    on("referrers", 0, "Also copy what is attached to the image: signatures, SBOMs, attestations, and what is attached to those"),
     on("signatures", 0, "Also copy what cosign keeps under tags of the image's digest"),
 };
 inline constexpr std::array image_sync = image_copy + std::array{
@@ -363,9 +364,14 @@ inline constexpr std::array image_sync = image_copy + std::array{
 inline constexpr std::array image_examined = own_registries + std::array{
     with_choices(of("platform", 0, text, "string", "Which image of an index, such as linux/arm64; this machine's if not given"), platforms),
 };
+inline constexpr std::array image_attached = image_examined + std::array{format_list, no_trunc};
 inline constexpr std::array image_sbom = image_examined + std::array{
+    on("attach", 0, "Attach it to the image in its registry or layout"),
+    on("attached", 0, "Show the one that is attached to the image, instead of making one"),
     with_choices(of("format", 0, text, "string", "spdx-json", "spdx-json"), "spdx-json"),
+    of("key", 'k', list, "file", "--attach: also attach it as an attestation, signed with this private key; --attached: only one signed by this public key (PEM)", "", Words::files),
     of("output", 'o', text, "file", "Write to this file instead of standard output", "", Words::files),
+    of("passphrase-file", 0, text, "file", "--attach: read the key's passphrase from this file", "", Words::files),
 };
 inline constexpr std::array image_scan = image_examined + std::array{
     of("data", 0, list, "file", "What is known to be wrong: OSV (zip or JSON), Debian's tracker, debsecan's file; or docker://… and oci:… for an artifact", "", Words::files),
@@ -383,7 +389,9 @@ inline constexpr std::array sign = {of("certificate-chain", 0, text, "file", "no
                                     of("identity", 0, text, "string", "Sign under this name instead of the image's own"),
                                     of("key", 'k', text, "file", "Private key (PEM)", "", Words::files),
                                     of("passphrase-file", 0, text, "file", "Read the key's passphrase from this file", "", Words::files)};
-inline constexpr std::array verify = {of("ca", 0, list, "file", "Ask for a notation signature under one of these root certificates (PEM)", "", Words::files),
+inline constexpr std::array verify = image_examined + std::array{
+                                      of("attestation", 0, text, "string", "Ask for an attestation of this kind by one of the keys: spdx, cyclonedx, slsaprovenance1, vuln, openvex, or a predicate's URI"),
+                                      of("ca", 0, list, "file", "Ask for a notation signature under one of these root certificates (PEM)", "", Words::files),
                                       with_choices(of("format", 0, text, "string", "table or json", "table"), list_formats),
                                       of("key", 'k', list, "file", "Ask for a signature by one of these public keys (PEM)", "", Words::files),
                                       of("signer", 0, list, "string", "With --ca: whose signature, such as \"x509.subject: C=US, ST=WA, O=example\"")};

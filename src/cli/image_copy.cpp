@@ -20,6 +20,7 @@ Result<transport::CopyOptions> copy_options(const Invocation& invocation) {
   transport::CopyOptions options;
   options.all_platforms = invocation.flag("all");
   options.signatures = invocation.flag("signatures");
+  options.referrers = invocation.flag("referrers");
   const auto wanted = invocation.text("platform");
   if (options.all_platforms && !wanted.empty()) return Error(ErrorKind::invalid, "--all and --platform are mutually exclusive");
   if (wanted.empty()) options.platform = image::platform_of_machine(TRY_PLAIN(linux::uname()).machine);
@@ -89,6 +90,8 @@ Result<int> copy_image(Session& session, const Invocation& invocation) {
   auto options = TRY_PLAIN(copy_options(invocation));
   if (options.all_platforms && (to.kind == transport::Kind::local || to.kind == transport::Kind::docker_archive))
     return Error(ErrorKind::invalid, concat(transport::to_text(to), " holds single images; --all has no meaning there"));
+  if (options.referrers && (to.kind == transport::Kind::local || to.kind == transport::Kind::docker_archive))
+    return Error(ErrorKind::invalid, concat(transport::to_text(to), " holds images only; --referrers has no meaning there"));
   auto places = TRY_PLAIN(Places::create(session, invocation));
   auto source = TRY_PLAIN(places.open_source(from));
   const bool has_tag = !source.name.empty() && source.name.find(':') == std::string::npos;
@@ -107,6 +110,7 @@ Result<int> copy_image(Session& session, const Invocation& invocation) {
       return Error(ErrorKind::invalid, concat(transport::to_text(to), " names another digest than the source's ", manifest.digest.text()));
     TRY_PLAIN(copier.copy(manifest, target.tag()));
     TRY_PLAIN(copier.copy_signatures(manifest));
+    TRY_PLAIN(copier.copy_referrers(manifest));
     return manifest;
   };
   auto done = run();

@@ -6,6 +6,7 @@
 
 #include "base/json_array.hpp"
 #include "base/strings.hpp"
+#include "cli/attachments.hpp"
 #include "cli/listing.hpp"
 #include "cli/places.hpp"
 #include "cli/travel_commands.hpp"
@@ -27,7 +28,7 @@ constexpr std::array finding_columns = {
     Column{"Severity", "SEVERITY"}, Column{"ID", "ID"}, Column{"Package", "PACKAGE"}, Column{"Version", "VERSION"}, Column{"Fixed", "FIXED IN"}, Column{"Layer", "LAYER"}, Column{"Summary", "SUMMARY"},
 };
 
-/// A plain name is this engine's image, as everywhere but in copies.
+/// A plain name is this engine's image, as everywhere but in copies and where something is attached.
 Result<transport::Location> image_location(std::string_view text) {
   for (std::string_view scheme : {"oci:", "oci-archive:", "docker-archive:", "local:", "docker://"})
     if (text.starts_with(scheme)) return transport::parse_location(text);
@@ -53,8 +54,7 @@ Result<UniqueFd> open_blob(transport::Place& place, const image::Descriptor& blo
   return std::move(checked->fd);
 }
 
-Result<Examined> examine(Places& places, const transport::Location& location, const image::Platform& platform) {
-  auto source = TRY_PLAIN(places.open_source(location));
+Result<Examined> examine(Places& places, const Places::Source& source, const transport::Location& location, const image::Platform& platform) {
   auto& place = source.place();
   const auto found = TRY_PLAIN(transport::resolve_image(place, source.name, platform));
   const auto step = concat(place.name(), ": manifest ", found.digest.text());
@@ -137,15 +137,21 @@ void print_json(Session& session, const Examined& examined, const std::vector<in
 
 Result<int> show_sbom(Session& session, const Invocation& invocation) {
   if (invocation.text("format") != "spdx-json") return Error(ErrorKind::invalid, concat("\"", invocation.text("format"), "\" is no format; there is spdx-json"));
-  const auto location = TRY_PLAIN(image_location(invocation.word(0)));
+  const bool attaches = invocation.flag("attach");
+  if (attaches && invocation.flag("attached")) return Error(ErrorKind::invalid, "--attach and --attached are mutually exclusive");
+  if (invocation.flag("attached")) return show_attached_sbom(session, invocation);
+  if (invocation.has("key") && !attaches) return Error(ErrorKind::invalid, "--key is for --attach, which signs, and --attached, which verifies");
+  const auto location = TRY_PLAIN((attaches ? attachable_location : image_location)(invocation.word(0)));
   const auto platform = TRY_PLAIN(wanted_platform(invocation));
   auto places = TRY_PLAIN(Places::create(session, invocation));
-  const auto examined = TRY_PLAIN(examine(places, location, platform));
+  const auto source = TRY_PLAIN(places.open_source(location, attaches ? "pull,push" : "pull"));
+  const auto examined = TRY_PLAIN(examine(places, source, location, platform));
   tell_emptiness(session, examined);
   const auto text = inventory::write_spdx(examined.inventory, examined.subject);
+  if (attaches) TRY_PLAIN(attach_sbom(session, invocation, source.place(), examined.subject.digest, examined.subject.created, text));
   const std::string output(invocation.text("output"));
   if (!output.empty()) TRY_PLAIN(linux::write_file_atomic(output, text, 0644, linux::Durability::none));
-  else session.out().write(text);
+  else if (!attaches) session.out().write(text);
   return 0;
 }
 
@@ -160,7 +166,8 @@ Result<int> scan_image(Session& session, const Invocation& invocation) {
   const auto location = TRY_PLAIN(image_location(invocation.word(0)));
   const auto platform = TRY_PLAIN(wanted_platform(invocation));
   auto places = TRY_PLAIN(Places::create(session, invocation));
-  auto examined = TRY_PLAIN(examine(places, location, platform));
+  const auto source = TRY_PLAIN(places.open_source(location));
+  auto examined = TRY_PLAIN(examine(places, source, location, platform));
 
   tell_emptiness(session, examined);
   inventory::ScanQuestion question;

@@ -86,11 +86,11 @@ Result<std::unique_ptr<transport::ScratchLayout>> Places::open_archive(const std
   return TRY(transport::ScratchLayout::from_archive(spool_folder_, archive.get(), worker_path_, Cancel{}), path);
 }
 
-Result<Places::Source> Places::open_source(const transport::Location& location) {
+Result<Places::Source> Places::open_source(const transport::Location& location, const std::string& actions) {
   Source out;
   out.name = transport::name_in(location);
   switch (location.kind) {
-    case Kind::registry: out.owned = TRY_PLAIN(open_registry(location.reference, "pull")); break;
+    case Kind::registry: out.owned = TRY_PLAIN(open_registry(location.reference, actions)); break;
     case Kind::layout: out.owned = TRY_PLAIN(transport::LayoutPlace::open(location.path, transport::LayoutPlace::Mode::read)); break;
     case Kind::oci_archive:
     case Kind::docker_archive: out.scratch = TRY_PLAIN(open_archive(location.path)); break;

@@ -28,7 +28,8 @@ class Places {
     std::string name;
     [[nodiscard]] transport::Place& place() const { return scratch ? scratch->place() : *owned; }
   };
-  Result<Source> open_source(const transport::Location& location);
+  /// `actions`: at a registry, "pull" or "pull,push".
+  Result<Source> open_source(const transport::Location& location, const std::string& actions = "pull");
 
   /// A place to write to. finish() must be called when everything is there: archives and local images come to be then.
   class Target {

@@ -6,7 +6,9 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "cli/ask.hpp"
+#include "cli/attachments.hpp"
 #include "cli/commands.hpp"
+#include "cli/keys.hpp"
 #include "cli/registry.hpp"
 #include "cli/request.hpp"
 #include "linux/file.hpp"
@@ -29,17 +31,6 @@ Result<std::string> read_passphrase_file(std::string_view path) {
   auto text = TRY(linux::read_file(std::string(path), most_password_bytes), concat("passphrase ", path));
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
   return text;
-}
-
-Result<trust::PrivateKey> read_key(Session& session, const Invocation& invocation) {
-  const auto path = std::string(invocation.text("key"));
-  if (path.empty()) return Error(ErrorKind::invalid, "--key is missing").with_hint("make a pair of keys with: caisson image generate-key");
-  const auto pem = TRY(linux::read_file(path, most_pem_bytes), concat("key ", path));
-  std::string passphrase;
-  if (trust::is_encrypted_key(pem))
-    passphrase = invocation.has("passphrase-file") ? TRY_PLAIN(read_passphrase_file(invocation.text("passphrase-file")))
-                                                   : TRY(ask_secret(session.err(), concat("Passphrase of ", path, ": ")), "passphrase (--passphrase-file gives it without a terminal)");
-  return TRY(trust::PrivateKey::parse(pem, passphrase), concat("key ", path));
 }
 
 struct Target {
@@ -141,6 +132,21 @@ Status write_new(const std::string& path, std::string_view text, mode_t mode) {
 
 }  // namespace
 
+Result<trust::PrivateKey> read_private_key(Session& session, const std::string& path, const Invocation& invocation) {
+  const auto pem = TRY(linux::read_file(path, most_pem_bytes), concat("key ", path));
+  std::string passphrase;
+  if (trust::is_encrypted_key(pem))
+    passphrase = invocation.has("passphrase-file") ? TRY_PLAIN(read_passphrase_file(invocation.text("passphrase-file")))
+                                                   : TRY(ask_secret(session.err(), concat("Passphrase of ", path, ": ")), "passphrase (--passphrase-file gives it without a terminal)");
+  return TRY(trust::PrivateKey::parse(pem, passphrase), concat("key ", path));
+}
+
+Result<std::vector<PublicKey>> read_public_keys(const std::vector<std::string>& paths) {
+  std::vector<PublicKey> keys;
+  for (const auto& path : paths) keys.push_back(TRY(PublicKey::parse(TRY_PLAIN(read_pem(path))), concat("key ", path)));
+  return keys;
+}
+
 Result<int> generate_key(Session& session, const Invocation& invocation) {
   const auto type = invocation.text("type");
   std::optional<KeyKind> kind;
@@ -164,7 +170,9 @@ Result<int> sign_image(Session& session, const Invocation& invocation) {
   const auto& name = invocation.word(0);
   auto reference = TRY_PLAIN(parse_reference(name));
   auto headers = TRY_PLAIN(auth_headers(session, reference));
-  auto key = TRY_PLAIN(read_key(session, invocation));
+  const auto key_path = std::string(invocation.text("key"));
+  if (key_path.empty()) return Error(ErrorKind::invalid, "--key is missing").with_hint("make a pair of keys with: caisson image generate-key");
+  auto key = TRY_PLAIN(read_private_key(session, key_path, invocation));
   auto target = TRY_PLAIN(resolve(session, name, headers, reference));
   const json::value body(TRY_PLAIN(make_signature(invocation, key, target)));
   TRY_PLAIN(session.call("POST", object_path("caisson/v1/images", target.by_digest(), "signatures"), &body, headers));
@@ -175,6 +183,7 @@ Result<int> sign_image(Session& session, const Invocation& invocation) {
 Result<int> verify_image(Session& session, const Invocation& invocation) {
   const auto format = invocation.text("format");
   if (format != "json" && format != "table") return Error(ErrorKind::invalid, concat("invalid argument \"", format, "\" for \"--format\" flag: it can be table or json"));
+  if (invocation.has("attestation")) return verify_attestation(session, invocation);
   auto reference = TRY_PLAIN(parse_reference(invocation.word(0)));
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto body = TRY_PLAIN(requirements_of(invocation));

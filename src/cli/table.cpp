@@ -149,6 +149,7 @@ constexpr std::array table = {
     Command{.path = "image verify", .aliases = "", .usage = "[OPTIONS] NAME[:TAG|@DIGEST]", .summary = "Check an image's signatures in its registry",
             .arity = {1, 1}, .flags = flags::verify, .words = Words::images, .run = verify_image,
             .details = "With --key or --ca it asks for a signature by them, under any name; without, it asks what a pull would ask: the daemon's policy.\n"
+                       "--attestation asks for a signed statement about the image instead, by --key, from this process: as image copy it takes host/path:tag and oci:FOLDER.\n"
                        "Nothing is pulled. Ends with 1 when the image does not pass."},
     Command{.path = "image trust show", .aliases = "", .usage = "[OPTIONS] [REGISTRY]", .summary = "Show the signature policy of this host",
             .arity = {0, 1}, .flags = flags::trust_show, .run = show_trust},
@@ -191,6 +192,9 @@ constexpr std::array table = {
     Command{.path = "context use", .aliases = "", .usage = "CONTEXT", .summary = "Choose the context that is used when none is named",
             .arity = {1, 1}, .flags = none, .words = Words::contexts, .run = use_context,
             .details = "The choice is this command line's own; docker's current context stays what it is. \"default\" takes the choice back."},
+    Command{.path = "image attached", .aliases = "", .usage = "[OPTIONS] IMAGE", .summary = "List what is attached to an image in its registry",
+            .arity = {1, 1}, .flags = flags::image_attached, .words = Words::images, .run = list_attached,
+            .details = "IMAGE is host/path:tag or oci:FOLDER[:TAG]. Signatures, bills of materials, attestations (OCI referrers), and what is attached to those."},
     Command{.path = "image bootstrap", .aliases = "", .usage = "[OPTIONS] DISTRIBUTION:RELEASE", .summary = "Make a base image straight from a distribution's archive",
             .arity = {1, 1}, .flags = flags::bootstrap, .run = bootstrap_image,
             .details = "Example: caisson image bootstrap debian:bookworm --include nginx-light --tag web"},
@@ -205,7 +209,9 @@ constexpr std::array table = {
     Command{.path = "image sbom", .aliases = "", .usage = "[OPTIONS] IMAGE", .summary = "List the packages in an image as a bill of materials",
             .arity = {1, 1}, .flags = flags::image_sbom, .words = Words::images, .run = show_sbom,
             .details = "IMAGE is this engine's, or docker://host/path:tag, oci:FOLDER[:TAG], oci-archive:FILE. Packages of dpkg, apk and rpm are listed, each with the layer it "
-                       "came with. The same image gives the same bytes."},
+                       "came with. The same image gives the same bytes.\n"
+                       "With --attach and --attached a plain name is an image in its registry.\n"
+                       "Example: caisson image sbom --attach --key team.key registry.example/app:1"},
     Command{.path = "image scan", .aliases = "", .usage = "[OPTIONS] --data FILE IMAGE", .summary = "Show what is known to be wrong with the packages in an image",
             .arity = {1, 1}, .flags = flags::image_scan, .words = Words::images, .run = scan_image,
             .details = "Nothing is asked of anybody: the knowledge is a file, such as https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip or "

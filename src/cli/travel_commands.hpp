@@ -10,6 +10,7 @@ namespace caisson::cli {
 Result<int> copy_image(Session& session, const Invocation& invocation);
 Result<int> sync_images(Session& session, const Invocation& invocation);
 Result<int> show_sbom(Session& session, const Invocation& invocation);
+Result<int> list_attached(Session& session, const Invocation& invocation);
 Result<int> scan_image(Session& session, const Invocation& invocation);
 
 }  // namespace caisson::cli

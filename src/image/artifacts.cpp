@@ -11,20 +11,7 @@ namespace caisson::image {
 
 namespace {
 
-constexpr std::size_t most_referrers = 256;  // whoever can push can attach: reading them must end
-constexpr int most_rounds = 5;               // of updating an index that others update too
-
-Descriptor describe(const ArtifactBlob& blob) {
-  Descriptor descriptor;
-  descriptor.media_type = blob.media_type;
-  descriptor.digest = sha256_of(blob.bytes);
-  descriptor.size_bytes = blob.bytes.size();
-  descriptor.annotations = blob.annotations;
-  return descriptor;
-}
-
-/// What an artifact's manifest is called in lists: its own type, or else its config's (OCI distribution 1.1, "listing referrers").
-std::string type_of(const Manifest& manifest) { return manifest.artifact_type.empty() ? manifest.config.media_type : manifest.artifact_type; }
+constexpr int most_rounds = 5;  // of updating an index that others update too
 
 Status push_bytes(RegistrySession& session, const Reference& repository, const ArtifactBlob& blob, const Cancel& cancel) {
   const auto digest = sha256_of(blob.bytes);
@@ -83,6 +70,20 @@ Status add_to_fallback(RegistrySession& session, const Reference& repository, co
   }
 }
 
+/// A manifest under a name; where the registry does not say that it lists it, its subject's fallback tag does from now on.
+Status put_listed(RegistrySession& session, const Reference& repository, FetchRequest request, const Attachment& attachment, const Cancel& cancel) {
+  const auto& made = attachment.descriptor;
+  request.task = FetchTask::put_manifest;
+  request.repository = repository.path;
+  request.media_type = made.media_type;
+  auto reply = TRY_PLAIN(session.ask(std::move(request), cancel));
+  auto said = Digest::parse(reply.digest);
+  if (said.ok() && said->kind() == made.digest.kind() && *said != made.digest)
+    return Error(ErrorKind::corrupt, concat("the registry stored the manifest as ", said->text(), ", not as ", made.digest.text()));
+  if (attachment.subject && reply.subject.empty()) TRY_PLAIN(add_to_fallback(session, repository, attachment.subject->digest, made, cancel));
+  return {};
+}
+
 Result<std::vector<Referrer>> from_api(const std::string& body, const std::string& artifact_type) {
   auto index = TRY(parse_index(concat(R"({"manifests":)", body, "}")), "list of referrers");
   std::vector<Referrer> out;
@@ -104,40 +105,78 @@ std::string tag_of(const Digest& subject, std::string_view suffix) {
 std::string referrers_tag(const Digest& subject) { return tag_of(subject, ""); }
 std::string signature_tag(const Digest& subject) { return tag_of(subject, ".sig"); }
 
+Descriptor describe_blob(const ArtifactBlob& blob) {
+  Descriptor descriptor;
+  descriptor.media_type = blob.media_type;
+  descriptor.digest = sha256_of(blob.bytes);
+  descriptor.size_bytes = blob.bytes.size();
+  descriptor.annotations = blob.annotations;
+  return descriptor;
+}
+
 std::string write_artifact(const Artifact& artifact) {
   Manifest manifest;
   manifest.media_type = media_type::oci_manifest;
   manifest.artifact_type = artifact.artifact_type;
-  manifest.config = describe(artifact.config);
+  manifest.config = describe_blob(artifact.config);
   manifest.layers = artifact.kept;
-  for (const auto& blob : artifact.blobs) manifest.layers.push_back(describe(blob));
+  for (const auto& blob : artifact.blobs) manifest.layers.push_back(describe_blob(blob));
   manifest.annotations = artifact.annotations;
   manifest.subject = artifact.subject;
   return write_manifest(manifest);
 }
 
+FetchedManifest made_manifest(const Artifact& artifact) {
+  FetchedManifest made;
+  made.text = write_artifact(artifact);
+  made.media_type = media_type::oci_manifest;
+  made.digest = sha256_of(made.text);
+  return made;
+}
+
+Result<Attachment> describe_attachment(const FetchedManifest& document) {
+  Attachment out;
+  out.descriptor.media_type = document.media_type;
+  out.descriptor.digest = document.digest;
+  out.descriptor.size_bytes = document.text.size();
+  const auto step = concat("manifest ", document.digest.text());
+  if (is_index_type(document.media_type)) {
+    auto index = TRY(parse_index(document.text), step);
+    out.descriptor.artifact_type = std::move(index.artifact_type);
+    out.descriptor.annotations = std::move(index.annotations);
+    out.subject = std::move(index.subject);
+    return out;
+  }
+  auto manifest = TRY(parse_manifest(document.text), step);
+  // OCI distribution 1.1, "listing referrers": what has no type of its own has its config's.
+  out.descriptor.artifact_type = manifest.artifact_type.empty() ? manifest.config.media_type : manifest.artifact_type;
+  out.descriptor.annotations = std::move(manifest.annotations);
+  out.subject = std::move(manifest.subject);
+  return out;
+}
+
 Result<Descriptor> push_artifact(RegistrySession& session, const Reference& repository, const Artifact& artifact, const std::string& tag, const Cancel& cancel) {
   for (const auto& blob : artifact.blobs) TRY_PLAIN(push_bytes(session, repository, blob, cancel));
   TRY_PLAIN(push_bytes(session, repository, artifact.config, cancel));
+  const auto document = made_manifest(artifact);
+  auto attachment = TRY_PLAIN(describe_attachment(document));
   FetchRequest request;
-  request.task = FetchTask::put_manifest;
-  request.repository = repository.path;
-  request.media_type = media_type::oci_manifest;
-  request.body = write_artifact(artifact);
-  Descriptor made;
-  made.media_type = media_type::oci_manifest;
-  made.digest = sha256_of(request.body);
-  made.size_bytes = request.body.size();
-  made.artifact_type = artifact.artifact_type.empty() ? artifact.config.media_type : artifact.artifact_type;
-  made.annotations = artifact.annotations;
-  request.name = tag.empty() ? made.digest.text() : tag;
+  request.body = document.text;
+  request.name = tag.empty() ? document.digest.text() : tag;
   request.if_match = artifact.replaces;
-  auto reply = TRY_PLAIN(session.ask(std::move(request), cancel));
-  auto said = Digest::parse(reply.digest);
-  if (said.ok() && said->kind() == made.digest.kind() && *said != made.digest)
-    return Error(ErrorKind::corrupt, concat("the registry stored the manifest as ", said->text(), ", not as ", made.digest.text()));
-  if (artifact.subject && reply.subject.empty()) TRY_PLAIN(add_to_fallback(session, repository, artifact.subject->digest, made, cancel));
-  return made;
+  TRY_PLAIN(put_listed(session, repository, std::move(request), attachment, cancel));
+  return attachment.descriptor;
+}
+
+Status put_referrer(RegistrySession& session, const Reference& repository, const FetchedManifest& document, const Attachment& attachment, const Cancel& cancel) {
+  FetchRequest request;
+  request.body = document.text;
+  request.name = document.digest.text();
+  return put_listed(session, repository, std::move(request), attachment, cancel);
+}
+
+static Result<Attachment> attachment_at(RegistrySession& session, const Reference& repository, const Digest& digest, const Cancel& cancel) {
+  return describe_attachment(TRY_PLAIN(fetch_manifest(session, repository, digest.text(), cancel)));
 }
 
 Result<std::vector<Referrer>> list_referrers(RegistrySession& session, const Reference& repository, const Digest& subject, const std::string& artifact_type,
@@ -153,12 +192,12 @@ Result<std::vector<Referrer>> list_referrers(RegistrySession& session, const Ref
   std::vector<Referrer> out;
   for (std::size_t i = 0; i < std::min(listed.index.manifests.size(), most_referrers); ++i) {
     Referrer referrer{listed.index.manifests[i]};
-    auto fetched = fetch_artifact(session, repository, referrer.descriptor.digest.text(), cancel);
-    // An entry whose manifest is gone, or is no artifact, is nobody's attachment.
-    if (!fetched.ok() && (fetched.error().kind() == ErrorKind::not_found || fetched.error().kind() == ErrorKind::invalid)) continue;
-    auto artifact = TRY_PLAIN(std::move(fetched));
-    if (!artifact.manifest.subject || artifact.manifest.subject->digest != subject) continue;
-    referrer.descriptor.artifact_type = type_of(artifact.manifest);
+    auto described = attachment_at(session, repository, referrer.descriptor.digest, cancel);
+    // An entry whose manifest is gone, or is none, is nobody's attachment.
+    if (!described.ok() && (described.error().kind() == ErrorKind::not_found || described.error().kind() == ErrorKind::invalid)) continue;
+    auto attachment = TRY_PLAIN(std::move(described));
+    if (!attachment.subject || attachment.subject->digest != subject) continue;
+    referrer.descriptor.artifact_type = attachment.descriptor.artifact_type;
     if (artifact_type.empty() || referrer.descriptor.artifact_type == artifact_type) out.push_back(std::move(referrer));
   }
   return out;

@@ -39,6 +39,14 @@ struct Artifact {
 struct Referrer {
   Descriptor descriptor;  ///< its artifact_type is the manifest's own, also where a list is wrong about it
 };
+/// Whoever can push can attach: reading lists must end.
+inline constexpr std::size_t most_referrers = 256;
+
+/// What a manifest or index says of itself: how lists of referrers tell it, and what it is attached to, if it is.
+struct Attachment {
+  Descriptor descriptor;
+  std::optional<Descriptor> subject;
+};
 
 /// An artifact's manifest, checked against its digest.
 struct FetchedArtifact {
@@ -53,15 +61,26 @@ std::string referrers_tag(const Digest& subject);
 /// "sha256-<hex>.sig": where cosign keeps the signatures of a manifest.
 std::string signature_tag(const Digest& subject);
 
+/// As manifests name it. Pure.
+Descriptor describe_blob(const ArtifactBlob& blob);
 /// The manifest of an artifact as push_artifact sends it. Pure.
 std::string write_artifact(const Artifact& artifact);
+/// The same with its digest and type.
+FetchedManifest made_manifest(const Artifact& artifact);
+
+/// Errors: those of parse_manifest and parse_index. Pure.
+Result<Attachment> describe_attachment(const FetchedManifest& document);
+
+/// Puts a manifest or index, whose blobs are there, by its digest and byte for byte, and sees to it that it is listed as attached to its subject, as
+/// push_artifact does. Errors: the registry's, corrupt, conflict.
+Status put_referrer(RegistrySession& session, const Reference& repository, const FetchedManifest& document, const Attachment& attachment, const Cancel& cancel);
 
 /// Sends what the registry lacks of the blobs, then the manifest, under `tag` or ("") by its digest. With a subject it is a referrer: where the
 /// registry does not list referrers by itself, the index under the fallback tag is updated, again after somebody else's update.
 /// `session` must be open for "pull,push". Returns the manifest's descriptor. Errors: the registry's, corrupt, conflict.
 Result<Descriptor> push_artifact(RegistrySession& session, const Reference& repository, const Artifact& artifact, const std::string& tag, const Cancel& cancel);
 
-/// What is attached to `subject`, of one artifact type or ("") all; at most 256. From the registry's list, or the fallback tag's index; there, each
+/// What is attached to `subject`, of one artifact type or ("") all; at most most_referrers. From the registry's list, or the fallback tag's index; there, each
 /// manifest is read, for the entries are their writers' word (cosign 2.5 writes a wrong artifactType). Errors: the registry's, corrupt.
 Result<std::vector<Referrer>> list_referrers(RegistrySession& session, const Reference& repository, const Digest& subject, const std::string& artifact_type,
                                              const Cancel& cancel);

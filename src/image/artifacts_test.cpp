@@ -44,6 +44,29 @@ TEST(artifact, without_a_subject_is_named_by_its_config) {
   EXPECT_EQ(parse_manifest(text)->config.media_type, media_type::oci_config);
 }
 
+TEST(attachments, are_described_as_lists_of_referrers_tell_them) {
+  Artifact artifact;
+  artifact.config = {"application/x.config", "{}", {}};
+  artifact.annotations["a"] = "b";
+  artifact.subject.emplace();
+  artifact.subject->media_type = media_type::oci_manifest;
+  artifact.subject->digest = some_digest;
+  const auto described = describe_attachment(made_manifest(artifact));
+  ASSERT_TRUE(described.ok()) << described.error().text();
+  EXPECT_EQ(described->descriptor.artifact_type, "application/x.config");  // what has no type of its own has its config's
+  EXPECT_EQ(described->descriptor.annotations.at("a"), "b");
+  EXPECT_EQ(described->descriptor.digest, sha256_of(write_artifact(artifact)));
+  EXPECT_EQ(described->subject->digest, some_digest);
+  Index index;
+  index.media_type = media_type::oci_index;
+  index.artifact_type = "application/y";
+  FetchedManifest document;
+  document.text = write_index(index);
+  document.media_type = media_type::oci_index;
+  EXPECT_EQ(describe_attachment(document)->descriptor.artifact_type, "application/y");
+  EXPECT_FALSE(describe_attachment(document)->subject.has_value());
+}
+
 TEST(tags, of_signatures_and_referrers_are_those_of_the_specifications) {
   EXPECT_EQ(signature_tag(some_digest), concat("sha256-", std::string(64, 'a'), ".sig"));
   EXPECT_EQ(referrers_tag(some_digest), concat("sha256-", std::string(64, 'a')));

@@ -174,6 +174,16 @@ Result<std::vector<FoundSignature>> find_signatures(const Registries& registries
   return Finder(registries, session, search, cancel).find();
 }
 
+Result<Artifact> signature_artifact(const Descriptor& subject, const FoundSignature& signature) {
+  auto artifact = TRY_PLAIN(referrer_of(signature));
+  artifact.annotations[std::string(created_annotation)] = concat(std::string_view(to_rfc3339(now_ns())).substr(0, 19), "Z");
+  artifact.subject.emplace();
+  artifact.subject->media_type = subject.media_type;
+  artifact.subject->digest = subject.digest;
+  artifact.subject->size_bytes = subject.size_bytes;
+  return artifact;
+}
+
 Result<Descriptor> attach_signature(RegistrySession& session, const Reference& repository, const Descriptor& subject, const FoundSignature& signature, const Cancel& cancel) {
   if (signature.format == SignatureFormat::gpg) return Error(ErrorKind::invalid, "OpenPGP signatures are not kept in registries");
   if (signature.format == SignatureFormat::cosign) {
@@ -181,13 +191,7 @@ Result<Descriptor> attach_signature(RegistrySession& session, const Reference& r
     if (document.manifest != subject.digest) return Error(ErrorKind::invalid, concat("the signature is of ", document.manifest.text(), ", not of ", subject.digest.text()));
     return add_to_tag(session, repository, subject.digest, signature, cancel);
   }
-  auto artifact = TRY_PLAIN(referrer_of(signature));
-  artifact.annotations[std::string(created_annotation)] = concat(std::string_view(to_rfc3339(now_ns())).substr(0, 19), "Z");
-  artifact.subject.emplace();
-  artifact.subject->media_type = subject.media_type;
-  artifact.subject->digest = subject.digest;
-  artifact.subject->size_bytes = subject.size_bytes;
-  return push_artifact(session, repository, artifact, "", cancel);
+  return push_artifact(session, repository, TRY_PLAIN(signature_artifact(subject, signature)), "", cancel);
 }
 
 }  // namespace caisson::image

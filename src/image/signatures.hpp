@@ -25,6 +25,9 @@ struct SignatureSearch {
 /// Errors: the registry's; one that answers "not found" simply has none.
 Result<std::vector<trust::FoundSignature>> find_signatures(const Registries& registries, RegistrySession& session, const SignatureSearch& search, const Cancel& cancel);
 
+/// The referrer that carries a bundle or notation's envelope, attached to `subject` as of now. Errors: invalid (another format, or none of its format).
+Result<Artifact> signature_artifact(const Descriptor& subject, const trust::FoundSignature& signature);
+
 /// Adds `signature` to `subject` (a manifest or index of `repository`): to cosign's tag, beside those that are there, or as a referrer.
 /// `session` must be open for "pull,push". Errors: invalid (OpenPGP, a document that is none of its format), the registry's.
 Result<Descriptor> attach_signature(RegistrySession& session, const Reference& repository, const Descriptor& subject, const trust::FoundSignature& signature, const Cancel& cancel);

@@ -65,14 +65,22 @@ Result<image::FetchedManifest> listed_manifest(Place& source, const image::Descr
 }
 
 Result<image::FetchedManifest> resolve_image(Place& source, const std::string& name, const image::Platform& platform) {
-  auto found = TRY_PLAIN(source.manifest(name));
+  return TRY_PLAIN(find_image(source, name, platform)).manifest;
+}
+
+Result<image::FoundManifest> find_image(Place& source, const std::string& name, const image::Platform& platform) {
+  image::FoundManifest out;
+  out.manifest = TRY_PLAIN(source.manifest(name));
+  auto& found = out.manifest;
+  out.digests.push_back(found.digest);
   for (std::size_t depth = 0; image::is_index_type(found.media_type); ++depth) {
     const auto step = concat(source.name(), ": index ", found.digest.text());
     if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
     auto chosen = TRY(image::choose_platform(TRY(image::parse_index(found.text), step), platform), step);
     found = TRY_PLAIN(listed_manifest(source, chosen));
+    out.digests.insert(out.digests.begin(), found.digest);
   }
-  return found;
+  return out;
 }
 
 }  // namespace caisson::transport

@@ -22,6 +22,8 @@ Result<std::optional<CheckedBlob>> bring_checked(Place& source, const image::Des
 
 /// Follows indexes to the manifest of one image. Errors: those of the place; not_found (no such platform), invalid (nested too deep).
 Result<image::FetchedManifest> resolve_image(Place& source, const std::string& name, const image::Platform& platform);
+/// The same with the digests that lead to it: its own, then those of the indexes above it.
+Result<image::FoundManifest> find_image(Place& source, const std::string& name, const image::Platform& platform);
 /// The manifest that an index of `source` lists, checked for its size too.
 Result<image::FetchedManifest> listed_manifest(Place& source, const image::Descriptor& descriptor);
 

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t short_digest = 12;
 constexpr std::size_t most_mount_sources = 3;
+constexpr std::size_t most_attached_depth = 8;   // a signature of a report on an SBOM is 3
+constexpr std::size_t most_attached = 1024;      // of one image, over all depths
 
 /// image-spec, "Non-Distributable Layers", and Docker's foreign layers: they stay where their URLs lead.
 bool may_stay_elsewhere(const image::Descriptor& layer) {
@@ -80,17 +82,19 @@ Result<image::FetchedManifest> Copier::resolve(const std::string& name) {
 
 Status Copier::copy(const image::FetchedManifest& manifest, const std::optional<std::string>& target_tag) { return copy_tree(manifest, target_tag, 0); }
 
-Status Copier::copy_tree(const image::FetchedManifest& manifest, const std::optional<std::string>& tag, std::size_t depth) {
+Status Copier::copy_parts(const image::FetchedManifest& manifest, std::size_t depth) {
   const auto step = concat(source_.name(), ": manifest ", manifest.digest.text());
-  if (image::is_index_type(manifest.media_type)) {
-    if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
-    for (const auto& entry : TRY(image::parse_index(manifest.text), step).manifests) {
-      if (done_.count(entry.digest) != 0) continue;
-      TRY_PLAIN(copy_tree(TRY_PLAIN(listed_manifest(source_, entry)), std::nullopt, depth + 1));
-    }
-  } else {
-    TRY_PLAIN(copy_blobs(TRY(image::parse_manifest(manifest.text), step)));
+  if (!image::is_index_type(manifest.media_type)) return copy_blobs(TRY(image::parse_manifest(manifest.text), step));
+  if (depth == most_index_depth) return Error(ErrorKind::invalid, concat(step, ": indexes nested too deep"));
+  for (const auto& entry : TRY(image::parse_index(manifest.text), step).manifests) {
+    if (done_.count(entry.digest) != 0) continue;
+    TRY_PLAIN(copy_tree(TRY_PLAIN(listed_manifest(source_, entry)), std::nullopt, depth + 1));
   }
+  return {};
+}
+
+Status Copier::copy_tree(const image::FetchedManifest& manifest, const std::optional<std::string>& tag, std::size_t depth) {
+  TRY_PLAIN(copy_parts(manifest, depth));
   TRY_PLAIN(target_.put_manifest(manifest, tag));
   done_.insert(manifest.digest);
   ++manifests_;
@@ -143,6 +147,47 @@ Status Copier::bring_blob(const image::Descriptor& blob) {
   const bool may_rename = !target_.spool_folder().empty();
   TRY_PLAIN(target_.put_blob(blob, {checked->fd.get(), may_rename ? checked->path : ""}, on_written));
   return may_rename || checked->path.empty() ? Status() : linux::unlink(checked->path);
+}
+
+Status Copier::copy_attachment(const Digest& subject, const image::Descriptor& listed) {
+  const auto manifest = TRY_PLAIN(listed_manifest(source_, listed));
+  const auto attachment = TRY(image::describe_attachment(manifest), source_.name());
+  if (!attachment.subject || attachment.subject->digest != subject)
+    return Error(ErrorKind::corrupt, concat(source_.name(), ": manifest ", manifest.digest.text(), " is listed as attached to ", subject.text(), ", and is not"));
+  TRY_PLAIN(copy_parts(manifest, 0));
+  TRY_PLAIN(target_.put_referrer(manifest, attachment));
+  ++manifests_;
+  return {};
+}
+
+Status Copier::copy_attached(const Digest& subject, std::size_t depth, Walk& walk) {
+  const auto step = concat(source_.name(), ": manifest ", subject.text());
+  const auto listed = TRY_PLAIN(source_.referrers(subject));
+  if (listed.empty()) return {};
+  // A list that may have been cut off is not all that is attached.
+  if (listed.size() >= image::most_referrers) return Error(ErrorKind::invalid, concat(step, " has ", image::most_referrers, " attachments or more"));
+  if (depth == most_attached_depth) return Error(ErrorKind::invalid, concat(step, ": attachments nested too deep"));
+  std::set<Digest> there;
+  for (const auto& known : TRY_PLAIN(target_.referrers(subject))) there.insert(known.digest);
+  for (const auto& entry : listed) {
+    if (walk.image.count(entry.digest) != 0) continue;  // BuildKit's attestations are parts of their index, too
+    // A manifest has one subject: whoever comes by it twice is being led in a circle.
+    if (!walk.seen.insert(entry.digest).second) return Error(ErrorKind::corrupt, concat(step, ": attachments lead in a circle, by ", entry.digest.text()));
+    if (walk.seen.size() > most_attached) return Error(ErrorKind::invalid, concat(step, ": more than ", most_attached, " attachments of one image"));
+    if (there.count(entry.digest) == 0) TRY_PLAIN(copy_attachment(subject, entry));
+    TRY_PLAIN(copy_attached(entry.digest, depth + 1, walk));
+  }
+  return {};
+}
+
+Result<std::size_t> Copier::copy_referrers(const image::FetchedManifest& manifest) {
+  if (!options_.referrers) return std::size_t{0};
+  Walk walk;
+  walk.image.insert(manifest.digest);
+  if (image::is_index_type(manifest.media_type))
+    for (const auto& entry : TRY_PLAIN(image::parse_index(manifest.text)).manifests) walk.image.insert(entry.digest);
+  for (const auto& subject : walk.image) TRY_PLAIN(copy_attached(subject, 0, walk));
+  return walk.seen.size();
 }
 
 Result<std::size_t> Copier::copy_signatures(const image::FetchedManifest& manifest) {

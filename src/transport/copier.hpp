@@ -22,6 +22,7 @@ struct CopyOptions {
   bool all_platforms = false;        ///< indexes whole; else the one image in them that `platform` asks for
   image::Platform platform;
   bool signatures = false;           ///< also what cosign keeps under tags of the image's digest: .sig, .att, .sbom
+  bool referrers = false;            ///< also what is attached to the image, and to that in turn
   std::size_t blobs_at_once = 3;
 };
 
@@ -63,10 +64,21 @@ class Copier {
   /// With options.signatures: the signature tags of the manifest. How many there were.
   Result<std::size_t> copy_signatures(const image::FetchedManifest& manifest);
 
+  /// With options.referrers: what is attached to the manifest and, of an index, to those in it; and what is attached to that. How many there were.
+  /// Errors: those of copy; invalid (more than anybody attaches), corrupt (what a list names is attached to something else, so that lists may lead in a circle).
+  Result<std::size_t> copy_referrers(const image::FetchedManifest& manifest);
+
   [[nodiscard]] Traffic traffic() const;
 
  private:
   Status copy_tree(const image::FetchedManifest& manifest, const std::optional<std::string>& tag, std::size_t depth);
+  Status copy_parts(const image::FetchedManifest& manifest, std::size_t depth);
+  struct Walk {
+    std::set<Digest> image;  ///< its own manifests: what is attached to them is looked for, and they travel as parts of it
+    std::set<Digest> seen;
+  };
+  Status copy_attached(const Digest& subject, std::size_t depth, Walk& walk);
+  Status copy_attachment(const Digest& subject, const image::Descriptor& listed);
   Status copy_blobs(const image::Manifest& manifest);
   Status copy_blob(const image::Descriptor& blob);
   Result<bool> is_mounted(const image::Descriptor& blob);

@@ -85,12 +85,12 @@ Result<json::object> LayoutPlace::read_index() const {
 Result<image::FetchedManifest> LayoutPlace::manifest(const std::string& wanted) {
   const auto entries = TRY_PLAIN(index()).manifests;
   auto digest = Digest::parse(wanted);
-  const image::Descriptor* found = nullptr;
-  for (const auto& entry : entries)
-    if (digest.ok() ? entry.digest == *digest : wanted.empty() || tag_of(entry) == wanted) found = &entry;
-  if (wanted.empty() && entries.size() != 1)
-    return Error(ErrorKind::invalid, concat(name(), " holds ", entries.size(), " images; name one of them")).with_hint(concat("its tags: ", join(TRY_PLAIN(tags()), " ")));
-  if (found == nullptr && !digest.ok()) return Error(ErrorKind::not_found, concat(name(), " has no tag \"", wanted, "\""));
+  std::optional<image::Descriptor> found;
+  if (wanted.empty()) found = TRY_PLAIN(only_image(entries));
+  else
+    for (const auto& entry : entries)
+      if (digest.ok() ? entry.digest == *digest : tag_of(entry) == wanted) found = entry;
+  if (!found && !digest.ok()) return Error(ErrorKind::not_found, concat(name(), " has no tag \"", wanted, "\""));
   image::FetchedManifest out;
   out.digest = digest.ok() ? *digest : found->digest;
   const auto file = TRY_PLAIN(open_file(out.digest));
@@ -101,7 +101,7 @@ Result<image::FetchedManifest> LayoutPlace::manifest(const std::string& wanted) 
   auto document = TRY(parse_json(out.text, "manifest"), concat(name(), ": manifest ", out.digest.text()));
   std::string own;
   TRY(JsonView(document).read("mediaType", own), concat(name(), ": manifest ", out.digest.text()));
-  out.media_type = found != nullptr && !found->media_type.empty() ? found->media_type : own;
+  out.media_type = found && !found->media_type.empty() ? found->media_type : own;
   if (!own.empty() && own != out.media_type)  // CVE-2021-41190, as for registries
     return Error(ErrorKind::corrupt, concat(name(), ": manifest ", out.digest.text(), " says that it is \"", own, "\", the index says \"", out.media_type, "\""));
   if (out.media_type.empty()) out.media_type = image::parse_index(out.text).ok() ? image::media_type::oci_index : image::media_type::oci_manifest;
@@ -155,7 +155,7 @@ Status LayoutPlace::put_blob(const image::Descriptor& blob, const ReadyBlob& rea
   return {};
 }
 
-Status LayoutPlace::list(const image::FetchedManifest& manifest, const std::string& tag) {
+Status LayoutPlace::list(const image::FetchedManifest& manifest, const std::string& tag, const std::string& artifact_type) {
   const auto folder = TRY(linux::open(folder_, O_RDONLY | O_DIRECTORY), name());
   TRY(linux::flock(folder.get(), LOCK_EX), name());  // until the descriptor closes
   auto document = TRY_PLAIN(read_index());
@@ -168,6 +168,7 @@ Status LayoutPlace::list(const image::FetchedManifest& manifest, const std::stri
       if (tag.empty() || !is_named(entry, tag)) entries.push_back(std::move(entry));
     }
   json::object entry{{"mediaType", manifest.media_type}, {"digest", manifest.digest.text()}, {"size", manifest.text.size()}};
+  if (!artifact_type.empty()) entry["artifactType"] = artifact_type;
   json::object annotations;
   if (!tag.empty()) annotations[annotation_ref] = tag;
   if (!tag.empty() && !repository_name_.empty()) annotations[annotation_name] = concat(repository_name_, ":", tag);
@@ -181,7 +182,45 @@ Status LayoutPlace::put_manifest(const image::FetchedManifest& manifest, const s
   const auto step = concat(name(), ": manifest ", manifest.digest.text());
   const auto path = blob_path(manifest.digest);
   if (!TRY(linux::exists(path), step)) TRY(linux::write_file_atomic(path, manifest.text, 0644, linux::Durability::synced), step);
-  if (tag) TRY(list(manifest, *tag), step);
+  if (tag) TRY(list(manifest, *tag, ""), step);
+  return {};
+}
+
+Result<image::Attachment> LayoutPlace::attachment(const image::Descriptor& entry) {
+  {
+    std::lock_guard lock(mutex_);
+    if (auto known = attachments_.find(entry.digest); known != attachments_.end()) return known->second;
+  }
+  auto described = [&]() -> Result<image::Attachment> { return image::describe_attachment(TRY_PLAIN(manifest(entry.digest.text()))); }();
+  // Of a layout that lacks another image, or holds what is no manifest, the rest can still be used.
+  const bool is_nobodys = !described.ok() && (described.error().kind() == ErrorKind::not_found || described.error().kind() == ErrorKind::invalid);
+  auto out = is_nobodys ? image::Attachment{entry, std::nullopt} : TRY_PLAIN(std::move(described));
+  std::lock_guard lock(mutex_);
+  return attachments_.emplace(entry.digest, std::move(out)).first->second;
+}
+
+Result<image::Descriptor> LayoutPlace::only_image(const std::vector<image::Descriptor>& entries) {
+  if (entries.size() == 1) return entries.front();
+  std::vector<image::Descriptor> images;
+  for (const auto& entry : entries)
+    if (!TRY_PLAIN(attachment(entry)).subject) images.push_back(entry);
+  if (images.size() == 1) return images.front();
+  return Error(ErrorKind::invalid, concat(name(), " holds ", images.size(), " images; name one of them")).with_hint(concat("its tags: ", join(TRY_PLAIN(tags()), " ")));
+}
+
+Result<std::vector<image::Descriptor>> LayoutPlace::referrers(const Digest& subject) {
+  std::vector<image::Descriptor> out;
+  for (const auto& entry : TRY_PLAIN(index()).manifests) {
+    auto found = TRY_PLAIN(attachment(entry));
+    const bool is_known = std::any_of(out.begin(), out.end(), [&](const auto& other) { return other.digest == entry.digest; });  // under several tags
+    if (found.subject && found.subject->digest == subject && !is_known && out.size() < image::most_referrers) out.push_back(std::move(found.descriptor));
+  }
+  return out;
+}
+
+Status LayoutPlace::put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) {
+  TRY_PLAIN(put_manifest(manifest, std::nullopt));
+  TRY(list(manifest, "", attachment.descriptor.artifact_type), concat(name(), ": manifest ", manifest.digest.text()));
   return {};
 }
 

@@ -1,7 +1,9 @@
 // LayoutPlace: a folder in the form that the image specification calls an OCI image layout.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "base/json.hpp"
@@ -27,6 +29,8 @@ class LayoutPlace final : public Place {
   Result<bool> mount_blob(const image::Descriptor& /*blob*/, const std::string& /*from_path*/) override { return false; }
   Status put_blob(const image::Descriptor& blob, const ReadyBlob& ready, const OnBytes& on_bytes) override;
   Status put_manifest(const image::FetchedManifest& manifest, const std::optional<std::string>& tag) override;
+  Result<std::vector<image::Descriptor>> referrers(const Digest& subject) override;
+  Status put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) override;
   [[nodiscard]] std::string spool_folder() const override { return folder_ + "/partial"; }
 
   [[nodiscard]] std::string blob_path(const Digest& digest) const;
@@ -37,10 +41,16 @@ class LayoutPlace final : public Place {
   explicit LayoutPlace(std::string folder) : folder_(std::move(folder)) {}
   Result<UniqueFd> open_file(const Digest& digest) const;
   Result<json::object> read_index() const;
-  Status list(const image::FetchedManifest& manifest, const std::string& tag);
+  Status list(const image::FetchedManifest& manifest, const std::string& tag, const std::string& artifact_type);
+  /// What a listed manifest is attached to; without a subject also what is missing or no manifest.
+  Result<image::Attachment> attachment(const image::Descriptor& entry);
+  /// The entry of the only image: what is attached to it does not count.
+  Result<image::Descriptor> only_image(const std::vector<image::Descriptor>& entries);
 
   std::string folder_;
   std::string repository_name_;
+  std::mutex mutex_;
+  std::map<Digest, image::Attachment> attachments_;  // as far as manifests have been read for it; what a digest names does not change
 };
 
 /// The folders below `folder` (itself too) that are layouts, relative to it and in order of their names. Links are not followed.

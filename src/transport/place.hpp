@@ -10,6 +10,7 @@
 #include "base/cancel.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "image/artifacts.hpp"
 #include "image/manifest.hpp"
 #include "image/registries.hpp"
 
@@ -47,6 +48,10 @@ class Place {
   virtual Status put_blob(const image::Descriptor& blob, const ReadyBlob& ready, const OnBytes& on_bytes) = 0;
   /// Byte for byte. `tag` none: it is only part of something, or known by its digest.
   virtual Status put_manifest(const image::FetchedManifest& manifest, const std::optional<std::string>& tag) = 0;
+  /// What is attached to a manifest here, as lists of referrers tell it; at most image::most_referrers.
+  virtual Result<std::vector<image::Descriptor>> referrers(const Digest& subject) = 0;
+  /// Byte for byte, by its digest, and listed as attached to its subject also where the place does not do that by itself.
+  virtual Status put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) = 0;
   /// Where blobs grow on their way here, if this place has room for that itself: then they need not be copied.
   [[nodiscard]] virtual std::string spool_folder() const { return {}; }
 };

@@ -85,4 +85,16 @@ Status RegistryPlace::put_manifest(const image::FetchedManifest& manifest, const
   return {};
 }
 
+Result<std::vector<image::Descriptor>> RegistryPlace::referrers(const Digest& subject) {
+  std::vector<image::Descriptor> out;
+  for (auto& referrer : TRY(image::list_referrers(*session_, reference_, subject, "", cancel_), concat("registry ", reference_.domain, ": ", reference_.path)))
+    out.push_back(std::move(referrer.descriptor));
+  return out;
+}
+
+Status RegistryPlace::put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) {
+  TRY(image::put_referrer(*session_, reference_, manifest, attachment, cancel_), concat("registry ", reference_.domain, ": ", reference_.path, ": manifest ", manifest.digest.text()));
+  return {};
+}
+
 }  // namespace caisson::transport

@@ -24,6 +24,8 @@ class RegistryPlace final : public Place {
   Result<bool> mount_blob(const image::Descriptor& blob, const std::string& from_path) override;
   Status put_blob(const image::Descriptor& blob, const ReadyBlob& ready, const OnBytes& on_bytes) override;
   Status put_manifest(const image::FetchedManifest& manifest, const std::optional<std::string>& tag) override;
+  Result<std::vector<image::Descriptor>> referrers(const Digest& subject) override;
+  Status put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) override;
 
  private:
   RegistryPlace(image::Reference reference, std::unique_ptr<image::RegistrySession> session, Cancel cancel)

@@ -99,6 +99,7 @@ Result<SyncOutcome> Run::image(Pair& pair, const std::string& name) {
   const auto tag = !is_digest ? std::optional(name) : pair.target->repository() ? std::nullopt : std::optional<std::string>("");
   if (!is_there) TRY_PLAIN(copier.copy(manifest, tag));
   TRY_PLAIN(copier.copy_signatures(manifest));
+  TRY_PLAIN(copier.copy_referrers(manifest));
   outcome.traffic = copier.traffic();
   return outcome;
 }

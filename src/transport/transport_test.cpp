@@ -5,6 +5,7 @@
 #include "base/strings.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
+#include "transport/attach.hpp"
 #include "transport/copier.hpp"
 #include "transport/layout_place.hpp"
 #include "transport/location.hpp"
@@ -157,6 +158,7 @@ class Layouts : public testing::Test {
     auto manifest = TRY_PLAIN(copier.resolve(name));
     TRY_PLAIN(copier.copy(manifest, name));
     TRY_PLAIN(copier.copy_signatures(manifest));
+    TRY_PLAIN(copier.copy_referrers(manifest));
     spool.leave();
     traffic_ = copier.traffic();
     return manifest.digest;
@@ -247,6 +249,91 @@ TEST_F(Layouts, signatures_travel_with_their_image_when_asked_to) {
   options.signatures = true;
   ASSERT_TRUE(copy(*from, *with, "1", options).ok());
   EXPECT_THAT(*with->tags(), ElementsAre("1", tag));
+}
+
+/// A document attached to a manifest.
+image::Descriptor attach_to(LayoutPlace& place, const image::FetchedManifest& subject, const std::string& text) {
+  image::Artifact artifact;
+  artifact.artifact_type = "application/x.note";
+  artifact.blobs.push_back({"text/plain", text, {}});
+  artifact.subject.emplace();
+  artifact.subject->media_type = subject.media_type;
+  artifact.subject->digest = subject.digest;
+  artifact.subject->size_bytes = subject.text.size();
+  return attach(place, artifact).value();
+}
+
+TEST_F(Layouts, what_is_attached_travels_with_its_image_when_asked_to_and_only_what_is_missing) {
+  auto from = layout("from");
+  auto manifest = image_of(*from, "layer");
+  ASSERT_TRUE(from->put_manifest(manifest, "1").ok());
+  const auto note = attach_to(*from, manifest, "note");
+  const auto reply = attach_to(*from, *from->manifest(note.digest.text()), "a note on the note");
+  EXPECT_EQ(from->manifest("")->digest, manifest.digest);  // attachments are no images
+  EXPECT_EQ(from->referrers(manifest.digest)->front().artifact_type, "application/x.note");
+
+  auto without = layout("without");
+  ASSERT_TRUE(copy(*from, *without, "1", {}).ok());
+  EXPECT_THAT(*without->referrers(manifest.digest), IsEmpty());
+  auto with = layout("with");
+  CopyOptions options;
+  options.referrers = true;
+  ASSERT_TRUE(copy(*from, *with, "1", options).ok());
+  EXPECT_EQ(with->manifest(note.digest.text())->text, from->manifest(note.digest.text())->text);
+  ASSERT_EQ(with->referrers(note.digest)->size(), 1U);
+  EXPECT_EQ(with->referrers(note.digest)->front().digest, reply.digest);
+  const auto later = attach_to(*from, manifest, "later");
+  ASSERT_TRUE(copy(*from, *with, "1", options).ok());
+  EXPECT_EQ(traffic_.blobs, 1U);
+  EXPECT_EQ(traffic_.manifests, 2U);  // the image's is written again
+  EXPECT_EQ(with->referrers(manifest.digest)->size(), 2U);
+  EXPECT_EQ(attach_to(*from, manifest, "later").digest, later.digest);
+  EXPECT_EQ(from->referrers(manifest.digest)->size(), 2U);
+}
+
+/// A place whose lists of referrers are somebody's lie.
+class LyingPlace final : public Place {
+ public:
+  LyingPlace(LayoutPlace& real, std::map<Digest, std::vector<image::Descriptor>> lists) : real_(real), lists_(std::move(lists)) {}
+  [[nodiscard]] std::string name() const override { return "lying"; }
+  Result<image::FetchedManifest> manifest(const std::string& wanted) override { return real_.manifest(wanted); }
+  Result<std::vector<std::string>> tags() override { return real_.tags(); }
+  Result<UniqueFd> open_blob(const image::Descriptor& blob) override { return real_.open_blob(blob); }
+  Status fetch_blob(const image::Descriptor& blob, int fd, std::uint64_t offset, const OnBytes& on_bytes) override { return real_.fetch_blob(blob, fd, offset, on_bytes); }
+  Result<bool> has_blob(const image::Descriptor& blob) override { return real_.has_blob(blob); }
+  Result<bool> mount_blob(const image::Descriptor& blob, const std::string& from_path) override { return real_.mount_blob(blob, from_path); }
+  Status put_blob(const image::Descriptor& blob, const ReadyBlob& ready, const OnBytes& on_bytes) override { return real_.put_blob(blob, ready, on_bytes); }
+  Status put_manifest(const image::FetchedManifest& manifest, const std::optional<std::string>& tag) override { return real_.put_manifest(manifest, tag); }
+  Result<std::vector<image::Descriptor>> referrers(const Digest& subject) override { return lists_[subject]; }
+  Status put_referrer(const image::FetchedManifest& manifest, const image::Attachment& attachment) override { return real_.put_referrer(manifest, attachment); }
+
+ private:
+  LayoutPlace& real_;
+  std::map<Digest, std::vector<image::Descriptor>> lists_;
+};
+
+TEST_F(Layouts, lists_of_attachments_that_lie_lead_nowhere) {
+  auto from = layout("from");
+  auto manifest = image_of(*from, "layer");
+  ASSERT_TRUE(from->put_manifest(manifest, "1").ok());
+  const auto note = attach_to(*from, manifest, "note");
+  const auto other = attach_to(*from, image_of(*from, "another image"), "elsewhere");
+  auto refusal_of = [&](std::map<Digest, std::vector<image::Descriptor>> lists) {
+    LyingPlace lying(*from, std::move(lists));
+    auto to = layout("to");
+    auto spool = Spool::open(folder_ + "/spool").value();
+    Holders holders;
+    CopyOptions options;
+    options.referrers = true;
+    Copier copier(lying, *to, spool, holders, options, {});
+    auto copied = copier.copy_referrers(manifest);
+    return copied.ok() ? std::string() : copied.error().text();
+  };
+  EXPECT_EQ(refusal_of({{manifest.digest, {note}}}), "");
+  EXPECT_THAT(refusal_of({{manifest.digest, {note}}, {note.digest, {note}}}), HasSubstr("in a circle"));
+  EXPECT_THAT(refusal_of({{manifest.digest, {other}}}), HasSubstr("is listed as attached to"));
+  EXPECT_THAT(refusal_of({{manifest.digest, {note, note}}}), HasSubstr("in a circle"));
+  EXPECT_THAT(refusal_of({{manifest.digest, std::vector<image::Descriptor>(image::most_referrers, note)}}), HasSubstr("256 attachments or more"));
 }
 
 TEST_F(Layouts, a_folder_of_layouts_is_brought_to_another_and_one_failure_stops_nobody) {

@@ -1,6 +1,8 @@
 // sigstore/protobuf-specs bundle.proto 0.3, DSSE protocol 1.0, in-toto Statement.
 #include "trust/bundle.hpp"
 
+#include <algorithm>
+
 #include "base/strings.hpp"
 #include "trust/strict_json.hpp"
 
@@ -30,6 +32,25 @@ Status read_material(const JsonView& material, Bundle& out) {
   return {};
 }
 
+Status read_envelope(const JsonView& envelope, Bundle& out) {
+  TRY_PLAIN(envelope.read("payloadType", out.payload_type));
+  out.payload = TRY_PLAIN(needed_base64(envelope, "payload"));
+  auto signatures = TRY_PLAIN(envelope.at("signatures"));
+  // bundle.proto: "the envelope MUST contain exactly one signature". Cosign writes no more under its tag either.
+  if (!signatures.is_set() || !signatures.raw().is_array() || signatures.raw().get_array().size() != 1) return signatures.error("want exactly one signature");
+  return signatures.for_each_element([&](const JsonView& signature) -> Status {
+    out.signature = TRY_PLAIN(needed_base64(signature, "sig"));
+    return {};
+  });
+}
+
+bool is_about(const StatementSubject& subject, const std::vector<Digest>& digests) {
+  return std::any_of(digests.begin(), digests.end(), [&](const Digest& digest) {
+    const auto hex = subject.digest.find(std::string(digest.algorithm()));
+    return hex != subject.digest.end() && hex->second == digest.hex();
+  });
+}
+
 }  // namespace
 
 static Status from_json(const JsonView& view, StatementSubject& out) {
@@ -47,15 +68,28 @@ Result<Bundle> parse_bundle(std::string_view text) {
   TRY_PLAIN(read_material(TRY_PLAIN(view.at("verificationMaterial")), out));
   auto envelope = TRY_PLAIN(view.at("dsseEnvelope"));
   if (!envelope.is_set()) return Error(ErrorKind::unsupported, "bundle: it holds no DSSE envelope; signatures of bare messages name no image");
-  TRY_PLAIN(envelope.read("payloadType", out.payload_type));
-  out.payload = TRY_PLAIN(needed_base64(envelope, "payload"));
-  auto signatures = TRY_PLAIN(envelope.at("signatures"));
-  // bundle.proto: "the envelope MUST contain exactly one signature".
-  if (!signatures.is_set() || !signatures.raw().is_array() || signatures.raw().get_array().size() != 1) return signatures.error("want exactly one signature");
-  TRY_PLAIN(signatures.for_each_element([&](const JsonView& signature) -> Status {
-    out.signature = TRY_PLAIN(needed_base64(signature, "sig"));
-    return {};
-  }));
+  TRY_PLAIN(read_envelope(envelope, out));
+  return out;
+}
+
+Result<Bundle> parse_envelope(std::string_view text) {
+  auto document = TRY_PLAIN(parse_strict_json(text, "envelope"));
+  Bundle out;
+  TRY_PLAIN(read_envelope(JsonView(document, "envelope"), out));
+  return out;
+}
+
+Result<Attestation> verify_attestation(const Bundle& bundle, const std::vector<PublicKey>& keys, const std::vector<Digest>& digests) {
+  if (bundle.is_keyless) return Error(ErrorKind::denied, "it is keyless, and keys are asked for");
+  if (bundle.payload_type != media_type::in_toto) return Error(ErrorKind::denied, concat("it holds \"", bundle.payload_type, "\", no in-toto statement"));
+  const auto signed_bytes = dsse_encoding(bundle.payload_type, bundle.payload);
+  const auto key = std::find_if(keys.begin(), keys.end(), [&](const PublicKey& candidate) { return verifies_sigstore(candidate, signed_bytes, bundle.signature); });
+  if (key == keys.end()) return Error(ErrorKind::denied, "none of the keys made it");
+  Attestation out;
+  out.statement = TRY_PLAIN(parse_statement(bundle.payload));
+  out.signer = concat(to_string(key->kind()), " key ", key_hint(*key));
+  const auto& subjects = out.statement.subjects;
+  if (std::none_of(subjects.begin(), subjects.end(), [&](const auto& subject) { return is_about(subject, digests); })) return Error(ErrorKind::denied, "it is about another image");
   return out;
 }
 

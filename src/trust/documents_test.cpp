@@ -75,6 +75,34 @@ TEST(bundles, carry_a_statement_and_the_signature_over_its_encoding) {
   EXPECT_EQ(read->predicate_type, sign_predicate);
 }
 
+TEST(attestations, count_for_the_key_that_made_them_and_the_image_they_are_about) {
+  auto key = *PrivateKey::generate(KeyKind::p256);
+  auto other = *PrivateKey::generate(KeyKind::ed25519);
+  auto keys_of = [](const PrivateKey& one) {
+    std::vector<PublicKey> keys;
+    keys.push_back(*PublicKey::parse(*one.public_pem()));
+    return keys;
+  };
+  const auto statement = *write_statement(digest_of_digit('a'), "r.example/x", spdx_predicate, R"({"spdxVersion":"SPDX-2.3"})");
+  const auto bundle = *parse_bundle(*write_bundle(key, statement));
+  auto good = verify_attestation(bundle, keys_of(key), {digest_of_digit('b'), digest_of_digit('a')});
+  ASSERT_TRUE(good.ok()) << good.error().text();
+  EXPECT_EQ(good->statement.predicate_type, spdx_predicate);
+  EXPECT_EQ(good->statement.predicate, R"({"spdxVersion":"SPDX-2.3"})");
+  EXPECT_EQ(verify_attestation(bundle, keys_of(other), {digest_of_digit('a')}).error().text(), "none of the keys made it");
+  EXPECT_EQ(verify_attestation(bundle, {}, {digest_of_digit('a')}).error().text(), "none of the keys made it");
+  EXPECT_EQ(verify_attestation(bundle, keys_of(key), {digest_of_digit('b')}).error().text(), "it is about another image");
+  auto bent = bundle;
+  bent.payload[10] ^= 1;
+  EXPECT_FALSE(verify_attestation(bent, keys_of(key), {digest_of_digit('a')}).ok());
+  // Under cosign's tag the envelope stands alone.
+  const auto envelope = parse_envelope(concat(R"({"payloadType":"application/vnd.in-toto+json","payload":")", base64_encode(statement), R"(","signatures":[{"keyid":"","sig":")",
+                                              base64_encode(bundle.signature), R"("}]})"));
+  ASSERT_TRUE(envelope.ok()) << envelope.error().text();
+  EXPECT_TRUE(verify_attestation(*envelope, keys_of(key), {digest_of_digit('a')}).ok());
+  EXPECT_FALSE(parse_envelope("{}").ok());
+}
+
 TEST(bundles, that_are_not_understood_are_refused) {
   const std::string type = R"("mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json")";
   const std::string key = R"("verificationMaterial":{"publicKey":{"hint":"h"}})";

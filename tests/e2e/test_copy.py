@@ -180,6 +180,56 @@ class Copies(CopyTest):
         self.copy("--signatures", f"{self.near.address}/signed:1", f"{self.far.address}/signed:1")
         self.assertEqual(self.manifest(self.far, "signed", tag), self.manifest(self.near, "signed", tag))
 
+    def attach(self, repository, subject, note, registry=None):
+        """A document attached to a manifest; its descriptor."""
+        config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": self.push_blob(repository, b"{}", registry), "size": 2}
+        document = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.note", "config": config, "subject": subject,
+                    "layers": [{"mediaType": "text/plain", "digest": self.push_blob(repository, note, registry), "size": len(note)}]}
+        return self.push_manifest(repository, digest_of(json.dumps(document, indent=3).encode()), document, registry=registry)
+
+    def referrers(self, registry, repository, digest):
+        return [entry["digest"] for entry in json.loads(registry.request("GET", f"/v2/{repository}/referrers/{digest}")[2])["manifests"]]
+
+    def test_what_is_attached_goes_along_when_asked_byte_for_byte(self):
+        amd64 = self.push_image("attached", None, [b"attached" * 1000])
+        index = self.push_index("attached", "1", {"amd64": amd64})
+        note = self.attach("attached", amd64, b"on the image")
+        on_index = self.attach("attached", index, b"on the index")
+        reply = self.attach("attached", note, b"on the note")
+        source = f"{self.near.address}/attached:1"
+        self.copy("--all", source, f"{self.far.address}/bare:1")
+        self.assertEqual(self.referrers(self.far, "bare", amd64["digest"]), [])
+        self.copy("--all", "--referrers", source, f"{self.far.address}/attached:1")
+        for subject, attached in ((amd64, note), (index, on_index), (note, reply)):
+            self.assertEqual(self.referrers(self.far, "attached", subject["digest"]), [attached["digest"]])
+            self.assertEqual(self.manifest(self.far, "attached", attached["digest"]), self.manifest(self.near, "attached", attached["digest"]))
+        # Again, with one more: it alone travels.
+        later = self.attach("attached", reply, b"later")
+        since = len(self.far.log_text())
+        done = self.run_cli("copy", "--all", "--referrers", source, f"{self.far.address}/attached:1")
+        self.assertIn(", 1 blob (5B)", done.stderr)
+        self.assertEqual(len([line for line in self.far.log_text()[since:].splitlines() if "PUT" in line and "/manifests/" in line and later["digest"] in line]), 1)
+        self.assertFalse([line for line in self.far.log_text()[since:].splitlines() if "PUT" in line and note["digest"] in line])
+        # Over a layout to a registry that lists no referrers, and back.
+        layout = f"oci:{self.folder}/attached"
+        self.copy("--all", "--referrers", source, layout + ":1")
+        self.copy("--all", "--referrers", layout, f"{self.far.address}/back:1")
+        self.assertEqual(self.referrers(self.far, "back", reply["digest"]), [later["digest"]])
+        self.run_cli("copy", "--referrers", source, "local:x:1", code=1)
+
+    def test_a_registry_without_lists_of_referrers_gets_the_fallback_tag(self):
+        if registries.why_not():
+            self.skipTest(registries.why_not())
+        old = registries.DockerRegistry(self.namespace, port=5003)
+        self.addCleanup(old.close)
+        image = self.push_image("fallback", "1", [b"fallback"])
+        note = self.attach("fallback", image, b"note")
+        reply = self.attach("fallback", note, b"reply")
+        self.copy("--referrers", f"{self.near.address}/fallback:1", f"{old.address}/fallback:1")
+        self.copy("--referrers", f"{old.address}/fallback:1", f"{self.far.address}/fallback:1")
+        self.assertEqual(self.referrers(self.far, "fallback", image["digest"]), [note["digest"]])
+        self.assertEqual(self.referrers(self.far, "fallback", note["digest"]), [reply["digest"]])
+
     def test_errors_name_the_registry_and_what_was_asked_for(self):
         done = self.run_cli("copy", f"{self.near.address}/nobody:1", f"{self.far.address}/x:1", code=1)
         self.assertIn(f"registry {self.near.address}: ", done.stderr)
@@ -232,6 +282,14 @@ class Sync(CopyTest):
             file.write("".join(["images:\n"] + [f"  - {{from: {self.near.address}/team/app, tags: [\"2.0\"], to: {name}}}\n" for name in ("first/app", "second/app")]))
         twice = self.run_cli("sync", "-f", path, f"{self.far.address}/mirror")
         self.assertRegex(twice.stdout, r"copied +\S+/team/app:2.0 -> \S+/second/app:2.0 \S+ \(1 manifest, 0 blobs \(0B\), 2 mounted, 0 there already\)")
+
+    def test_attachments_come_later_to_an_image_that_is_there(self):
+        image = self.push_image("synced", "1", [b"synced"])
+        run = lambda: self.run_cli("sync", "--referrers", f"{self.near.address}/synced", f"{self.far.address}/mirror").stdout
+        run()
+        note = Copies.attach(self, "synced", image, b"note")
+        self.assertIn("unchanged", run())
+        self.assertEqual(Copies.referrers(self, self.far, "mirror/synced", image["digest"]), [note["digest"]])
 
     def test_a_folder_of_layouts_carries_images_over(self):
         self.push_image("carried/one", "1", [b"one" * 500])

@@ -22,6 +22,7 @@ import registries
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+CLIENT_PROGRAMS = os.path.join(os.environ.get("CAISSON_CLIENT_PROGRAMS") or os.path.join(caisson.TREE, "build", "clients"), "artifacts", "usr", "bin")
 DEBIAN = b'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
 
 
@@ -176,6 +177,149 @@ class Sbom(InventoryTest):
             for name in ("with-dpkg:1", engine.inspect("with-dpkg:1")["Id"]):
                 document = json.loads(engine.ok("image", "sbom", name))
                 self.assertIn("hello", [item["name"] for item in document["packages"]])
+
+
+class Attached(InventoryTest):
+    """Documents beside images, in registries of both kinds and in layouts; oras and skopeo see them, cosign verifies what is signed."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        reason = registries.CaissonRegistry.why_not()
+        if reason:
+            raise unittest.SkipTest(reason)
+        cls.cleanups = contextlib.ExitStack()
+        try:
+            cls.namespace = registries.Namespace()
+            cls.cleanups.callback(cls.namespace.close)
+            cls.registry = registries.CaissonRegistry(cls.namespace)
+            cls.cleanups.callback(cls.registry.close)
+        except BaseException:
+            cls.cleanups.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cleanups.close()
+        super().tearDownClass()
+
+    def run_cli(self, *words, **options):
+        return self.cli(*words, prefix=self.namespace.command, **options)
+
+    def program(self, name):
+        path = os.path.join(CLIENT_PROGRAMS, name)
+        if not os.access(path, os.X_OK):
+            self.skipTest(f"needs {name}: tools/client-programs")
+        return path
+
+    def client(self, *command, code=0, **environment):
+        done = subprocess.run([*self.namespace.command, *command], capture_output=True, text=True, timeout=120, check=False, cwd=self.folder,
+                              env={"PATH": os.environ["PATH"], "HOME": self.folder, **environment})
+        if code is not None:
+            self.assertEqual(done.returncode, code, f"{command}: {done.stderr}{done.stdout}")
+        return done
+
+    def pushed(self, name, registry=None):
+        """The Debian image in the registry; its address."""
+        address = f"{(registry or self.registry).address}/{name}"
+        self.run_cli("copy", self.debian(name.replace(":", "-").replace("/", "-"))[0], address)
+        return address
+
+    def key(self, name):
+        with open(os.path.join(self.folder, "empty"), "w", encoding="utf-8"):
+            pass
+        path = os.path.join(self.folder, name)
+        self.cli("generate-key", "--output-prefix", path, "--passphrase-file", os.path.join(self.folder, "empty"))
+        return path
+
+    def test_a_document_is_attached_listed_and_shown(self):
+        address = self.pushed("sbom/app:1")
+        made = self.run_cli("sbom", "--attach", address).stdout.split()
+        self.assertEqual(len(made), 1)
+        self.assertEqual(self.run_cli("sbom", "--attach", address).stdout.split(), made)  # the same document is the same manifest
+        document = self.run_cli("sbom", f"docker://{address}").stdout
+        self.assertEqual(self.run_cli("sbom", "--attached", address).stdout, document.replace("docker://", ""))
+        listed = [json.loads(line) for line in self.run_cli("attached", "--format", "json", address).stdout.splitlines()]
+        self.assertEqual([(entry["Type"], entry["Digest"]) for entry in listed], [("application/spdx+json", made[0].split("@")[1])])
+        self.assertIn("application/spdx+json", self.run_cli("attached", address).stdout)
+        other = self.pushed("sbom/bare:1")
+        self.assertIn("no bill of materials is attached", self.run_cli("sbom", "--attached", other, code=1).stderr)
+        self.assertIn("push the image", self.run_cli("sbom", "--attach", "local:busybox", code=1).stderr)
+        self.run_cli("sbom", "--attach", "--attached", address, code=1)
+
+    def test_oras_and_skopeo_find_it(self):
+        oras = self.program("oras")
+        address = self.pushed("oras/app:1")
+        made = self.run_cli("sbom", "--attach", address).stdout.strip()
+        found = json.loads(self.client(oras, "discover", "--plain-http", "--format", "json", address).stdout)
+        self.assertEqual([(entry["artifactType"], entry["digest"]) for entry in found["manifests"]], [("application/spdx+json", made.split("@")[1])])
+        self.client(oras, "pull", "--plain-http", "-o", os.path.join(self.folder, "pulled"), made)
+        with open(os.path.join(self.folder, "pulled", "sbom.spdx.json"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), self.run_cli("sbom", "--attached", address).stdout)
+        if shutil.which("skopeo"):
+            raw = json.loads(self.client("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{made}").stdout)
+            self.assertEqual(raw["subject"]["digest"], json.loads(self.client(oras, "manifest", "fetch", "--plain-http", "--descriptor", address).stdout)["digest"])
+        # What oras attaches is shown by us, in a layout too.
+        with open(os.path.join(self.folder, "note.txt"), "w", encoding="utf-8") as file:
+            file.write("a note")
+        self.client(oras, "attach", "--plain-http", "--artifact-type", "application/x.note", address, "note.txt:text/plain")
+        self.assertIn("application/x.note", self.run_cli("attached", address).stdout)
+        layout = os.path.join(self.folder, "travelled")
+        self.run_cli("copy", "--referrers", address, f"oci:{layout}:1")
+        found = json.loads(self.client(oras, "discover", "--oci-layout", "--format", "json", f"{layout}:1").stdout)
+        self.assertEqual(sorted(entry["artifactType"] for entry in found["manifests"]), ["application/spdx+json", "application/x.note"])
+        self.assertEqual(self.cli("sbom", "--attached", f"oci:{layout}").stdout, self.run_cli("sbom", "--attached", address).stdout)
+
+    def test_a_registry_without_lists_of_referrers_has_it_under_the_fallback_tag(self):
+        if registries.why_not():
+            self.skipTest(registries.why_not())
+        old = registries.DockerRegistry(self.namespace, port=5003)
+        self.addCleanup(old.close)
+        address = self.pushed("old/app:1", old)
+        made = self.run_cli("sbom", "--attach", address).stdout.strip()
+        self.assertIn(made.split("@")[1], self.run_cli("attached", "--no-trunc", address).stdout)
+        self.assertIn("SPDX-2.3", self.run_cli("sbom", "--attached", address).stdout)
+
+    def test_a_signed_document_is_an_attestation_that_its_key_verifies(self):
+        address = self.pushed("signed/app:1")
+        key, other = self.key("signer"), self.key("other")
+        self.assertIn("no attestation", self.run_cli("verify", "--attestation", "spdx", "--key", key + ".pub", address, code=1).stderr)
+        made = self.run_cli("sbom", "--attach", "--key", key + ".key", address).stdout.split()
+        self.assertEqual(len(made), 2)
+        self.assertIn("has an attestation of https://spdx.dev/Document", self.run_cli("verify", "--attestation", "spdx", "--key", key + ".pub", address).stdout)
+        self.assertIn("none of the keys made it", self.run_cli("verify", "--attestation", "spdx", "--key", other + ".pub", address, code=1).stderr)
+        self.run_cli("verify", "--attestation", "slsaprovenance1", "--key", key + ".pub", address, code=1)
+        self.run_cli("verify", "--attestation", "spdx", address, code=1)
+        verified = json.loads(self.run_cli("sbom", "--attached", "--key", key + ".pub", address).stdout)
+        self.assertEqual(verified, json.loads(self.run_cli("sbom", "--attached", address).stdout))
+        self.run_cli("sbom", "--attached", "--key", other + ".pub", address, code=1)
+        listed = json.loads(self.run_cli("verify", "--attestation", "spdx", "--format", "json", "--key", key + ".pub", address).stdout)
+        self.assertEqual(listed["attestations"][0]["predicate"], verified)
+
+    def test_cosign_verifies_ours_and_we_verify_cosigns(self):
+        cosign = self.program("cosign")
+        address = self.pushed("cosign/app:1")
+        key = self.key("for-cosign")
+        self.run_cli("sbom", "--attach", "--key", key + ".key", address)
+        digest = json.loads(self.run_cli("attached", "--format", "json", address).stdout.splitlines()[0])["Subject"]
+        image = f"{address.rpartition(':')[0]}@{digest}"
+        self.client(cosign, "trusted-root", "create", "--out", "root.json")
+        verify = [cosign, "verify-attestation", "--insecure-ignore-tlog", "--allow-http-registry", "--type", "https://spdx.dev/Document"]
+        self.client(*verify, "--new-bundle-format", "--trusted-root", "root.json", "--key", key + ".pub", image)
+        self.assertNotEqual(self.client(*verify, "--new-bundle-format", "--trusted-root", "root.json", "--key", self.key("not-cosign") + ".pub", image, code=None).returncode, 0)
+        self.client(cosign, "generate-key-pair", "--output-key-prefix", "theirs", COSIGN_PASSWORD="")
+        with open(os.path.join(self.folder, "predicate.json"), "w", encoding="utf-8") as file:
+            file.write('{"spdxVersion": "SPDX-2.3", "name": "theirs"}')
+        theirs = os.path.join(self.folder, "theirs.pub")
+        for name, options in (("tag", []), ("bundle", ["--new-bundle-format"])):
+            other = self.pushed(f"cosign/{name}:1")
+            self.assertIn("no attestation", self.run_cli("verify", "--attestation", "spdxjson", "--key", theirs, other, code=1).stderr)
+            target = json.loads(self.client("skopeo", "inspect", "--tls-verify=false", f"docker://{other}").stdout)["Digest"]
+            self.client(cosign, "attest", "--key", "theirs.key", "--tlog-upload=false", "--allow-http-registry", "-y", "--type", "spdxjson", "--predicate", "predicate.json", *options,
+                        f"{other.rpartition(':')[0]}@{target}", COSIGN_PASSWORD="")
+            found = json.loads(self.run_cli("verify", "--attestation", "spdxjson", "--format", "json", "--key", theirs, other).stdout)
+            self.assertEqual(found["attestations"][0]["predicate"]["name"], "theirs", name)
+            self.run_cli("verify", "--attestation", "spdxjson", "--key", key + ".pub", other, code=1)
 
 
 class Scan(InventoryTest):
