@@ -53,6 +53,9 @@ class PublicKey {
 /// r and s of `half_bytes` each, one behind the other, as a DER sequence; "" when it cannot be one.
 std::string ecdsa_der(std::string_view raw, std::size_t half_bytes);
 
+/// HMAC with SHA-256 (RFC 2104): 32 bytes.
+std::string hmac_sha256(std::string_view key, std::string_view message);
+
 /// Compares secrets in a time that does not tell where they differ.
 bool equal_secrets(std::string_view a, std::string_view b);
 

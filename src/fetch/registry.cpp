@@ -7,6 +7,7 @@
 
 #include "base/json.hpp"
 #include "base/strings.hpp"
+#include "linux/file.hpp"
 
 namespace caisson::fetch {
 
@@ -284,6 +285,40 @@ Status Registry::post(const Request& request, Ticket& ticket) {
   return {};
 }
 
+Status Registry::exchange(const Request& request, int fd, Ticket& ticket, Reply& reply) {
+  if (endpoints_.empty()) return Error(ErrorKind::invalid, "there is nobody to ask");
+  auto& endpoint = *endpoints_.front();
+  HttpRequest http;
+  http.method = request.method;
+  http.url = concat(endpoint.settings.url, request.name);
+  http.headers = request.headers;
+  http.body = request.body;
+  http.follows_redirects = false;
+  http.most_body_bytes = image::most_listing_bytes;
+  http.cancelled = ticket.flag();
+  std::uint64_t written = 0;
+  if (fd >= 0 && request.method == "GET") {
+    http.sink = [&](const HttpReply&, std::string_view piece) -> Status {
+      if (piece.size() > request.size_bytes - written) return Error(ErrorKind::corrupt, concat("the answer is longer than the ", request.size_bytes, " bytes that were asked for"));
+      while (!piece.empty()) {
+        const auto count = TRY(linux::pwrite(fd, piece, written), "store the answer");
+        written += count;
+        piece.remove_prefix(count);
+      }
+      return {};
+    };
+  } else if (fd >= 0) {
+    http.upload_fd = fd;
+    http.upload_offset = request.offset;
+    http.upload_bytes = request.size_bytes;
+  }
+  auto answer = TRY_PLAIN(http_.perform(endpoint.http, http));
+  reply.status = static_cast<std::uint32_t>(answer.status);
+  reply.headers = std::move(answer.headers);
+  reply.body = std::move(answer.body);
+  return {};
+}
+
 Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& reply) {
   switch (request.task) {
     case image::FetchTask::manifest: return get_manifest(request, ticket, reply);
@@ -296,6 +331,7 @@ Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& repl
     case image::FetchTask::search: return search(request, ticket, reply);
     case image::FetchTask::post: return post(request, ticket);
     case image::FetchTask::referrers: return list_referrers(request, ticket, reply);
+    case image::FetchTask::exchange: return exchange(request, fd, ticket, reply);
   }
   return Error(ErrorKind::internal, "unknown task");
 }

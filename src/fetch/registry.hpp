@@ -58,6 +58,7 @@ class Registry {
   Status login(Ticket& ticket, Reply& reply);
   Status search(const Request& request, Ticket& ticket, Reply& reply);
   Status post(const Request& request, Ticket& ticket);
+  Status exchange(const Request& request, int fd, Ticket& ticket, Reply& reply);
 
   // download.cpp
   Status get_blob(const Request& request, int fd, Ticket& ticket, Reply& reply);

@@ -177,6 +177,11 @@ Result<bool> ContentStore::move_to_trash(const std::string& path, const std::str
   return true;
 }
 
+bool ContentStore::is_pinned(const Digest& digest) const {
+  std::lock_guard lock(mutex_);
+  return pins_.count("b " + digest.text()) != 0;
+}
+
 Result<bool> ContentStore::discard_blob(const Digest& digest) { return move_to_trash(blob_path(digest), "b " + digest.text()); }
 
 Result<bool> ContentStore::discard_layer(const Digest& diff_id) {

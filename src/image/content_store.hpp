@@ -100,6 +100,7 @@ class ContentStore {
   /// Everything written so far is on disk when this returns (syncfs).
   Status sync();
 
+  [[nodiscard]] bool is_pinned(const Digest& digest) const;
   /// Moves it out of the store unless it is pinned. True when it was there and is gone. A rename only, so that it can be
   /// decided under a lock; the disk space comes back with empty_trash().
   Result<bool> discard_blob(const Digest& digest);
@@ -133,7 +134,7 @@ class ContentStore {
   Result<std::vector<DirectoryAttributes>> attributes_below(const std::vector<std::string>& names, const std::vector<Digest>& below);
 
   std::string root_;
-  std::mutex mutex_;  // of pins_, and of deleting against pinning
+  mutable std::mutex mutex_;  // of pins_, and of deleting against pinning
   std::map<std::string, int> pins_;
   std::mutex mounts_mutex_;        // of mounted_, and of mounting against removing; before mutex_
   std::set<std::string> mounted_;  // paths of layers whose index this process has checked and mounted

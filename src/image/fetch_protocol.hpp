@@ -104,6 +104,9 @@ enum class FetchTask : std::uint8_t {
   search,        ///< name: a URL below the first endpoint, of a search or any document → body
   post,          ///< body and media_type to the first endpoint itself; any 2xx is success
   referrers,     ///< name: digest, media_type: of artifacts, "" for all → found: it lists them; body: a JSON array of descriptors
+  exchange,      ///< one HTTP request of the asker's own making, once: `method` and `name` (a path with its query) to the first endpoint, with `headers` and no
+                 ///< other authorization → status, headers, body. With a descriptor: of a PUT its bytes are the body, `size_bytes` from `offset` on; of a GET
+                 ///< the body of a success goes to its start, `size_bytes` at most. Redirects are not followed
 };
 
 struct FetchRequest {
@@ -117,6 +120,8 @@ struct FetchRequest {
   std::string body;
   std::vector<std::string> mount_from;
   std::string if_match;    ///< put_manifest: only over what has this entity tag; "": over anything
+  std::string method;                ///< exchange
+  std::vector<std::string> headers;  ///< exchange: "Name: value"
   bool has_fd = false;
 };
 template <class C>
@@ -131,6 +136,8 @@ void visit(C& c, FetchRequest& r) {
   c(r.body);
   c(r.mount_from);
   c(r.if_match);
+  c(r.method);
+  c(r.headers);
   c(r.has_fd);
 }
 
@@ -147,6 +154,8 @@ struct FetchReply {
   std::string subject;       ///< put_manifest: the digest that the registry lists it under as a referrer; "": it lists none
   bool found = false;        ///< has_blob; upload: it was there already; referrers
   std::string mounted_from;  ///< upload: no bytes travelled, another repository had them
+  std::uint32_t status = 0;  ///< exchange
+  std::map<std::string, std::string> headers;  ///< exchange: names in lower case
 };
 template <class C>
 void visit(C& c, FetchReply& r) {
@@ -162,6 +171,8 @@ void visit(C& c, FetchReply& r) {
   c(r.subject);
   c(r.found);
   c(r.mounted_from);
+  c(r.status);
+  c(r.headers);
 }
 
 /// Bytes of a blob that lie in the file now (from its start), or that the registry has taken.

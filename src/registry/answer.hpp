@@ -38,6 +38,7 @@ struct Answer {
   UniqueFd file;  ///< instead of `body`: this file's bytes from `offset` on
   std::uint64_t offset = 0;
   std::uint64_t size_bytes = 0;  ///< of the file's piece
+  bool only_tells_size = false;  ///< to HEAD: `size_bytes` of a file that is not opened
   std::string problem;           ///< of a refusal, for the log
 
   Answer& with(std::string name, std::string value) & {

@@ -81,7 +81,7 @@ Result<Answer> Api::route(Request& request) {
 void Api::send(wire::Exchange& exchange, Answer answer) {
   answer.with("Docker-Distribution-Api-Version", "registry/2.0").with("X-Content-Type-Options", "nosniff");
   // A client that is gone needs no answer; the connection's end is the server's business.
-  if (answer.file) ignore(exchange.respond_file(answer.status, answer.headers, answer.file.get(), answer.offset, answer.size_bytes));
+  if (answer.file || answer.only_tells_size) ignore(exchange.respond_file(answer.status, answer.headers, answer.file.get(), answer.offset, answer.size_bytes));
   else ignore(exchange.respond(answer.status, answer.headers, answer.body));
 }
 

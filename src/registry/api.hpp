@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "image/content_store.hpp"
 #include "registry/access.hpp"
 #include "registry/answer.hpp"
 #include "registry/catalog.hpp"
@@ -16,6 +15,7 @@
 #include "registry/proxy.hpp"
 #include "registry/range.hpp"
 #include "registry/route.hpp"
+#include "registry/storage.hpp"
 #include "registry/uploads.hpp"
 #include "wire/http_server.hpp"
 
@@ -24,7 +24,7 @@ namespace caisson::registry {
 /// What handlers work on; everything outlives the API.
 struct Parts {
   Catalog& catalog;
-  image::ContentStore& content;
+  Storage& storage;
   Uploads& uploads;
   Access& access;
   Metrics& metrics;

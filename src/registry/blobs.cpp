@@ -1,6 +1,5 @@
 // Blobs: whole, by range, not again; and away.
 #include "base/strings.hpp"
-#include "linux/file.hpp"
 #include "registry/api.hpp"
 #include "registry/conditions.hpp"
 #include "registry/range.hpp"
@@ -33,9 +32,6 @@ Result<Answer> Api::get_blob(Request& request) {
     answer.status = 304;
     return answer;
   }
-  auto file = linux::open(parts_.content.blob_path(*digest), O_RDONLY | O_NOFOLLOW);
-  if (!file.ok() && file.error().kind() == ErrorKind::not_found) return Error(ErrorKind::corrupt, concat("blob ", digest->text(), " is held by ", name, " and missing on disk"));
-  answer.file = TRY_PLAIN(std::move(file));
   answer.size_bytes = *size;
   answer.with("Content-Type", "application/octet-stream");
   // RFC 9110, 13.1.5: a range of something else than the client has is no use to it.
@@ -45,11 +41,23 @@ Result<Answer> Api::get_blob(Request& request) {
     return refuse(416, code::size_invalid, concat("blob ", digest->text(), " has ", *size, " bytes: the range asked for begins behind them")).with("Content-Range", concat("bytes */", *size));
   if (wanted.verdict == RangeVerdict::part) {
     answer.status = 206;
-    answer.offset = wanted.range.first;
     answer.size_bytes = wanted.range.size_bytes();
     answer.with("Content-Range", concat("bytes ", wanted.range.first, "-", wanted.range.last, "/", *size));
   }
-  if (!is_head) tell(request, "pull", *digest, *size, "application/octet-stream");
+  answer.only_tells_size = is_head;
+  if (is_head) return answer;
+  const auto part = wanted.verdict == RangeVerdict::part ? wanted.range : ByteRange{0, *size - 1};
+  if (auto url = parts_.storage.direct_url(*digest); !url.empty()) {
+    Answer elsewhere;
+    elsewhere.status = 307;
+    elsewhere.with("Location", std::move(url)).with("Docker-Content-Digest", digest->text()).with("Cache-Control", "no-store");
+    tell(request, "pull", *digest, *size, "application/octet-stream");
+    return elsewhere;
+  }
+  auto opened = TRY(parts_.storage.open(*digest, *size, part), concat("repository ", name));
+  answer.file = std::move(opened.fd);
+  answer.offset = opened.offset;
+  tell(request, "pull", *digest, *size, "application/octet-stream");
   return answer;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "base/strings.hpp"
 #include "registry/catalog_keys.hpp"
@@ -39,21 +40,29 @@ Error over_quota(std::string_view what, std::uint64_t limit) {
 
 }  // namespace
 
-Catalog::Catalog(state::Store& store, image::ContentStore& content, Limits limits)
-    : store_(store), content_(content), limits_(std::move(limits)), opened_(now_ns()), reserve_(content.root() + "/reserve") {}
+Catalog::Catalog(state::Store& store, Storage& storage, Limits limits)
+    : store_(store), storage_(storage), limits_(std::move(limits)), opened_(now_ns()), reserve_(storage.local().root() + "/reserve") {}
 
-Result<std::unique_ptr<Catalog>> Catalog::open(state::Store& store, image::ContentStore& content, Limits limits) {
-  std::unique_ptr<Catalog> catalog(new Catalog(store, content, std::move(limits)));
+Result<std::unique_ptr<Catalog>> Catalog::open(state::Store& store, Storage& storage, Limits limits) {
+  std::unique_ptr<Catalog> catalog(new Catalog(store, storage, std::move(limits)));
   TRY(catalog->load(), "read the registry's records");
   return catalog;
 }
 
 Status Catalog::load() {
-  for (const auto& entry : TRY_PLAIN(store_.list(keys::all_blobs)))
-    held_bytes_[keys::split_key(entry.key, keys::all_blobs).repository] += TRY_PLAIN(keys::read_blob(entry)).size_bytes;
-  for (const auto& entry : TRY_PLAIN(store_.list(keys::all_manifests)))
-    held_bytes_[keys::split_key(entry.key, keys::all_manifests).repository] += TRY_PLAIN(keys::read_manifest(entry)).size_bytes;
-  total_bytes_ = TRY_PLAIN(content_.blobs_bytes());
+  std::map<std::string, std::uint64_t> sizes;  // shared blobs once
+  auto count = [&](const keys::Held& held, std::uint64_t size_bytes) {
+    held_bytes_[held.repository] += size_bytes;
+    sizes[held.digest] = size_bytes;
+  };
+  held_bytes_.clear();
+  for (const auto& entry : TRY_PLAIN(store_.list(keys::all_blobs))) count(keys::split_key(entry.key, keys::all_blobs), TRY_PLAIN(keys::read_blob(entry)).size_bytes);
+  for (const auto& entry : TRY_PLAIN(store_.list(keys::all_manifests))) count(keys::split_key(entry.key, keys::all_manifests), TRY_PLAIN(keys::read_manifest(entry)).size_bytes);
+  const auto there = TRY_PLAIN(storage_.total_bytes());
+  total_bytes_ = 0;
+  if (there) total_bytes_ = *there;
+  else
+    for (const auto& [digest, size_bytes] : sizes) total_bytes_ += size_bytes;
   return {};
 }
 
@@ -173,7 +182,16 @@ Status Catalog::check_parts_locked(const std::string& repository, const Manifest
 
 Status Catalog::put_manifest(const std::string& repository, const Digest& digest, const ManifestRecord& record, const std::vector<std::string>& tags,
                              const TagCondition& condition, Needs needs) {
-  std::lock_guard lock(mutex_);
+  Changed changed;
+  {
+    std::lock_guard lock(mutex_);
+    changed = TRY_PLAIN(put_manifest_locked(repository, digest, record, tags, condition, needs));
+  }
+  return mirror(changed);
+}
+
+Result<Catalog::Changed> Catalog::put_manifest_locked(const std::string& repository, const Digest& digest, const ManifestRecord& record, const std::vector<std::string>& tags,
+                                                      const TagCondition& condition, Needs needs) {
   if (needs == Needs::all_parts) TRY_PLAIN(check_parts_locked(repository, record));
   for (const auto& name : tags) {
     auto entry = TRY_PLAIN(find(store_, keys::tag(repository, name)));
@@ -190,20 +208,25 @@ Status Catalog::put_manifest(const std::string& repository, const Digest& digest
   change.put(keys::manifest(repository, digest.text()), keys::write(record)).put(keys::manifest_holder(digest.text(), repository), keys::present);
   if (!record.subject.empty()) change.put(keys::referrer(repository, record.subject, digest.text()), keys::present);
   for (const auto& name : tags) change.put(keys::tag(repository, name), keys::write_tag(digest, record.pushed));
+  auto changed = note(change);
   TRY_PLAIN(store_.commit(change));
   if (is_new) held_bytes_[repository] += record.size_bytes;
-  return {};
+  return changed;
 }
 
 Status Catalog::remove_tag(const std::string& repository, const std::string& tag) {
-  std::lock_guard lock(mutex_);
-  auto key = keys::tag(repository, tag);
-  if (!TRY_PLAIN(find(store_, key))) return Error(ErrorKind::not_found, concat("repository ", repository, " has no tag ", tag));
-  state::Transaction change;
-  change.durable = true;
-  change.erase(std::move(key));
-  TRY_PLAIN(commit_removal(change));
-  return {};
+  Changed changed;
+  {
+    std::lock_guard lock(mutex_);
+    auto key = keys::tag(repository, tag);
+    if (!TRY_PLAIN(find(store_, key))) return Error(ErrorKind::not_found, concat("repository ", repository, " has no tag ", tag));
+    state::Transaction change;
+    change.durable = true;
+    change.erase(std::move(key));
+    changed = note(change);
+    TRY_PLAIN(commit_removal(change));
+  }
+  return mirror(changed);
 }
 
 Result<std::vector<std::string>> Catalog::tags_of_locked(const std::string& repository, const Digest& digest) {
@@ -214,11 +237,15 @@ Result<std::vector<std::string>> Catalog::tags_of_locked(const std::string& repo
 }
 
 Status Catalog::remove_manifest(const std::string& repository, const Digest& digest) {
-  std::lock_guard lock(mutex_);
-  return remove_manifest_locked(repository, digest);
+  Changed changed;
+  {
+    std::lock_guard lock(mutex_);
+    TRY_PLAIN(remove_manifest_locked(repository, digest, changed));
+  }
+  return mirror(changed);
 }
 
-Status Catalog::remove_manifest_locked(const std::string& repository, const Digest& digest) {
+Status Catalog::remove_manifest_locked(const std::string& repository, const Digest& digest, Changed& changed) {
   auto entry = TRY_PLAIN(find(store_, keys::manifest(repository, digest.text())));
   if (!entry) return Error(ErrorKind::not_found, concat("repository ", repository, " has no manifest ", digest.text()));
   const auto record = TRY_PLAIN(keys::read_manifest(*entry));
@@ -227,13 +254,15 @@ Status Catalog::remove_manifest_locked(const std::string& repository, const Dige
   change.erase(entry->key).erase(keys::manifest_holder(digest.text(), repository));
   if (!record.subject.empty()) change.erase(keys::referrer(repository, record.subject, digest.text()));
   for (auto& key : TRY_PLAIN(tags_of_locked(repository, digest))) change.erase(std::move(key));
+  auto noted = note(change);
   TRY_PLAIN(commit_removal(change));
+  changed.insert(changed.end(), std::make_move_iterator(noted.begin()), std::make_move_iterator(noted.end()));
   held_bytes_[repository] -= record.size_bytes;
   return {};
 }
 
 Status Catalog::remove_repository(const std::string& repository) {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (!TRY_PLAIN(find(store_, keys::repository(repository)))) return Error(ErrorKind::not_found, concat("no repository ", repository));
   state::Transaction change;
   change.durable = true;
@@ -248,9 +277,11 @@ Status Catalog::remove_repository(const std::string& repository) {
   }
   for (auto& entry : TRY_PLAIN(store_.list(keys::tags(repository)))) change.erase(std::move(entry.key));
   for (auto& entry : TRY_PLAIN(store_.list(concat("referrer/", repository, "@")))) change.erase(std::move(entry.key));
+  const auto changed = note(change);
   TRY_PLAIN(commit_removal(change));
   held_bytes_.erase(repository);
-  return {};
+  lock.unlock();
+  return mirror(changed);
 }
 
 // -- listings

@@ -1,6 +1,7 @@
 // Catalog: which repository holds which blobs, manifests, tags and referrers. The one owner of these records; every change is one transaction.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,8 +14,8 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
-#include "image/content_store.hpp"
 #include "registry/reserve.hpp"
+#include "registry/storage.hpp"
 #include "state/store.hpp"
 
 namespace caisson::registry {
@@ -51,7 +52,7 @@ struct CleanUp {
   std::uint64_t uploads = 0;
 };
 
-/// Thread-safe. `store` and `content` must outlive it.
+/// Thread-safe. `store` and `storage` must outlive it.
 class Catalog {
  public:
   struct Limits {
@@ -60,7 +61,7 @@ class Catalog {
     std::map<std::string, std::uint64_t> of_repository;  ///< exceptions by name
   };
   /// Reads all records once, to know how much each repository holds.
-  static Result<std::unique_ptr<Catalog>> open(state::Store& store, image::ContentStore& content, Limits limits);
+  static Result<std::unique_ptr<Catalog>> open(state::Store& store, Storage& storage, Limits limits);
 
   // -- blobs
   /// The size of a blob that `repository` holds, or none.
@@ -116,6 +117,15 @@ class Catalog {
   };
   Usage usage();
 
+  // -- records beside the blobs, where the storage keeps some (catalog_mirror.cpp)
+  /// Of a storage that keeps records: makes this folder the one that it belongs to. A folder that knows nothing of a storage that is in use takes its records
+  /// from there; what a folder holds is brought to a storage that is not. Before anything is served. Errors: conflict (it is another folder's).
+  Status join_storage();
+  /// Errors: conflict (another folder has taken the storage over).
+  Status check_owner();
+  /// Brings the storage's records up to date after a crash or a failure.
+  Status mirror_leftovers();
+
   // -- clean-up (clean_up.cpp)
   struct CleanUpOptions {
     std::int64_t grace_ns = 0;    ///< what was given, told or touched within it stays
@@ -125,7 +135,7 @@ class Catalog {
   Result<CleanUp> clean_up(const CleanUpOptions& options);
 
  private:
-  Catalog(state::Store& store, image::ContentStore& content, Limits limits);
+  Catalog(state::Store& store, Storage& storage, Limits limits);
   Status load();
   /// Commits what frees space, with the help of the reserve on a full disk.
   Status commit_removal(const state::Transaction& change);
@@ -133,17 +143,29 @@ class Catalog {
   Status check_parts_locked(const std::string& repository, const ManifestRecord& record);
   Result<std::vector<std::string>> tags_of_locked(const std::string& repository, const Digest& digest);
   bool is_fresh_locked(std::string_view repository, std::string_view digest, TimestampNs given, std::int64_t grace_ns);
-  Status remove_manifest_locked(const std::string& repository, const Digest& digest);
+  using Changed = std::vector<std::string>;  ///< keys of records that the storage keeps too
+  Status remove_manifest_locked(const std::string& repository, const Digest& digest, Changed& changed);
+  Result<Changed> put_manifest_locked(const std::string& repository, const Digest& digest, const ManifestRecord& record, const std::vector<std::string>& tags,
+                                      const TagCondition& condition, Needs needs);
+  /// Notes in the transaction itself that the storage has to be told; mirror() does it, without the lock.
+  Changed note(state::Transaction& change) const;
+  Status mirror(const Changed& changed);
+  Status mirror_one(const std::string& key);
+  Status restore();
+  Status restore_manifest(const state::Entry& entry, const std::map<std::string, std::uint64_t>& sizes);
+  Status bring_folder();
   Status sweep_manifests(const std::string& repository, const CleanUpOptions& options, CleanUp& done);
+  Status sweep_manifests_locked(const std::string& repository, const CleanUpOptions& options, CleanUp& done, Changed& changed);
   Status sweep_links(const std::string& repository, const CleanUpOptions& options, CleanUp& done);
   Status sweep_blobs(const CleanUpOptions& options, CleanUp& done);
   Status drop_if_empty_locked(const std::string& repository);
 
   state::Store& store_;
-  image::ContentStore& content_;
+  Storage& storage_;
   const Limits limits_;
   const TimestampNs opened_;
   Reserve reserve_;
+  std::array<std::mutex, 32> mirror_mutexes_;  ///< one writer at a time for a record's copy; by the key's hash
   std::mutex mutex_;  ///< of every change, and of what is below
   std::map<std::string, std::uint64_t> held_bytes_;
   std::uint64_t total_bytes_ = 0;

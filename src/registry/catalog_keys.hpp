@@ -14,14 +14,15 @@ namespace caisson::registry::keys {
 inline constexpr std::string_view all_repositories = "repo/";
 inline constexpr std::string_view all_blobs = "blob/";
 inline constexpr std::string_view all_manifests = "manifest/";
+inline constexpr std::string_view all_tags = "tag/";
 
 inline std::string repository(std::string_view name) { return concat(all_repositories, name); }
 inline std::string blobs(std::string_view name) { return concat(all_blobs, name, "@"); }
 inline std::string blob(std::string_view name, std::string_view digest) { return concat(all_blobs, name, "@", digest); }
 inline std::string manifests(std::string_view name) { return concat(all_manifests, name, "@"); }
 inline std::string manifest(std::string_view name, std::string_view digest) { return concat(all_manifests, name, "@", digest); }
-inline std::string tags(std::string_view name) { return concat("tag/", name, ":"); }
-inline std::string tag(std::string_view name, std::string_view tag) { return concat("tag/", name, ":", tag); }
+inline std::string tags(std::string_view name) { return concat(all_tags, name, ":"); }
+inline std::string tag(std::string_view name, std::string_view tag) { return concat(all_tags, name, ":", tag); }
 inline std::string referrers(std::string_view name, std::string_view subject) { return concat("referrer/", name, "@", subject, "/"); }
 inline std::string referrer(std::string_view name, std::string_view subject, std::string_view digest) { return concat("referrer/", name, "@", subject, "/", digest); }
 /// Whoever holds the file of a digest: as a blob or as a manifest of a repository.

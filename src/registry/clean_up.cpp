@@ -3,7 +3,6 @@
 #include <set>
 
 #include "base/strings.hpp"
-#include "linux/file.hpp"
 #include "registry/catalog.hpp"
 #include "registry/catalog_keys.hpp"
 
@@ -18,7 +17,15 @@ bool Catalog::is_fresh_locked(std::string_view repository, std::string_view dige
 
 /// Manifests that no tag leads to, directly, through an index or as something attached.
 Status Catalog::sweep_manifests(const std::string& repository, const CleanUpOptions& options, CleanUp& done) {
-  std::lock_guard lock(mutex_);
+  Changed changed;
+  {
+    std::lock_guard lock(mutex_);
+    TRY_PLAIN(sweep_manifests_locked(repository, options, done, changed));
+  }
+  return mirror(changed);
+}
+
+Status Catalog::sweep_manifests_locked(const std::string& repository, const CleanUpOptions& options, CleanUp& done, Changed& changed) {
   std::map<std::string, ManifestRecord> all;
   for (const auto& entry : TRY_PLAIN(store_.list(keys::manifests(repository))))
     all[keys::split_key(entry.key, keys::all_manifests).digest] = TRY_PLAIN(keys::read_manifest(entry));
@@ -40,7 +47,7 @@ Status Catalog::sweep_manifests(const std::string& repository, const CleanUpOpti
   }
   for (const auto& [text, record] : all) {
     if (reached.count(text) != 0) continue;
-    TRY_PLAIN(remove_manifest_locked(repository, TRY_PLAIN(Digest::parse(text))));
+    TRY_PLAIN(remove_manifest_locked(repository, TRY_PLAIN(Digest::parse(text)), changed));
     ++done.manifests;
   }
   return {};
@@ -81,30 +88,32 @@ Status Catalog::drop_if_empty_locked(const std::string& repository) {
 }
 
 Status Catalog::sweep_blobs(const CleanUpOptions& options, CleanUp& done) {
-  for (const auto& digest : TRY_PLAIN(content_.list_blobs())) {
+  for (const auto& listed : TRY_PLAIN(storage_.list())) {
+    const auto& digest = listed.digest;
     if (!TRY_PLAIN(store_.list(keys::holders(digest.text()))).empty()) continue;  // without the lock: most blobs are held
     std::lock_guard lock(mutex_);
     if (!TRY_PLAIN(store_.list(keys::holders(digest.text()))).empty()) continue;
-    auto status = linux::stat(content_.blob_path(digest));
-    if (!status.ok()) continue;  // gone meanwhile
+    const auto blob = TRY_PLAIN(storage_.look_again(listed));
+    if (!blob) continue;  // gone meanwhile
     // The kept file of an upload whose process died before it said so to anybody: nobody relies on it, but a repeated upload may be under way.
-    const auto written = static_cast<TimestampNs>(status->st_mtim.tv_sec) * 1'000'000'000;
-    if (now_ns() - written < options.grace_ns) continue;
-    if (!TRY_PLAIN(content_.discard_blob(digest))) continue;  // pinned: it is about to be held
-    total_bytes_ -= static_cast<std::uint64_t>(status->st_size);
-    done.bytes += static_cast<std::uint64_t>(status->st_size);
+    if (now_ns() - blob->written < options.grace_ns) continue;
+    if (!TRY_PLAIN(storage_.discard(digest))) continue;  // pinned: it is about to be held
+    total_bytes_ -= std::min(total_bytes_, blob->size_bytes);
+    done.bytes += blob->size_bytes;
     ++done.blobs;
   }
-  return content_.empty_trash();
+  return storage_.remove_discarded();
 }
 
 Result<CleanUp> Catalog::clean_up(const CleanUpOptions& options) {
   CleanUp done;
+  TRY(check_owner(), "clean up");
   for (const auto& entry : TRY_PLAIN(store_.list(keys::all_repositories))) {
     const auto repository = entry.key.substr(keys::all_repositories.size());
     if (options.untagged) TRY(sweep_manifests(repository, options, done), concat("clean up repository ", repository));
     TRY(sweep_links(repository, options, done), concat("clean up repository ", repository));
   }
+  TRY(mirror_leftovers(), "bring records to the storage");
   TRY(sweep_blobs(options, done), "clean up blobs");
   reserve_.refill();
   std::lock_guard lock(mutex_);

@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "base/toml.hpp"
+#include "registry/s3_keys.hpp"
 
 namespace caisson::registry {
 
@@ -121,6 +122,26 @@ Status read_token(const toml::node& node, std::string_view key, std::optional<To
   return read_table(node, std::string(key), {{"realm", into(token.realm)}, {"service", into(token.service)}, {"issuer", into(token.issuer)}, {"keys", into(token.key_files)}});
 }
 
+Status read_s3(const toml::node& node, std::string_view key, std::optional<S3Config>& out) {
+  auto& s3 = out.emplace();
+  return read_table(node, std::string(key),
+                    {{"endpoint", into(s3.endpoint)}, {"region", into(s3.region)}, {"bucket", into(s3.bucket)}, {"prefix", into(s3.prefix)}, {"addressing", into(s3.addressing)},
+                     {"credentials_file", into(s3.credentials_file)}, {"profile", into(s3.profile)}, {"ca_file", into(s3.ca_file)}, {"sign_payload", into(s3.signs_payload)},
+                     {"redirect", into(s3.redirects)}, {"part", size_into(s3.part_bytes)}, {"cache", size_into(s3.cache_bytes)}});
+}
+
+Status check_s3(const S3Config& s3) {
+  constexpr std::uint64_t least_part = 5 << 20;  // S3, "Multipart upload limits"
+  constexpr std::uint64_t most_part = 5ULL << 30;
+  if (s3.addressing != "path" && s3.addressing != "host") return bad("storage.s3.addressing", "want \"path\" or \"host\"");
+  if (!s3.prefix.empty() && !is_repository_path(std::string_view(s3.prefix).substr(0, s3.prefix.size() - 1))) return bad("storage.s3.prefix", "want lower-case words between slashes");
+  if (!s3.prefix.empty() && !s3.prefix.ends_with('/')) return bad("storage.s3.prefix", "must end in \"/\"");
+  if (s3.part_bytes < least_part || s3.part_bytes > most_part) return bad("storage.s3.part", "must be 5MiB to 5GiB");
+  if (!s3.signs_payload && !s3.endpoint.starts_with("https://")) return bad("storage.s3.sign_payload", "without TLS nothing else protects what is sent");
+  TRY(s3_base_url(s3_settings(s3)), "storage.s3");
+  return {};
+}
+
 /// [quota.of]: repositories by their whole names, which hold slashes and so are no keys of ours.
 Status read_quotas_of(const toml::node& node, std::string_view key, std::map<std::string, std::uint64_t>& out) {
   const auto* table = node.as_table();
@@ -157,6 +178,7 @@ Result<Config> parse_config(std::string_view text) {
                        {"untagged", into(out.removes_untagged)}})},
       {"events", list_of<EventConfig>(out.events, read_event)},
       {"proxy", list_of<ProxyConfig>(out.proxies, read_proxy)},
+      {"storage", table_of({{"s3", [&out](const toml::node& node, std::string_view key) { return read_s3(node, key, out.s3); }}})},
   };
   TRY_PLAIN(read_table(table, "", readers));
   return out;
@@ -174,6 +196,7 @@ Status check_config(const Config& config) {
     return bad("auth.token", "needs realm, service, issuer and keys");
   if (!config.htpasswd_file.empty() && config.token) return bad("auth", "htpasswd and token are two ways of knowing users: choose one");
   if (!config.rules.empty() && config.htpasswd_file.empty() && !config.token) return bad("access", "rules need [auth]: without it nobody is known");
+  if (config.s3) TRY_PLAIN(check_s3(*config.s3));
   std::vector<std::string> names;
   for (const auto& event : config.events) {
     if (event.name.empty() || !is_tag(event.name)) return bad("events", "every target needs a name of letters, digits, '.', '_' and '-'");

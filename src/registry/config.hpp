@@ -34,6 +34,22 @@ struct ProxyConfig {
   std::int64_t fresh_ns = 300'000'000'000;
 };
 
+/// Blobs in a bucket instead of the folder.
+struct S3Config {
+  std::string endpoint;
+  std::string region = "us-east-1";
+  std::string bucket;
+  std::string prefix;             ///< "" or ending in "/"
+  std::string addressing = "path";  ///< or "host": the bucket in front of the endpoint's host
+  std::string credentials_file;   ///< as the AWS command line has it; "": the environment
+  std::string profile = "default";
+  std::string ca_file;            ///< "": the system's
+  bool signs_payload = true;
+  bool redirects = false;
+  std::uint64_t part_bytes = 16 << 20;
+  std::uint64_t cache_bytes = 10ULL << 30;
+};
+
 struct Config {
   std::string root;
   std::vector<std::string> listen{"127.0.0.1:5000"};
@@ -56,6 +72,7 @@ struct Config {
   bool removes_untagged = false;
   std::vector<EventConfig> events;
   std::vector<ProxyConfig> proxies;
+  std::optional<S3Config> s3;
   std::string fetch_path;                  ///< the caisson-fetch binary; "": beside this one
   std::vector<std::string> insecure;       ///< other registries without certificates
   std::string hosts_dir = "/etc/caisson/certs.d";

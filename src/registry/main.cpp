@@ -154,11 +154,14 @@ Result<json::value> ask(const Arguments& arguments, const Question& question) {
   } else {
     if (client.error().kind() == ErrorKind::denied) return std::move(client).error().with_hint("only the superuser and the registry's own user may ask");
     if (!TRY_PLAIN(linux::exists(config.root))) return Error(ErrorKind::not_found, concat("folder ", config.root, ": there is no registry"));
-    TRY_PLAIN(become(TRY_PLAIN(choose_identity(config.user, config.root))));
+    const auto identity = TRY_PLAIN(choose_identity(config.user, config.root));
+    Prepared prepared;
+    prepared.bucket = TRY(prepare_bucket(config, identity.uid), "storage");
+    TRY_PLAIN(become(identity));
     auto local = config;
     local.proxies.clear();  // nobody is asked and nobody is told
     local.events.clear();
-    auto service = TRY_PLAIN(Service::open(local, {}));
+    auto service = TRY_PLAIN(Service::open(local, std::move(prepared)));
     auto answer = Admin(*service).answer(question.method, question.path, question.query);
     status = answer.status;
     body = std::move(answer.body);

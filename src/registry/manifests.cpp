@@ -53,7 +53,7 @@ Result<Answer> Api::get_manifest(Request& request) {
     return answer;
   }
   const bool is_head = request.exchange.method() == "HEAD";
-  answer.body = TRY_PLAIN(parts_.content.read_blob(*digest));
+  answer.body = TRY_PLAIN(parts_.storage.read(*digest));
   if (!is_head) tell(request, "pull", *digest, answer.body.size(), record->media_type, looks_like_digest(reference) ? "" : std::string_view(reference));
   return answer;
 }
@@ -103,10 +103,10 @@ Result<Answer> Api::put_manifest(Request& request) {
   TagCondition condition;
   condition.must_be = only_etag(exchange.header("If-Match"));
   condition.must_be_absent = trim(exchange.header("If-None-Match")) == "*";
-  auto pins = image::Pins(parts_.content);
+  auto pins = image::Pins(parts_.storage.local());
   pins.add_blob(digest);
-  const bool was_there = TRY_PLAIN(parts_.content.has_blob(digest));
-  TRY_PLAIN(parts_.content.put_blob(*body, digest.kind()));
+  const bool was_there = TRY_PLAIN(parts_.storage.has(digest));
+  TRY_PLAIN(parts_.storage.put(*body, digest));
   if (!was_there) parts_.catalog.count_bytes(static_cast<std::int64_t>(body->size()));
   auto put = parts_.catalog.put_manifest(name, digest, record, tags, condition);
   if (!put.ok()) {

@@ -69,10 +69,10 @@ Status Proxies::fetch_manifest(const Upstream& upstream, const std::string& repo
   for (const auto& part : checked.blobs) record.blobs.push_back(part.digest.text());
   for (const auto& part : checked.manifests) record.manifests.push_back(part.digest.text());
   record.pushed = now_ns();
-  auto pins = image::Pins(content_);
+  auto pins = image::Pins(storage_.local());
   pins.add_blob(fetched.digest);
-  const bool was_there = TRY_PLAIN(content_.has_blob(fetched.digest));
-  TRY_PLAIN(content_.put_blob(fetched.text, fetched.digest.kind()));
+  const bool was_there = TRY_PLAIN(storage_.has(fetched.digest));
+  TRY_PLAIN(storage_.put(fetched.text, fetched.digest));
   if (!was_there) catalog_.count_bytes(static_cast<std::int64_t>(fetched.text.size()));
   std::vector<std::string> tags;
   if (reference.find(':') == std::string::npos) tags.push_back(reference);
@@ -84,7 +84,7 @@ Result<std::optional<std::uint64_t>> Proxies::announced_size(const std::string& 
   for (const auto& holder : TRY_PLAIN(catalog_.manifests_naming(repository, digest))) {
     const auto record = TRY_PLAIN(catalog_.manifest(repository, holder));
     if (!record) continue;
-    const auto text = TRY_PLAIN(content_.read_blob(holder));
+    const auto text = TRY_PLAIN(storage_.read(holder));
     for (const auto& part : TRY_PLAIN(check_manifest(text, record->media_type)).blobs)
       if (part.digest == digest) return std::optional<std::uint64_t>(part.size_bytes);
   }
@@ -109,11 +109,11 @@ Status Proxies::bring_blob(const std::string& repository, const Digest& digest) 
 }
 
 Status Proxies::fetch_blob(const Upstream& upstream, const std::string& repository, const Digest& digest, std::uint64_t size_bytes) {
-  auto pins = image::Pins(content_);
+  auto pins = image::Pins(storage_.local());
   pins.add_blob(digest);
-  if (!TRY_PLAIN(content_.has_blob(digest))) {
+  if (!TRY_PLAIN(storage_.has(digest))) {
     TRY_PLAIN(catalog_.check_quota(repository, size_bytes));
-    const auto partial = content_.partial_path(digest);
+    const auto partial = storage_.local().partial_path(digest);
     auto file = TRY(linux::open(partial, O_RDWR | O_CREAT | O_NOFOLLOW, 0600), "keep the blob");
     const auto here = static_cast<std::uint64_t>(TRY(linux::fstat(file.get()), "keep the blob").st_size);
     if (here > size_bytes) TRY(linux::ftruncate(file.get(), 0), "keep the blob");
@@ -130,7 +130,7 @@ Status Proxies::fetch_blob(const Upstream& upstream, const std::string& reposito
       TRY(linux::unlink(partial), "throw a wrong blob away");
       return Error(ErrorKind::corrupt, concat(upstream.name, " sent something else for ", digest.text(), ", with digest ", found.text()));
     }
-    TRY_PLAIN(content_.adopt_blob(partial, digest));
+    TRY_PLAIN(storage_.adopt(partial, digest));
     catalog_.count_bytes(static_cast<std::int64_t>(size_bytes));
   }
   return catalog_.hold_blob(repository, digest, size_bytes);

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "image/content_store.hpp"
 #include "image/registry_session.hpp"
 #include "registry/catalog.hpp"
 #include "registry/metrics.hpp"
+#include "registry/storage.hpp"
 
 namespace caisson::registry {
 
@@ -29,8 +29,8 @@ struct Upstream {
 /// Thread-safe.
 class Proxies {
  public:
-  Proxies(Catalog& catalog, image::ContentStore& content, Metrics& metrics, std::vector<Upstream> upstreams)
-      : catalog_(catalog), content_(content), metrics_(metrics), upstreams_(std::move(upstreams)) {}
+  Proxies(Catalog& catalog, Storage& storage, Metrics& metrics, std::vector<Upstream> upstreams)
+      : catalog_(catalog), storage_(storage), metrics_(metrics), upstreams_(std::move(upstreams)) {}
 
   /// Whether the repository is another registry's: nobody may push there.
   [[nodiscard]] bool is_proxied(std::string_view repository) const { return find(repository) != nullptr; }
@@ -49,7 +49,7 @@ class Proxies {
   class Turn;
 
   Catalog& catalog_;
-  image::ContentStore& content_;
+  Storage& storage_;
   Metrics& metrics_;
   const std::vector<Upstream> upstreams_;
   std::mutex mutex_;

@@ -6,6 +6,8 @@
 #include "image/image_store.hpp"
 #include "image/registry_hosts.hpp"
 #include "linux/file.hpp"
+#include "registry/bucket_storage.hpp"
+#include "registry/s3_keys.hpp"
 
 namespace caisson::registry {
 
@@ -75,8 +77,28 @@ Result<EventTarget> prepare_target(const EventConfig& event, const image::FetchO
 
 }  // namespace
 
+Result<std::unique_ptr<S3Client>> prepare_bucket(const Config& config, std::uint32_t helper_id) {
+  if (!config.s3) return std::unique_ptr<S3Client>();
+  auto settings = s3_settings(*config.s3);
+  settings.keys = TRY_PLAIN(read_s3_keys(*config.s3));
+  image::FetchSession session;
+  image::RegistryEndpoint endpoint;
+  endpoint.url = TRY_PLAIN(s3_base_url(settings));
+  if (!config.s3->ca_file.empty()) endpoint.ca_pem = TRY(linux::read_file(config.s3->ca_file), "certificates of the storage");
+  session.endpoints.push_back(std::move(endpoint));
+  session.user_agent = "caisson-registry/" CAISSON_VERSION;
+  std::shared_ptr<image::RegistrySession> opened = TRY_PLAIN(image::RegistrySession::open({config.fetch_path, helper_id}, session));  // shared: std::function wants to be copied
+  auto send = [opened](image::FetchRequest request, int fd) -> Result<image::FetchReply> {
+    auto reply = TRY_PLAIN(opened->call(std::move(request), fd, {}, {}));
+    if (!reply.ok) return image::error_of(reply);
+    return reply;
+  };
+  return S3Client::create(std::move(settings), std::move(send));
+}
+
 Result<Prepared> prepare(const Config& config, std::uint32_t helper_id) {
   Prepared out;
+  out.bucket = TRY(prepare_bucket(config, helper_id), "storage");
   out.access = TRY_PLAIN(prepare_access(config));
   const image::FetchOptions fetch{config.fetch_path, helper_id};
   for (const auto& proxy : config.proxies) out.upstreams.push_back(TRY(prepare_upstream(proxy, config, fetch), concat("proxy ", proxy.prefix)));
@@ -92,14 +114,17 @@ Result<std::unique_ptr<Service>> Service::open(const Config& config, Prepared pr
   service->store_ = std::move(opened.store);
   service->content_ = TRY_PLAIN(image::ContentStore::open(config.root));
   TRY(service->content_->clear_staging(), "remove what an earlier process was making");
-  service->catalog_ = TRY_PLAIN(Catalog::open(*service->store_, *service->content_, {config.total_quota_bytes, config.repository_quota_bytes, config.quotas}));
-  service->uploads_ = TRY_PLAIN(Uploads::open(config.root + "/uploads", *service->store_, *service->content_));
+  if (config.s3 && !prepared.bucket) return Error(ErrorKind::internal, "the storage was not prepared");
+  service->storage_ = config.s3 ? bucket_storage(*service->content_, std::move(prepared.bucket), {config.s3->cache_bytes, config.s3->redirects}) : folder_storage(*service->content_);
+  service->catalog_ = TRY_PLAIN(Catalog::open(*service->store_, *service->storage_, {config.total_quota_bytes, config.repository_quota_bytes, config.quotas}));
+  TRY(service->catalog_->join_storage(), "storage");
+  service->uploads_ = TRY_PLAIN(Uploads::open(config.root + "/uploads", *service->store_, *service->storage_));
   service->access_ = std::make_unique<Access>(std::move(prepared.access));
-  service->proxies_ = std::make_unique<Proxies>(*service->catalog_, *service->content_, service->metrics_, std::move(prepared.upstreams));
+  service->proxies_ = std::make_unique<Proxies>(*service->catalog_, *service->storage_, service->metrics_, std::move(prepared.upstreams));
   service->events_ = TRY_PLAIN(EventSink::open(*service->store_, service->metrics_, config.listen.front(), std::move(prepared.event_targets)));
   const ApiOptions options{config.is_read_only, config.logs_requests};
   service->api_ = std::make_unique<Api>(
-      Parts{*service->catalog_, *service->content_, *service->uploads_, *service->access_, service->metrics_, *service->events_, *service->proxies_}, options);
+      Parts{*service->catalog_, *service->storage_, *service->uploads_, *service->access_, service->metrics_, *service->events_, *service->proxies_}, options);
   return service;
 }
 

@@ -7,6 +7,7 @@
 #include "base/result.hpp"
 #include "registry/api.hpp"
 #include "registry/config.hpp"
+#include "registry/s3_client.hpp"
 
 namespace caisson::registry {
 
@@ -15,7 +16,10 @@ struct Prepared {
   AccessOptions access;
   std::vector<Upstream> upstreams;
   std::vector<EventTarget> event_targets;
+  std::unique_ptr<S3Client> bucket;  ///< none: the folder is the storage
 };
+/// The client of the bucket with its keys and its process, if blobs are to lie in one.
+Result<std::unique_ptr<S3Client>> prepare_bucket(const Config& config, std::uint32_t helper_id);
 /// Reads htpasswd, keys and passwords, and starts the processes that speak to other servers, as the user `helper_id`.
 Result<Prepared> prepare(const Config& config, std::uint32_t helper_id);
 
@@ -42,6 +46,7 @@ class Service {
   Metrics metrics_;
   std::unique_ptr<state::Store> store_;
   std::unique_ptr<image::ContentStore> content_;
+  std::unique_ptr<Storage> storage_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<Uploads> uploads_;
   std::unique_ptr<Access> access_;

@@ -61,6 +61,7 @@ class RegistryTest : public ::testing::Test {
     ASSERT_TRUE(opened.ok()) << opened.error().text();
     service_ = std::move(*opened);
   }
+  void close() { service_.reset(); }
   Service& service() { return *service_; }
   Reply call(std::string method, std::string_view target, std::string_view body = "", wire::Headers headers = {}) {
     wire::FakeExchange exchange(std::move(method), target, std::string(body), std::move(headers));

@@ -46,7 +46,7 @@ Result<std::optional<Answer>> Api::mount(Request& request) {
   const auto& name = request.route.repository;
   auto digest = Digest::parse(request.parameter("mount"));
   if (!digest.ok()) return std::optional<Answer>();
-  auto pins = image::Pins(parts_.content);
+  auto pins = image::Pins(parts_.storage.local());
   pins.add_blob(*digest);
   const std::string wanted(request.parameter("from"));
   // distribution-spec: without "from" a registry may look by itself; only where the caller may pull.
@@ -54,7 +54,7 @@ Result<std::optional<Answer>> Api::mount(Request& request) {
   for (const auto& source : sources) {
     if (!parts_.access.may(request.caller, Right::pull, source)) continue;
     const auto size = TRY_PLAIN(parts_.catalog.blob_size(source, *digest));
-    if (!size || !TRY_PLAIN(parts_.content.has_blob(*digest))) continue;
+    if (!size || !TRY_PLAIN(parts_.storage.has(*digest))) continue;
     auto held = parts_.catalog.hold_blob(name, *digest, *size);
     if (!held.ok()) {
       if (auto refusal = quota_refusal(held.error())) return std::optional<Answer>(std::move(*refusal));
@@ -199,7 +199,7 @@ Result<Answer> Api::finish_upload(Request& request, UploadWriter upload, std::st
   const auto& name = request.route.repository;
   const auto digest = TRY_PLAIN(Digest::parse(digest_text));
   const auto size = upload.size_bytes();
-  auto pins = image::Pins(parts_.content);
+  auto pins = image::Pins(parts_.storage.local());
   pins.add_blob(digest);
   auto finished = upload.finish(digest);
   if (!finished.ok() && finished.error().kind() == ErrorKind::invalid) return refuse(400, code::digest_invalid, finished.error().text());

@@ -72,13 +72,13 @@ Result<std::uint64_t> UploadWriter::finish(const Digest& digest) {
     return Error(ErrorKind::invalid, concat("the content's digest is ", found.text(), ", not ", digest.text()));
   }
   const std::uint64_t size = state_->bytes;
-  const bool was_there = TRY_PLAIN(owner_->content_.has_blob(digest));
+  const bool was_there = TRY_PLAIN(owner_->storage_.has(digest));
   if (was_there) {
     TRY_PLAIN(cancel());
     return std::uint64_t{0};
   }
   fd_.reset();
-  TRY_PLAIN(owner_->content_.adopt_blob(owner_->path(state_->id), digest));
+  TRY_PLAIN(owner_->storage_.adopt(owner_->path(state_->id), digest));
   state_->is_over = true;
   TRY_PLAIN(owner_->forget(state_->id));
   return size;
@@ -93,9 +93,9 @@ Status UploadWriter::cancel() {
 
 std::string Uploads::path(std::string_view id) const { return concat(folder_, "/", id); }
 
-Result<std::unique_ptr<Uploads>> Uploads::open(const std::string& folder, state::Store& store, image::ContentStore& content) {
+Result<std::unique_ptr<Uploads>> Uploads::open(const std::string& folder, state::Store& store, Storage& storage) {
   TRY(linux::make_dirs(folder, 0700), "open uploads");
-  std::unique_ptr<Uploads> uploads(new Uploads(folder, store, content));
+  std::unique_ptr<Uploads> uploads(new Uploads(folder, store, storage));
   TRY(uploads->load(), "take up the uploads of before");
   return uploads;
 }

@@ -13,7 +13,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
-#include "image/content_store.hpp"
+#include "registry/storage.hpp"
 #include "state/store.hpp"
 
 namespace caisson::registry {
@@ -49,11 +49,11 @@ class UploadWriter {
   UniqueFd fd_;
 };
 
-/// Thread-safe. `store` and `content` must outlive it.
+/// Thread-safe. `store` and `storage` must outlive it.
 class Uploads {
  public:
   /// Takes up what an earlier process left. Files below `folder` that no record names, and the reverse, are removed.
-  static Result<std::unique_ptr<Uploads>> open(const std::string& folder, state::Store& store, image::ContentStore& content);
+  static Result<std::unique_ptr<Uploads>> open(const std::string& folder, state::Store& store, Storage& storage);
 
   /// `algorithm`: the one the digest will be in, as far as is known. Errors: unavailable (too many uploads, full disk).
   Result<UploadWriter> begin(const std::string& repository, DigestAlgorithm algorithm);
@@ -67,7 +67,7 @@ class Uploads {
 
  private:
   friend class UploadWriter;
-  Uploads(std::string folder, state::Store& store, image::ContentStore& content) : folder_(std::move(folder)), store_(store), content_(content) {}
+  Uploads(std::string folder, state::Store& store, Storage& storage) : folder_(std::move(folder)), store_(store), storage_(storage) {}
   Status load();
   Result<std::shared_ptr<UploadWriter::State>> find(std::string_view repository, std::string_view id);
   [[nodiscard]] std::string path(std::string_view id) const;
@@ -75,7 +75,7 @@ class Uploads {
 
   const std::string folder_;
   state::Store& store_;
-  image::ContentStore& content_;
+  Storage& storage_;
   std::mutex mutex_;  ///< of the table
   std::map<std::string, std::shared_ptr<UploadWriter::State>, std::less<>> table_;
 };

@@ -40,10 +40,14 @@ class DistributionTest(unittest.TestCase):
             raise unittest.SkipTest(reason)
         cls.namespace = registries.Namespace()
         try:
-            cls.registry = registries.DockerRegistry(cls.namespace) if ON_DOCKERS else registries.CaissonRegistry(cls.namespace)
+            cls.registry = cls.new_registry()
         except BaseException:
             cls.namespace.close()
             raise
+
+    @classmethod
+    def new_registry(cls):
+        return registries.DockerRegistry(cls.namespace) if ON_DOCKERS else registries.CaissonRegistry(cls.namespace)
 
     @classmethod
     def tearDownClass(cls):
