@@ -199,9 +199,11 @@ std::string write_index(const Index& index) {
   json::object out;
   out["schemaVersion"] = 2;
   out["mediaType"] = media_type::oci_index;
+  if (!index.artifact_type.empty()) out["artifactType"] = index.artifact_type;
   json::array manifests;
   for (const auto& descriptor : index.manifests) manifests.push_back(write_descriptor(descriptor));
   out["manifests"] = std::move(manifests);
+  if (index.subject) out["subject"] = write_descriptor(*index.subject);
   if (!index.annotations.empty()) out["annotations"] = write_texts(index.annotations);
   return to_text(out);
 }
