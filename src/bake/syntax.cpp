@@ -110,7 +110,9 @@ class Parser {
       TRY_PLAIN(skip(false));
       if (peek() == '=' && peek(1) != '=') {
         advance();
-        Attribute attribute{std::move(name), line, TRY_PLAIN(expression(false))};
+        // By itself: clang forgets the members that an initializer had made when a return leaves it.
+        auto value = TRY_PLAIN(expression(false));
+        Attribute attribute{std::move(name), line, std::move(value)};
         for (const auto& other : out.attributes)
           if (other.name == attribute.name) return fail(concat("the attribute ", attribute.name, " is given twice"));
         out.attributes.push_back(std::move(attribute));
@@ -671,7 +673,10 @@ Result<ExpressionPtr> from_json_value(const json::value& value, std::string_view
 
 Result<Body> body_of(const json::object& object, std::string_view name) {
   Body out;
-  for (const auto& member : object) out.attributes.push_back({std::string(member.key()), 1, TRY_PLAIN(from_json_value(member.value(), name))});
+  for (const auto& member : object) {
+    auto value = TRY_PLAIN(from_json_value(member.value(), name));
+    out.attributes.push_back({std::string(member.key()), 1, std::move(value)});
+  }
   return out;
 }
 
@@ -691,7 +696,8 @@ Result<Body> parse_hcl_json(std::string_view text, std::string_view name, const 
   for (const auto& member : document.get_object()) {
     const std::string type(member.key());
     if (std::find(blocks.begin(), blocks.end(), type) == blocks.end()) {
-      out.attributes.push_back({type, 1, TRY_PLAIN(from_json_value(member.value(), name))});
+      auto value = TRY_PLAIN(from_json_value(member.value(), name));
+      out.attributes.push_back({type, 1, std::move(value)});
       continue;
     }
     if (!member.value().is_object()) return Error(ErrorKind::invalid, concat(name, ": ", type, ": want an object of blocks by name"));

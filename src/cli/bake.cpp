@@ -26,18 +26,32 @@ constexpr std::string_view target_scheme = "target:";
 
 constexpr std::array default_files = {"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml", "docker-bake.json", "docker-bake.override.json", "docker-bake.hcl", "docker-bake.override.hcl"};
 
+Status add_file(std::vector<bake::File>& files, const std::string& name) {
+  bake::File file;
+  file.name = name;
+  file.text = TRY(linux::read_file(name, most_file_bytes), concat("-f ", name));
+  files.push_back(std::move(file));
+  return {};
+}
+
 Result<std::vector<bake::File>> read_files(const std::vector<std::string>& named) {
   std::vector<bake::File> files;
   if (named.empty()) {
     for (const char* name : default_files)
-      if (TRY_PLAIN(linux::exists(name))) files.push_back({name, TRY(linux::read_file(name, most_file_bytes), name)});
+      if (TRY_PLAIN(linux::exists(name))) TRY_PLAIN(add_file(files, name));
     if (files.empty()) return Error(ErrorKind::not_found, "there is no build file here").with_hint("write docker-bake.hcl, or name a file with -f");
     return files;
   }
   for (const auto& name : named) {
     if (name.find("://") != std::string::npos) return Error(ErrorKind::unsupported, concat("-f ", name, ": build files are not fetched")).with_hint("clone the repository first");
-    if (name == "-") files.push_back({"standard input", TRY(linux::read_all(0, most_file_bytes), "standard input")});
-    else files.push_back({name, TRY(linux::read_file(name, most_file_bytes), concat("-f ", name))});
+    if (name != "-") {
+      TRY_PLAIN(add_file(files, name));
+      continue;
+    }
+    bake::File file;
+    file.name = "standard input";
+    file.text = TRY(linux::read_all(0, most_file_bytes), "standard input");
+    files.push_back(std::move(file));
   }
   return files;
 }

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import clients
 
@@ -174,6 +175,36 @@ class ComposeChecks:
             self.assertEqual(self.psql("select n from kept"), "7")
             self.compose("down", "-v", "-t", "5")
             self.assertNotIn("shop_dbdata", self.docker("volume", "ls").stdout)
+
+    def test_the_daemon_dies_while_an_application_starts_and_the_next_command_finds_the_truth(self):
+        engine = getattr(self.target, "engine", None)
+        if engine is None:
+            self.skipTest("only our own daemon is killed")
+        with open(os.path.join(self.project, "docker-compose.yml"), "w", encoding="utf-8") as file:
+            file.write(self.header + "services:\n" + "".join(f"  s{n}:\n    image: application\n    init: true\n    command: sleep 100000\n" for n in range(8)))
+        ids = set()
+        for wanted in (1, 5):  # killed at its beginning and in its middle
+            arguments = [*self.command_line, "-p", "shop", "up", "-d"]
+            up = subprocess.Popen(arguments, cwd=self.project, env={**self.environment(), "COMPOSE_HTTP_TIMEOUT": "20"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                clients.caisson.wait_until(lambda: up.poll() is not None or len(self.docker("ps", "-q").stdout.split()) >= wanted, f"{wanted} services run", 60)
+                engine.kill9()
+                up.wait(60)
+            finally:
+                up.kill()
+                up.wait()
+            engine.start()
+            running = set(self.docker("ps", "-q", "--no-trunc").stdout.split())
+            self.assertTrue(ids <= running, "what ran before runs on")
+            ids = running
+        listed = self.compose("ps", "-q").stdout.split()
+        self.assertTrue(ids <= set(listed))
+        self.compose("up", "-d")
+        now = {service: self.containers(f"s{service}") for service in range(8)}
+        self.assertEqual({service: len(found) for service, found in now.items()}, {service: 1 for service in range(8)}, "each service once: what was there was found")
+        self.assertEqual(self.compose("exec", "-T", "s7", "echo", "alive").stdout.strip(), "alive")
+        self.compose("down", "-t", "1")
+        self.assertEqual(self.docker("ps", "-aq").stdout.split(), [])
 
     def test_events_and_config_are_readable(self):
         self.assertIn("dbdata", self.compose("config").stdout)
