@@ -250,6 +250,4 @@ Result<std::string> text_of(const json::value& value) {
   return Error(ErrorKind::invalid, concat("a ", value.is_null() ? "null" : value.is_array() ? "list" : "object", " is no text"));
 }
 
-bool is_builtin(std::string_view name) { return find_builtin(name) != nullptr; }
-
 }  // namespace caisson::bake

@@ -29,7 +29,5 @@ struct Function {
 Result<json::value> evaluate(const Expression& expression, const Scope& scope);
 /// As templates and environment variables show it: texts, numbers and booleans only. Errors: invalid.
 Result<std::string> text_of(const json::value& value);
-/// The built-in functions' names, for "did you mean".
-bool is_builtin(std::string_view name);
 
 }  // namespace caisson::bake

@@ -176,25 +176,6 @@ class Parser {
     }
   }
 
-  static void append_utf8(std::string& out, std::uint32_t code) {
-    auto tail = [&](unsigned shift) { out += static_cast<char>(0x80U | ((code >> shift) & 0x3fU)); };
-    if (code < 0x80) {
-      out += static_cast<char>(code);
-    } else if (code < 0x800) {
-      out += static_cast<char>(0xc0U | (code >> 6U));
-      tail(0);
-    } else if (code < 0x10000) {
-      out += static_cast<char>(0xe0U | (code >> 12U));
-      tail(6);
-      tail(0);
-    } else {
-      out += static_cast<char>(0xf0U | (code >> 18U));
-      tail(12);
-      tail(6);
-      tail(0);
-    }
-  }
-
   Result<ExpressionPtr> quoted() {
     advance();
     return template_until(true);

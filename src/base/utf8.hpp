@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,5 +14,8 @@ std::size_t utf8_sequence_size(std::string_view text) noexcept;
 
 /// `text` with each byte that belongs to no valid sequence as U+FFFD, as Go's encoding/json writes it.
 std::string valid_utf8(std::string text);
+
+/// The character of that number, at most U+10FFFF and no surrogate: whoever reads escapes has checked that.
+void append_utf8(std::string& out, std::uint32_t code);
 
 }  // namespace caisson

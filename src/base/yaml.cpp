@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/strings.hpp"
+#include "base/utf8.hpp"
 
 namespace caisson {
 namespace {
@@ -51,22 +52,6 @@ Result<std::vector<Line>> lines_of(std::string_view text) {
     }
   }
   return lines;
-}
-
-void append_utf8(std::string& out, std::uint32_t code) {
-  auto put = [&](std::uint32_t byte) { out.push_back(static_cast<char>(byte)); };
-  if (code < 0x80) return put(code);
-  if (code < 0x800) {
-    put(0xc0 | code >> 6);
-  } else if (code < 0x10000) {
-    put(0xe0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3f));
-  } else {
-    put(0xf0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3f));
-    put(0x80 | (code >> 6 & 0x3f));
-  }
-  put(0x80 | (code & 0x3f));
 }
 
 /// What a plain scalar means (YAML 1.2, 10.3.2).

@@ -75,6 +75,12 @@ struct BuildRequest {
   std::map<std::string, NamedContext> contexts;  ///< what FROM and --from mean by a name, ahead of stages and images
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
   std::vector<CacheTarget> cache_to;
+
+  /// Those of the reference's registry; empty when none were given.
+  [[nodiscard]] image::RegistryCredentials credentials_for(const Reference& reference) const {
+    auto known = registries.find(reference.domain);
+    return known == registries.end() ? image::RegistryCredentials() : known->second;
+  }
 };
 
 /// What a build tells while it goes on. The events of one stage come in order; stages come one after the other, whatever ran side by side.

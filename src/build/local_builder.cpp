@@ -427,7 +427,8 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
 
 void LocalBuilder::import_cache(const BuildRequest& request, const std::string& platform, ImportedCache& imported, Reporter& reporter, Cancel cancel) {
   for (const auto& source : request.cache_from) {
-    auto offered = imported.add(source, request.registries, platform, cancel);
+    auto reference = parse_reference(source.reference);  // an image of this store may be called by its id
+    auto offered = imported.add(source, reference.ok() ? request.credentials_for(*reference) : image::RegistryCredentials(), platform, cancel);
     Event event;
     event.kind = EventKind::warning;
     if (!offered.ok()) event.text = concat("cache source ", source.reference, " is left out: ", offered.error().text());
@@ -459,8 +460,7 @@ Status LocalBuilder::export_cache(SharedBuild& build, std::size_t target, BuildO
     image::PushRequest push;
     push.reference = wanted.reference;
     push.image = image.id.text();
-    auto domain = TRY_PLAIN(parse_reference(wanted.reference)).domain;
-    if (auto known = build.request.registries.find(domain); known != build.request.registries.end()) push.credentials = known->second;
+    push.credentials = build.request.credentials_for(TRY_PLAIN(parse_reference(wanted.reference)));
     auto pushed = images_.push(push, {}, build.cancel);
     auto removed = cache_.remove_image(image.id.text());
     TRY(std::move(pushed), concat("export the build cache to ", wanted.reference));

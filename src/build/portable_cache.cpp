@@ -29,12 +29,6 @@ Status read_record(const JsonView& view, CacheRecord& out) {
   return {};
 }
 
-const image::RegistryCredentials* credentials_for(const std::map<std::string, image::RegistryCredentials>& registries, const std::string& reference) {
-  auto parsed = parse_reference(reference);
-  auto found = parsed.ok() ? registries.find(parsed->domain) : registries.end();
-  return found == registries.end() ? nullptr : &found->second;
-}
-
 }  // namespace
 
 std::string write_cache_records(std::vector<CacheRecord> records) {
@@ -59,11 +53,11 @@ Result<std::vector<CacheRecord>> parse_cache_records(std::string_view text) {
   return records;
 }
 
-Result<std::size_t> ImportedCache::add(const CacheSource& source, const std::map<std::string, image::RegistryCredentials>& registries, const std::string& platform, Cancel cancel) {
+Result<std::size_t> ImportedCache::add(const CacheSource& source, const image::RegistryCredentials& credentials, const std::string& platform, Cancel cancel) {
   image::LayersRequest request;
   request.reference = source.reference;
   request.platform = platform;
-  if (const auto* known = credentials_for(registries, source.reference)) request.credentials = *known;
+  request.credentials = credentials;
   Source opened;
   opened.credentials = request.credentials;
   auto list = source.is_remote ? Result<image::LayerList>(Error(ErrorKind::not_found, "")) : images_.list_layers(request, cancel);

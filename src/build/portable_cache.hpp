@@ -36,7 +36,7 @@ class ImportedCache {
   explicit ImportedCache(image::ImageStore& images) : images_(images) {}
 
   /// Documents travel, layers do not. Returns how many steps it offers. Errors: as ImageStore::list_layers; invalid.
-  Result<std::size_t> add(const CacheSource& source, const std::map<std::string, image::RegistryCredentials>& registries, const std::string& platform, Cancel cancel);
+  Result<std::size_t> add(const CacheSource& source, const image::RegistryCredentials& credentials, const std::string& platform, Cancel cancel);
   /// The layer of a step, held in the store; nothing when no source offers the step. Errors: as ImageStore::bring_layer.
   Result<std::optional<image::MadeLayer>> bring(const std::string& key, Cancel cancel) const;
 

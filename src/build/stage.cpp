@@ -76,7 +76,7 @@ Result<image::Image> StageBuilder::find_image(const std::string& name, const std
   auto reference = TRY_PLAIN(image::parse_reference(name));
   pull.reference = reference.canonical();
   pull.platform = platform;
-  if (auto known = build_.request.registries.find(reference.domain); known != build_.request.registries.end()) pull.credentials = known->second;
+  pull.credentials = build_.request.credentials_for(reference);
   auto progress = [this](const image::Progress& line) {
     if (line.id.empty() && !line.status.empty()) send(EventKind::warning, line.status);
   };

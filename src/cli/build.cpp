@@ -1,5 +1,4 @@
 // `build`: packs the context, sends it, and prints what the builder says.
-#include <thread>
 
 #include "base/environment.hpp"
 #include "base/strings.hpp"
@@ -260,18 +259,10 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto extension = TRY_PLAIN(extension_header(invocation, cache, std::move(contexts)));
   auto headers = TRY_PLAIN(all_auth_headers(session));
   auto client = TRY_PLAIN(session.connect());
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  Status sent;
-  std::thread sender([&] {
-    sent = send_source(source, ends.second.get());
-    ends.second.reset();
-  });
   if (!extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
-  auto answered = session.upload(*client, "/build" + query.text(), ends.first.get(), "POST", headers);
-  ends.first.reset();  // a daemon that refuses reads no further, and the sender must not wait for it
-  sender.join();
-  if (!answered.ok()) return std::move(answered).error();
-  if (!sent.ok()) return std::move(sent).error().in("build context");
+  auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + query.text(), [&](int fd) { return send_source(source, fd); }, "POST", headers));
+  TRY_PLAIN(std::move(sent.answered));
+  TRY(std::move(sent.written), "build context");
   auto built = TRY_PLAIN(follow_build(session, *client, invocation));
   const auto& image = built.image;
   if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
@@ -279,7 +270,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     TRY(linux::write_file_atomic(std::string(invocation.text("iidfile")), image, 0644, linux::Durability::none), "--iidfile");
   if (!image.empty()) TRY_PLAIN(write_output(session, output, image));
   if (!image.empty() && output.is_pushed)
-    for (const auto& tag : tags) TRY_PLAIN(push_tag(session, tag, invocation.flag("quiet")));
+    for (const auto& tag : tags) TRY_PLAIN(push(session, tag, false, invocation.flag("quiet")));
   return image;
 }
 

@@ -1,8 +1,6 @@
 // Flags, and the way of a cache between a folder here and the daemon's store.
 #include "cli/build_cache.hpp"
 
-#include <thread>
-
 #include "base/strings.hpp"
 #include "cli/build_context.hpp"
 #include "cli/place_here.hpp"
@@ -84,18 +82,12 @@ Result<std::string> LentCaches::lend(const std::string& folder) {
   }
   layout.folder = TRY(std::move(opened), concat("--cache-from ", folder));
   auto client = TRY_PLAIN(session_.connect());
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  Status sent;
-  std::thread sender([&] {
-    image::TarWriter tar([&](std::string_view bytes) { return linux::send_all(ends.second.get(), bytes); });
-    sent = pack_context(layout, tar);
-    ends.second.reset();
-  });
-  auto answered = session_.upload(*client, "/images/load?quiet=1", ends.first.get());
-  ends.first.reset();  // a daemon that refuses reads no further, and the sender must not wait for it
-  sender.join();
-  TRY(std::move(answered), concat("--cache-from ", folder));
-  TRY(std::move(sent), concat("--cache-from ", folder));
+  auto sent = TRY_PLAIN(session_.upload_written(*client, "/images/load?quiet=1", [&](int fd) {
+    image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
+    return pack_context(layout, tar);
+  }));
+  TRY(std::move(sent.answered), concat("--cache-from ", folder));
+  TRY(std::move(sent.written), concat("--cache-from ", folder));
   auto printer = TRY(follow_progress(session_, *client, {.is_quiet = true, .prints_results = false}), concat("--cache-from ", folder));
   const auto& said = printer.last_result();  // "Loaded image ID: sha256:…"
   const auto at = said.find("sha256:");

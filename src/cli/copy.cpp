@@ -1,6 +1,5 @@
 // cp: which end is the container, what the target will be called, and archives in between. The rules are docker's.
 #include <optional>
-#include <thread>
 
 #include "base/strings.hpp"
 #include "cli/commands.hpp"
@@ -148,18 +147,13 @@ Result<int> copy_out(Session& session, const CopyEnd& from, const std::string& t
 /// Packs a path of this machine into a pipe while the other end is sent.
 Status send_packed(Session& session, wire::Client& client, const std::string& upload_target, const image::PackRequest& request) {
   auto root = TRY_PLAIN(linux::open("/", O_RDONLY | O_DIRECTORY));
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  Status packed;
-  std::thread packer([&] {
-    image::TarWriter tar([&](std::string_view bytes) { return linux::send_all(ends.second.get(), bytes); });
-    packed = image::pack_tree(root.get(), request, tar);
-    ends.second.reset();
-  });
-  auto sent = session.upload(client, upload_target, ends.first.get(), "PUT");
-  ends.first.reset();  // a packer that still writes ends
-  packer.join();
-  if (!sent.ok()) return std::move(sent).error();  // the cause, when both failed
-  return packed;
+  auto pack = [&](int fd) {
+    image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
+    return image::pack_tree(root.get(), request, tar);
+  };
+  auto sent = TRY_PLAIN(session.upload_written(client, upload_target, pack, "PUT"));
+  TRY_PLAIN(std::move(sent.answered));  // the cause, when both failed
+  return std::move(sent.written);
 }
 
 Result<Target> find_container_target(Session& session, const CopyEnd& to) {

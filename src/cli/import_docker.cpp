@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <functional>
 #include <set>
-#include <thread>
 
 #include "base/strings.hpp"
 #include "cli/commands.hpp"
@@ -254,19 +253,11 @@ class Import {
   Status image(const Item& item) {
     const auto& image = folder_.images[item.index];
     auto client = TRY_PLAIN(session_.connect());
-    // A socket, not a pipe: a daemon that refuses the archive early must not cost us a SIGPIPE.
-    auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-    Status written;
-    std::thread writer([&] {
-      written = write_docker_image(folder_, image, [&](std::string_view bytes) { return linux::send_all(ends.second.get(), bytes); });
-      ends.second.reset();
-    });
-    auto sent = session_.upload(*client, "/images/load?quiet=1", ends.first.get());
-    ends.first.reset();  // a writer that has more to say ends
-    writer.join();
-    bool is_hung_up = !written.ok() && (written.error().error_number() == EPIPE || written.error().error_number() == ECONNRESET);
-    if (!written.ok() && (sent.ok() || !is_hung_up)) return written;  // else the daemon says why it did not want more
-    TRY_PLAIN(std::move(sent));
+    auto write = [&](int fd) { return write_docker_image(folder_, image, [fd](std::string_view bytes) { return linux::send_all(fd, bytes); }); };
+    auto [answered, written] = TRY_PLAIN(session_.upload_written(*client, "/images/load?quiet=1", write));
+    const bool is_hung_up = !written.ok() && (written.error().error_number() == EPIPE || written.error().error_number() == ECONNRESET);
+    if (!written.ok() && (answered.ok() || !is_hung_up)) return std::move(written);  // else the daemon says why it did not want more
+    TRY_PLAIN(std::move(answered));
     TRY_PLAIN(follow_progress(session_, *client, {.is_quiet = true, .prints_results = false}));
     return {};
   }

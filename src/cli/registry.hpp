@@ -1,4 +1,4 @@
-// Pulling, as several commands do it.
+// Pulling and pushing, as several commands do them.
 #pragma once
 
 #include <string>
@@ -16,8 +16,8 @@ Result<wire::Headers> auth_headers(Session& session, const image::Reference& ref
 /// Dockerfile knows. Warns of what cannot be read. Errors: io, invalid (the file as a whole).
 Result<wire::Headers> all_auth_headers(Session& session);
 
-/// Pushes one tag and shows the progress on standard error. Errors: those of the daemon.
-Status push_tag(Session& session, const std::string& name, bool is_quiet);
+/// Pushes one tag, or all of the repository, with the credentials kept for its registry, and shows the progress on standard error. Errors: those of the daemon.
+Status push(Session& session, const std::string& name, bool all_tags, bool is_quiet);
 
 struct PullWish {
   std::string name;       ///< as typed

@@ -1,10 +1,13 @@
 // Talking to the daemon.
 #include "cli/session.hpp"
 
+#include <thread>
+
 #include "base/strings.hpp"
 #include "cli/daemon.hpp"
 #include "cli/dial.hpp"
 #include "cli/suggest.hpp"
+#include "linux/socket.hpp"
 
 namespace caisson::cli {
 
@@ -137,6 +140,20 @@ Result<wire::ClientResponse> Session::upload(wire::Client& client, std::string_v
   if (response->status < 400) return response;
   std::string answer = std::move(client.read_all()).value_or("");
   return refused(response->status, answer);
+}
+
+Result<Session::Upload> Session::upload_written(wire::Client& client, std::string_view target, const std::function<Status(int fd)>& write, std::string_view method,
+                                                const wire::Headers& further) {
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  Status written;
+  std::thread writer([&] {
+    written = write(ends.second.get());
+    ends.second.reset();
+  });
+  auto answered = upload(client, target, ends.first.get(), method, further);
+  ends.first.reset();  // a daemon that refuses reads no further, and a writer that has more to say must end
+  writer.join();
+  return Upload{std::move(answered), std::move(written)};
 }
 
 Result<Reply> Session::call(std::string_view method, std::string_view target, const json::value* body, const wire::Headers& more) {

@@ -1,6 +1,7 @@
 // One call of the command line: where it prints, which daemon it talks to, and how it asks it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,6 +49,14 @@ class Session {
                                            const wire::Headers& more = {});
   /// Sends `source_fd` to its end as a chunked body and reads the head.
   Result<wire::ClientResponse> upload(wire::Client& client, std::string_view target, int source_fd, std::string_view method = "POST", const wire::Headers& further = {});
+  /// The same with what `write` sends to a descriptor, in a thread of its own: a socket, not a pipe, so that a daemon that refuses early costs no SIGPIPE.
+  /// Both outcomes: when both failed, the daemon's refusal is mostly the cause.
+  struct Upload {
+    Result<wire::ClientResponse> answered;
+    Status written;
+  };
+  Result<Upload> upload_written(wire::Client& client, std::string_view target, const std::function<Status(int fd)>& write, std::string_view method = "POST",
+                                const wire::Headers& further = {});
   /// Asks for docker's upgraded stream; the client is used up. Errors as call().
   struct Stream {
     wire::Hijacked connection;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/strings.hpp"
+#include "base/utf8.hpp"
 
 namespace caisson::registry {
 
@@ -27,26 +28,6 @@ struct Element {
     return found == nullptr ? std::string() : found->text;
   }
 };
-
-void append_utf8(std::string& out, std::uint32_t point) {
-  constexpr std::uint32_t tail_bits = 0x3f;
-  auto tail = [&](int shift) { out += static_cast<char>(0x80 | ((point >> shift) & tail_bits)); };
-  if (point < 0x80) {
-    out += static_cast<char>(point);
-  } else if (point < 0x800) {
-    out += static_cast<char>(0xc0 | (point >> 6));
-    tail(0);
-  } else if (point < 0x10000) {
-    out += static_cast<char>(0xe0 | (point >> 12));
-    tail(6);
-    tail(0);
-  } else {
-    out += static_cast<char>(0xf0 | (point >> 18));
-    tail(12);
-    tail(6);
-    tail(0);
-  }
-}
 
 class Reader {
  public:
