@@ -2,6 +2,7 @@
 """image copy and image sync between two of our registries, layouts, archives and an engine; skopeo judges; and what a kill or a lying registry does."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +29,15 @@ def digest_of(data):
 
 def noise(seed, size):
     return b"".join(hashlib.sha512(seed + number.to_bytes(4, "big")).digest() for number in range(size // 64))
+
+
+def is_open(path):
+    """Whether some process has the file open."""
+    for fd in glob.glob("/proc/[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(fd) == path:
+                return True
+    return False
 
 
 class CopyTest(unittest.TestCase):
@@ -347,6 +357,8 @@ class Faults(CopyTest):
                 wait_until(lambda partial=partial: os.path.exists(partial) and os.path.getsize(partial) > half // 2, "half of the blob is here", 60)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+                # The process that fetches notices a moment later, and writes what had come until then.
+                wait_until(lambda partial=partial: not is_open(partial), "nobody writes the blob any more", 60)
                 released.set()
                 here = os.path.getsize(partial)
                 self.between.faults.clear()
