@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import unittest
 import urllib.parse
 
 import caisson
@@ -74,6 +75,50 @@ class Namespace:
 
     def close(self):
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+
+
+class NamespaceTest(unittest.TestCase):
+    """Tests alone in a network namespace. What open() makes and gives to `cleanups` is closed at the end, also when opening fails."""
+
+    @classmethod
+    def why_not(cls):
+        """The reason why the class cannot run, or None."""
+        return caisson.why_not()
+
+    @classmethod
+    def open(cls):
+        """Makes what all tests of the class share."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if reason := cls.why_not():
+            raise unittest.SkipTest(reason)
+        cls.cleanups = contextlib.ExitStack()
+        try:
+            cls.namespace = Namespace()
+            cls.cleanups.callback(cls.namespace.close)
+            cls.open()
+        except BaseException:
+            cls.cleanups.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cleanups.close()
+        super().tearDownClass()
+
+    @classmethod
+    def kept(cls, thing):
+        """The thing, which is closed at the end."""
+        cls.cleanups.callback(thing.close)
+        return thing
+
+    @classmethod
+    def new_engine(cls, *options):
+        engine = cls.kept(caisson.Engine(options=list(options)))
+        engine.prefix_command = cls.namespace.command
+        return engine.start()
 
 
 class DockerRegistry:

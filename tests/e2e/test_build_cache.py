@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """The build cache between engines that share nothing but a registry, a folder or an image; and the list of past builds."""
 
-import contextlib
 import io
 import json
 import os
 import tarfile
 import tempfile
-import unittest
 import urllib.parse
 
 import caisson
@@ -25,41 +23,23 @@ ENV A=1
 """
 
 
-class BuildCacheTest(unittest.TestCase):
+class BuildCacheTest(registries.NamespaceTest):
     """Two engines and a docker-registry, alone in a network namespace."""
 
     @classmethod
-    def setUpClass(cls):
-        reason = caisson.why_not() or registries.why_not() or registries.why_not_fetch()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.registry = registries.DockerRegistry(cls.namespace)
-            cls.cleanups.callback(cls.registry.close)
-            cls.one = cls.new_engine()
-            cls.two = cls.new_engine()
-            cls.one.import_busybox()
-            # The same base image, with the same id.
-            archive = os.path.join(cls.one.folder, "busybox.tar")
-            cls.one.ok("save", "-o", archive, "busybox")
-            cls.two.ok("load", "-i", archive)
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return super().why_not() or registries.why_not() or registries.why_not_fetch()
 
     @classmethod
-    def new_engine(cls):
-        engine = caisson.Engine()
-        engine.prefix_command = cls.namespace.command
-        cls.cleanups.callback(engine.close)
-        return engine.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
+    def open(cls):
+        cls.registry = cls.kept(registries.DockerRegistry(cls.namespace))
+        cls.one = cls.new_engine()
+        cls.two = cls.new_engine()
+        cls.one.import_busybox()
+        # The same base image, with the same id.
+        archive = os.path.join(cls.one.folder, "busybox.tar")
+        cls.one.ok("save", "-o", archive, "busybox")
+        cls.two.ok("load", "-i", archive)
 
     def setUp(self):
         for engine in (self.one, self.two):

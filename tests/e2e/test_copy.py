@@ -12,7 +12,6 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-import unittest
 
 import caisson
 import registries
@@ -40,31 +39,19 @@ def is_open(path):
     return False
 
 
-class CopyTest(unittest.TestCase):
+class CopyTest(registries.NamespaceTest):
     """A namespace with two of our registries, and a home folder for the command line."""
 
     @classmethod
-    def setUpClass(cls):
-        reason = caisson.why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.near = registries.CaissonRegistry(cls.namespace, port=5001)
-            cls.cleanups.callback(cls.near.close)
-            cls.far = registries.CaissonRegistry(cls.namespace, port=5002)
-            cls.cleanups.callback(cls.far.close)
-            cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "copy-")
-            cls.cleanups.callback(shutil.rmtree, cls.folder, ignore_errors=True)
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return super().why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
 
     @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
+    def open(cls):
+        cls.near = cls.kept(registries.CaissonRegistry(cls.namespace, port=5001))
+        cls.far = cls.kept(registries.CaissonRegistry(cls.namespace, port=5002))
+        cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "copy-")
+        cls.cleanups.callback(shutil.rmtree, cls.folder, ignore_errors=True)
 
     def environment(self):
         return {"PATH": os.environ["PATH"], "HOME": self.folder, "DOCKER_CONFIG": os.path.join(self.folder, "docker")}

@@ -179,29 +179,16 @@ class Sbom(InventoryTest):
                 self.assertIn("hello", [item["name"] for item in document["packages"]])
 
 
-class Attached(InventoryTest):
+class Attached(registries.NamespaceTest, InventoryTest):
     """Documents beside images, in registries of both kinds and in layouts; oras and skopeo see them, cosign verifies what is signed."""
 
     @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        reason = registries.CaissonRegistry.why_not()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.registry = registries.CaissonRegistry(cls.namespace)
-            cls.cleanups.callback(cls.registry.close)
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return registries.CaissonRegistry.why_not()
 
     @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
-        super().tearDownClass()
+    def open(cls):
+        cls.registry = cls.kept(registries.CaissonRegistry(cls.namespace))
 
     def run_cli(self, *words, **options):
         return self.cli(*words, prefix=self.namespace.command, **options)

@@ -2,7 +2,6 @@
 """Images come from and go to Debian's docker-registry, by our command line, docker's and python3-docker, over bad networks too."""
 
 import base64
-import contextlib
 import hashlib
 import http.client
 import io
@@ -32,38 +31,24 @@ def big_layer(seed=b"big"):
     return out.getvalue()
 
 
-class RegistryTest(unittest.TestCase):
+class RegistryTest(registries.NamespaceTest):
     """An engine and a docker-registry, alone in a network namespace."""
 
     registry_options = {}
 
     @classmethod
-    def setUpClass(cls):
-        reason = caisson.why_not() or registries.why_not() or registries.why_not_fetch()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.registry = registries.DockerRegistry(cls.namespace, **cls.registry_options)
-            cls.cleanups.callback(cls.registry.close)
-            cls.engine = cls.new_engine()
-            cls.engine.import_busybox()
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return super().why_not() or registries.why_not() or registries.why_not_fetch()
+
+    @classmethod
+    def open(cls):
+        cls.registry = cls.kept(registries.DockerRegistry(cls.namespace, **cls.registry_options))
+        cls.engine = cls.new_engine()
+        cls.engine.import_busybox()
 
     @classmethod
     def new_engine(cls, *options):
-        engine = caisson.Engine(options=["--registry-stall-timeout", "5", *options])
-        engine.prefix_command = cls.namespace.command
-        cls.cleanups.callback(engine.close)
-        return engine.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
+        return super().new_engine("--registry-stall-timeout", "5", *options)
 
     def push_busybox(self, name):
         self.engine.ok("tag", "busybox", f"{self.registry.address}/{name}")

@@ -26,35 +26,23 @@ def digest_of(data, algorithm="sha256"):
     return algorithm + ":" + hashlib.new(algorithm, data).hexdigest()
 
 
-class ServerTest(unittest.TestCase):
+class ServerTest(registries.NamespaceTest):
     """A namespace with our registry in it."""
 
     config = ""
     options = ()
 
     @classmethod
-    def setUpClass(cls):
-        reason = registries.CaissonRegistry.why_not()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.registry = cls.new_registry(config=cls.config, options=cls.options)
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return registries.CaissonRegistry.why_not()
+
+    @classmethod
+    def open(cls):
+        cls.registry = cls.new_registry(config=cls.config, options=cls.options)
 
     @classmethod
     def new_registry(cls, **options):
-        registry = registries.CaissonRegistry(cls.namespace, **options)
-        cls.cleanups.callback(registry.close)
-        return registry
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
+        return cls.kept(registries.CaissonRegistry(cls.namespace, **options))
 
     def push_blob(self, repository, data, registry=None):
         digest = digest_of(data)

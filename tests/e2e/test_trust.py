@@ -26,33 +26,26 @@ def digest_of(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-class TrustTest(unittest.TestCase):
+class TrustTest(registries.NamespaceTest):
     """An engine whose policy is a file of the test's, and a registry of ours, alone in a network namespace."""
 
     @classmethod
-    def setUpClass(cls):
-        reason = caisson.why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
-        if reason:
-            raise unittest.SkipTest(reason)
-        cls.cleanups = contextlib.ExitStack()
-        try:
-            cls.home = tempfile.mkdtemp(prefix=caisson.PREFIX + "trust-")
-            cls.cleanups.callback(shutil.rmtree, cls.home)
-            cls.namespace = registries.Namespace()
-            cls.cleanups.callback(cls.namespace.close)
-            cls.registry = cls.make_registry()
-            cls.cleanups.callback(cls.registry.close)
-            cls.policy_path = os.path.join(cls.home, "policy.json")
-            cls.registries_d = os.path.join(cls.home, "registries.d")
-            os.mkdir(cls.registries_d)
-            cls.set_policy({"default": ACCEPT})
-            cls.engine = cls.new_engine()
-            cls.engine.import_busybox()
-            cls.key = cls.new_key("signer")
-            cls.other_key = cls.new_key("other")
-        except BaseException:
-            cls.cleanups.close()
-            raise
+    def why_not(cls):
+        return super().why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
+
+    @classmethod
+    def open(cls):
+        cls.home = tempfile.mkdtemp(prefix=caisson.PREFIX + "trust-")
+        cls.cleanups.callback(shutil.rmtree, cls.home)
+        cls.registry = cls.kept(cls.make_registry())
+        cls.policy_path = os.path.join(cls.home, "policy.json")
+        cls.registries_d = os.path.join(cls.home, "registries.d")
+        os.mkdir(cls.registries_d)
+        cls.set_policy({"default": ACCEPT})
+        cls.engine = cls.new_engine()
+        cls.engine.import_busybox()
+        cls.key = cls.new_key("signer")
+        cls.other_key = cls.new_key("other")
 
     @classmethod
     def make_registry(cls):
@@ -60,10 +53,7 @@ class TrustTest(unittest.TestCase):
 
     @classmethod
     def new_engine(cls):
-        engine = caisson.Engine(options=["--signature-policy", cls.policy_path, "--signature-places", cls.registries_d])
-        engine.prefix_command = cls.namespace.command
-        cls.cleanups.callback(engine.close)
-        return engine.start()
+        return super().new_engine("--signature-policy", cls.policy_path, "--signature-places", cls.registries_d)
 
     @classmethod
     def new_key(cls, name, *options):
@@ -72,10 +62,6 @@ class TrustTest(unittest.TestCase):
             pass
         cls.engine.ok("image", "generate-key", "--output-prefix", os.path.join(cls.home, name), "--passphrase-file", empty, *options)
         return os.path.join(cls.home, name)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cleanups.close()
 
     def setUp(self):
         self.set_policy({"default": ACCEPT})
