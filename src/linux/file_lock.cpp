@@ -33,15 +33,16 @@ std::string read_owner(int fd) {
 }
 }  // namespace
 
-Result<FileLock> FileLock::acquire(const std::string& path) {
+Result<FileLock> FileLock::acquire(const std::string& path, int wait_ms) {
   auto fd = TRY(open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600), "lock");
   detail::Backoff patience(heir_timeout_ms);
+  detail::Backoff wish(wait_ms);
   for (;;) {
     auto locked = flock(fd.get(), LOCK_EX | LOCK_NB);
     if (locked) break;
     if (!would_block(locked.error())) return std::move(locked).error().in(concat("lock ", path));
     auto owner = read_owner(fd.get());
-    if (is_gone(owner) && patience.wait()) continue;
+    if (is_gone(owner) ? patience.wait() : wish.wait()) continue;
     return Error(ErrorKind::unavailable, concat(path, ": in use by ", owner.empty() ? std::string("another process") : concat("process ", owner)), EWOULDBLOCK);
   }
   // The pid is a courtesy to whoever finds the lock taken; a full disk must not keep the owner from starting.

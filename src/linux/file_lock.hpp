@@ -12,9 +12,9 @@ namespace caisson::linux {
 /// dies, however it dies; the file itself stays, because unlinking it would let two processes lock two different inodes.
 class FileLock {
  public:
-  /// Creates `path` (0600) when it is missing and locks it without waiting; only for what a dead owner leaves to end it waits some seconds.
-  /// Errors: unavailable ("PATH: in use by process 123"), denied, io.
-  static Result<FileLock> acquire(const std::string& path);
+  /// Creates `path` (0600) when it is missing and locks it, waiting at most `wait_ms` for an owner that lives, and some seconds for what a dead
+  /// owner leaves to end. Errors: unavailable ("PATH: in use by process 123"), denied, io.
+  static Result<FileLock> acquire(const std::string& path, int wait_ms = 0);
 
  private:
   explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}

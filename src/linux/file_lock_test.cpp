@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <thread>
 
 #include "base/strings.hpp"
@@ -26,6 +27,17 @@ TEST(FileLock, the_second_is_refused_at_once_while_the_first_lives) {
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().kind(), ErrorKind::unavailable);
   EXPECT_THAT(second.error().text(), HasSubstr(concat("in use by process ", getpid())));
+}
+
+TEST(FileLock, an_owner_that_soon_ends_is_waited_for_when_asked) {
+  const TemporaryFolder folder;
+  std::optional<FileLock> first = must(FileLock::acquire(folder / "lock"));
+  Result<FileLock> second = Error(ErrorKind::internal, "not tried");
+  std::thread waiting([&] { second = FileLock::acquire(folder / "lock", 60'000); });
+  first.reset();
+  waiting.join();
+  EXPECT_TRUE(second.ok()) << second.error().text();
+  EXPECT_EQ(FileLock::acquire(folder / "lock", 5).error().kind(), ErrorKind::unavailable);
 }
 
 // The daemon is killed while a child of it has not become the worker yet.

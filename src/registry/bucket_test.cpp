@@ -158,7 +158,7 @@ TEST_F(InBucket, another_registrys_bucket_is_refused) {
   close();
   bucket.objects["r/records/owner"] = R"({"instance":"somebody"})";
   prepare_bucket();
-  auto opened = Service::open(config, std::move(prepared));
+  auto opened = Service::open(config, std::move(*open_records(config, 0)), std::move(prepared));
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.error().kind(), ErrorKind::conflict);
   EXPECT_THAT(opened.error().text(), HasSubstr("belongs to another registry"));

@@ -20,6 +20,8 @@ namespace {
 constexpr const char* default_config_path = "/etc/caisson/registry.toml";
 constexpr const char* default_root = "/var/lib/caisson-registry";
 constexpr int admin_timeout_ms = 5000;
+constexpr int folder_look_ms = 100;
+constexpr int folder_looks = 50;
 
 constexpr const char* usage =
     "Usage: caisson-registry serve|ls|rm|gc|du [OPTIONS] [ITEM...]\n"
@@ -141,31 +143,51 @@ struct Question {
   std::string query;
 };
 
-/// The running server's answer, or one of our own from the folder.
-Result<json::value> ask(const Arguments& arguments, const Question& question) {
-  const auto& config = arguments.config;
+struct Told {
   int status = 0;
   std::string body;
+};
+
+/// Nothing where no server listens.
+Result<std::optional<Told>> ask_server(const Config& config, const Question& question) {
   auto client = wire::connect(concat("unix://", admin_socket(config.root)), admin_timeout_ms);
-  if (client.ok()) {
-    auto head = TRY((*client)->send(question.method, concat(question.path, question.query.empty() ? "" : "?", question.query), {}, ""), "ask the registry");
-    status = head.status;
-    body = TRY((*client)->read_all(), "ask the registry");
-  } else {
+  if (!client.ok()) {
     if (client.error().kind() == ErrorKind::denied) return std::move(client).error().with_hint("only the superuser and the registry's own user may ask");
-    if (!TRY_PLAIN(linux::exists(config.root))) return Error(ErrorKind::not_found, concat("folder ", config.root, ": there is no registry"));
-    const auto identity = TRY_PLAIN(choose_identity(config.user, config.root));
-    Prepared prepared;
-    prepared.bucket = TRY(prepare_bucket(config, identity.uid), "storage");
-    TRY_PLAIN(become(identity));
-    auto local = config;
-    local.proxies.clear();  // nobody is asked and nobody is told
-    local.events.clear();
-    auto service = TRY_PLAIN(Service::open(local, std::move(prepared)));
-    auto answer = Admin(*service).answer(question.method, question.path, question.query);
-    status = answer.status;
-    body = std::move(answer.body);
+    return std::optional<Told>();
   }
+  auto head = TRY((*client)->send(question.method, concat(question.path, question.query.empty() ? "" : "?", question.query), {}, ""), "ask the registry");
+  auto body = TRY((*client)->read_all(), "ask the registry");
+  return std::optional(Told{head.status, std::move(body)});
+}
+
+/// An answer of our own, from the folder. A server that is about to start, or another command, may have the folder: then the one is asked, the
+/// other waited for.
+Result<Told> ask_folder(const Config& config, const Question& question) {
+  if (!TRY_PLAIN(linux::exists(config.root))) return Error(ErrorKind::not_found, concat("folder ", config.root, ": there is no registry"));
+  const auto identity = TRY_PLAIN(choose_identity(config.user, config.root));
+  Prepared prepared;
+  prepared.bucket = TRY(prepare_bucket(config, identity.uid), "storage");
+  TRY_PLAIN(become(identity));
+  auto local = config;
+  local.proxies.clear();  // nobody is asked and nobody is told
+  local.events.clear();
+  for (int looks = folder_looks; ; --looks) {
+    auto records = open_records(local, folder_look_ms);
+    if (records.ok()) {
+      auto service = TRY_PLAIN(Service::open(local, std::move(*records), std::move(prepared)));
+      auto answer = Admin(*service).answer(question.method, question.path, question.query);
+      return Told{answer.status, std::move(answer.body)};
+    }
+    if (records.error().kind() != ErrorKind::unavailable || looks == 0) return std::move(records).error();
+    if (auto told = TRY_PLAIN(ask_server(local, question))) return std::move(*told);
+  }
+}
+
+/// The running server's answer, or one of our own.
+Result<json::value> ask(const Arguments& arguments, const Question& question) {
+  auto told = TRY_PLAIN(ask_server(arguments.config, question));
+  if (!told) told = TRY_PLAIN(ask_folder(arguments.config, question));
+  const auto& [status, body] = *told;
   auto document = TRY_PLAIN(parse_json(body, "the registry's answer"));
   if (status / 100 == 2) return document;
   std::vector<json::value> errors;

@@ -26,6 +26,7 @@ namespace caisson::registry {
 
 namespace {
 
+constexpr int command_timeout_ms = 30'000;
 constexpr int grace_ms = 3000;  // a push that is cut goes on with the next process
 
 /// Cleans up every so often, in a thread of its own.
@@ -164,7 +165,9 @@ Status serve(const Config& config) {
   auto admin_listener = TRY(wire::listen_unix(admin_socket(config.root), 0600, std::nullopt), "administrators' socket");
   TRY(confine(config.root), "give up rights");
 
-  auto service = TRY_PLAIN(Service::open(config, std::move(prepared)));
+  // Whoever finds the administrators' socket asks there from now on, so only a command that opened the folder before can still have it.
+  auto records = TRY_PLAIN(open_records(config, command_timeout_ms));
+  auto service = TRY_PLAIN(Service::open(config, std::move(records), std::move(prepared)));
   assembled = service.get();
   Admin admin(*service);
   Running admins([&](wire::Exchange& exchange) { answer_admin(admin, exchange, false); });

@@ -106,12 +106,15 @@ Result<Prepared> prepare(const Config& config, std::uint32_t helper_id) {
   return out;
 }
 
-Result<std::unique_ptr<Service>> Service::open(const Config& config, Prepared prepared) {
-  std::unique_ptr<Service> service(new Service(config));
-  // The store's lock comes first: it keeps a second process from the folder.
-  auto opened = TRY(state::open_sqlite_store({.path = config.root + "/registry.db"}), "open the registry's records");
+Result<state::OpenedStore> open_records(const Config& config, int wait_ms) {
+  auto opened = TRY(state::open_sqlite_store({.path = config.root + "/registry.db", .wait_ms = wait_ms}), "open the registry's records");
   for (const auto& repair : opened.repairs) log(LogLevel::warning, "open", "registry.db", repair);
-  service->store_ = std::move(opened.store);
+  return opened;
+}
+
+Result<std::unique_ptr<Service>> Service::open(const Config& config, state::OpenedStore records, Prepared prepared) {
+  std::unique_ptr<Service> service(new Service(config));
+  service->store_ = std::move(records.store);
   service->content_ = TRY_PLAIN(image::ContentStore::open(config.root));
   TRY(service->content_->clear_staging(), "remove what an earlier process was making");
   if (config.s3 && !prepared.bucket) return Error(ErrorKind::internal, "the storage was not prepared");

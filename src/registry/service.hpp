@@ -23,10 +23,14 @@ Result<std::unique_ptr<S3Client>> prepare_bucket(const Config& config, std::uint
 /// Reads htpasswd, keys and passwords, and starts the processes that speak to other servers, as the user `helper_id`.
 Result<Prepared> prepare(const Config& config, std::uint32_t helper_id);
 
+/// The registry's records, and with them the folder: no other process gets it meanwhile. Waits at most `wait_ms` for one that has it.
+/// Errors: unavailable (another process has the folder), corrupt, io.
+Result<state::OpenedStore> open_records(const Config& config, int wait_ms);
+
 class Service {
  public:
-  /// Takes up whatever an earlier process left. Errors: unavailable (another process has the folder), corrupt, io.
-  static Result<std::unique_ptr<Service>> open(const Config& config, Prepared prepared);
+  /// Takes up whatever an earlier process left. Errors: corrupt, io.
+  static Result<std::unique_ptr<Service>> open(const Config& config, state::OpenedStore records, Prepared prepared);
 
   Catalog& catalog() { return *catalog_; }
   Uploads& uploads() { return *uploads_; }

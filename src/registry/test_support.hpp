@@ -56,7 +56,9 @@ class RegistryTest : public ::testing::Test {
   /// As after kill -9 and a new start, with `config` as it is now.
   void reopen() {
     service_.reset();
-    auto opened = Service::open(config, std::move(prepared));
+    auto records = open_records(config, 0);
+    ASSERT_TRUE(records.ok()) << records.error().text();
+    auto opened = Service::open(config, std::move(*records), std::move(prepared));
     prepared = {};
     ASSERT_TRUE(opened.ok()) << opened.error().text();
     service_ = std::move(*opened);

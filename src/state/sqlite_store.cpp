@@ -308,7 +308,7 @@ void SqliteStore::expire_leases() {
 }  // namespace
 
 Result<OpenedStore> open_sqlite_store(const SqliteOptions& options) {
-  auto lock = TRY(linux::FileLock::acquire(options.path + ".lock"), "open state");
+  auto lock = TRY(linux::FileLock::acquire(options.path + ".lock", options.wait_ms), "open state");
   OpenedStore opened;
   auto database = TRY(open_repaired(options.path, opened.repairs), "open state");
   auto store = std::make_unique<SqliteStore>(std::move(lock), std::move(database));

@@ -87,6 +87,7 @@ class Store {
 /// table `damaged` and listed in `repairs`, so that the rest works.
 struct SqliteOptions {
   std::string path;
+  int wait_ms = 0;  ///< how long another process that holds it is waited for
 };
 struct OpenedStore {
   std::unique_ptr<Store> store;

@@ -213,6 +213,30 @@ class Faults(ServerTest):
         self.assert_sound(registry)
         self.assertEqual(registry.stop(), 0)
 
+    def test_a_command_may_come_while_the_server_starts(self):
+        registry = self.new_registry(port=5009)
+        registry.kill()
+        for _ in range(10):
+            commands = [threading.Thread(target=self.collect, args=(lambda: registry.admin("gc"),)) for _ in range(3)]
+            for thread in commands:
+                thread.start()
+            registry.start()
+            for thread in commands:
+                thread.join()
+            self.assertEqual(registry.request("GET", "/v2/")[0], 200)
+            registry.kill()
+        self.assertEqual(self.collected, [])
+
+    def setUp(self):
+        super().setUp()
+        self.collected = []
+
+    def collect(self, call):
+        try:
+            call()
+        except BaseException as error:  # told by the test
+            self.collected.append(error)
+
     def assert_sound(self, registry):
         """Every file has the content its name says; nothing is left half made."""
         for algorithm in ("sha256", "sha512"):
