@@ -136,7 +136,7 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
 }
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
-/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}}.
+/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max"}.
 Status read_extensions(const Request& request, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -147,6 +147,11 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   TRY_PLAIN(view.read("secrets", secrets));
   TRY_PLAIN(view.read("allow", allowed));
   TRY_PLAIN(view.read("check", out.check_only));
+  std::string provenance;
+  TRY_PLAIN(view.read("provenance", provenance));
+  if (provenance == "min") out.provenance = build::Provenance::min;
+  else if (provenance == "max") out.provenance = build::Provenance::max;
+  else if (!provenance.empty()) return Error(ErrorKind::invalid, concat("provenance: \"", provenance, "\" is neither min nor max"));
   auto contexts = TRY_PLAIN(view.at("contexts"));
   if (contexts.is_set()) TRY_PLAIN(contexts.for_each_member([&](std::string_view name, const JsonView& item) { return read_context(item, out.contexts[std::string(name)]); }));
   auto from = TRY_PLAIN(view.at("cache_from"));
@@ -219,6 +224,7 @@ void report_result(BuildStream& stream, const build::BuildRequest& wanted, const
     return;
   }
   if (!outcome.cache_image.empty()) stream.send({{"aux", json::object{{"CacheID", outcome.cache_image}}}});
+  if (!outcome.provenance.empty()) stream.send({{"aux", json::object{{"Provenance", outcome.provenance}}}});
   if (is_quiet) {
     stream.text(concat(outcome.image.id.text(), "\n"));
     return;

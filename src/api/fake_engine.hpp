@@ -279,9 +279,9 @@ class FakeEngine : public engine::Engine {
     progress({"abc", "Loading layer", 5, 10});
     return std::vector<image::Image>{image};
   }
-  Status save_images(const engine::Caller&, const std::vector<std::string>& names, int target_fd, Cancel) override {
+  Status save_images(const engine::Caller&, const image::SaveRequest& request, int target_fd, Cancel) override {
     if (!stream_status.ok()) return stream_status;
-    return linux::send_all(target_fd, "tar of " + join(names, ","));
+    return linux::send_all(target_fd, "tar of " + join(request.names, ",") + (request.index_name.empty() ? "" : " as " + request.index_name));
   }
   Result<image::Image> bootstrap_image(const engine::Caller&, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel) override {
     progress({"", "Bootstrapping " + request.suite, 0, 0});
@@ -296,7 +296,7 @@ class FakeEngine : public engine::Engine {
     return std::vector<image::Image>{image};
   }
   Result<std::vector<image::PushedTag>> push_image(const engine::Caller&, const image::PushRequest& request, const image::ProgressSink& progress, Cancel) override {
-    calls.push_back(concat("push ", request.reference, request.all_tags ? " all" : ""));
+    calls.push_back(concat("push ", request.reference, request.all_tags ? " all" : "", request.images.empty() ? "" : " of ", join(request.images, ",")));
     if (!stream_status.ok()) return stream_status.error();
     progress({"", "The push refers to repository [docker.io/library/alpine]", 0, 0});
     return std::vector<image::PushedTag>{{"latest", image.id, 528}};

@@ -9,10 +9,10 @@ namespace caisson::api {
 
 namespace {
 
-Status save(Request& request, std::vector<std::string> names) {
-  for (const auto& name : names) TRY_PLAIN(request.engine.inspect_image(request.caller, name));
+Status save(Request& request, const image::SaveRequest& save) {
+  for (const auto& name : save.names) TRY_PLAIN(request.engine.inspect_image(request.caller, name));
   return stream_out(request, headers_of_type("application/x-tar"),
-                    [&](int fd, Cancel cancel) { return request.engine.save_images(request.caller, names, fd, cancel); });
+                    [&](int fd, Cancel cancel) { return request.engine.save_images(request.caller, save, fd, cancel); });
 }
 
 Status import(Request& request) {
@@ -60,15 +60,16 @@ Status load_images(Request& request) {
   return progress.finish(outcome);
 }
 
-Status save_one_image(Request& request) { return save(request, {request.name}); }
+Status save_one_image(Request& request) { return save(request, {{request.name}, ""}); }
 
 Status save_images(Request& request) {
-  std::vector<std::string> names;
+  image::SaveRequest wanted;
   for (const auto& value : request.query.all("names"))
     for (auto name : split(value, ','))
-      if (!name.empty()) names.emplace_back(name);
-  if (names.empty()) return Error(ErrorKind::invalid, "query parameter names is missing");
-  return save(request, std::move(names));
+      if (!name.empty()) wanted.names.emplace_back(name);
+  if (wanted.names.empty()) return Error(ErrorKind::invalid, "query parameter names is missing");
+  wanted.index_name = request.query.text("index");  // ours: several platforms as one image
+  return save(request, wanted);
 }
 
 /// Native: {"suite", "include": [], "reference", "mirror", "snapshot"} → progress lines, then {"id", "status"}.

@@ -65,6 +65,7 @@ Status push_image(Request& request) {
   const std::string tag = request.query.text("tag");
   push.reference = tag.empty() ? request.name : concat(request.name, ":", tag);
   push.all_tags = tag.empty();
+  push.images = request.query.all("image");  // ours: what a build made, several platforms as one image
   push.credentials = credentials_of(request);
   TRY_PLAIN(request.read_optional_json());  // old clients send the credentials in the body, too
   ProgressStream progress(request, registry_status);

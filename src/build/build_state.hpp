@@ -16,6 +16,7 @@
 #include "build/cache.hpp"
 #include "build/fetch.hpp"
 #include "build/named_contexts.hpp"
+#include "build/provenance.hpp"
 #include "build/portable_cache.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
@@ -95,6 +96,7 @@ struct SharedBuild {
   std::optional<std::int64_t> source_date_epoch_s;
   const ImportedCache& imported;
   const NamedContexts& contexts;
+  Materials& materials;
   Cancel cancel;             ///< the client's departure, or another stage's failure
 
   std::mutex mutex;

@@ -50,6 +50,13 @@ struct NamedContext {
   std::string value;
 };
 
+/// How much a build tells of what it was made of.
+enum class Provenance : std::uint8_t {
+  none,
+  min,  ///< what came from outside, and the platform; nothing that may hold a secret by mistake
+  max,  ///< also arguments, labels, and the Dockerfile
+};
+
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
   std::string remote;              ///< instead of context_fd: a git repository, or the http(s) address of an archive or of a Dockerfile
@@ -75,6 +82,7 @@ struct BuildRequest {
   std::map<std::string, NamedContext> contexts;  ///< what FROM and --from mean by a name, ahead of stages and images
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
   std::vector<CacheTarget> cache_to;
+  Provenance provenance = Provenance::none;
 
   /// Those of the reference's registry; empty when none were given.
   [[nodiscard]] image::RegistryCredentials credentials_for(const Reference& reference) const {
@@ -110,6 +118,7 @@ struct BuildOutcome {
   std::string cache_image;                   ///< id; of a cache target of kind `image`
   std::vector<dockerfile::Warning> warnings; ///< of the build checks
   std::string dockerfile_name;
+  std::string provenance;                    ///< JSON: a predicate of SLSA 1.0; "": nobody asked for it
   bool warnings_are_errors = false;
   /// Set: a RUN ended with this code; `image` is empty. The text names the command, in docker's words.
   std::optional<int> failed_code;

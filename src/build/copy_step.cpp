@@ -152,7 +152,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       if (const auto* checksum = instruction.flag("checksum")) TRY(repository.expect_commit(TRY_PLAIN(scope_.expand(checksum->value))), "--checksum");
       auto folder = TRY_PLAIN(build_.folder.make("repository"));
       auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
-      TRY(fetch_git(repository, git_options(build_.options, repository, build_.request), fd.get(), build_.cancel), "ADD");
+      build_.materials.add(git_material(word, TRY(fetch_git(repository, git_options(build_.options, repository, build_.request), fd.get(), build_.cancel), "ADD")));
       source.root_fd = fd.get();
       source.path = ".";
       plan.folders.push_back(std::move(fd));
@@ -166,7 +166,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       auto folder = TRY_PLAIN(build_.folder.make("fetched"));
       auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
       auto file = TRY_PLAIN(linux::openat(fd.get(), source.name, O_WRONLY | O_CREAT | O_EXCL, 0600));
-      TRY(fetch_url(word, file.get(), build_.cancel), "ADD");
+      build_.materials.add(url_material(word, TRY(fetch_url(word, file.get(), build_.cancel), "ADD")));
       TRY_PLAIN(linux::fchmod(file.get(), 0600));
       linux::TimeSpec epoch{};
       TRY_PLAIN(linux::utimensat(file.get(), "", epoch, epoch, AT_EMPTY_PATH));
@@ -205,8 +205,9 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
   if (const auto* checksum = instruction.flag("checksum"); checksum != nullptr && is_file_checksum) {
     auto wanted = TRY(Digest::parse(TRY_PLAIN(scope_.expand(checksum->value))), "--checksum");
     if (plan.sources.size() != 1) return Error(ErrorKind::invalid, "--checksum takes one source only");
-    auto text = TRY_PLAIN(linux::read_all(TRY_PLAIN(linux::open_in_root(plan.sources[0].root_fd, plan.sources[0].path, O_RDONLY)).get(), 1ULL << 32U));
-    if (sha256_of(text) != wanted) return Error(ErrorKind::invalid, concat("digest mismatch ", sha256_of(text).text(), ": ", wanted.text()));
+    const auto file = TRY_PLAIN(linux::open_in_root(plan.sources[0].root_fd, plan.sources[0].path, O_RDONLY));
+    const auto found = TRY_PLAIN(digest_of_file(file.get()));
+    if (found != wanted) return Error(ErrorKind::invalid, concat("digest mismatch ", found.text(), ": ", wanted.text()));
   }
   return plan;
 }

@@ -142,7 +142,15 @@ bool looks_like_archive(std::string_view head) {
          head.substr(std::min<std::size_t>(257, head.size())).starts_with("ustar");
 }
 
-Status fetch_url(const std::string& url, int target_fd, Cancel cancel) {
+std::string without_credentials(const std::string& address) {
+  const auto scheme = address.find("://");
+  if (scheme == std::string::npos) return address;
+  const auto host = scheme + 3;
+  const auto at = address.substr(0, address.find('/', host)).rfind('@');
+  return at == std::string::npos || at < host ? address : address.substr(0, host) + address.substr(at + 1);
+}
+
+Result<Digest> fetch_url(const std::string& url, int target_fd, Cancel cancel) {
   linux::SpawnRequest request;
   request.process.path = TRY_PLAIN(find_tool("curl", url));
   request.process.argv = {"curl", "--fail", "--silent", "--show-error", "--location", "--proto", "=http,https", "--max-redirs", "10", "--connect-timeout", "30", "--", url};
@@ -154,7 +162,18 @@ Status fetch_url(const std::string& url, int target_fd, Cancel cancel) {
   request.namespaces = {.pid = false, .mount = false, .network = false, .ipc = true, .uts = true, .cgroup = false};
   auto status = TRY_PLAIN(run_to_end(request, concat("fetch ", url), cancel));
   if (status.signaled || status.code != 0) return Error(ErrorKind::io, concat(url, ": the download failed (curl ended with ", status.code, ")"));
-  return {};
+  return TRY(digest_of_file(target_fd), url);
+}
+
+Result<Digest> digest_of_file(int fd) {
+  Hasher hasher;
+  std::string buffer(256U << 10U, '\0');
+  for (std::uint64_t offset = 0;;) {
+    const auto got = TRY_PLAIN(linux::pread(fd, buffer, offset));
+    if (got == 0) return hasher.finish();
+    hasher.update(std::string_view(buffer).substr(0, got));
+    offset += got;
+  }
 }
 
 Result<std::string> fetch_git(const GitSource& source, const GitOptions& options, int target_fd, Cancel cancel) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/cancel.hpp"
+#include "base/digest.hpp"
 #include "base/result.hpp"
 #include "dockerfile/git_url.hpp"
 
@@ -15,9 +16,15 @@ bool is_url(std::string_view text);
 /// Archives that ADD takes apart, and contexts behind an address, are known by their first 512 bytes. Pure.
 bool looks_like_archive(std::string_view head);
 
+/// "https://user:token@host/x" is known as "https://host/x". Pure.
+std::string without_credentials(const std::string& address);
+
 /// Writes what http:// or https:// `url` gives to target_fd (borrowed). Redirects are followed to these two only.
-/// Errors: io, naming the URL; unavailable (cancelled, or no curl on this host).
-Status fetch_url(const std::string& url, int target_fd, Cancel cancel);
+/// Returns its digest. Errors: io, naming the URL; unavailable (cancelled, or no curl on this host).
+Result<Digest> fetch_url(const std::string& url, int target_fd, Cancel cancel);
+
+/// sha256 of all of a file, wherever it is read at.
+Result<Digest> digest_of_file(int fd);
 
 struct GitOptions {
   std::string work_prefix;     ///< of the name of the folder below /var/tmp in which git works; leftovers are known by it

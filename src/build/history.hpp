@@ -28,6 +28,7 @@ class History {
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
     ~Recording();
+    [[nodiscard]] const std::string& id() const { return record_.id; }
     /// Appends what the event says. A disk that is full costs lines, never the build: they are counted.
     void take(const Event& event);
     /// `ended_early`: the client went away, or a signal came.

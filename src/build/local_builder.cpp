@@ -142,23 +142,13 @@ Status hide_excluded(int context_fd, const dockerfile::IgnoreList& ignored, cons
 }
 
 Result<std::string> own_platform() {
-  auto platform = image::platform_of_machine(TRY_PLAIN(linux::uname()).machine);
-  return platform.variant.empty() ? concat(platform.os, "/", platform.architecture) : concat(platform.os, "/", platform.architecture, "/", platform.variant);
+  return image::platform_text(image::platform_of_machine(TRY_PLAIN(linux::uname()).machine));
 }
 
 Result<std::optional<std::int64_t>> source_date_epoch(const BuildRequest& request) {
   auto given = request.arguments.find("SOURCE_DATE_EPOCH");
   if (given == request.arguments.end() || given->second.empty()) return std::optional<std::int64_t>();
   return std::optional(TRY(parse_integer<std::int64_t>(given->second), "SOURCE_DATE_EPOCH"));
-}
-
-/// "https://user:token@host/x" is known as "https://host/x".
-std::string without_credentials(const std::string& address) {
-  const auto scheme = address.find("://");
-  if (scheme == std::string::npos) return address;
-  const auto host = scheme + 3;
-  const auto at = address.substr(0, address.find('/', host)).rfind('@');
-  return at == std::string::npos || at < host ? address : address.substr(0, host) + address.substr(at + 1);
 }
 
 BuildRecord record_of(const BuildRequest& request) {
@@ -205,16 +195,16 @@ Status LocalBuilder::remove_leftovers() {
   return {};
 }
 
-Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, std::string& other, Cancel cancel) {
+Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, std::string& other, Cancel cancel) {
   if (dockerfile::is_git_url(address)) {
     const auto repository = TRY_PLAIN(dockerfile::parse_git_url(address));
     auto fd = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("context")), O_RDONLY | O_DIRECTORY));
-    TRY_PLAIN(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel));
+    materials.add(git_material(address, TRY_PLAIN(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel))));
     return fd;
   }
   if (!is_url(address)) return Error(ErrorKind::invalid, concat(address, ": neither a git repository nor an http or https address"));
   auto file = TRY_PLAIN(linux::open(concat(TRY_PLAIN(folder.make("remote")), "/context"), O_RDWR | O_CREAT | O_EXCL, 0600));
-  TRY_PLAIN(fetch_url(address, file.get(), cancel));
+  materials.add(url_material(address, TRY_PLAIN(fetch_url(address, file.get(), cancel))));
   const bool is_packed = TRY_PLAIN(is_archive(file.get()));
   TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
   if (is_packed) return unpack_context(options_, folder, file.get(), cancel);
@@ -223,15 +213,15 @@ Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const B
   return UniqueFd();
 }
 
-Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel) {
+Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, Cancel cancel) {
   if (request.remote.empty()) return unpack_context(options_, folder, request.context_fd, cancel);
-  auto fd = TRY(fetch_context(request.remote, request, folder, request.dockerfile_text, cancel), "build context");
+  auto fd = TRY(fetch_context(request.remote, request, folder, materials, request.dockerfile_text, cancel), "build context");
   if (fd) return fd;
   if (request.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": the Dockerfile cannot be empty"));
   return unpack_context(options_, folder, -1, cancel);
 }
 
-Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Cancel cancel) {
+Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, Cancel cancel) {
   NamedContexts contexts;
   std::set<std::string> hidden;
   for (const auto& [name, context] : request.contexts) {
@@ -242,7 +232,7 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
       TRY(parse_reference(context.value), step);
     } else if (context.kind == ContextKind::remote) {
       std::string other;
-      opened.folder = TRY(fetch_context(context.value, request, folder, other, cancel), step);
+      opened.folder = TRY(fetch_context(context.value, request, folder, materials, other, cancel), step);
       if (!opened.folder) return Error(ErrorKind::invalid, concat(step, ": ", context.value, " is no archive"));
     } else {
       const auto halves = split_once(context.value, '/');
@@ -263,10 +253,10 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
 
 Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
   TRY_PLAIN(check_role(caller, engine::Role::admin, "build"));
-  if (request.check_only) return build_now(caller, request, sink, cancel);
+  if (request.check_only) return build_now(caller, request, "", sink, cancel);
   auto recording = TRY(history_.begin(record_of(request)), "record the build");
   auto outcome = build_now(
-      caller, request,
+      caller, request, recording->id(),
       [&](const Event& event) {
         recording->take(event);
         sink(event);
@@ -276,15 +266,17 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
   return outcome;
 }
 
-Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel) {
+Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel) {
+  const auto started = now_ns();
   BuildRequest request = given;
   for (const auto& tag : request.tags)
     if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
   auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
   auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
-  auto context = TRY_PLAIN(open_context(request, folder, stop->cancel()));
-  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, stop->cancel()));
+  Materials materials;
+  auto context = TRY_PLAIN(open_context(request, folder, materials, stop->cancel()));
+  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, materials, stop->cancel()));
   auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
   auto file = TRY_PLAIN(dockerfile::parse(source));
   // A repository or an archive is what its author put into it.
@@ -332,7 +324,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   ImportedCache imported(images_);
   if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    epoch, imported, contexts, stop->cancel(), {}, {}, {}, {}};
+                    epoch, imported, contexts, materials, stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
   auto built = run_stages(build, needed, [&] { stop->stop(); });
   if (!built.ok()) {
@@ -345,6 +337,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   outcome.image = TRY_PLAIN(finish(build, target));
   for (const auto& tag : request.tags) TRY(engine_.tag_image(caller, outcome.image.id.text(), tag), concat("tag ", tag));
   TRY_PLAIN(export_cache(build, target, outcome));
+  if (request.provenance != Provenance::none) outcome.provenance = write_provenance(request, source, materials.all(), {id, build_platform, platform, started, now_ns()});
   TRY(cache_.record_uses(), "record what the build used");
   TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
   return outcome;
@@ -459,7 +452,7 @@ Status LocalBuilder::export_cache(SharedBuild& build, std::size_t target, BuildO
     }
     image::PushRequest push;
     push.reference = wanted.reference;
-    push.image = image.id.text();
+    push.images = {image.id.text()};
     push.credentials = build.request.credentials_for(TRY_PLAIN(parse_reference(wanted.reference)));
     auto pushed = images_.push(push, {}, build.cancel);
     auto removed = cache_.remove_image(image.id.text());

@@ -30,7 +30,7 @@ class LocalBuilder final : public Builder {
   std::set<std::string> hidden_images() override { return cache_.images(); }
 
  private:
-  Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const EventSink& sink, Cancel cancel);
+  Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel);
   /// `stop` tells the other stages of one that failed.
   Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop);
   Result<image::Image> finish(SharedBuild& build, std::size_t target);
@@ -40,11 +40,11 @@ class LocalBuilder final : public Builder {
   std::vector<ExportedStep> steps_to_export(SharedBuild& build, std::size_t target, bool all_stages);
   Status remove_leftovers();
   /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
-  Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Cancel cancel);
+  Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, Cancel cancel);
   /// Folders leave the context; what is remote is fetched.
-  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Cancel cancel);
+  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, Cancel cancel);
   /// A git repository, or an archive at an address; empty when the address gives something else, which is in `other` then.
-  Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, std::string& other, Cancel cancel);
+  Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, std::string& other, Cancel cancel);
   Status prune_cache_mounts();
 
   BuilderOptions options_;

@@ -68,10 +68,17 @@ std::vector<std::string> StageBuilder::shell() const {
 std::string StageBuilder::metadata_text(const std::string& text, std::string_view blanks) const { return concat(join(shell(), " "), " #(nop)", blanks, text); }
 
 Result<image::Image> StageBuilder::find_image(const std::string& name, const std::string& platform) {
+  auto image = TRY_PLAIN(find_or_pull(name, platform));
+  build_.materials.add(image_material(name, image));
+  return image;
+}
+
+Result<image::Image> StageBuilder::find_or_pull(const std::string& name, const std::string& platform) {
   auto found = build_.engine.inspect_image(build_.caller, name);
   bool is_missing = !found.ok() && found.error().kind() == ErrorKind::not_found;
   if (!found.ok() && !is_missing) return std::move(found).error();
-  if (!is_missing && !build_.request.pull) return build_.images.admit(name);
+  const bool is_other = !is_missing && !platform.empty() && !image::platform_matches({found->image.os, found->image.architecture, found->image.variant}, TRY_PLAIN(image::parse_platform(platform)));
+  if (!is_missing && !is_other && !build_.request.pull) return build_.images.admit(name);
   image::PullRequest pull;
   auto reference = TRY_PLAIN(image::parse_reference(name));
   pull.reference = reference.canonical();
@@ -83,7 +90,8 @@ Result<image::Image> StageBuilder::find_image(const std::string& name, const std
   auto pulled = build_.engine.pull_images(build_.caller, pull, progress, build_.cancel);
   if (pulled.ok() && !pulled->empty()) return std::move(pulled->front());
   // An image of this host alone (built or imported) has no registry to be asked.
-  if (!is_missing && (pulled.ok() || pulled.error().kind() == ErrorKind::not_found)) return build_.images.admit(name);
+  if (is_other && !pulled.ok()) send(EventKind::warning, concat(name, " is here for ", found->image.os, "/", found->image.architecture, ", and the one for ", platform, " cannot be pulled: ", pulled.error().text()));
+  if (!is_missing && (pulled.ok() || is_other || pulled.error().kind() == ErrorKind::not_found)) return build_.images.admit(name);
   if (pulled.ok()) return Error(ErrorKind::not_found, concat("No such image: ", name));
   return std::move(pulled).error();
 }

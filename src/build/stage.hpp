@@ -37,7 +37,9 @@ class StageBuilder {
   Status begin(const dockerfile::StageScope* base_scope);
   Status begin_from_image(const std::string& name);
   /// From this host, or from its registry when it is not here or the build asked for the newest. `platform`: "": this machine's.
+  /// From here or its registry, and noted as what the build is made of.
   Result<image::Image> find_image(const std::string& name, const std::string& platform);
+  Result<image::Image> find_or_pull(const std::string& name, const std::string& platform);
   Status run_triggers();
   Status dispatch(const dockerfile::Instruction& instruction);
   Status dispatch_argument(const dockerfile::Instruction& instruction);

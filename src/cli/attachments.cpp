@@ -22,7 +22,8 @@ namespace caisson::cli {
 
 namespace {
 
-constexpr std::string_view spdx_type = "application/spdx+json";
+constexpr std::string_view statement_type = "application/vnd.in-toto+json";
+constexpr std::string_view predicate_annotation = "in-toto.io/predicate-type";  // BuildKit's
 constexpr std::string_view created_annotation = "org.opencontainers.image.created";
 constexpr std::string_view title_annotation = "org.opencontainers.image.title";
 constexpr std::size_t most_document_bytes = 64 << 20;  // a signed document is base64 of base64 in JSON
@@ -36,7 +37,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 9> predicate
                                                                                   {"cyclonedx", "https://cyclonedx.org/bom"},
                                                                                   {"slsaprovenance", "https://slsa.dev/provenance/v0.2"},
                                                                                   {"slsaprovenance02", "https://slsa.dev/provenance/v0.2"},
-                                                                                  {"slsaprovenance1", "https://slsa.dev/provenance/v1"},
+                                                                                  {"slsaprovenance1", slsa_predicate},
                                                                                   {"link", "https://in-toto.io/Link/v1"},
                                                                                   {"vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"},
                                                                                   {"openvex", "https://openvex.dev/ns"}}};
@@ -165,25 +166,26 @@ Result<transport::Location> attachable_location(std::string_view text) {
   return Error(ErrorKind::invalid, concat(text, ": only in registries and layouts something is attached to images")).with_hint("push the image, and name it as host/path:tag");
 }
 
-Status attach_sbom(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, TimestampNs created, const std::string& document) {
+Status attach_document(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, const Attachment& attachment,
+                       const std::vector<std::string>& key_paths) {
+  if (key_paths.size() > 1) return Error(ErrorKind::invalid, "an attestation is signed with one key");
   const auto manifest = TRY_PLAIN(place.manifest(subject.text()));
+  const auto name = place.repository() ? place.repository()->repository() : std::string();
+  const auto statement = TRY_PLAIN(trust::write_statement(subject, name, attachment.predicate_type, attachment.predicate));
+  const bool is_plain = !attachment.media_type.empty();
   image::Artifact artifact;
-  artifact.artifact_type = spdx_type;
-  artifact.blobs.push_back({std::string(spdx_type), document, {{std::string(title_annotation), "sbom.spdx.json"}}});
-  // The image's own time, as in the document: attached again, it is the same manifest.
-  if (created > 0) artifact.annotations[std::string(created_annotation)] = concat(std::string_view(to_rfc3339(created)).substr(0, 19), "Z");
+  artifact.artifact_type = is_plain ? attachment.media_type : statement_type;
+  artifact.blobs.push_back({artifact.artifact_type, is_plain ? attachment.predicate : statement, {{std::string(title_annotation), attachment.title}}});
+  if (!is_plain) artifact.blobs.back().annotations[std::string(predicate_annotation)] = artifact.annotations[std::string(predicate_annotation)] = attachment.predicate_type;
+  if (attachment.created > 0) artifact.annotations[std::string(created_annotation)] = concat(std::string_view(to_rfc3339(attachment.created)).substr(0, 19), "Z");
   artifact.subject.emplace();
   artifact.subject->media_type = manifest.media_type;
   artifact.subject->digest = manifest.digest;
   artifact.subject->size_bytes = manifest.text.size();
   const auto made = TRY(transport::attach(place, artifact), "attach the document");
   session.out().line(concat(place.name(), "@", made.digest.text()));
-  if (!invocation.has("key")) return {};
-  const auto paths = invocation.list("key");
-  if (paths.size() != 1) return Error(ErrorKind::invalid, "--attach signs with one --key");
-  const auto key = TRY_PLAIN(read_private_key(session, paths.front(), invocation));
-  const auto name = place.repository() ? place.repository()->repository() : std::string();
-  const auto statement = TRY_PLAIN(trust::write_statement(subject, name, trust::spdx_predicate, document));
+  if (key_paths.empty()) return {};
+  const auto key = TRY_PLAIN(read_private_key(session, key_paths.front(), invocation));
   trust::FoundSignature attestation{trust::SignatureFormat::bundle, TRY_PLAIN(trust::write_bundle(key, statement)), ""};
   const auto attested = TRY(transport::attach(place, TRY_PLAIN(image::signature_artifact(*artifact.subject, attestation))), "attach the attestation");
   session.out().line(concat(place.name(), "@", attested.digest.text()));

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/digest.hpp"
 #include "base/result.hpp"
@@ -17,8 +18,21 @@ namespace caisson::cli {
 /// Where attachments can be: a registry, which a plain name means here, or a layout. Errors: invalid.
 Result<transport::Location> attachable_location(std::string_view text);
 
-/// A bill of materials as a document attached to the manifest `subject`; with --key also as a signed attestation. Prints what each is called.
-Status attach_sbom(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, TimestampNs created, const std::string& document);
+inline constexpr std::string_view spdx_type = "application/spdx+json";
+inline constexpr std::string_view slsa_predicate = "https://slsa.dev/provenance/v1";
+
+/// Something that is said of an image.
+struct Attachment {
+  std::string predicate_type;
+  std::string predicate;    ///< JSON
+  std::string media_type;   ///< of the predicate as a document of its own; "": unsigned it travels as an in-toto statement
+  std::string title;        ///< a file's name
+  TimestampNs created = 0;  ///< 0: nothing is said of it
+};
+/// As a document attached to the manifest `subject`; with a private key also as a signed attestation. Prints what each is called.
+/// `invocation`: may have --passphrase-file. Errors: invalid (more keys than one), those of the place and of the key.
+Status attach_document(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, const Attachment& attachment,
+                       const std::vector<std::string>& key_paths);
 
 /// The bill of materials that is attached; with --key only one that a signed attestation holds.
 Result<int> show_attached_sbom(Session& session, const Invocation& invocation);

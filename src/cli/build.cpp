@@ -1,9 +1,12 @@
 // `build`: packs the context, sends it, and prints what the builder says.
 
+#include <algorithm>
+
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "cli/build_cache.hpp"
 #include "cli/build_context.hpp"
+#include "cli/build_result.hpp"
 #include "cli/run_build.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
@@ -14,6 +17,7 @@
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
 #include "dockerfile/git_url.hpp"
+#include "image/manifest.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
 #include "linux/tree.hpp"
@@ -58,41 +62,29 @@ Status add_secret(json::object& out, const std::string& text) {
   return {};
 }
 
-struct BuildOutput {
-  std::string type = "image";
-  std::string destination;
-  bool is_pushed = false;
-};
-
-/// "type=tar,dest=x.tar", "x.tar" ("-" too).
-Result<BuildOutput> parse_output(std::string_view text) {
-  BuildOutput out;
-  if (text.empty()) return out;
-  if (text.find('=') == std::string_view::npos) {
-    out.type = text == "-" ? "tar" : "local";
-    out.destination = text;
-  }
-  for (auto field : split(text, ',')) {
-    auto halves = split_once(field, '=');
-    if (halves.before == "type") out.type = halves.after;
-    if (halves.before == "dest") out.destination = halves.after;
-    if (halves.before == "push") out.is_pushed = halves.after == "true";
-  }
-  if (out.type == "registry") {
-    out.type = "image";
-    out.is_pushed = true;
-  }
-  if (out.type != "image" && out.type != "local" && out.type != "tar" && out.type != "docker" && out.type != "oci")
-    return Error(ErrorKind::unsupported, concat("--output type=", out.type, " is not supported (image, registry, local, tar, docker, oci)"));
-  if ((out.type == "tar" || out.type == "local") && out.destination.empty())
-    return Error(ErrorKind::invalid, concat("--output type=", out.type, " needs dest=", out.type == "tar" ? "FILE" : "FOLDER"));
-  return out;
+/// What to build for; "": this machine's. The daemon's own, if it is among them, comes last: names that mean one image mean that one.
+Result<std::vector<std::string>> wanted_platforms(Session& session, const Invocation& invocation) {
+  std::vector<std::string> platforms;
+  for (const auto& list : invocation.list("platform"))
+    for (auto word : split(list, ',')) {
+      if (word.empty()) continue;
+      auto text = image::platform_text(TRY(image::parse_platform(word), "--platform"));
+      if (std::find(platforms.begin(), platforms.end(), text) == platforms.end()) platforms.push_back(std::move(text));
+    }
+  if (platforms.empty()) return std::vector<std::string>{""};
+  if (platforms.size() == 1) return platforms;
+  std::string os;
+  std::string architecture;
+  const auto version = TRY_PLAIN(session.get("/version"));
+  TRY_PLAIN(JsonView(version).read("Os", os));
+  TRY_PLAIN(JsonView(version).read("Arch", architecture));
+  std::stable_partition(platforms.begin(), platforms.end(), [&](const std::string& text) { return text != concat(os, "/", architecture); });
+  return platforms;
 }
 
 Result<Query> build_query(const Invocation& invocation, const std::string& dockerfile) {
   Query query;
   if (!dockerfile.empty()) query.add("dockerfile", dockerfile);
-  for (const auto& tag : invocation.list("tag")) query.add("t", tag);
   json::object arguments;
   for (const auto& argument : invocation.list("build-arg")) add_argument(arguments, argument);
   // Reproducible builds name their time in the environment, as other tools take it.
@@ -109,7 +101,6 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   query.add_if(invocation.flag("quiet") || invocation.text("progress") == "quiet", "q");
   query.add("rm", invocation.flag("rm") ? "1" : "0").add_if(invocation.flag("force-rm"), "forcerm");
   query.add_if(!invocation.text("network").empty(), "networkmode", invocation.text("network"));
-  query.add_if(!invocation.text("platform").empty(), "platform", invocation.text("platform"));
   for (const auto& host : invocation.list("add-host")) query.add("extrahosts", host);
   if (invocation.has("memory")) query.add("memory", concat(invocation.bytes("memory")));
   if (invocation.has("memory-swap")) query.add("memswap", concat(invocation.bytes("memory-swap")));
@@ -124,8 +115,9 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance) {
   json::object out;
+  if (!provenance.empty()) out["provenance"] = provenance;
   if (!contexts.empty()) out["contexts"] = std::move(contexts);
   if (!cache.from.empty()) out["cache_from"] = cache.from;
   if (!cache.to.empty()) out["cache_to"] = cache.to;
@@ -141,7 +133,8 @@ Result<std::string> extension_header(const Invocation& invocation, const CacheFl
 
 struct Built {
   std::string image;
-  std::string cache;  ///< image with the cache, or ""
+  std::string cache;       ///< image with the cache, or ""
+  std::string provenance;
 };
 Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation) {
   // Programs get every document as it came; what they say decides here too, how it ended.
@@ -156,31 +149,7 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
     TRY_PLAIN(session.out().flush());
   }
   TRY_PLAIN(printer.finish());
-  return Built{printer.result_id(), printer.cache_id()};
-}
-
-/// Writes what was built to a file, as an archive of the image or of its files, or its files into a folder.
-Status write_output(Session& session, const BuildOutput& output, const std::string& image) {
-  if (output.type == "image") return {};
-  auto client = TRY_PLAIN(session.connect());
-  if (output.type != "tar" && output.type != "local") {
-    TRY_PLAIN(session.open_stream(*client, "GET", object_path("images", image, "get")));
-    return save_stream(*client, output.destination == "-" ? "" : output.destination);
-  }
-  json::value body = json::object{{"Image", image}, {"Entrypoint", json::array{"/"}}};
-  auto created = TRY_PLAIN(session.post("/containers/create", &body));
-  std::string id;
-  TRY_PLAIN(JsonView(created).read("Id", id));
-  auto saved = [&]() -> Status {
-    TRY_PLAIN(session.open_stream(*client, "GET", object_path("containers", id, "export")));
-    if (output.type == "local") {
-      TRY(linux::make_dirs(output.destination, 0755), "--output");
-      return place_here(*client, output.destination);
-    }
-    return save_stream(*client, output.destination == "-" ? "" : output.destination);
-  }();
-  TRY_PLAIN(session.call("DELETE", object_path("containers", id)));
-  return saved;
+  return Built{printer.result_id(), printer.cache_id(), printer.provenance()};
 }
 
 /// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
@@ -244,11 +213,13 @@ Status send_source(const Source& source, int fd) {
 }  // namespace
 
 Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile) {
-  auto output = TRY_PLAIN(parse_output(invocation.text("output")));
-  output.is_pushed = output.is_pushed || invocation.flag("push");
+  const auto output = TRY_PLAIN(parse_build_output(invocation));
   const auto tags = invocation.list("tag");
-  if (output.is_pushed && tags.empty()) return Error(ErrorKind::invalid, "a push needs a name").with_hint("give the image one with -t");
+  const auto attestations = TRY_PLAIN(parse_attestation_flags(invocation));
+  const auto platforms = TRY_PLAIN(wanted_platforms(session, invocation));
+  TRY_PLAIN(check_result(invocation, output, attestations, platforms.size()));
   auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));
+  if (source.is_stdin && platforms.size() > 1) return Error(ErrorKind::invalid, "a context on standard input can be sent once, for one platform");
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
@@ -256,22 +227,28 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   LentCaches lent(session);
   for (const auto& folder : cache.folders)
     if (auto id = TRY_PLAIN(lent.lend(folder)); !id.empty()) cache.from.push_back(json::object{{"ref", id}, {"local", true}});
-  auto extension = TRY_PLAIN(extension_header(invocation, cache, std::move(contexts)));
   auto headers = TRY_PLAIN(all_auth_headers(session));
-  auto client = TRY_PLAIN(session.connect());
-  if (!extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
-  auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + query.text(), [&](int fd) { return send_source(source, fd); }, "POST", headers));
-  TRY_PLAIN(std::move(sent.answered));
-  TRY(std::move(sent.written), "build context");
-  auto built = TRY_PLAIN(follow_build(session, *client, invocation));
-  const auto& image = built.image;
-  if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
-  if (!invocation.text("iidfile").empty() && !image.empty())
-    TRY(linux::write_file_atomic(std::string(invocation.text("iidfile")), image, 0644, linux::Durability::none), "--iidfile");
-  if (!image.empty()) TRY_PLAIN(write_output(session, output, image));
-  if (!image.empty() && output.is_pushed)
-    for (const auto& tag : tags) TRY_PLAIN(push(session, tag, false, invocation.flag("quiet")));
-  return image;
+  // Provenance is asked for where a file wants it, too.
+  const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
+  if (auto extension = TRY_PLAIN(extension_header(invocation, cache, std::move(contexts), provenance)); !extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
+  std::vector<BuiltImage> images;
+  for (const auto& platform : platforms) {
+    auto own = query;
+    own.add_if(!platform.empty(), "platform", platform);
+    if (&platform == &platforms.back())
+      for (const auto& tag : tags) own.add("t", tag);
+    if (platforms.size() > 1) session.err().line(concat("Building for ", platform));
+    auto client = TRY_PLAIN(session.connect());
+    auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", headers));
+    TRY_PLAIN(std::move(sent.answered));
+    TRY(std::move(sent.written), "build context");
+    auto built = TRY_PLAIN(follow_build(session, *client, invocation));
+    if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
+    if (!built.image.empty()) images.push_back({platform, built.image, built.provenance});
+  }
+  if (images.empty()) return std::string();  // --check
+  TRY_PLAIN(deliver(session, invocation, output, attestations, images));
+  return images.back().image;
 }
 
 Result<int> build_image(Session& session, const Invocation& invocation) {

@@ -4,20 +4,13 @@
 
 #include "base/strings.hpp"
 #include "cli/create_body.hpp"
+#include "cli/parse.hpp"
 
 namespace caisson::cli {
 
 namespace {
 
 Error bad(std::string text) { return {ErrorKind::invalid, std::move(text)}; }
-
-std::optional<bool> parse_bool(std::string_view text) {
-  for (std::string_view yes : {"1", "t", "T", "TRUE", "true", "True"})
-    if (text == yes) return true;
-  for (std::string_view no : {"0", "f", "F", "FALSE", "false", "False"})
-    if (text == no) return false;
-  return std::nullopt;
-}
 
 Error mount_error(std::string_view spec, std::string_view why) { return bad_value("mount", spec, why); }
 

@@ -1,4 +1,6 @@
 // image sbom, image scan: what is installed in an image, and what is known to be wrong with it.
+#include "cli/image_inventory.hpp"
+
 #include <algorithm>
 #include <array>
 #include <set>
@@ -16,6 +18,7 @@
 #include "linux/file.hpp"
 #include "linux/sysinfo.hpp"
 #include "transport/checked_blob.hpp"
+#include "trust/bundle.hpp"
 
 namespace caisson::cli {
 
@@ -135,6 +138,19 @@ void print_json(Session& session, const Examined& examined, const std::vector<in
 
 }  // namespace
 
+Result<std::string> attach_inventory(Session& session, const Invocation& invocation, Places& places, const InventoryWish& wish, const std::vector<std::string>& key_paths) {
+  const auto examined = TRY_PLAIN(examine(places, wish.source, wish.location, wish.platform));
+  tell_emptiness(session, examined);
+  Attachment sbom;
+  sbom.predicate_type = trust::spdx_predicate;
+  sbom.predicate = inventory::write_spdx(examined.inventory, examined.subject);
+  sbom.media_type = spdx_type;
+  sbom.title = "sbom.spdx.json";
+  sbom.created = examined.subject.created;  // as in the document: attached again, it is the same manifest
+  TRY_PLAIN(attach_document(session, invocation, wish.source.place(), examined.subject.digest, sbom, key_paths));
+  return sbom.predicate;
+}
+
 Result<int> show_sbom(Session& session, const Invocation& invocation) {
   if (invocation.text("format") != "spdx-json") return Error(ErrorKind::invalid, concat("\"", invocation.text("format"), "\" is no format; there is spdx-json"));
   const bool attaches = invocation.flag("attach");
@@ -145,10 +161,14 @@ Result<int> show_sbom(Session& session, const Invocation& invocation) {
   const auto platform = TRY_PLAIN(wanted_platform(invocation));
   auto places = TRY_PLAIN(Places::create(session, invocation));
   const auto source = TRY_PLAIN(places.open_source(location, attaches ? "pull,push" : "pull"));
-  const auto examined = TRY_PLAIN(examine(places, source, location, platform));
-  tell_emptiness(session, examined);
-  const auto text = inventory::write_spdx(examined.inventory, examined.subject);
-  if (attaches) TRY_PLAIN(attach_sbom(session, invocation, source.place(), examined.subject.digest, examined.subject.created, text));
+  std::string text;
+  if (attaches) {
+    text = TRY_PLAIN(attach_inventory(session, invocation, places, {source, location, platform}, invocation.list("key")));
+  } else {
+    const auto examined = TRY_PLAIN(examine(places, source, location, platform));
+    tell_emptiness(session, examined);
+    text = inventory::write_spdx(examined.inventory, examined.subject);
+  }
   const std::string output(invocation.text("output"));
   if (!output.empty()) TRY_PLAIN(linux::write_file_atomic(output, text, 0644, linux::Durability::none));
   else if (!attaches) session.out().write(text);

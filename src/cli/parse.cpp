@@ -12,14 +12,6 @@ namespace caisson::cli {
 
 namespace {
 
-std::optional<bool> parse_bool(std::string_view text) {
-  static constexpr std::array<std::string_view, 6> yes = {"1", "t", "T", "TRUE", "true", "True"};
-  static constexpr std::array<std::string_view, 6> no = {"0", "f", "F", "FALSE", "false", "False"};
-  if (std::find(yes.begin(), yes.end(), text) != yes.end()) return true;
-  if (std::find(no.begin(), no.end(), text) != no.end()) return false;
-  return std::nullopt;
-}
-
 std::string go_integer_problem(std::string_view function, std::string_view text) {
   bool digits = !text.empty() && text.find_first_not_of("+-0123456789") == std::string_view::npos;
   return concat("strconv.", function, ": parsing \"", text, "\": ", digits ? "value out of range" : "invalid syntax");
@@ -244,6 +236,14 @@ std::vector<std::string> Invocation::list(std::string_view name) const {
   for (const auto& [flag, value] : values_)
     if (flag->name == name) out.push_back(value);
   return out;
+}
+
+std::optional<bool> parse_bool(std::string_view text) {
+  static constexpr std::array<std::string_view, 6> yes = {"1", "t", "T", "TRUE", "true", "True"};
+  static constexpr std::array<std::string_view, 6> no = {"0", "f", "F", "FALSE", "false", "False"};
+  if (std::find(yes.begin(), yes.end(), text) != yes.end()) return true;
+  if (std::find(no.begin(), no.end(), text) != no.end()) return false;
+  return std::nullopt;
 }
 
 Result<std::int64_t> parse_nano_cpus(std::string_view text) {

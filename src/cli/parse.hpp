@@ -69,6 +69,8 @@ std::optional<UsageError> parse_flags(std::span<const Flag> flags, bool interspe
 /// `words` without the program's name. On failure `*error` is filled and the result must not be used.
 Parsed parse_command_line(std::span<const std::string> words, std::optional<UsageError>& error);
 
+/// The words that Go's ParseBool knows: "1", "t", "true", "FALSE", …
+std::optional<bool> parse_bool(std::string_view text);
 /// docker's NanoCPUs: "1.5" → 1500000000. Errors: invalid.
 Result<std::int64_t> parse_nano_cpus(std::string_view text);
 

@@ -61,6 +61,8 @@ Status ProgressPrinter::take(const json::value& document) {
   if (aux.is_set() && aux.raw().is_object()) {
     TRY_PLAIN(aux.read("ID", result_id_));
     TRY_PLAIN(aux.read("CacheID", cache_id_));
+    TRY_PLAIN(aux.read("Provenance", provenance_));
+    TRY_PLAIN(aux.read("Digest", pushed_digest_));
   }
   if (!stream.empty()) last_result_ = stream;
   if (!stream.empty() && style_.prints_results) {

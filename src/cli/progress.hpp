@@ -36,6 +36,10 @@ class ProgressPrinter {
   [[nodiscard]] const std::string& result_id() const { return result_id_; }
   /// {"aux":{"CacheID"}}: the image with the build's cache.
   [[nodiscard]] const std::string& cache_id() const { return cache_id_; }
+  /// {"aux":{"Provenance"}}: what the image was made of, JSON.
+  [[nodiscard]] const std::string& provenance() const { return provenance_; }
+  /// {"aux":{"Digest"}}: the last manifest that was pushed.
+  [[nodiscard]] const std::string& pushed_digest() const { return pushed_digest_; }
   /// The last {"stream"}.
   [[nodiscard]] const std::string& last_result() const { return last_result_; }
 
@@ -56,6 +60,8 @@ class ProgressPrinter {
   std::string buffer_;
   std::string result_id_;
   std::string cache_id_;
+  std::string provenance_;
+  std::string pushed_digest_;
   std::string last_result_;
   std::string last_status_;
   std::vector<Line> lines_;

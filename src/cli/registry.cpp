@@ -98,15 +98,15 @@ Result<int> pull_image(Session& session, const Invocation& invocation) {
   return 0;
 }
 
-Status push(Session& session, const std::string& name, bool all_tags, bool is_quiet) {
-  auto reference = TRY_PLAIN(image::parse_reference(name));
+Result<std::string> push(Session& session, const PushWish& wish) {
+  auto reference = TRY_PLAIN(image::parse_reference(wish.name));
   Query query;
-  query.add_if(!all_tags, "tag", reference.tag);
+  query.add_if(!wish.all_tags, "tag", reference.tag);
+  for (const auto& image : wish.images) query.add("image", image);
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", object_path("images", reference.familiar_name(), "push") + query.text(), nullptr, headers));
-  TRY_PLAIN(follow_progress(session, *client, {.is_quiet = is_quiet, .prints_results = true}));
-  return {};
+  return TRY_PLAIN(follow_progress(session, *client, {.is_quiet = wish.is_quiet, .prints_results = true})).pushed_digest();
 }
 
 Result<int> push_image(Session& session, const Invocation& invocation) {
@@ -114,7 +114,7 @@ Result<int> push_image(Session& session, const Invocation& invocation) {
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
   TRY_PLAIN(check_platform(session, reference.familiar_name(), invocation.text("platform")));
   const bool all_tags = invocation.flag("all-tags");
-  TRY_PLAIN(push(session, invocation.word(0), all_tags, invocation.flag("quiet")));
+  TRY_PLAIN(push(session, {invocation.word(0), all_tags, invocation.flag("quiet"), {}}));
   if (invocation.flag("quiet")) session.out().line(all_tags ? reference.repository() : reference.canonical());
   return 0;
 }

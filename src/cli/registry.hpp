@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 #include "cli/session.hpp"
@@ -16,8 +17,15 @@ Result<wire::Headers> auth_headers(Session& session, const image::Reference& ref
 /// Dockerfile knows. Warns of what cannot be read. Errors: io, invalid (the file as a whole).
 Result<wire::Headers> all_auth_headers(Session& session);
 
-/// Pushes one tag, or all of the repository, with the credentials kept for its registry, and shows the progress on standard error. Errors: those of the daemon.
-Status push(Session& session, const std::string& name, bool all_tags, bool is_quiet);
+struct PushWish {
+  std::string name;                 ///< as typed
+  bool all_tags = false;
+  bool is_quiet = false;
+  std::vector<std::string> images;  ///< ids of what goes under that name, several as one image of several platforms; none: what has the name
+};
+/// Pushes with the credentials kept for that registry, and shows the progress on standard error. Returns the digest of the last manifest.
+/// Errors: those of the daemon.
+Result<std::string> push(Session& session, const PushWish& wish);
 
 struct PullWish {
   std::string name;       ///< as typed

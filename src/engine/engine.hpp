@@ -110,7 +110,7 @@ class Engine {
   virtual Result<ImageInfo> inspect_image(const Caller& caller, const std::string& name) = 0;
   virtual Result<image::Image> import_image(const Caller& caller, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
   virtual Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) = 0;
-  virtual Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
+  virtual Status save_images(const Caller& caller, const image::SaveRequest& request, int target_fd, Cancel cancel) = 0;
   virtual Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;
   /// Errors of the five below: see image/image_store.hpp and image/registries.hpp.
   virtual Result<std::vector<image::Image>> pull_images(const Caller& caller, const image::PullRequest& request, const image::ProgressSink& progress, Cancel cancel) = 0;

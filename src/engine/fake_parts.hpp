@@ -284,7 +284,7 @@ class FakeImages : public image::ImageStore {
   Result<std::string> raw_config(const Digest&) override { return std::string("{}"); }
   Result<image::Image> import(const image::ImportRequest&, const image::ProgressSink&, Cancel) override { return image_; }
   Result<std::vector<image::Image>> load(int, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
-  Status save(const std::vector<std::string>&, int, Cancel) override { return {}; }
+  Status save(const image::SaveRequest&, int, Cancel) override { return {}; }
   Result<image::Image> bootstrap(const image::BootstrapRequest&, const image::ProgressSink&, Cancel) override { return image_; }
   Result<image::MadeLayer> make_layer(int, const image::ProgressSink&, Cancel) override {
     if (before_layer) before_layer();

@@ -52,11 +52,11 @@ Result<std::vector<image::Image>> LocalEngine::load_images(const Caller& caller,
   return images;
 }
 
-Status LocalEngine::save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) {
-  TRY_PLAIN(authorize(caller, Access::operate, "save images", join(names, ", ")));
+Status LocalEngine::save_images(const Caller& caller, const image::SaveRequest& request, int target_fd, Cancel cancel) {
+  TRY_PLAIN(authorize(caller, Access::operate, "save images", join(request.names, ", ")));
   std::shared_lock uses(uses_mutex_);  // layers must stay while they are read
-  TRY_PLAIN(images_->save(names, target_fd, cancel));
-  for (const auto& name : names)
+  TRY_PLAIN(images_->save(request, target_fd, cancel));
+  for (const auto& name : request.names)
     if (auto image = images_->find(name); image.ok()) publish_object("image", "save", image->id.text(), name_attribute(*image));
   return {};
 }

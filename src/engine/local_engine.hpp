@@ -96,7 +96,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Result<ImageInfo> inspect_image(const Caller& caller, const std::string& name) override;
   Result<image::Image> import_image(const Caller& caller, const image::ImportRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<image::Image>> load_images(const Caller& caller, int source_fd, const image::ProgressSink& progress, Cancel cancel) override;
-  Status save_images(const Caller& caller, const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
+  Status save_images(const Caller& caller, const image::SaveRequest& request, int target_fd, Cancel cancel) override;
   Result<image::Image> bootstrap_image(const Caller& caller, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<image::Image>> pull_images(const Caller& caller, const image::PullRequest& request, const image::ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<image::PushedTag>> push_image(const Caller& caller, const image::PushRequest& request, const image::ProgressSink& progress, Cancel cancel) override;

@@ -142,6 +142,10 @@ struct BootstrapRequest {
   std::string mirror;                   ///< "" : deb.debian.org, through the host's apt settings
   std::string snapshot;                 ///< "" : now; else "20260101T000000Z" of snapshot.debian.org
 };
+struct SaveRequest {
+  std::vector<std::string> names;       ///< references or ids
+  std::string index_name;               ///< unless empty, the OCI layout has one image of that name, an index of their platforms
+};
 struct PullRequest {
   std::string reference;                ///< with a tag or digest; with neither: latest, or all tags
   bool all_tags = false;
@@ -151,7 +155,9 @@ struct PullRequest {
 struct PushRequest {
   std::string reference;                ///< a name of this store; without a tag: latest, or all tags
   bool all_tags = false;
-  std::string image;                    ///< id: goes under that name whatever the store calls it, and no name is recorded; "": what has the name
+  /// Ids: these go under that name whatever the store calls them, and no name is recorded; several as one index of their platforms.
+  /// None: what has the name.
+  std::vector<std::string> images;
   RegistryCredentials credentials;
 };
 struct PushedTag {
@@ -225,8 +231,8 @@ class ImageStore {
   /// docker-archive or OCI layout tar, plain or compressed. Returns what was loaded, in the archive's order, each with the names
   /// that the archive gave it.
   virtual Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) = 0;
-  /// A tar that is both a docker-archive (manifest.json) and an OCI layout (index.json), as docker ≥ 25 writes. `names`: references or ids.
-  virtual Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) = 0;
+  /// A tar that is both a docker-archive (manifest.json) and an OCI layout (index.json), as docker ≥ 25 writes.
+  virtual Status save(const SaveRequest& request, int target_fd, Cancel cancel) = 0;
   /// Errors: unavailable with a hint when mmdebstrap is missing.
   virtual Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
   /// A layer from an overlay's upperdir (borrowed, opened for reading; ids on disk are the container's own). The same tree always gives

@@ -67,7 +67,7 @@ class LocalImageStore final : public ImageStore {
   Result<std::string> raw_config(const Digest& id) override;
   Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) override;
-  Status save(const std::vector<std::string>& names, int target_fd, Cancel cancel) override;
+  Status save(const SaveRequest& request, int target_fd, Cancel cancel) override;
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
   Result<Image> compose(const ComposeRequest& request) override;
@@ -177,7 +177,11 @@ class LocalImageStore final : public ImageStore {
   Status pull_blob(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
 
   // push.cpp
-  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel);
+  /// Blobs, then the manifest `under` a tag or its digest.
+  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const std::string& under, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel);
+  static Result<PushedTag> put_document(class RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel);
+  /// Errors: invalid (two for one platform), corrupt.
+  Result<Index> platform_index(const std::vector<ImageRecord>& records);
   Status record_pushed(const Reference& name, const ImageRecord& record);
   Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
   Result<std::vector<std::string>> mount_sources(const Reference& name, const Digest& blob);

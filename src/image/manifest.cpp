@@ -67,6 +67,8 @@ Platform platform_of_machine(std::string_view machine) {
   return platform;
 }
 
+std::string platform_text(const Platform& platform) { return concat(platform.os, "/", platform.architecture, platform.variant.empty() ? "" : "/", platform.variant); }
+
 Result<Platform> parse_platform(std::string_view text) {
   auto bad = [&] { return Error(ErrorKind::invalid, concat("\"", text, "\": unknown operating system or architecture: invalid platform")); };
   auto pieces = split(text, '/');

@@ -38,6 +38,8 @@ struct Platform {
 };
 /// This machine's, in the words of images ("amd64", "arm64", "arm" + "v7"). `machine` is uname's ("x86_64").
 Platform platform_of_machine(std::string_view machine);
+/// "linux/arm/v7".
+std::string platform_text(const Platform& platform);
 /// "linux/arm64/v8" or "arm64". Errors: invalid.
 Result<Platform> parse_platform(std::string_view text);
 /// True when an image of `offered` runs on `wanted`: empty and default variants (arm64/v8, amd64/v1) are the same.

@@ -35,6 +35,23 @@ Error push_error(const FetchReply& reply) {
 
 }  // namespace
 
+Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& records) {
+  Index index;
+  for (const auto& record : records) {
+    const auto config = TRY(parse_image_config(TRY_PLAIN(content_->read_blob(record.id))), concat("image ", record.id.text()));
+    Descriptor entry;
+    entry.media_type = record.manifest_type;
+    entry.digest = record.manifest;
+    entry.size_bytes = TRY_PLAIN(content_->blob_size(record.manifest));
+    entry.platform = Platform{config.os, config.architecture, config.variant};
+    for (const auto& other : index.manifests)
+      if (other.platform->os == config.os && other.platform->architecture == config.architecture && other.platform->variant == config.variant)
+        return Error(ErrorKind::invalid, concat("two images are for ", platform_text(*entry.platform), ": an index has one for each platform"));
+    index.manifests.push_back(std::move(entry));
+  }
+  return index;
+}
+
 /// Other repositories of the same registry that have the blob, as far as this store's names tell.
 Result<std::vector<std::string>> LocalImageStore::mount_sources(const Reference& name, const Digest& blob) {
   std::set<std::string> found;
@@ -76,7 +93,22 @@ Status LocalImageStore::push_layer(RegistrySession& session, const LayerRecord& 
   return {};
 }
 
-Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel) {
+Result<PushedTag> LocalImageStore::put_document(RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel) {
+  PushedTag pushed{name, digest, text.size()};
+  FetchRequest request;
+  request.task = FetchTask::put_manifest;
+  request.name = name;
+  request.media_type = media_type;
+  request.body = std::move(text);
+  auto reply = TRY_PLAIN(session.call(std::move(request), -1, {}, std::array{cancel.fd}));
+  if (!reply.ok) return push_error(reply);
+  auto said = Digest::parse(reply.digest);
+  if (said.ok() && said->kind() == digest.kind() && *said != digest) return Error(ErrorKind::corrupt, concat("the registry stored the manifest as ", said->text(), ", not as ", digest.text()));
+  return pushed;
+}
+
+Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, const std::string& under, const ImageRecord& record, const ProgressSink& progress,
+                                            const Cancel& cancel) {
   std::mutex mutex;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
@@ -113,18 +145,7 @@ Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Refe
   LayerRecord config;
   config.diff_id = config.blob = record.id;
   TRY_PLAIN(push_layer(session, config, {}, {}, cancel));
-  FetchRequest request;
-  request.task = FetchTask::put_manifest;
-  request.name = name.tag;
-  request.media_type = record.manifest_type;
-  request.body = TRY_PLAIN(content_->read_blob(record.manifest));
-  PushedTag pushed{name.tag, record.manifest, request.body.size()};
-  auto reply = TRY_PLAIN(session.call(std::move(request), -1, {}, std::array{cancel.fd}));
-  if (!reply.ok) return push_error(reply);
-  auto said = Digest::parse(reply.digest);
-  if (said.ok() && said->kind() == record.manifest.kind() && *said != record.manifest)
-    return Error(ErrorKind::corrupt, concat("the registry stored the manifest as ", said->text(), ", not as ", record.manifest.text()));
-  return pushed;
+  return put_document(session, under, record.manifest_type, TRY_PLAIN(content_->read_blob(record.manifest)), record.manifest, cancel);
 }
 
 /// From now on the image is known under that digest, too.
@@ -160,8 +181,8 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
       for (const auto& layer : record.layers) pins.add_blob(layer.blob);
       items.push_back({std::move(name), std::move(record)});
     };
-    if (!request.image.empty()) add(reference, TRY_PLAIN(find_record(request.image)));
-    for (const auto& known : request.image.empty() ? TRY_PLAIN(records_.names()) : std::vector<NameRecord>()) {
+    for (const auto& image : request.images) add(reference, TRY_PLAIN(find_record(image)));
+    for (const auto& known : request.images.empty() ? TRY_PLAIN(records_.names()) : std::vector<NameRecord>()) {
       auto name = parse_reference(known.reference);
       if (!name.ok() || name->digest || name->repository() != reference.repository()) continue;
       has_other_tags = true;
@@ -175,11 +196,27 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
                                                       : concat("An image does not exist locally with the tag: ", reference.familiar_name()));
   tell(progress, "", concat("The push refers to repository [", reference.repository(), "]"));
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull,push", request.credentials));
+  const bool is_index = request.images.size() > 1;
+  Index index;
+  if (is_index) {
+    std::vector<ImageRecord> records;
+    for (const auto& item : items) records.push_back(item.record);
+    index = TRY_PLAIN(platform_index(records));
+  }
   std::vector<PushedTag> pushed;
+  auto tell_pushed = [&](PushedTag tag) {
+    tell(progress, "", concat(tag.tag, ": digest: ", tag.digest.text(), " size: ", tag.size_bytes));
+    pushed.push_back(std::move(tag));
+  };
   for (const auto& item : items) {
-    pushed.push_back(TRY_PLAIN(push_one(*session, item.name, item.record, progress, cancel)));
-    if (request.image.empty()) TRY_PLAIN(record_pushed(item.name, item.record));
-    tell(progress, "", concat(item.name.tag, ": digest: ", pushed.back().digest.text(), " size: ", pushed.back().size_bytes));
+    auto done = TRY_PLAIN(push_one(*session, item.name, is_index ? item.record.manifest.text() : item.name.tag, item.record, progress, cancel));
+    if (request.images.empty()) TRY_PLAIN(record_pushed(item.name, item.record));
+    if (!is_index) tell_pushed(std::move(done));
+  }
+  if (is_index) {
+    auto text = write_index(index);
+    const auto digest = sha256_of(text);
+    tell_pushed(TRY_PLAIN(put_document(*session, reference.tag, media_type::oci_index, std::move(text), digest, cancel)));
   }
   return pushed;
 }

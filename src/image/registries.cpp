@@ -57,13 +57,13 @@ Result<Descriptor> choose_platform(const Index& index, const Platform& wanted) {
   for (const auto& entry : index.manifests) {
     // BuildKit files its provenance beside the images, under a platform nobody has.
     if (entry.platform && entry.platform->os == "unknown") continue;
-    if (entry.platform) offered.push_back(concat(entry.platform->os, "/", entry.platform->architecture, entry.platform->variant.empty() ? "" : "/", entry.platform->variant));
+    if (entry.platform) offered.push_back(platform_text(*entry.platform));
     if (entry.platform && !platform_matches(*entry.platform, wanted)) continue;
     // Of several that run here (arm/v6 and arm/v7 on a v7) the highest is the one made for this machine.
     if (best == nullptr || (best->platform && entry.platform && entry.platform->variant > best->platform->variant)) best = &entry;
   }
   if (best != nullptr) return *best;
-  const auto shown = concat(wanted.os, "/", wanted.architecture, wanted.variant.empty() ? "" : "/", wanted.variant);
+  const auto shown = platform_text(wanted);
   return Error(ErrorKind::not_found, concat("no matching manifest for ", shown, " in the manifest list entries (it offers: ", join(offered, ", "), ")"));
 }
 

@@ -28,7 +28,8 @@ class ArchiveWriter {
   ArchiveWriter(const ContentStore& content, int target_fd, Cancel cancel)
       : content_(content), cancel_(cancel), buffer_(copy_buffer_bytes), tar_([target_fd](std::string_view bytes) { return linux::write_all(target_fd, bytes); }) {}
 
-  Status run(const std::vector<SavedImage>& images);
+  /// `index`: unless empty, the layout holds this one image, of several platforms.
+  Status run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name);
 
  private:
   Status add_folder(const std::string& name);
@@ -46,7 +47,13 @@ class ArchiveWriter {
 
 std::string member_of(const Digest& digest) { return concat("blobs/", digest.algorithm(), "/", digest.hex()); }
 
-Status ArchiveWriter::run(const std::vector<SavedImage>& images) {
+void name_entry(Descriptor& descriptor, const Reference& name, Index& index) {
+  descriptor.annotations["io.containerd.image.name"] = name.canonical();
+  descriptor.annotations["org.opencontainers.image.ref.name"] = name.tag;
+  index.manifests.push_back(descriptor);
+}
+
+Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name) {
   std::set<Digest> blobs;
   std::map<Digest, std::uint64_t> manifest_sizes;
   for (const auto& image : images) {
@@ -62,7 +69,19 @@ Status ArchiveWriter::run(const std::vector<SavedImage>& images) {
   TRY_PLAIN(add_folder("blobs/"));
   for (const auto& algorithm : algorithms) TRY_PLAIN(add_folder(concat("blobs/", algorithm, "/")));
   for (const auto& blob : blobs) TRY(add_blob(blob), concat("blob ", blob.text()));
-  TRY_PLAIN(add_document("index.json", index_of(images, manifest_sizes)));
+  if (index.manifests.empty()) {
+    TRY_PLAIN(add_document("index.json", index_of(images, manifest_sizes)));
+  } else {
+    const auto text = write_index(index);
+    Descriptor inner;
+    inner.media_type = media_type::oci_index;
+    inner.digest = sha256_of(text);
+    inner.size_bytes = text.size();
+    Index outer;
+    name_entry(inner, index_name, outer);
+    TRY_PLAIN(add_document(member_of(inner.digest), text));
+    TRY_PLAIN(add_document("index.json", write_index(outer)));
+  }
   TRY_PLAIN(add_document("manifest.json", docker_manifest_of(images)));
   TRY_PLAIN(add_document("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
   return tar_.finish();
@@ -114,11 +133,7 @@ std::string ArchiveWriter::index_of(const std::vector<SavedImage>& images, const
     descriptor.digest = image.record.manifest;
     descriptor.size_bytes = manifest_sizes.at(image.record.manifest);
     if (image.names.empty()) index.manifests.push_back(descriptor);
-    for (const auto& name : image.names) {
-      descriptor.annotations["io.containerd.image.name"] = name.canonical();
-      descriptor.annotations["org.opencontainers.image.ref.name"] = name.tag;
-      index.manifests.push_back(descriptor);
-    }
+    for (const auto& name : image.names) name_entry(descriptor, name, index);
   }
   return write_index(index);
 }
@@ -137,11 +152,11 @@ std::string ArchiveWriter::docker_manifest_of(const std::vector<SavedImage>& ima
 
 }  // namespace
 
-Status LocalImageStore::save(const std::vector<std::string>& names, int target_fd, Cancel cancel) {
-  if (names.empty()) return Error(ErrorKind::invalid, "save: no image was named");
+Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel cancel) {
+  if (request.names.empty()) return Error(ErrorKind::invalid, "save: no image was named");
   std::vector<SavedImage> images;
   Pins pins(*content_);
-  for (const auto& name : names) {
+  for (const auto& name : request.names) {
     // Under the lock: between finding the record and pinning its blobs nobody may collect them.
     std::lock_guard lock(records_mutex_);
     auto record = TRY_PLAIN(find_record(name));
@@ -155,7 +170,15 @@ Status LocalImageStore::save(const std::vector<std::string>& names, int target_f
     if (!reference.ok() || reference->tag.empty() || reference->digest) continue;
     if (TRY_PLAIN(records_.find_name(reference->canonical()))) known->names.push_back(std::move(*reference));
   }
-  TRY(ArchiveWriter(*content_, target_fd, cancel).run(images), "save");
+  Index index;
+  Reference as;
+  if (!request.index_name.empty()) {
+    as = TRY(parse_reference(request.index_name), "save");
+    std::vector<ImageRecord> records;
+    for (const auto& image : images) records.push_back(image.record);
+    index = TRY(platform_index(records), "save");
+  }
+  TRY(ArchiveWriter(*content_, target_fd, cancel).run(images, index, as), "save");
   return {};
 }
 

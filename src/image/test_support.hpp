@@ -216,7 +216,7 @@ class Fixture {
   Result<std::string> save(const std::vector<std::string>& names) {
     auto file = linux::memfd_create("caisson-test");
     EXPECT_TRUE(file.ok());
-    TRY_PLAIN(images_->save(names, file->get(), {}));
+    TRY_PLAIN(images_->save({names, ""}, file->get(), {}));
     EXPECT_TRUE(linux::lseek(file->get(), 0, SEEK_SET).ok());
     return linux::read_all(file->get(), 1U << 30U);
   }

@@ -175,6 +175,9 @@ class RandomProfile {
   const Family& family_;
 };
 
+/// uretprobe(2) is a call of the 64-bit table alone (arch/x86/entry/syscalls/syscall_64.tbl); libseccomp 2.6 counts it to x32 too.
+constexpr std::uint32_t only_64_bit = 335;
+
 class SeccompOracle : public testing::TestWithParam<Family> {};
 
 TEST_P(SeccompOracle, random_profiles_decide_as_libseccomp_does) {
@@ -209,7 +212,7 @@ TEST_P(SeccompOracle, random_profiles_decide_as_libseccomp_does) {
           if (number <= 450) {
             ASSERT_NO_FATAL_FAILURE(expect_same(arch, number, is_32_bit));
           }
-          if (try_x32 && (number <= 450 || number >= 512)) {
+          if (try_x32 && number != only_64_bit && (number <= 450 || number >= 512)) {
             ASSERT_NO_FATAL_FAILURE(expect_same(arch, number | x32_bit, true));
           }
         }

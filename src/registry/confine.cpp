@@ -54,9 +54,10 @@ Status prepare_root(const std::string& root, const Identity& identity) {
   const bool was_there = TRY_PLAIN(linux::exists(root));
   if (!was_there) TRY(linux::make_dirs(root, 0711), concat("folder ", root));  // those above must be passable
   auto folder = TRY(linux::open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), concat("folder ", root));
+  // In this order: a server and a command may both be the first one here.
+  const bool is_empty = TRY(linux::list_dir(folder.get()), concat("folder ", root)).empty();
   const auto status = TRY(linux::fstat(folder.get()), concat("folder ", root));
   if (status.st_uid != identity.uid) {
-    const bool is_empty = TRY(linux::list_dir(folder.get()), concat("folder ", root)).empty();
     if (status.st_uid != linux::geteuid() || !is_empty)
       return Error(ErrorKind::denied, concat("folder ", root, " belongs to user ", status.st_uid, ", the registry runs as ", identity.uid)).with_hint(concat("chown -R ", identity.uid, " ", root));
     TRY(linux::fchown(folder.get(), identity.uid, identity.gid), concat("folder ", root));

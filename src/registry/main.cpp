@@ -165,6 +165,7 @@ Result<std::optional<Told>> ask_server(const Config& config, const Question& que
 Result<Told> ask_folder(const Config& config, const Question& question) {
   if (!TRY_PLAIN(linux::exists(config.root))) return Error(ErrorKind::not_found, concat("folder ", config.root, ": there is no registry"));
   const auto identity = TRY_PLAIN(choose_identity(config.user, config.root));
+  TRY_PLAIN(prepare_root(config.root, identity));  // a server that was killed in its first moment has not
   Prepared prepared;
   prepared.bucket = TRY(prepare_bucket(config, identity.uid), "storage");
   TRY_PLAIN(become(identity));

@@ -36,6 +36,7 @@ class User:
         os.mkdir(self.home)
         os.mkdir(self.runtime_folder, 0o700)
         os.mkdir(self.rootfs)
+        self.runtime = shutil.copy(oci.RUNTIME, self.path("caisson-runtime"))  # the folder it was built in may be closed to others
         with tarfile.open(fileobj=io.BytesIO(caisson.busybox_rootfs())) as tar:
             tar.extractall(self.rootfs)
         self.own(self.home)
@@ -85,7 +86,7 @@ class User:
         bundle = self.path(f"home/bundle{self.count}")
         os.mkdir(bundle)
         os.chown(bundle, UID, UID)
-        self.run(oci.RUNTIME, "spec", "--rootless", "--bundle", bundle, check=0)
+        self.run(self.runtime, "spec", "--rootless", "--bundle", bundle, check=0)
         file_name = os.path.join(bundle, "config.json")
         with open(file_name, encoding="utf-8") as file:
             config = json.load(file)
@@ -146,7 +147,7 @@ class RootlessTest(unittest.TestCase):
             self.runtime("delete", "--force", identifier)
 
     def runtime(self, *arguments, **options):
-        return self.user.run(oci.RUNTIME, *arguments, **options)
+        return self.user.run(self.user.runtime, *arguments, **options)
 
     def new_id(self):
         self.ids.append(f"rootless-{os.getpid()}-{self._testMethodName[5:20]}-{len(self.ids)}")
@@ -168,7 +169,7 @@ class RootlessTest(unittest.TestCase):
         identifier = self.new_id()
         bundle = self.user.bundle("sleep", "1000", change=change)
         with open(self.user.path("log"), "w+", encoding="utf-8") as log:
-            run = subprocess.run(self.user.command(oci.RUNTIME, "run", "--detach", "--bundle", bundle, identifier), env=self.user.environment(),
+            run = subprocess.run(self.user.command(self.user.runtime, "run", "--detach", "--bundle", bundle, identifier), env=self.user.environment(),
                                  cwd=self.user.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, check=False)
             log.seek(0)
             self.assertEqual(run.returncode, 0, log.read())
@@ -215,7 +216,7 @@ class OrdinaryUser(RootlessTest):
         identifier = self.new_id()
         bundle = self.user.bundle("sh", "-c", "trap 'exit 3' TERM; echo up >/tmp/up; while :; do sleep 0.05; done")
         with open(self.user.path("log"), "w", encoding="utf-8") as log:
-            subprocess.run(self.user.command(oci.RUNTIME, "create", "--bundle", bundle, identifier), env=self.user.environment(), cwd=self.user.home,
+            subprocess.run(self.user.command(self.user.runtime, "create", "--bundle", bundle, identifier), env=self.user.environment(), cwd=self.user.home,
                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, check=True)
         self.assertEqual(self.state(identifier)["status"], "created")
         self.assertEqual(os.listdir(os.path.join(self.user.runtime_folder, "caisson-runtime")), [identifier])
@@ -363,9 +364,9 @@ class OrdinaryUser(RootlessTest):
             config["ociVersion"] = "1.0.2"  # crun 1.8 refuses later ones
 
         outputs = {}
-        for binary in (oci.RUNTIME, shutil.which("crun")):
+        for binary in (self.user.runtime, shutil.which("crun")):
             run = self.user.run(binary, "run", "--bundle", self.user.bundle("sh", "-c", script, change=change), self.new_id(), prepare=PURE_V1)
-            if run.returncode != 0 and binary != oci.RUNTIME:
+            if run.returncode != 0 and binary != self.user.runtime:
                 self.skipTest(f"crun cannot run here: {run.stderr.strip()[-200:]}")
             self.assertEqual(run.returncode, 0, run.stderr)
             outputs[binary] = [line for line in run.stdout.splitlines() if "/dev/core" not in line]
@@ -405,7 +406,7 @@ class DelegatedCgroup(RootlessTest):
         identifier = self.new_id()
         bundle = self.user.bundle("sleep", "1000")
         with open(self.user.path("log"), "w+", encoding="utf-8") as log:
-            run = subprocess.run(self.user.command(oci.RUNTIME, "run", "--detach", "--bundle", bundle, identifier, prepare=self.prepare),
+            run = subprocess.run(self.user.command(self.user.runtime, "run", "--detach", "--bundle", bundle, identifier, prepare=self.prepare),
                                  env=self.user.environment(), cwd=self.user.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, check=False)
             log.seek(0)
             self.assertEqual(run.returncode, 0, log.read())
@@ -434,7 +435,7 @@ class InsideAUserNamespace(RootlessTest):
     """uid 0 of a user namespace that somebody else has made, as in a container, or under podman."""
 
     def nested(self, *arguments, check=0, **options):
-        return self.user.run("unshare", "--user", "--map-root-user", "--mount", oci.RUNTIME, *arguments, check=check, **options)
+        return self.user.run("unshare", "--user", "--map-root-user", "--mount", self.user.runtime, *arguments, check=check, **options)
 
     def for_root(self, config):
         config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != "user"]
@@ -473,7 +474,7 @@ class RootlessPodman(unittest.TestCase):
         try:
             with open(cls.user.path("home/image.tar"), "wb") as file:
                 file.write(caisson.docker_archive([caisson.busybox_rootfs()], {"Cmd": ["sh"], "Env": ["PATH=/bin:/usr/bin"]}, ["busybox:latest"]))
-            cls.podman(oci.RUNTIME, "load", "-i", cls.user.path("home/image.tar"), check=0)
+            cls.podman(cls.user.runtime, "load", "-i", cls.user.path("home/image.tar"), check=0)
         except BaseException:
             cls.close()
             raise
@@ -484,9 +485,9 @@ class RootlessPodman(unittest.TestCase):
 
     @classmethod
     def close(cls):
-        cls.podman(oci.RUNTIME, "rm", "-af", "-t", "0")
+        cls.podman(cls.user.runtime, "rm", "-af", "-t", "0")
         # Files of other ids can only be removed in its user namespace, which its pause process keeps; that one names no folder.
-        cls.podman(oci.RUNTIME, "unshare", "rm", "-rf", cls.user.path("home/.local"))
+        cls.podman(cls.user.runtime, "unshare", "rm", "-rf", cls.user.path("home/.local"))
         for folder, _, files in os.walk(cls.user.runtime_folder):
             if "pause.pid" in files:
                 with open(os.path.join(folder, "pause.pid"), encoding="utf-8") as file:
@@ -513,7 +514,7 @@ class RootlessPodman(unittest.TestCase):
         return seen
 
     def test_it_runs_execs_and_stops_as_with_its_own_runtime(self):
-        ours = self.life(oci.RUNTIME)
+        ours = self.life(self.user.runtime)
         self.assertEqual(ours[1:], ["0\ninside\n", "1000\n", 127, 3])
         peer = shutil.which("crun") or shutil.which("runc")
         if peer:
@@ -523,13 +524,13 @@ class RootlessPodman(unittest.TestCase):
         volume = self.user.path("home/volume")
         os.makedirs(volume)
         os.chown(volume, UID, UID)
-        out = self.podman(oci.RUNTIME, "run", "--rm", "--network", "host", "-v", f"{volume}:/v", "busybox", "sh", "-c", "echo x >/v/file; ls /sys/class/net", check=0).stdout
+        out = self.podman(self.user.runtime, "run", "--rm", "--network", "host", "-v", f"{volume}:/v", "busybox", "sh", "-c", "echo x >/v/file; ls /sys/class/net", check=0).stdout
         self.assertIn("lo", out.split())
         self.assertEqual(os.stat(os.path.join(volume, "file")).st_uid, UID)
         self.assertTrue(stat.S_ISREG(os.stat(os.path.join(volume, "file")).st_mode))
 
     def test_a_container_that_keeps_the_users_id(self):
-        out = self.podman(oci.RUNTIME, "run", "--rm", "--network", "none", "--userns", "keep-id", "busybox", "id", "-u", check=0).stdout
+        out = self.podman(self.user.runtime, "run", "--rm", "--network", "none", "--userns", "keep-id", "busybox", "id", "-u", check=0).stdout
         self.assertEqual(out, f"{UID}\n")
 
 

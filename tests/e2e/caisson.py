@@ -228,6 +228,13 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.unix_path)
 
 
+def docker_program():
+    """Docker's command line; a test that needs it is skipped where it is not installed."""
+    if not shutil.which("docker"):
+        raise unittest.SkipTest("needs docker's command line: tools/dependencies peers")
+    return "docker"
+
+
 class Engine:
     """A caissond of its own. Use as a context manager, or call close()."""
 
@@ -291,7 +298,7 @@ class Engine:
 
     def cli(self, *arguments, stdin=None, timeout=60, check=None, program=None, text=True, cwd=None, env=None):
         """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any); `env`: variables beside the usual ones."""
-        command = [program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
+        command = [docker_program() if program == "docker" else program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
         run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
         if check is not None and run.returncode != check:
@@ -305,7 +312,7 @@ class Engine:
         return out.rstrip("\n") if isinstance(out, str) else out
 
     def docker(self, *arguments, **options):
-        return self.cli(*arguments, program="docker", **options)
+        return self.cli(*arguments, program=docker_program(), **options)
 
     def inspect(self, name):
         return json.loads(self.ok("inspect", name))[0]

@@ -371,7 +371,7 @@ target "tool" {
     def test_dockers_classic_client_builds_and_reads_the_words(self):
         folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo hello\nENV A=b\n"})
         environment = {**self.engine.environment(), "DOCKER_BUILDKIT": "0"}
-        out = subprocess.run(["docker", "build", "-t", "classic", folder], capture_output=True, text=True, env=environment, timeout=120, check=False)
+        out = subprocess.run([caisson.docker_program(), "build", "-t", "classic", folder], capture_output=True, text=True, env=environment, timeout=120, check=False)
         self.assertEqual(out.returncode, 0, out.stderr)
         identity = self.config("classic")["Id"].removeprefix("sha256:")[:12]
         lines = out.stdout.splitlines()

@@ -243,6 +243,8 @@ class Contexts(caisson.EngineTest):
         self.environment["DOCKER_CONFIG"] = os.path.join(self.folder, "config")
 
     def run_client(self, *command, check=0, **more):
+        if command[0] == "docker":
+            caisson.docker_program()
         run = subprocess.run(command, env={**self.environment, **more.pop("environment", {})}, capture_output=True, text=True, timeout=60, check=False, **more)
         self.assertEqual(run.returncode, check, f"{command}: {run.stdout}{run.stderr}")
         return run.stdout

@@ -35,7 +35,8 @@ class Authority:
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
         self.key, self.ca = os.path.join(folder, name + "-ca-key.pem"), os.path.join(folder, name + "-ca.pem")
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout", self.key, "-out", self.ca, "-subj", f"/CN={name} CA")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout", self.key, "-out", self.ca, "-subj", f"/CN={name} CA",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
     def sign(self, who, alternative="", folder=None):
         """(certificate, key) of `who`; with `folder`, beside the CA under docker's names."""
