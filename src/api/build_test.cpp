@@ -73,7 +73,7 @@ TEST_F(Build, quiet_builds_say_the_id_only) {
 
 TEST_F(Build, parameters_reach_the_builder) {
   call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&cachefrom=[\"from:query\"]&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
-       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
+       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"provenance":"max","contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
   const auto& request = builder.request;
   EXPECT_EQ(request.dockerfile, "d/F");
   EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
@@ -86,6 +86,7 @@ TEST_F(Build, parameters_reach_the_builder) {
   EXPECT_EQ(request.resources.memory_bytes, 5);
   EXPECT_EQ(request.ulimits.at(0).hard, 2);
   EXPECT_EQ(request.secrets.at("k"), "value");
+  EXPECT_EQ(request.provenance, build::Provenance::max);
   EXPECT_TRUE(request.allowed.contains("network.host"));
   EXPECT_TRUE(request.check_only);
   EXPECT_EQ(request.contexts.at("src").kind, build::ContextKind::folder);
@@ -123,6 +124,12 @@ TEST_F(Build, failures_are_answers_before_the_first_line_and_documents_behind_it
 TEST_F(Build, caches_and_contexts_of_no_known_kind_are_refused) {
   for (auto text : {R"({"contexts":{"a":{"type":"x"}}})", R"({"contexts":7})", R"({"cache_to":[{"type":"x"}]})", R"({"cache_to":[{"type":"registry","ref":"//"}]})", R"({"cache_from":[7]})"})
     EXPECT_EQ(call("/build", "x", {{"X-Caisson-Build", base64_encode(text)}}).status, 400) << text;
+}
+
+TEST_F(Build, what_the_image_was_made_of_is_told_to_whoever_asked) {
+  EXPECT_THAT(call("/build").answer, testing::Not(HasSubstr("Provenance")));
+  builder.outcome->provenance = R"({"buildDefinition":{}})";
+  EXPECT_THAT(call("/build").answer, HasSubstr(R"({"aux":{"Provenance":"{\"buildDefinition\":{}}"}})"));
 }
 
 TEST_F(Build, the_history_is_listed_shown_and_forgotten) {

@@ -9,6 +9,7 @@
 #include "build/cache.hpp"
 #include "build/fetch.hpp"
 #include "build/local_builder.hpp"
+#include "build/provenance.hpp"
 #include "build/stage.hpp"
 #include "build/tree.hpp"
 #include "linux/file.hpp"
@@ -49,6 +50,41 @@ TEST(stages, a_named_context_stands_for_a_stage_or_an_image) {
   EXPECT_NE(contexts.find("alpine:latest"), nullptr);
   EXPECT_EQ(contexts.find("alpine:3"), nullptr);
   EXPECT_EQ(contexts.find(""), nullptr);
+}
+
+TEST(provenance, an_image_is_known_by_the_digest_its_registry_has_it_under) {
+  image::Image image;
+  image.id = sha256_of("config");
+  image.architecture = "arm";
+  image.variant = "v7";
+  image.repo_digests = {"other/name@" + sha256_of("a").text(), "registry.example/team/app@" + sha256_of("b").text()};
+  const auto material = image_material("registry.example/team/app:1", image);
+  EXPECT_EQ(material.uri, "pkg:docker/registry.example/team/app@1?platform=linux%2Farm%2Fv7");
+  EXPECT_EQ(material.value, sha256_of("b").hex());
+  EXPECT_EQ(image_material("alpine", image).uri, "pkg:docker/alpine@latest?platform=linux%2Farm%2Fv7");
+  EXPECT_EQ(image_material("alpine", image).value, sha256_of("config").hex()) << "no registry is known to have it";
+}
+
+TEST(provenance, the_short_form_has_nothing_that_may_be_secret) {
+  BuildRequest request;
+  request.remote = "https://user:word@git.example/app.git#main";
+  request.arguments = {{"TOKEN", "slipped-in"}};
+  request.labels = {{"l", "label-text"}};
+  request.secrets = {{"id", "true-secret"}};
+  const dockerfile::Source source{"Dockerfile", "FROM scratch # text-of-it\n"};
+  const std::vector<Material> materials{git_material(request.remote, "c0ffee"), url_material("https://u:p@host/x.tar", sha256_of("x"))};
+  for (const auto mode : {Provenance::min, Provenance::max}) {
+    request.provenance = mode;
+    const auto text = write_provenance(request, source, materials, {"build-1", "linux/amd64", "linux/arm64", 0, 1'000'000'000});
+    EXPECT_THAT(text, HasSubstr(R"("configSource":{"uri":"git+https://git.example/app.git#main","digest":{"gitCommit":"c0ffee"},"path":"Dockerfile"})"));
+    EXPECT_THAT(text, HasSubstr(R"({"uri":"https://host/x.tar","digest":{"sha256":)"));
+    EXPECT_THAT(text, HasSubstr(R"("invocationId":"build-1")"));
+    for (const auto* hidden : {"user:word", "u:p@", "true-secret"}) EXPECT_THAT(text, testing::Not(HasSubstr(hidden)));
+    for (const auto* told : {"slipped-in", "label-text", "text-of-it"}) {
+      if (mode == Provenance::max) EXPECT_THAT(text, HasSubstr(told));
+      else EXPECT_THAT(text, testing::Not(HasSubstr(told)));
+    }
+  }
 }
 
 TEST(stages, a_target_is_a_name_a_number_or_the_last_one) {

@@ -270,6 +270,25 @@ TEST_F(Exchange, one_bad_image_of_two_loads_neither) {
   for (const auto& entry : std::filesystem::directory_iterator(fixture_->root() + "/layers")) EXPECT_EQ(entry.path().filename(), "empty");
 }
 
+TEST_F(Exchange, images_of_several_platforms_are_saved_as_one) {
+  const auto tar = TarMaker().dir("bin").done();
+  auto intel = fixture_->import_for("linux/amd64", tar, "intel");
+  auto arm = fixture_->import_for("linux/arm/v7", tar, "arm");
+  ASSERT_TRUE(intel.ok() && arm.ok());
+  auto saved = fixture_->save({arm->id.text(), intel->id.text()}, "all:1");
+  ASSERT_TRUE(saved.ok()) << saved.error().text();
+  EXPECT_THAT(*saved, HasSubstr(R"("platform":{"architecture":"arm","os":"linux","variant":"v7"})"));
+  EXPECT_THAT(*saved, HasSubstr(R"("io.containerd.image.name":"docker.io/library/all:1")"));
+  Fixture other;
+  auto loaded = other.load(*saved);
+  ASSERT_TRUE(loaded.ok()) << loaded.error().text();
+  EXPECT_EQ(loaded->size(), 1U) << "of an index an engine takes what runs here";
+  auto twice = fixture_->import_for("linux/amd64", TarMaker().dir("usr").done(), "twice");
+  auto refused = fixture_->save({twice->id.text(), intel->id.text()}, "all:1");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().text(), HasSubstr("two images are for linux/amd64"));
+}
+
 TEST_F(Exchange, two_loads_of_one_archive_at_once_both_succeed) {
   auto made = make_image({two_layer_a(), two_layer_b()}, true);
   Index index;

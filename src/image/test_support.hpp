@@ -209,14 +209,22 @@ class Fixture {
     request.changes = changes;
     return images_->import(request, {}, {});
   }
+  Result<Image> import_for(const std::string& platform, std::string_view tar, const std::string& reference) {
+    auto fd = fd_with(tar);
+    ImportRequest request;
+    request.source_fd = fd.get();
+    request.reference = reference;
+    request.platform = platform;
+    return images_->import(request, {}, {});
+  }
   Result<std::vector<Image>> load(std::string_view archive) {
     auto fd = fd_with(archive);
     return images_->load(fd.get(), {}, {});
   }
-  Result<std::string> save(const std::vector<std::string>& names) {
+  Result<std::string> save(const std::vector<std::string>& names, const std::string& index_name = "") {
     auto file = linux::memfd_create("caisson-test");
     EXPECT_TRUE(file.ok());
-    TRY_PLAIN(images_->save({names, ""}, file->get(), {}));
+    TRY_PLAIN(images_->save({names, index_name}, file->get(), {}));
     EXPECT_TRUE(linux::lseek(file->get(), 0, SEEK_SET).ok());
     return linux::read_all(file->get(), 1U << 30U);
   }
