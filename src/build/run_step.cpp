@@ -10,6 +10,7 @@
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
+#include "linux/sysinfo.hpp"
 #include "linux/tree.hpp"
 
 namespace caisson::build {
@@ -360,6 +361,15 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
   return layer;
 }
 
+/// A program for another machine runs where the kernel knows an emulator for it.
+Error StageBuilder::explain_start_error(Error error) const {
+  const auto wanted = image::parse_platform(state_.platform);
+  const auto machine = linux::uname();
+  if (error.text().find("exec format error") == std::string::npos || !wanted.ok() || !machine.ok()) return error;
+  if (image::platform_matches(*wanted, image::platform_of_machine(machine->machine))) return error;
+  return {error.kind(), concat(error.text(), ": the step is for ", state_.platform, ", and this host knows no emulator for it (Debian: apt install qemu-user-static)"), error.error_number()};
+}
+
 Status StageBuilder::run_container(const std::string& id, const RunPlan& plan) {
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
   auto waiter = TRY_PLAIN(build_.engine.begin_wait(build_.caller, id, engine::WaitCondition::next_exit));
@@ -368,7 +378,7 @@ Status StageBuilder::run_container(const std::string& id, const RunPlan& plan) {
   attach.request.with_stdout = attach.request.with_stderr = true;
   TRY_PLAIN(build_.engine.attach(build_.caller, id, std::move(attach)));
   auto started = build_.engine.start(build_.caller, id);
-  if (!started.ok()) return std::move(started).error();
+  if (!started.ok()) return explain_start_error(std::move(started).error());
   FrameSplitter frames([&](std::string text, bool is_error) {
     Event event;
     event.kind = EventKind::output;

@@ -81,6 +81,7 @@ class StageBuilder {
   Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount);
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
+  [[nodiscard]] Error explain_start_error(Error error) const;
   Status run_container(const std::string& id, const RunPlan& plan);
 
   SharedBuild& build_;

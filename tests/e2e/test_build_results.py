@@ -180,6 +180,14 @@ class Results(registries.NamespaceTest):
             seen = subprocess.run(["skopeo", "inspect", "--override-arch", "arm64", f"oci-archive:{archive}"], capture_output=True, text=True, check=True).stdout
             self.assertEqual(json.loads(seen)["Architecture"], "arm64")
 
+    def test_a_step_of_another_platform_says_what_is_missing(self):
+        if os.path.exists("/proc/sys/fs/binfmt_misc/register") and any("aarch64" in name for name in os.listdir("/proc/sys/fs/binfmt_misc")):
+            self.skipTest("this host emulates arm64")
+        self.write("program", arm64_program(b"never said\n"))
+        self.write("Dockerfile", "FROM scratch\nCOPY program /program\nRUN [\"/program\"]\n")
+        said = self.run_here("build", "--platform", "linux/arm64", self.context, check=1).stderr
+        self.assertIn("exec format error: the step is for linux/arm64, and this host knows no emulator for it", said)
+
     def test_steps_of_another_platform_run_where_the_host_emulates_it(self):
         qemu = shutil.which("qemu-aarch64-static")
         if not qemu:
