@@ -12,7 +12,6 @@ import subprocess
 import tarfile
 import threading
 import time
-import unittest
 import urllib.parse
 
 import caisson
@@ -201,4 +200,4 @@ class RemoteBuildTest(caisson.EngineTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    caisson.main()
