@@ -57,7 +57,7 @@ tidy: ## clang-tidy on the files that differ from the main branch's last push (F
 
 format: ## clang-format on all sources, in place
 	@tools/dependencies check
-	@git ls-files 'src/*.cpp' 'src/*.hpp' 'fuzz/*.cpp' 'bench/*.c' | xargs -r clang-format -i
+	@git ls-files 'src/*.cpp' 'src/*.hpp' 'fuzz/*.cpp' 'bench/*.c' 'bench/*.cpp' | xargs -r clang-format -i
 
 install: ## install the release under PREFIX (default /usr/local) with systemd units and an example configuration
 	@$(MAKE) --no-print-directory build PRESET=release

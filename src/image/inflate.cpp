@@ -1,15 +1,13 @@
-// gzip by zlib and zstd by libzstd behind one interface, streaming with fixed memory.
+// gzip by our own decoder and zstd by libzstd behind one interface, streaming with fixed memory.
 #include "image/inflate.hpp"
 
-#include <zlib.h>
 #include <zstd.h>
 
-#include <algorithm>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "base/strings.hpp"
+#include "image/gzip_inflater.hpp"
 #include "image/peeked_source.hpp"
 #include "image/wrappings.hpp"
 
@@ -37,75 +35,6 @@ class PlainInflater final : public Inflater {
  private:
   PeekedSource input_;
 };
-
-class GzipInflater final : public Inflater {
- public:
-  explicit GzipInflater(PeekedSource input) : input_(std::move(input)), output_(output_bytes) {}
-  ~GzipInflater() override {
-    if (begun_) inflateEnd(&stream_);
-  }
-  Status begin() {
-    constexpr int gzip_only = 15 + 16;  // zlib.h: windowBits + 16 decodes gzip and checks its CRC
-    if (inflateInit2(&stream_, gzip_only) != Z_OK) return Error(ErrorKind::unavailable, "gzip: out of memory");
-    begun_ = true;
-    return {};
-  }
-  Result<std::string_view> next() override;
-  [[nodiscard]] Compression compression() const override { return Compression::gzip; }
-
- private:
-  Result<bool> refill();
-  Result<bool> next_member();
-
-  PeekedSource input_;
-  z_stream stream_{};
-  std::vector<unsigned char> output_;
-  bool begun_ = false;
-  bool member_done_ = false;
-  bool finished_ = false;
-};
-
-Result<bool> GzipInflater::refill() {
-  auto piece = TRY_PLAIN(input_.next());
-  stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(piece.data()));  // zlib.h does not say const
-  stream_.avail_in = static_cast<uInt>(piece.size());
-  return !piece.empty();
-}
-
-/// Between members: zeros are padding, the magic begins another member, all else is damage.
-Result<bool> GzipInflater::next_member() {
-  for (;;) {
-    while (stream_.avail_in > 0 && *stream_.next_in == 0) {
-      ++stream_.next_in;
-      --stream_.avail_in;
-    }
-    if (stream_.avail_in > 0) break;
-    if (!TRY_PLAIN(refill())) return false;
-  }
-  if (*stream_.next_in != 0x1f) return Error(ErrorKind::corrupt, "gzip: bytes behind the end that are no gzip member");
-  if (inflateReset(&stream_) != Z_OK) return Error(ErrorKind::internal, "gzip: cannot begin another member");
-  member_done_ = false;
-  return true;
-}
-
-Result<std::string_view> GzipInflater::next() {
-  if (finished_) return std::string_view();
-  stream_.next_out = output_.data();
-  stream_.avail_out = static_cast<uInt>(output_.size());
-  while (stream_.avail_out > 0) {
-    if (member_done_ && !TRY_PLAIN(next_member())) {
-      finished_ = true;
-      break;
-    }
-    if (stream_.avail_in == 0 && !TRY_PLAIN(refill())) return Error(ErrorKind::corrupt, "gzip: unexpected end of data");
-    int code = inflate(&stream_, Z_NO_FLUSH);
-    if (code == Z_STREAM_END) member_done_ = true;
-    else if (code == Z_MEM_ERROR) return Error(ErrorKind::unavailable, "gzip: out of memory");
-    else if (code != Z_OK && code != Z_BUF_ERROR)
-      return Error(ErrorKind::corrupt, concat("gzip: ", stream_.msg != nullptr ? stream_.msg : "damaged data"));
-  }
-  return std::string_view(reinterpret_cast<const char*>(output_.data()), output_.size() - stream_.avail_out);
-}
 
 class ZstdInflater final : public Inflater {
  public:
@@ -178,11 +107,7 @@ Result<std::unique_ptr<Inflater>> open_inflater(ByteSource& input) {
   if (auto name = wrapping_of(head); !name.empty())
     return Error(ErrorKind::unsupported, concat("data is compressed with ", name, ", which layers of images are not")).with_hint("Decompress it first, or recompress with gzip or zstd");
   switch (detect_compression(head)) {
-    case Compression::gzip: {
-      auto inflater = std::make_unique<GzipInflater>(std::move(peeked));
-      TRY_PLAIN(inflater->begin());
-      return std::unique_ptr<Inflater>(std::move(inflater));
-    }
+    case Compression::gzip: return std::unique_ptr<Inflater>(std::make_unique<GzipInflater>(std::move(peeked)));
     case Compression::zstd: {
       auto inflater = std::make_unique<ZstdInflater>(std::move(peeked));
       TRY_PLAIN(inflater->begin());
