@@ -124,6 +124,7 @@ constexpr std::array routes{
     Route{"POST", "/grpc", no_buildkit},
 
     Route{"GET", "/caisson/v1/builds", list_builds},
+    Route{"POST", "/caisson/v1/builds/agents", lend_agent},
     Route{"GET", "/caisson/v1/builds/{name}/logs", show_build_log},
     Route{"GET", "/caisson/v1/builds/{name}", inspect_build},
     Route{"DELETE", "/caisson/v1/builds/{name}", remove_build},

@@ -2,12 +2,15 @@
 #include "api/credentials.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
+#include "api/stream_frames.hpp"
 #include "api/transfer.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "build/builder.hpp"
 #include "build/history.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
+#include "wire/relay.hpp"
 
 namespace caisson::api {
 
@@ -136,7 +139,8 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
 }
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
-/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max"}.
+/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max",
+/// "ssh": {"session", "ids": []}}.
 Status read_extensions(const Request& request, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -152,6 +156,12 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   if (provenance == "min") out.provenance = build::Provenance::min;
   else if (provenance == "max") out.provenance = build::Provenance::max;
   else if (!provenance.empty()) return Error(ErrorKind::invalid, concat("provenance: \"", provenance, "\" is neither min nor max"));
+  if (auto ssh = TRY_PLAIN(view.at("ssh")); ssh.is_set()) {
+    std::vector<std::string> ids;
+    TRY_PLAIN(ssh.read("session", out.agent_session));
+    TRY_PLAIN(ssh.read("ids", ids));
+    out.agents.insert(ids.begin(), ids.end());
+  }
   auto contexts = TRY_PLAIN(view.at("contexts"));
   if (contexts.is_set()) TRY_PLAIN(contexts.for_each_member([&](std::string_view name, const JsonView& item) { return read_context(item, out.contexts[std::string(name)]); }));
   auto from = TRY_PLAIN(view.at("cache_from"));
@@ -254,6 +264,21 @@ Status build_image(Request& request) {
   if (!outcome.ok() && !stream.begun()) return request.reply_error(outcome.error());
   if (!outcome.ok()) report_failure(stream, 0, outcome.error().text());
   return stream.end();
+}
+
+/// {"session", "id"}: the answer comes when a RUN of that session's build connects to the agent, and is its connection. One request per connection.
+Status lend_agent(Request& request) {
+  auto body = TRY_PLAIN(request.read_json());
+  JsonView view(body);
+  std::string session;
+  std::string id;
+  TRY_PLAIN(view.read("session", session));
+  TRY_PLAIN(view.read("id", id));
+  if (!request.wants_upgrade()) return Error(ErrorKind::invalid, "an agent is lent by an upgraded connection: send Connection: Upgrade and Upgrade: tcp");
+  auto use = TRY_PLAIN(request.builder.lend_agent(request.caller, session, id, request.exchange.cancel()));
+  auto taken = TRY_PLAIN(request.exchange.hijack(hijack_head(request, false)));
+  if (!taken.pending.empty()) TRY_PLAIN(linux::send_all(use.connection.get(), taken.pending));
+  return wire::relay(taken.socket.get(), use.connection.get(), use.over);
 }
 
 json::array build_cache_json(const std::vector<build::CacheEntry>& entries) {

@@ -73,7 +73,7 @@ TEST_F(Build, quiet_builds_say_the_id_only) {
 
 TEST_F(Build, parameters_reach_the_builder) {
   call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&cachefrom=[\"from:query\"]&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
-       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"provenance":"max","contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
+       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"provenance":"max","ssh":{"session":"s1","ids":["default","k"]},"contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
   const auto& request = builder.request;
   EXPECT_EQ(request.dockerfile, "d/F");
   EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
@@ -89,6 +89,8 @@ TEST_F(Build, parameters_reach_the_builder) {
   EXPECT_EQ(request.provenance, build::Provenance::max);
   EXPECT_TRUE(request.allowed.contains("network.host"));
   EXPECT_TRUE(request.check_only);
+  EXPECT_EQ(request.agent_session, "s1");
+  EXPECT_THAT(request.agents, ElementsAre("default", "k"));
   EXPECT_EQ(request.contexts.at("src").kind, build::ContextKind::folder);
   EXPECT_EQ(request.contexts.at("src").value, "top/0");
   ASSERT_EQ(request.cache_from.size(), 2U);
@@ -119,6 +121,22 @@ TEST_F(Build, failures_are_answers_before_the_first_line_and_documents_behind_it
   EXPECT_THAT(call("/build").answer, HasSubstr("{\"errorDetail\":{\"code\":3,\"message\":\"The command 'x' returned a non-zero code: 3\"}"));
   for (auto target : {"/build?version=2", "/build?remote=client-session", "/build?squash=1"}) EXPECT_EQ(call(target).status, 501) << target;
   for (auto target : {"/build?buildargs=x", "/build?memory=x", "/build?ulimits=x", "/build?cachefrom=x", "/build?cachefrom=[7]"}) EXPECT_EQ(call(target).status, 400) << target;
+}
+
+TEST_F(Build, an_agent_is_lent_by_an_upgraded_connection) {
+  builder.agent_session = "mine";
+  builder.agent_says = "to the client";
+  wire::Headers json{{"Content-Type", "application/json"}};
+  EXPECT_EQ(call("/caisson/v1/builds/agents", R"({"session":"mine","id":"a"})", json).status, 400);
+  wire::Headers upgrade{{"Content-Type", "application/json"}, {"Connection", "Upgrade"}, {"Upgrade", "tcp"}};
+  EXPECT_EQ(call("/caisson/v1/builds/agents", R"({"session":"other","id":"a"})", upgrade).status, 403);
+  EXPECT_EQ(call("/caisson/v1/builds/agents", R"({"session":7})", upgrade).status, 400);
+  auto lent = call("/caisson/v1/builds/agents", R"({"session":"mine","id":"a"})", upgrade);
+  EXPECT_EQ(lent.status, 101);
+  EXPECT_EQ(builder.agent_id, "a");
+  std::string said(64, '\0');
+  said.resize(*linux::read(lent.client.get(), said));
+  EXPECT_EQ(said, "to the client");
 }
 
 TEST_F(Build, caches_and_contexts_of_no_known_kind_are_refused) {

@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "build/builder.hpp"
 #include "linux/file.hpp"
+#include "linux/socket.hpp"
 
 namespace caisson::api {
 
@@ -20,12 +21,25 @@ class FakeBuilder final : public build::Builder {
   std::vector<build::CacheEntry> entries;
   std::vector<build::BuildRecord> builds;
   std::set<std::string> hidden;
+  std::string agent_session;
+  std::string agent_id;
+  std::string agent_says;
 
   Result<build::BuildOutcome> build(const engine::Caller& /*caller*/, const build::BuildRequest& wanted, const build::EventSink& sink, Cancel /*cancel*/) override {
     request = wanted;
     context = TRY_PLAIN(linux::read_all(wanted.context_fd));
     for (const auto& event : events) sink(event);
     return outcome;
+  }
+  /// The connection of somebody who said `agent_says` and left.
+  Result<build::AgentUse> lend_agent(const engine::Caller& /*caller*/, const std::string& session, const std::string& id, Cancel /*client*/) override {
+    if (session != agent_session) return Error(ErrorKind::denied, concat("no agents for ", session));
+    agent_id = id;
+    auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+    TRY_PLAIN(linux::send_all(ends.second.get(), agent_says));
+    build::AgentUse use;
+    use.connection = std::move(ends.first);
+    return use;
   }
   Result<std::vector<build::CacheEntry>> prune(const engine::Caller& /*caller*/, const std::function<bool(const build::CacheEntry&)>& select) override {
     std::vector<build::CacheEntry> gone;

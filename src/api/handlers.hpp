@@ -83,6 +83,7 @@ Status attach_signature(Request& request);
 
 // build.cpp
 Status build_image(Request& request);
+Status lend_agent(Request& request);
 Status prune_build_cache(Request& request);
 Status list_builds(Request& request);
 Status inspect_build(Request& request);

@@ -27,10 +27,10 @@ constexpr KnownAttribute known_attributes[] = {
     {"args", AttributeKind::map},         {"labels", AttributeKind::map},      {"tags", AttributeKind::list},              {"platforms", AttributeKind::list},
     {"cache-from", AttributeKind::list},  {"cache-to", AttributeKind::list},   {"output", AttributeKind::list},            {"secret", AttributeKind::list},
     {"ulimits", AttributeKind::list},     {"entitlements", AttributeKind::list}, {"no-cache", AttributeKind::boolean},     {"pull", AttributeKind::boolean},
-    {"inherits", AttributeKind::list},    {"extra-hosts", AttributeKind::map},
+    {"inherits", AttributeKind::list},    {"extra-hosts", AttributeKind::map},  {"ssh", AttributeKind::list},
 };
 /// BuildKit's own, which our builder has no part for: a file that asks for them is told, not half obeyed.
-constexpr std::string_view unsupported_attributes[] = {"ssh", "attest", "annotations", "call", "no-cache-filter", "policy"};
+constexpr std::string_view unsupported_attributes[] = {"attest", "annotations", "call", "no-cache-filter", "policy"};
 
 const KnownAttribute* find_attribute(std::string_view name) {
   for (const auto& known : known_attributes)
@@ -157,7 +157,8 @@ class Planner {
       } else {
         for (const auto& [theirs, ours] : {std::pair("context", "context"), std::pair("dockerfile", "dockerfile"), std::pair("dockerfile_inline", "dockerfile-inline"), std::pair("target", "target"),
                                            std::pair("network", "network"), std::pair("shm_size", "shm-size"), std::pair("args", "args"), std::pair("labels", "labels"), std::pair("cache_from", "cache-from"),
-                                           std::pair("cache_to", "cache-to"), std::pair("platforms", "platforms"), std::pair("additional_contexts", "contexts"), std::pair("no_cache", "no-cache"), std::pair("pull", "pull")})
+                                           std::pair("cache_to", "cache-to"), std::pair("platforms", "platforms"), std::pair("additional_contexts", "contexts"), std::pair("no_cache", "no-cache"), std::pair("pull", "pull"),
+                                           std::pair("ssh", "ssh")})
           if (auto member = TRY_PLAIN(build.at(theirs)); member.is_set()) values[ours] = TRY_PLAIN(as_map_if_needed(ours, member));
         std::vector<std::string> tags;
         TRY_PLAIN(build.read("tags", tags));
@@ -443,7 +444,7 @@ class Planner {
     if (!value.is_array()) return Error(ErrorKind::invalid, concat(what, ": want a list of texts"));
     std::vector<std::string> out;
     for (const auto& item : value.get_array()) {
-      // Newer files write caches, outputs and secrets as objects.
+      // Newer files write caches, outputs, secrets and agents as objects.
       if (item.is_object()) {
         std::vector<std::string> fields;
         for (const auto& member : item.get_object()) fields.push_back(concat(std::string_view(member.key()), "=", TRY(text_of(member.value()), what)));
@@ -452,6 +453,33 @@ class Planner {
         auto text = TRY(text_of(item), what);
         if (!text.empty()) out.push_back(std::move(text));
       }
+    }
+    return out;
+  }
+
+  /// Agents: "ID" and "ID=PATH,PATH", objects with `id` and `paths`, or (compose) one object of paths by id.
+  static Result<std::vector<std::string>> agents_of(const json::value& value, const std::string& what) {
+    std::vector<std::string> out;
+    auto add = [&](std::string id, const json::value& paths) -> Status {
+      auto list = paths.is_null() ? std::vector<std::string>() : TRY_PLAIN(texts(paths, what));
+      out.push_back(list.empty() ? std::move(id) : concat(id, "=", join(list, ",")));
+      return {};
+    };
+    if (value.is_object()) {
+      for (const auto& member : value.get_object()) TRY_PLAIN(add(std::string(member.key()), member.value()));
+      return out;
+    }
+    if (!value.is_array()) return texts(value, what);
+    for (const auto& item : value.get_array()) {
+      if (!item.is_object()) {
+        for (auto& text : TRY_PLAIN(texts(json::array{item}, what))) out.push_back(std::move(text));
+        continue;
+      }
+      const JsonView agent(item, what);
+      std::string id;
+      TRY_PLAIN(agent.read("id", id));
+      const auto paths = TRY_PLAIN(agent.at("paths"));
+      TRY_PLAIN(add(std::move(id), paths.is_set() ? paths.raw() : json::value()));
     }
     return out;
   }
@@ -477,6 +505,7 @@ class Planner {
         if (list_name == key) *list = TRY_PLAIN(texts(value, what));
       for (auto& [map_name, map] : {std::pair<std::string_view, std::map<std::string, std::string>*>("contexts", &out.contexts), {"args", &out.arguments}, {"labels", &out.labels}})
         if (map_name == key) *map = TRY_PLAIN(map_of(value, what));
+      if (key == "ssh") out.ssh = TRY_PLAIN(agents_of(value, what));
       if (key == "extra-hosts")
         for (const auto& [host, address] : TRY_PLAIN(map_of(value, what))) out.extra_hosts.push_back(concat(host, ":", address));
       if (key == "no-cache" || key == "pull") {
@@ -526,7 +555,7 @@ json::object plan_json(const Plan& plan) {
     for (const auto& [key, map] : {std::pair("contexts", &target.contexts), std::pair("args", &target.arguments), std::pair("labels", &target.labels)})
       if (!map->empty()) out[key] = to_object(*map);
     for (const auto& [key, list] : {std::pair("tags", &target.tags), std::pair("platforms", &target.platforms), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to),
-                                    std::pair("output", &target.outputs), std::pair("secret", &target.secrets), std::pair("ulimits", &target.ulimits), std::pair("entitlements", &target.entitlements),
+                                    std::pair("output", &target.outputs), std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("ulimits", &target.ulimits), std::pair("entitlements", &target.entitlements),
                                     std::pair("extra-hosts", &target.extra_hosts)})
       if (!list->empty()) out[key] = to_array(*list);
     if (target.no_cache) out["no-cache"] = true;

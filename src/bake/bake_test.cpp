@@ -181,9 +181,22 @@ TEST(bake, later_files_add_to_earlier_ones) {
   EXPECT_THAT(to_text(plan_json(*made)), HasSubstr(R"("target":{"default":{"context":".","dockerfile":"Dockerfile","args":{"A":"1","B":"2"},"tags":["b"]}})"));
 }
 
+TEST(bake, agents_are_texts_objects_or_paths_by_id) {
+  auto hcl = planned("target \"default\" {\n ssh = [\"default\", \"key=/a,/b\", { id = \"o\", paths = [\"/c\", \"/d\"] }, { id = \"p\" }]\n}");
+  ASSERT_TRUE(hcl.ok()) << hcl.error().text();
+  EXPECT_THAT(hcl->targets[0].ssh, ElementsAre("default", "key=/a,/b", "o=/c,/d", "p"));
+  EXPECT_THAT(to_text(plan_json(*hcl)), HasSubstr(R"("ssh":["default","key=/a,/b","o=/c,/d","p"])"));
+  auto list = planned("services:\n  web:\n    build:\n      context: .\n      ssh:\n        - default\n        - k=~/.ssh/k\n", {}, {}, {}, "compose.yaml");
+  ASSERT_TRUE(list.ok()) << list.error().text();
+  EXPECT_THAT(list->targets[0].ssh, ElementsAre("default", "k=~/.ssh/k"));
+  auto map = planned("services:\n  web:\n    build:\n      context: .\n      ssh:\n        default:\n        k: /k\n", {}, {}, {}, "compose.yaml");
+  ASSERT_TRUE(map.ok()) << map.error().text();
+  EXPECT_THAT(map->targets[0].ssh, ElementsAre("default", "k=/k"));
+}
+
 TEST(bake, mistakes_name_the_file_and_the_line) {
   for (const auto& [text, words] : std::vector<std::pair<std::string, std::string>>{
-           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n ssh = [\"default\"]\n}", "ssh is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
+           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n attest = [\"type=sbom\"]\n}", "attest is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
            {"target \"default\" {\n inherits = [\"x\"]\n}", "there is no target x, from which default inherits"}, {"target \"default\" {\n inherits = [\"default\"]\n}", "inherits from itself"}, {"", "there is no target default"},
            {"target \"default\" {\n contexts = { a = \"target:default\" }\n}", "needs itself"}, {"A = B\nB = A\ntarget \"default\" {\n tags = [A]\n}", "needs itself"}, {"target \"default\" {\n tags = [X]\n}", "docker-bake.hcl:2: there is no variable X"},
            {"target \"x\" {\n matrix = { a = [1] }\n}", "needs a name"}, {"variable \"V\" {\n default = 1\n validation {\n condition = V > 1\n error_message = \"too small\"\n }\n}", "docker-bake.hcl:3: variable V: too small"},

@@ -18,6 +18,7 @@
 #include "build/named_contexts.hpp"
 #include "build/provenance.hpp"
 #include "build/portable_cache.hpp"
+#include "build/ssh_agents.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
 
@@ -97,6 +98,7 @@ struct SharedBuild {
   const ImportedCache& imported;
   const NamedContexts& contexts;
   Materials& materials;
+  BuildAgents* agents;       ///< ssh agents that the client lends; nullptr: none
   Cancel cancel;             ///< the client's departure, or another stage's failure
 
   std::mutex mutex;

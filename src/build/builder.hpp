@@ -78,6 +78,8 @@ struct BuildRequest {
   std::int64_t shm_size_bytes = 0;
   std::string cgroup_parent;
   std::map<std::string, std::string> secrets;  ///< id → content; never part of a layer, a key or a history
+  std::string agent_session;       ///< random name, by which the client lends its ssh agents to this build alone; "": it lends none
+  std::set<std::string> agents;    ///< their ids
   std::set<std::string> allowed;   ///< "network.host", "security.insecure"
   std::map<std::string, NamedContext> contexts;  ///< what FROM and --from mean by a name, ahead of stages and images
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
@@ -137,6 +139,13 @@ struct CacheEntry {
   bool in_use = false;      ///< by a build that is going on
 };
 
+/// A RUN's connection to a lent ssh agent, for whoever carries its bytes to the client.
+struct AgentUse {
+  UniqueFd connection;
+  Cancel over;                 ///< readable once the build has ended; as long as `seat`
+  std::shared_ptr<void> seat;
+};
+
 enum class BuildStatus : std::uint8_t { running, completed, failed, cancelled };
 /// A build of the past, or one that is going on.
 struct BuildRecord {
@@ -172,6 +181,9 @@ class Builder {
   /// Errors: invalid (Dockerfile, context, arguments; with the place), not_found (base image), denied, unavailable (cancelled, full
   /// disk), io. Nothing is left behind but the cache entries of steps that were finished.
   virtual Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) = 0;
+  /// Waits until a RUN of the caller's build with this `agent_session` connects to the agent `id`; the build may have yet to begin. Errors: invalid
+  /// (names), denied (another user's session), conflict (too many at once), unavailable (the build ended, or `client` left).
+  virtual Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) = 0;
   /// Entries for which `select` says so (unset: all) and that no build uses. Returns what went.
   virtual Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) = 0;
   virtual Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) = 0;

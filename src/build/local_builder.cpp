@@ -269,6 +269,8 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
 Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel) {
   const auto started = now_ns();
   BuildRequest request = given;
+  std::unique_ptr<BuildAgents> agents;
+  if (!request.agent_session.empty()) agents = TRY_PLAIN(agents_.begin(caller, request.agent_session));
   for (const auto& tag : request.tags)
     if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
   auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
@@ -324,7 +326,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   ImportedCache imported(images_);
   if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    epoch, imported, contexts, materials, stop->cancel(), {}, {}, {}, {}};
+                    epoch, imported, contexts, materials, agents.get(), stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
   auto built = run_stages(build, needed, [&] { stop->stop(); });
   if (!built.ok()) {
@@ -341,6 +343,11 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   TRY(cache_.record_uses(), "record what the build used");
   TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
   return outcome;
+}
+
+Result<AgentUse> LocalBuilder::lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) {
+  TRY_PLAIN(check_role(caller, engine::Role::admin, "lend an ssh agent"));
+  return agents_.wait_for_use(caller, session, id, client);
 }
 
 Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop) {

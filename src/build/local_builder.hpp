@@ -10,6 +10,7 @@
 #include "build/build_state.hpp"
 #include "build/builder.hpp"
 #include "build/history.hpp"
+#include "build/ssh_agents.hpp"
 
 namespace caisson::build {
 
@@ -21,6 +22,7 @@ class LocalBuilder final : public Builder {
   Status open();
 
   Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) override;
+  Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) override;
   Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) override;
   Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) override;
   Result<std::vector<BuildRecord>> history(const engine::Caller& caller) override;
@@ -52,6 +54,7 @@ class LocalBuilder final : public Builder {
   image::ImageStore& images_;
   Cache cache_;
   History history_;
+  AgentSessions agents_;
 };
 
 /// What the target needs, lowest number first: stages it is built FROM, and those that it copies from or mounts.

@@ -30,6 +30,7 @@ struct StageBuilder::RunPlan {
   bool insecure = false;
   std::vector<RunMount> mounts;
   std::vector<Cache::Held> held;         ///< cache mounts that nobody else may use now
+  std::vector<std::unique_ptr<AgentSocket>> agents;
 };
 
 namespace {
@@ -149,17 +150,22 @@ Result<StageBuilder::RunPlan> StageBuilder::plan_run(const Instruction& instruct
   if (plan.insecure && !build_.request.allowed.contains("security.insecure"))
     return Error(ErrorKind::denied, "security.insecure is not allowed").with_hint("say --allow security.insecure");
   if (instruction.flag("device") != nullptr) return Error(ErrorKind::unsupported, "RUN --device is not supported");
+  std::vector<std::string> agents;
   for (const auto& flag : instruction.flags) {
     if (flag.name != "mount") continue;
     auto mount = TRY(dockerfile::parse_mount(TRY_PLAIN(scope_.expand(flag.value))), "--mount");
-    if (mount.kind == MountKind::ssh) return Error(ErrorKind::unsupported, "RUN --mount=type=ssh is not supported yet");
+    if (mount.kind == MountKind::ssh && mount.target.empty()) mount.target = concat("/run/buildkit/ssh_agent.", agents.size());
     if (!mount.target.empty()) {
       mount.target = dockerfile::clean_path(mount.target.starts_with('/') ? mount.target : concat("/", state_.config.config.working_dir, "/", mount.target));
       if (mount.target == "/") return Error(ErrorKind::invalid, "--mount: the target cannot be /");
     }
+    if (mount.kind == MountKind::ssh) agents.push_back(mount.target);
     plan.mounts.push_back(std::move(mount));
   }
   plan.environment = state_.config.config.env;
+  // As BuildKit has it: also where the agent is not given, and not over the image's own. The key has the mount instead.
+  const bool has_own = std::any_of(plan.environment.begin(), plan.environment.end(), [](const std::string& entry) { return entry.starts_with("SSH_AUTH_SOCK="); });
+  if (!agents.empty() && !has_own) plan.unkeyed.push_back(concat("SSH_AUTH_SOCK=", agents.front()));
   std::set<std::string_view> declared;
   auto arguments = scope_.visible_arguments();
   for (const auto& argument : arguments) declared.insert(split_once(argument, '=').before);
@@ -251,6 +257,26 @@ Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
   return Error(ErrorKind::internal, "mount of no known kind");
 }
 
+Result<bool> StageBuilder::is_given(const RunMount& mount) {
+  const bool is_agent = mount.kind == MountKind::ssh;
+  if (!is_agent && mount.kind != MountKind::secret) return true;
+  if (is_agent ? build_.agents != nullptr && build_.request.agents.contains(mount.id) : build_.request.secrets.contains(mount.id)) return true;
+  if (!mount.required) return false;
+  if (is_agent) return Error(ErrorKind::not_found, concat("ssh agent ", mount.id, ": not given")).with_hint(concat("say --ssh ", mount.id, "[=SOCKET|KEY]"));
+  return Error(ErrorKind::not_found, concat("secret ", mount.id, ": not found"));
+}
+
+Result<engine::MountSpec> StageBuilder::make_agent_mount(const RunMount& mount, RunPlan& plan) {
+  engine::MountSpec spec;
+  spec.source = TRY_PLAIN(build_.run_folder.make("ssh")) + "/agent";
+  spec.target = mount.target;
+  spec.read_only = true;
+  spec.origin = "mounts";
+  auto warn = [this](std::string text) { send(EventKind::warning, std::move(text)); };
+  plan.agents.push_back(TRY(AgentSocket::open({spec.source, mount.mode, mount.uid, mount.gid}, mount.id, *build_.agents, std::move(warn)), concat("ssh agent ", mount.id)));
+  return spec;
+}
+
 Status StageBuilder::dispatch_run(const Instruction& instruction) {
   auto plan = TRY_PLAIN(plan_run(instruction));
   const auto& config = state_.config.config;
@@ -260,6 +286,7 @@ Status StageBuilder::dispatch_run(const Instruction& instruction) {
     key.add(concat(static_cast<int>(mount.kind))).add(mount.target).add(mount.read_only ? "ro" : "rw");
     if (mount.kind == MountKind::bind) key.add(TRY_PLAIN(digest_of_bind(mount)));
     if (mount.kind == MountKind::secret) key.add(mount.id).add(mount.environment);
+    if (mount.kind == MountKind::ssh) key.add(mount.id);
   }
   if (build_.source_date_epoch_s) key.add(concat(*build_.source_date_epoch_s));
   TRY_PLAIN(cached_step(key.finish(), instruction.statement, [&] { return make_run(plan); }));
@@ -319,15 +346,10 @@ Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
     if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
   for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", id)));
   for (const auto& mount : given.mounts) {
-    bool is_secret = mount.kind == MountKind::secret;
-    auto secret = build_.request.secrets.find(mount.id);
-    if (is_secret && secret == build_.request.secrets.end()) {
-      if (mount.required) return Error(ErrorKind::not_found, concat("secret ", mount.id, ": not found"));
-      continue;
-    }
-    if (is_secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", secret->second));
+    if (!TRY_PLAIN(is_given(mount))) continue;
+    if (mount.kind == MountKind::secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", build_.request.secrets.at(mount.id)));
     if (mount.target.empty()) continue;
-    spec.mounts.push_back(TRY_PLAIN(make_mount(mount)));
+    spec.mounts.push_back(TRY_PLAIN(mount.kind == MountKind::ssh ? make_agent_mount(mount, plan) : make_mount(mount)));
   }
   if (!given.script.empty()) {
     engine::MountSpec script;

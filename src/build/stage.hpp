@@ -79,6 +79,9 @@ class StageBuilder {
   /// The image that a RUN step starts from: the files so far, without volumes or a health check of the base.
   Result<std::string> image_to_run();
   Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount);
+  /// Whether a secret or an agent is there to mount. Errors: not_found when it is required and is not.
+  Result<bool> is_given(const dockerfile::RunMount& mount);
+  Result<engine::MountSpec> make_agent_mount(const dockerfile::RunMount& mount, RunPlan& plan);
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
   [[nodiscard]] Error explain_start_error(Error error) const;

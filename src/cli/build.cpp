@@ -16,6 +16,7 @@
 #include "cli/registry.hpp"
 #include "cli/request.hpp"
 #include "cli/save_stream.hpp"
+#include "cli/ssh_agents.hpp"
 #include "dockerfile/git_url.hpp"
 #include "image/manifest.hpp"
 #include "linux/file.hpp"
@@ -115,9 +116,10 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents) {
   json::object out;
   if (!provenance.empty()) out["provenance"] = provenance;
+  if (!agents.empty()) out["ssh"] = std::move(agents);
   if (!contexts.empty()) out["contexts"] = std::move(contexts);
   if (!cache.from.empty()) out["cache_from"] = cache.from;
   if (!cache.to.empty()) out["cache_to"] = cache.to;
@@ -230,7 +232,6 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
-  if (auto extension = TRY_PLAIN(extension_header(invocation, cache, std::move(contexts), provenance)); !extension.empty()) headers.emplace_back("X-Caisson-Build", extension);
   std::vector<BuiltImage> images;
   for (const auto& platform : platforms) {
     auto own = query;
@@ -238,11 +239,21 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     if (&platform == &platforms.back())
       for (const auto& tag : tags) own.add("t", tag);
     if (platforms.size() > 1) session.err().line(concat("Building for ", platform));
-    auto client = TRY_PLAIN(session.connect());
-    auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", headers));
-    TRY_PLAIN(std::move(sent.answered));
-    TRY(std::move(sent.written), "build context");
-    auto built = TRY_PLAIN(follow_build(session, *client, invocation));
+    auto client = TRY_PLAIN(session.connect());  // it starts the daemon, if need be, before agents are lent
+    // A session is of one build.
+    auto agents = TRY_PLAIN(LentAgents::start(session, invocation.list("ssh")));
+    auto own_headers = headers;
+    if (auto extension = TRY_PLAIN(extension_header(invocation, cache, contexts, provenance, agents->extension())); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+    auto outcome = [&]() -> Result<Built> {
+      auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", own_headers));
+      TRY_PLAIN(std::move(sent.answered));
+      TRY(std::move(sent.written), "build context");
+      return follow_build(session, *client, invocation);
+    }();
+    for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));
+    agents.reset();
+    TRY_PLAIN(session.err().flush());
+    auto built = TRY_PLAIN(std::move(outcome));
     if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
     if (!built.image.empty()) images.push_back({platform, built.image, built.provenance});
   }
