@@ -38,6 +38,7 @@ struct Target {
   std::vector<std::string> outputs;
   std::vector<std::string> secrets;
   std::vector<std::string> ssh;           ///< as `build --ssh` takes them
+  std::vector<std::string> attestations;  ///< as `build --attest` takes them
   std::vector<std::string> ulimits;
   std::vector<std::string> entitlements;
   std::vector<std::string> extra_hosts;  ///< "name:address"

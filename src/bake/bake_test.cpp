@@ -181,6 +181,14 @@ TEST(bake, later_files_add_to_earlier_ones) {
   EXPECT_THAT(to_text(plan_json(*made)), HasSubstr(R"("target":{"default":{"context":".","dockerfile":"Dockerfile","args":{"A":"1","B":"2"},"tags":["b"]}})"));
 }
 
+TEST(bake, attestations_are_texts_or_objects) {
+  auto plan = planned("target \"default\" {\n attest = [\"type=sbom\", { type = \"provenance\", mode = \"max\" }]\n}");
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  ASSERT_EQ(plan->targets[0].attestations.size(), 2U);
+  EXPECT_EQ(plan->targets[0].attestations[0], "type=sbom");
+  EXPECT_THAT(plan->targets[0].attestations[1], testing::AllOf(HasSubstr("type=provenance"), HasSubstr("mode=max")));
+}
+
 TEST(bake, agents_are_texts_objects_or_paths_by_id) {
   auto hcl = planned("target \"default\" {\n ssh = [\"default\", \"key=/a,/b\", { id = \"o\", paths = [\"/c\", \"/d\"] }, { id = \"p\" }]\n}");
   ASSERT_TRUE(hcl.ok()) << hcl.error().text();
@@ -196,7 +204,7 @@ TEST(bake, agents_are_texts_objects_or_paths_by_id) {
 
 TEST(bake, mistakes_name_the_file_and_the_line) {
   for (const auto& [text, words] : std::vector<std::pair<std::string, std::string>>{
-           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n attest = [\"type=sbom\"]\n}", "attest is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
+           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n call = \"check\"\n}", "call is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
            {"target \"default\" {\n inherits = [\"x\"]\n}", "there is no target x, from which default inherits"}, {"target \"default\" {\n inherits = [\"default\"]\n}", "inherits from itself"}, {"", "there is no target default"},
            {"target \"default\" {\n contexts = { a = \"target:default\" }\n}", "needs itself"}, {"A = B\nB = A\ntarget \"default\" {\n tags = [A]\n}", "needs itself"}, {"target \"default\" {\n tags = [X]\n}", "docker-bake.hcl:2: there is no variable X"},
            {"target \"x\" {\n matrix = { a = [1] }\n}", "needs a name"}, {"variable \"V\" {\n default = 1\n validation {\n condition = V > 1\n error_message = \"too small\"\n }\n}", "docker-bake.hcl:3: variable V: too small"},

@@ -77,7 +77,7 @@ std::vector<std::string> words_of(const bake::Target& target, const Invocation& 
     } else add("build-context", concat(name, "=", value));
   }
   for (const auto& [flag, list] : {std::pair("tag", &target.tags), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to), std::pair("output", &target.outputs),
-                                   std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("ulimit", &target.ulimits), std::pair("allow", &target.entitlements), std::pair("add-host", &target.extra_hosts)})
+                                   std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("attest", &target.attestations), std::pair("ulimit", &target.ulimits), std::pair("allow", &target.entitlements), std::pair("add-host", &target.extra_hosts)})
     for (const auto& value : *list) add(flag, value);
   if (target.no_cache || bake.flag("no-cache")) words.emplace_back("--no-cache");
   if (target.pull || bake.flag("pull")) words.emplace_back("--pull");

@@ -232,6 +232,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
+  const auto own_agents = TRY_PLAIN(open_agents(invocation.list("ssh")));
   std::vector<BuiltImage> images;
   for (const auto& platform : platforms) {
     auto own = query;
@@ -241,7 +242,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     if (platforms.size() > 1) session.err().line(concat("Building for ", platform));
     auto client = TRY_PLAIN(session.connect());  // it starts the daemon, if need be, before agents are lent
     // A session is of one build.
-    auto agents = TRY_PLAIN(LentAgents::start(session, invocation.list("ssh")));
+    auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
     auto own_headers = headers;
     if (auto extension = TRY_PLAIN(extension_header(invocation, cache, contexts, provenance, agents->extension())); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
     auto outcome = [&]() -> Result<Built> {

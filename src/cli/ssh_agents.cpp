@@ -196,21 +196,25 @@ KeyAgent::~KeyAgent() {
   if (agent_) ignore(linux::wait_readable(agent_.get(), agent_end_ms));  // it was told to end; its folder goes with it
 }
 
-Result<std::unique_ptr<LentAgents>> LentAgents::start(Session& session, const std::vector<std::string>& flags) {
-  auto parsed = TRY_PLAIN(parse_ssh_flags(flags));
-  std::unique_ptr<LentAgents> lent(new LentAgents(session.global(), random_id(), TRY(linux::eventfd(), "--ssh")));
-  for (const auto& flag : parsed) {
+Result<AgentSources> open_agents(const std::vector<std::string>& flags) {
+  AgentSources out;
+  for (const auto& flag : TRY_PLAIN(parse_ssh_flags(flags))) {
     const auto step = concat("--ssh ", flag.id);
     auto socket = TRY(socket_of(flag), step);
     if (socket.empty()) {
-      lent->own_.push_back(TRY_PLAIN(KeyAgent::start(flag.id, flag.paths)));
-      socket = lent->own_.back().socket();
+      out.own.push_back(TRY_PLAIN(KeyAgent::start(flag.id, flag.paths)));
+      socket = out.own.back().socket();
     } else {
       TRY(linux::unix_connect(socket, linux::UnixType::stream), concat(step, ": reach the agent"));
     }
-    lent->sources_.push_back({flag.id, std::move(socket)});
+    out.sources.push_back({flag.id, std::move(socket)});
   }
-  for (const auto& source : lent->sources_) lent->lenders_.emplace_back([&lent = *lent, &source] { lent.lend(source); });
+  return out;
+}
+
+Result<std::unique_ptr<LentAgents>> LentAgents::start(Session& session, const AgentSources& agents) {
+  std::unique_ptr<LentAgents> lent(new LentAgents(session.global(), agents.sources, random_id(), TRY(linux::eventfd(), "--ssh")));
+  for (const auto& source : agents.sources) lent->lenders_.emplace_back([&lent = *lent, &source] { lent.lend(source); });
   return lent;
 }
 

@@ -51,11 +51,23 @@ class KeyAgent {
   std::string socket_;
 };
 
+/// What the flags mean here. Agents of our own that were started for it live as long.
+struct AgentSources {
+  struct Source {
+    std::string id;
+    std::string socket;
+  };
+  std::vector<Source> sources;
+  std::vector<KeyAgent> own;
+};
+/// Errors: invalid, not_found, unavailable, denied: a flag whose agent cannot be had.
+Result<AgentSources> open_agents(const std::vector<std::string>& flags);
+
 /// Lends agents to the build that gets extension() along: one request per agent waits at the daemon, and another one as soon as it is used.
 class LentAgents {
  public:
-  /// Errors: invalid, not_found, unavailable, denied: a flag whose agent cannot be had.
-  static Result<std::unique_ptr<LentAgents>> start(Session& session, const std::vector<std::string>& flags);
+  /// `agents` outlive it.
+  static Result<std::unique_ptr<LentAgents>> start(Session& session, const AgentSources& agents);
   LentAgents(const LentAgents&) = delete;
   LentAgents& operator=(const LentAgents&) = delete;
   ~LentAgents();
@@ -66,15 +78,13 @@ class LentAgents {
   std::vector<std::string> take_problems();
 
  private:
-  struct Source {
-    std::string id;
-    std::string socket;
-  };
+  using Source = AgentSources::Source;
   struct Use {
     std::thread thread;
     bool has_ended = false;  ///< it does nothing but return any more
   };
-  LentAgents(const Invocation& global, std::string session, UniqueFd stop) : global_(global), session_(std::move(session)), stop_(std::move(stop)) {}
+  LentAgents(const Invocation& global, const std::vector<Source>& sources, std::string session, UniqueFd stop)
+      : global_(global), sources_(sources), session_(std::move(session)), stop_(std::move(stop)) {}
   void lend(const Source& source);
   Status lend_once(Session& session, const Source& source, bool& is_over);
   void serve(const Source& source, wire::Hijacked taken, Use& use);
@@ -82,10 +92,9 @@ class LentAgents {
   void note(const Source& source, const Error& error);
 
   const Invocation& global_;
+  const std::vector<Source>& sources_;
   std::string session_;  ///< random: who knows it may use the agents during the build
   UniqueFd stop_;
-  std::vector<KeyAgent> own_;
-  std::vector<Source> sources_;
   std::vector<std::thread> lenders_;
   std::mutex mutex_;
   std::condition_variable use_ended_;
