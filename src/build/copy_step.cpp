@@ -165,7 +165,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       if (source.name.empty()) source.name = "file";
       auto folder = TRY_PLAIN(build_.folder.make("fetched"));
       auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
-      auto file = TRY_PLAIN(linux::openat(fd.get(), source.name, O_WRONLY | O_CREAT | O_EXCL, 0600));
+      auto file = TRY_PLAIN(linux::openat(fd.get(), source.name, O_RDWR | O_CREAT | O_EXCL, 0600));
       build_.materials.add(url_material(word, TRY(fetch_url(word, file.get(), build_.cancel), "ADD")));
       TRY_PLAIN(linux::fchmod(file.get(), 0600));
       linux::TimeSpec epoch{};
