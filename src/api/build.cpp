@@ -36,11 +36,29 @@ class BuildStream {
   }
   void text(std::string text) { send({{"stream", std::move(text)}}); }
 
+  /// Ours: {"event": {"kind", "stage", "step", "steps", "text"}}, when it happens.
+  void take_at_once(const build::Event& event) {
+    const auto kind = name_of(event.kind);
+    if (kind.empty()) return;
+    send({{"event", json::object{{"kind", kind}, {"stage", event.stage}, {"step", event.step}, {"steps", event.steps}, {"text", event.text}}}});
+  }
   void take(const build::Event& event) {
-    if (is_quiet_ || event.kind == build::EventKind::stage || (event.kind == build::EventKind::removed && !removes_)) return;
+    if (is_quiet_ || event.kind == build::EventKind::stage || event.kind == build::EventKind::failed || (event.kind == build::EventKind::removed && !removes_)) return;
     text(build::text_of(event));
   }
 
+  /// The kinds that a picture of the build needs.
+  static std::string_view name_of(build::EventKind kind) {
+    switch (kind) {
+      case build::EventKind::step: return "step";
+      case build::EventKind::cached: return "cached";
+      case build::EventKind::output: return "output";
+      case build::EventKind::made: return "made";
+      case build::EventKind::warning: return "warning";
+      case build::EventKind::failed: return "failed";
+      default: return "";
+    }
+  }
   [[nodiscard]] bool begun() const { return begun_; }
   Status end() {
     if (!begun_) TRY_PLAIN(request_.begin(200, "application/json"));
@@ -139,7 +157,7 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
 }
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
-/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max",
+/// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
 /// "ssh": {"session", "ids": []}}.
 Status read_extensions(const Request& request, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
@@ -151,6 +169,9 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   TRY_PLAIN(view.read("secrets", secrets));
   TRY_PLAIN(view.read("allow", allowed));
   TRY_PLAIN(view.read("check", out.check_only));
+  bool wants_events = false;
+  TRY_PLAIN(view.read("events", wants_events));
+  if (wants_events) out.at_once = [](const build::Event& /*the stream takes them once there is one*/) {};
   std::string provenance;
   TRY_PLAIN(view.read("provenance", provenance));
   if (provenance == "min") out.provenance = build::Provenance::min;
@@ -253,9 +274,14 @@ Status build_image(Request& request) {
   auto wanted = TRY_PLAIN(read_build(request));
   const bool is_quiet = request.query.flag("q");
   BuildStream stream(request, is_quiet, request.query.flag("rm", true));
+  // Instead of the lines, which come stage by stage.
+  const bool has_events = wanted.at_once != nullptr;
+  if (has_events) wanted.at_once = [&](const build::Event& event) { stream.take_at_once(event); };
   auto outcome = feed_body(request, [&](int fd) -> Status {
     wanted.context_fd = fd;
-    auto built = TRY_PLAIN(request.builder.build(request.caller, wanted, [&](const build::Event& event) { stream.take(event); }, request.exchange.cancel()));
+    auto built = TRY_PLAIN(request.builder.build(request.caller, wanted, [&](const build::Event& event) {
+      if (!has_events) stream.take(event);
+    }, request.exchange.cancel()));
     if (built.failed_code) report_failure(stream, *built.failed_code, built.failure);
     else report_result(stream, wanted, built, is_quiet);
     if (wanted.check_only && built.warnings_are_errors && !built.warnings.empty()) report_failure(stream, 0, "lint violation found");

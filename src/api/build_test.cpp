@@ -144,6 +144,19 @@ TEST_F(Build, caches_and_contexts_of_no_known_kind_are_refused) {
     EXPECT_EQ(call("/build", "x", {{"X-Caisson-Build", base64_encode(text)}}).status, 400) << text;
 }
 
+TEST_F(Build, events_come_instead_of_lines_for_whoever_asks) {
+  tell(build::EventKind::step, "FROM alpine");
+  tell(build::EventKind::running, "", "0123456789abcdef");
+  tell(build::EventKind::failed, "");
+  auto answer = call("/build", "a tar", {{"X-Caisson-Build", base64_encode(R"({"events":true})")}}).answer;
+  EXPECT_THAT(answer, HasSubstr(R"({"event":{"kind":"step","stage":0,"step":1,"steps":2,"text":"FROM alpine"}})"));
+  EXPECT_THAT(answer, HasSubstr(R"("kind":"failed")"));
+  EXPECT_THAT(answer, testing::Not(HasSubstr("Step 1/2")));
+  EXPECT_THAT(answer, testing::Not(HasSubstr("running")));
+  EXPECT_THAT(answer, HasSubstr("Successfully built"));
+  EXPECT_EQ(call("/build", "a tar", {{"X-Caisson-Build", base64_encode(R"({"events":7})")}}).status, 400);
+}
+
 TEST_F(Build, what_the_image_was_made_of_is_told_to_whoever_asked) {
   EXPECT_THAT(call("/build").answer, testing::Not(HasSubstr("Provenance")));
   builder.outcome->provenance = R"({"buildDefinition":{}})";

@@ -28,7 +28,10 @@ class FakeBuilder final : public build::Builder {
   Result<build::BuildOutcome> build(const engine::Caller& /*caller*/, const build::BuildRequest& wanted, const build::EventSink& sink, Cancel /*cancel*/) override {
     request = wanted;
     context = TRY_PLAIN(linux::read_all(wanted.context_fd));
-    for (const auto& event : events) sink(event);
+    for (const auto& event : events) {
+      if (wanted.at_once) wanted.at_once(event);
+      sink(event);
+    }
     return outcome;
   }
   /// The connection of somebody who said `agent_says` and left.

@@ -30,13 +30,16 @@ Result<std::string> BuildFolder::make(std::string_view purpose) {
 }
 
 void Reporter::send(std::size_t stage, Event event) {
+  event.stage = static_cast<std::uint32_t>(stage);
   std::lock_guard lock(mutex_);
+  if (at_once_) at_once_(event);
   if (stage == current_) sink_(event);
   else waiting_[stage].push_back(std::move(event));
 }
 
 void Reporter::send_now(const Event& event) {
   std::lock_guard lock(mutex_);
+  if (at_once_) at_once_(event);
   sink_(event);
 }
 

@@ -49,7 +49,8 @@ class BuildFolder {
 /// Events of stages that run side by side, handed on stage by stage.
 class Reporter {
  public:
-  Reporter(const EventSink& sink, std::size_t stages) : sink_(sink), waiting_(stages), done_(stages) {}
+  /// `at_once` may be empty: it gets each event when it happens.
+  Reporter(const EventSink& sink, const EventSink& at_once, std::size_t stages) : sink_(sink), at_once_(at_once), waiting_(stages), done_(stages) {}
   void send(std::size_t stage, Event event);
   /// The stage sends nothing more: the next one's events may pass.
   void finish(std::size_t stage);
@@ -60,6 +61,7 @@ class Reporter {
 
  private:
   const EventSink& sink_;
+  const EventSink& at_once_;
   std::mutex mutex_;
   std::size_t current_ = 0;
   std::vector<std::deque<Event>> waiting_;

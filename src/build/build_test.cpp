@@ -120,7 +120,8 @@ TEST(git_authorization, a_secret_of_the_host_comes_before_the_general_one) {
 TEST(events, stages_are_told_one_after_the_other) {
   std::vector<std::string> told;
   EventSink sink = [&](const Event& event) { told.push_back(event.text); };
-  Reporter reporter(sink, 3);
+  const EventSink none;
+  Reporter reporter(sink, none, 3);
   auto say = [&](std::size_t stage, std::string text) {
     Event event;
     event.text = std::move(text);
@@ -140,12 +141,15 @@ TEST(events, stages_are_told_one_after_the_other) {
 TEST(events, after_a_failure_nothing_is_held_back) {
   std::vector<std::string> told;
   EventSink sink = [&](const Event& event) { told.push_back(event.text); };
-  Reporter reporter(sink, 2);
+  std::vector<std::uint32_t> at_once;
+  const EventSink live = [&](const Event& event) { at_once.push_back(event.stage); };
+  Reporter reporter(sink, live, 2);
   Event event;
   event.text = "cause";
   reporter.send(1, event);
   reporter.flush();
   EXPECT_THAT(told, ElementsAre("cause"));
+  EXPECT_THAT(at_once, ElementsAre(1U)) << "whoever wants to know at once has known";
 }
 
 class Trees : public testing::Test {

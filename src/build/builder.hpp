@@ -23,6 +23,30 @@
 
 namespace caisson::build {
 
+/// What a build tells while it goes on. The events of one stage come in order; stages come one after the other, whatever ran side by side.
+enum class EventKind : std::uint8_t {
+  step,     ///< text: the instruction; step, steps
+  cached,   ///< the step was done before
+  running,  ///< id: the container of a RUN
+  output,   ///< text: bytes of that container; is_error: of its stderr
+  removed,  ///< id: the container is gone
+  made,     ///< id: of the image as it stands after a step, "sha256:…"
+  stage,    ///< id: the image of a finished stage
+  failed,   ///< the step is what the build fails by
+  warning,  ///< text
+};
+struct Event {
+  EventKind kind = EventKind::step;
+  std::string text;
+  std::string id;
+  std::uint32_t step = 0;
+  std::uint32_t steps = 0;
+  std::uint32_t stage = 0;  ///< of those that are built, the lowest first
+  bool is_error = false;
+};
+/// Called by one thread at a time.
+using EventSink = std::function<void(const Event&)>;
+
 /// Where steps may be found done.
 struct CacheSource {
   std::string reference;    ///< of an image; one without a cache in it offers nothing
@@ -85,6 +109,8 @@ struct BuildRequest {
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
   std::vector<CacheTarget> cache_to;
   Provenance provenance = Provenance::none;
+  /// Set: is told the events of stages, too, as they happen, not one stage after the other. Called by one thread at a time.
+  EventSink at_once;
 
   /// Those of the reference's registry; empty when none were given.
   [[nodiscard]] image::RegistryCredentials credentials_for(const Reference& reference) const {
@@ -92,28 +118,6 @@ struct BuildRequest {
     return known == registries.end() ? image::RegistryCredentials() : known->second;
   }
 };
-
-/// What a build tells while it goes on. The events of one stage come in order; stages come one after the other, whatever ran side by side.
-enum class EventKind : std::uint8_t {
-  step,     ///< text: the instruction; step, steps
-  cached,   ///< the step was done before
-  running,  ///< id: the container of a RUN
-  output,   ///< text: bytes of that container; is_error: of its stderr
-  removed,  ///< id: the container is gone
-  made,     ///< id: of the image as it stands after a step, "sha256:…"
-  stage,    ///< id: the image of a finished stage
-  warning,  ///< text
-};
-struct Event {
-  EventKind kind = EventKind::step;
-  std::string text;
-  std::string id;
-  std::uint32_t step = 0;
-  std::uint32_t steps = 0;
-  bool is_error = false;
-};
-/// Called by one thread at a time.
-using EventSink = std::function<void(const Event&)>;
 
 struct BuildOutcome {
   image::Image image;                        ///< not with check_only

@@ -76,7 +76,8 @@ std::string text_of(const Event& event) {
     case EventKind::output: return event.text;
     case EventKind::removed: return concat("Removing intermediate container ", short_id(), "\n");
     case EventKind::made: return concat(" ---> ", short_id(), "\n");
-    case EventKind::stage: return "";
+    case EventKind::stage:
+    case EventKind::failed: return "";
     case EventKind::warning: return concat(event.text, "\n");
   }
   return "";

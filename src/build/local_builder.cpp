@@ -321,7 +321,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   }
 
   auto needed = needed_stages(file, globals, target, contexts);
-  Reporter reporter(sink, needed.size());
+  Reporter reporter(sink, request.at_once, needed.size());
   auto epoch = TRY_PLAIN(source_date_epoch(request));
   ImportedCache imported(images_);
   if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());

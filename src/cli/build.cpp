@@ -1,12 +1,14 @@
 // `build`: packs the context, sends it, and prints what the builder says.
 
 #include <algorithm>
+#include <optional>
 
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "cli/build_cache.hpp"
 #include "cli/build_context.hpp"
 #include "cli/build_result.hpp"
+#include "cli/build_tree.hpp"
 #include "cli/run_build.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
@@ -116,8 +118,9 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents, bool wants_events) {
   json::object out;
+  if (wants_events) out["events"] = true;
   if (!provenance.empty()) out["provenance"] = provenance;
   if (!agents.empty()) out["ssh"] = std::move(agents);
   if (!contexts.empty()) out["contexts"] = std::move(contexts);
@@ -138,10 +141,19 @@ struct Built {
   std::string cache;       ///< image with the cache, or ""
   std::string provenance;
 };
-Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation) {
-  // Programs get every document as it came; what they say decides here too, how it ended.
-  const bool is_raw = invocation.text("progress") == "json" || invocation.text("progress") == "rawjson";
-  ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw});
+/// A tree where somebody watches, lines elsewhere. Errors: invalid.
+Result<bool> draws_tree(Session& session, const Invocation& invocation) {
+  const auto wish = invocation.text("progress");
+  if (wish == "tty") {
+    if (!session.err().is_terminal()) return Error(ErrorKind::invalid, "--progress tty: standard error is no terminal");
+    return !invocation.flag("quiet");
+  }
+  if (wish == "auto") return session.err().has_colour() && !invocation.flag("quiet") && !invocation.flag("check");
+  if (wish == "plain" || wish == "json" || wish == "rawjson" || wish == "quiet") return false;
+  return Error(ErrorKind::invalid, concat("--progress ", wish, ": want auto, tty, plain, json or quiet"));
+}
+
+Status read_build(Session& session, wire::Client& client, ProgressPrinter& printer, bool is_raw) {
   while (true) {
     auto piece = TRY(client.read_some(), "read the builder's progress");
     if (piece.empty()) break;
@@ -150,7 +162,19 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
     TRY_PLAIN(printer.feed(piece));
     TRY_PLAIN(session.out().flush());
   }
-  TRY_PLAIN(printer.finish());
+  return printer.finish();
+}
+
+Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation, bool has_tree) {
+  // Programs get every document as it came; what they say decides here too, how it ended.
+  const bool is_raw = invocation.text("progress") == "json" || invocation.text("progress") == "rawjson";
+  std::optional<LiveTree> tree;
+  if (has_tree) tree.emplace(session.err());
+  ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw, .tree = tree ? &*tree : nullptr});
+  auto ended = read_build(session, client, printer, is_raw);
+  if (tree) tree->close(!ended.ok());
+  session.out().write(printer.kept_text());
+  TRY_PLAIN(std::move(ended));
   return Built{printer.result_id(), printer.cache_id(), printer.provenance()};
 }
 
@@ -232,6 +256,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
+  const bool has_tree = TRY_PLAIN(draws_tree(session, invocation));
   const auto own_agents = TRY_PLAIN(open_agents(invocation.list("ssh")));
   std::vector<BuiltImage> images;
   for (const auto& platform : platforms) {
@@ -244,12 +269,12 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     // A session is of one build.
     auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
     auto own_headers = headers;
-    if (auto extension = TRY_PLAIN(extension_header(invocation, cache, contexts, provenance, agents->extension())); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+    if (auto extension = TRY_PLAIN(extension_header(invocation, cache, contexts, provenance, agents->extension(), has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
     auto outcome = [&]() -> Result<Built> {
       auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", own_headers));
       TRY_PLAIN(std::move(sent.answered));
       TRY(std::move(sent.written), "build context");
-      return follow_build(session, *client, invocation);
+      return follow_build(session, *client, invocation, has_tree);
     }();
     for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));
     agents.reset();

@@ -305,7 +305,7 @@ inline constexpr std::array build = {
     of("output", 'o', text, "string", "Where the result goes: type=image, type=registry, type=local,dest=FOLDER or type=tar|docker|oci,dest=FILE"),
     of("passphrase-file", 0, text, "file", "Read the key's passphrase from this file", "", Words::files),
     of("platform", 0, list, "list", "Platform of the image, such as linux/amd64; several make an image of all of them"),
-    of("progress", 0, text, "string", "How to show progress: auto, plain, json or quiet", "auto"),
+    of("progress", 0, text, "string", "How to show progress: auto, tty, plain, json or quiet", "auto"),
     of("provenance", 0, text, "string", "Attach what the image was made of: true, false, mode=min or mode=max"),
     on("push", 0, "Push the image under its names"),
     on("pull", 0, "Ask the registry for base images although they are here"),

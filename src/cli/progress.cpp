@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/strings.hpp"
+#include "cli/build_tree.hpp"
 #include "cli/listing.hpp"
 
 namespace caisson::cli {
@@ -65,6 +66,11 @@ Status ProgressPrinter::take(const json::value& document) {
     TRY_PLAIN(aux.read("Digest", pushed_digest_));
   }
   if (!stream.empty()) last_result_ = stream;
+  if (style_.tree != nullptr) {
+    kept_text_ += stream;
+    if (const auto event = TRY_PLAIN(view.at("event")); event.is_set()) return style_.tree->take(event);
+    return {};
+  }
   if (!stream.empty() && style_.prints_results) {
     out_->write(stream);
     return out_->flush();

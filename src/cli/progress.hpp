@@ -14,9 +14,12 @@
 
 namespace caisson::cli {
 
+class LiveTree;
+
 struct ProgressStyle {
   bool is_quiet = false;
   bool prints_results = true;  ///< {"stream"} texts go to standard output; else they are progress like the rest
+  LiveTree* tree = nullptr;    ///< takes {"event"}s; borrowed. {"stream"} texts are kept for kept_text() then
 };
 
 /// Reads docker's progress stream: JSON documents {"status","id","progressDetail":{"current","total"}}, {"stream"}, {"error"}.
@@ -40,6 +43,8 @@ class ProgressPrinter {
   [[nodiscard]] const std::string& provenance() const { return provenance_; }
   /// {"aux":{"Digest"}}: the last manifest that was pushed.
   [[nodiscard]] const std::string& pushed_digest() const { return pushed_digest_; }
+  /// All {"stream"} texts, where a tree was drawn meanwhile.
+  [[nodiscard]] const std::string& kept_text() const { return kept_text_; }
   /// The last {"stream"}.
   [[nodiscard]] const std::string& last_result() const { return last_result_; }
 
@@ -61,6 +66,7 @@ class ProgressPrinter {
   std::string result_id_;
   std::string cache_id_;
   std::string provenance_;
+  std::string kept_text_;
   std::string pushed_digest_;
   std::string last_result_;
   std::string last_status_;

@@ -17,6 +17,7 @@ import urllib.parse
 import caisson
 import peers
 from caisson import wait_until
+from terminal import Terminal
 
 
 def context_of(files):
@@ -365,6 +366,36 @@ target "tool" {
         self.assert_nothing_left()
         out = self.build({"Dockerfile": "FROM busybox\nRUN echo done > /done\nRUN true\n"})
         self.assertIn("Using cache", out.stdout)
+
+    # -- on a terminal
+
+    def on_terminal(self, *words):
+        return Terminal([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", *words], {**self.engine.environment(), "TERM": "xterm"})
+
+    def test_a_terminal_shows_stages_as_they_run_and_what_failed(self):
+        folder = self.folder({"Dockerfile": "FROM busybox AS tools\nRUN echo a-word; sleep 1; echo $((6 * 7))\nFROM busybox\nCOPY --from=tools /bin/true /t\nRUN echo last; echo words; exit 3\n"})
+        terminal = self.on_terminal(folder)
+        terminal.read_until(b"[+] Building")
+        terminal.read_until(b"=> => # a-word")
+        seen, code = terminal.wait()
+        self.assertEqual(code, 1)
+        self.assertIn(b"[tools 2/5] RUN", seen)
+        self.assertIn(b"[+] Failed after", seen)
+        self.assertIn(b"------\r\n=> ERROR [5/5] RUN echo last; echo words; exit 3:\r\nlast\r\nwords\r\n------\r\n", seen)
+        self.assertIn(b"returned a non-zero code: 3", seen)
+
+    def test_a_terminal_may_have_lines_too(self):
+        folder = self.folder({"Dockerfile": "FROM busybox\nENV A=b\n"})
+        seen, code = self.on_terminal("--progress", "plain", folder).wait()
+        self.assertEqual(code, 0)
+        self.assertIn(b"Step 2/2 : ENV A=b", seen)
+        seen, code = self.on_terminal(folder).wait()
+        self.assertEqual(code, 0)
+        self.assertIn(b"[+] Built in", seen)
+        self.assertIn(b"Successfully built", seen)
+        self.assertNotIn(b"Step 2/2", seen)
+        self.assertIn("no terminal", self.engine.cli("build", "--progress", "tty", folder, check=1).stderr)
+        self.assertIn("want auto, tty, plain, json or quiet", self.engine.cli("build", "--progress", "x", folder, check=1).stderr)
 
     # -- clients
 
