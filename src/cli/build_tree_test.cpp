@@ -39,15 +39,15 @@ class Tree : public testing::Test {
 TEST_F(Tree, running_steps_have_their_time_and_last_words_and_done_ones_a_line) {
   begin();
   EXPECT_THAT(tree.picture(40, 24, 3 * second), ElementsAre("[+] Building 3.0s (2/5)",                   //
-                                                            " => [tools 1/5] FROM busybox AS too… 0.5s",  //
-                                                            " => CACHED [3/5] FROM busybox        0.5s",  //
-                                                            " => [tools 2/5] RUN make             2.0s",  //
+                                                            " => [tools 1/5] FROM busybox AS to… 0.5s",  //
+                                                            " => CACHED [3/5] FROM busybox       0.5s",  //
+                                                            " => [tools 2/5] RUN make            2.0s",  //
                                                             " => => # two",                               //
                                                             " => => # three",                             //
                                                             " => => # four",                              //
                                                             " => => # five",                              //
                                                             " => => # six 90%",                           //
-                                                            " => [4/5] COPY . /app                2.0s"));
+                                                            " => [4/5] COPY . /app               2.0s"));
 }
 
 TEST_F(Tree, a_small_window_shows_what_runs) {
