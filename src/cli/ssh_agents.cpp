@@ -205,7 +205,8 @@ Result<AgentSources> open_agents(const std::vector<std::string>& flags) {
       out.own.push_back(TRY_PLAIN(KeyAgent::start(flag.id, flag.paths)));
       socket = out.own.back().socket();
     } else {
-      TRY(linux::unix_connect(socket, linux::UnixType::stream), concat(step, ": reach the agent"));
+      auto reached = linux::unix_connect(socket, linux::UnixType::stream);
+      if (!reached.ok()) return std::move(reached).error().in(concat(step, ": reach the agent"));
     }
     out.sources.push_back({flag.id, std::move(socket)});
   }
