@@ -159,7 +159,7 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
 /// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
 /// "ssh": {"session", "ids": []}}.
-Status read_extensions(const Request& request, build::BuildRequest& out) {
+Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
   auto document = TRY_PLAIN(parse_json(TRY(base64_decode(header), "X-Caisson-Build"), "X-Caisson-Build"));
@@ -171,7 +171,7 @@ Status read_extensions(const Request& request, build::BuildRequest& out) {
   TRY_PLAIN(view.read("check", out.check_only));
   bool wants_events = false;
   TRY_PLAIN(view.read("events", wants_events));
-  if (wants_events) out.at_once = [](const build::Event& /*the stream takes them once there is one*/) {};
+  if (wants_events) out.at_once = at_once;
   std::string provenance;
   TRY_PLAIN(view.read("provenance", provenance));
   if (provenance == "min") out.provenance = build::Provenance::min;
@@ -209,7 +209,8 @@ void read_registries(const Request& request, build::BuildRequest& out) {
   }
 }
 
-Result<build::BuildRequest> read_build(const Request& request) {
+/// `at_once`: for events, if they are asked for.
+Result<build::BuildRequest> read_build(const Request& request, const build::EventSink& at_once) {
   build::BuildRequest out;
   if (request.query.text("version") == "2")
     return Error(ErrorKind::unsupported, "BuildKit's protocol is not served").with_hint("set DOCKER_BUILDKIT=0, or use `caisson build`");
@@ -235,7 +236,7 @@ Result<build::BuildRequest> read_build(const Request& request) {
       if (!host.empty()) out.extra_hosts.emplace_back(host);
   TRY_PLAIN(read_limits(request, out));
   TRY_PLAIN(read_cache_names(request, out));
-  TRY_PLAIN(read_extensions(request, out));
+  TRY_PLAIN(read_extensions(request, at_once, out));
   return out;
 }
 
@@ -271,12 +272,10 @@ void report_result(BuildStream& stream, const build::BuildRequest& wanted, const
 }  // namespace
 
 Status build_image(Request& request) {
-  auto wanted = TRY_PLAIN(read_build(request));
   const bool is_quiet = request.query.flag("q");
   BuildStream stream(request, is_quiet, request.query.flag("rm", true));
-  // Instead of the lines, which come stage by stage.
-  const bool has_events = wanted.at_once != nullptr;
-  if (has_events) wanted.at_once = [&](const build::Event& event) { stream.take_at_once(event); };
+  auto wanted = TRY_PLAIN(read_build(request, [&](const build::Event& event) { stream.take_at_once(event); }));
+  const bool has_events = wanted.at_once != nullptr;  // instead of the lines, which come stage by stage
   auto outcome = feed_body(request, [&](int fd) -> Status {
     wanted.context_fd = fd;
     auto built = TRY_PLAIN(request.builder.build(request.caller, wanted, [&](const build::Event& event) {

@@ -166,9 +166,14 @@ Result<transport::Location> attachable_location(std::string_view text) {
   return Error(ErrorKind::invalid, concat(text, ": only in registries and layouts something is attached to images")).with_hint("push the image, and name it as host/path:tag");
 }
 
-Status attach_document(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, const Attachment& attachment,
-                       const std::vector<std::string>& key_paths) {
-  if (key_paths.size() > 1) return Error(ErrorKind::invalid, "an attestation is signed with one key");
+Result<std::optional<trust::PrivateKey>> attestation_key(Session& session, const Invocation& invocation, std::string_view flag) {
+  const auto paths = invocation.list(flag);
+  if (paths.size() > 1) return Error(ErrorKind::invalid, concat("--", flag, ": an attestation is signed with one key"));
+  if (paths.empty()) return std::optional<trust::PrivateKey>();
+  return std::optional(TRY_PLAIN(read_private_key(session, paths.front(), invocation)));
+}
+
+Status attach_document(Session& session, transport::Place& place, const Digest& subject, const Attachment& attachment, const trust::PrivateKey* key) {
   const auto manifest = TRY_PLAIN(place.manifest(subject.text()));
   const auto name = place.repository() ? place.repository()->repository() : std::string();
   const auto statement = TRY_PLAIN(trust::write_statement(subject, name, attachment.predicate_type, attachment.predicate));
@@ -184,9 +189,8 @@ Status attach_document(Session& session, const Invocation& invocation, transport
   artifact.subject->size_bytes = manifest.text.size();
   const auto made = TRY(transport::attach(place, artifact), "attach the document");
   session.out().line(concat(place.name(), "@", made.digest.text()));
-  if (key_paths.empty()) return {};
-  const auto key = TRY_PLAIN(read_private_key(session, key_paths.front(), invocation));
-  trust::FoundSignature attestation{trust::SignatureFormat::bundle, TRY_PLAIN(trust::write_bundle(key, statement)), ""};
+  if (key == nullptr) return {};
+  trust::FoundSignature attestation{trust::SignatureFormat::bundle, TRY_PLAIN(trust::write_bundle(*key, statement)), ""};
   const auto attested = TRY(transport::attach(place, TRY_PLAIN(image::signature_artifact(*artifact.subject, attestation))), "attach the attestation");
   session.out().line(concat(place.name(), "@", attested.digest.text()));
   return {};

@@ -1,9 +1,9 @@
 // What `image sbom`, `image attached` and `image verify --attestation` do with what is attached to an image where it lies.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/digest.hpp"
 #include "base/result.hpp"
@@ -12,6 +12,7 @@
 #include "cli/places.hpp"
 #include "cli/session.hpp"
 #include "transport/location.hpp"
+#include "trust/key.hpp"
 
 namespace caisson::cli {
 
@@ -30,9 +31,11 @@ struct Attachment {
   TimestampNs created = 0;  ///< 0: nothing is said of it
 };
 /// As a document attached to the manifest `subject`; with a private key also as a signed attestation. Prints what each is called.
-/// `invocation`: may have --passphrase-file. Errors: invalid (more keys than one), those of the place and of the key.
-Status attach_document(Session& session, const Invocation& invocation, transport::Place& place, const Digest& subject, const Attachment& attachment,
-                       const std::vector<std::string>& key_paths);
+/// `key`: null: it is not signed. Errors: those of the place.
+Status attach_document(Session& session, transport::Place& place, const Digest& subject, const Attachment& attachment, const trust::PrivateKey* key);
+/// The key that a flag names, read once, before anything else is done; none without the flag. `invocation`: may have --passphrase-file.
+/// Errors: invalid (more keys than one), those of the key.
+Result<std::optional<trust::PrivateKey>> attestation_key(Session& session, const Invocation& invocation, std::string_view flag);
 
 /// The bill of materials that is attached; with --key only one that a signed attestation holds.
 Result<int> show_attached_sbom(Session& session, const Invocation& invocation);

@@ -241,7 +241,7 @@ Status send_source(const Source& source, int fd) {
 Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile) {
   const auto output = TRY_PLAIN(parse_build_output(invocation));
   const auto tags = invocation.list("tag");
-  const auto attestations = TRY_PLAIN(parse_attestation_flags(invocation));
+  const auto attestations = TRY_PLAIN(parse_attestation_flags(session, invocation));
   const auto platforms = TRY_PLAIN(wanted_platforms(session, invocation));
   TRY_PLAIN(check_result(invocation, output, attestations, platforms.size()));
   auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));

@@ -56,23 +56,24 @@ Status take_attest(AttestationFlags& out, const std::string& text) {
 
 }  // namespace
 
-Result<AttestationFlags> parse_attestation_flags(const Invocation& invocation) {
+Result<AttestationFlags> parse_attestation_flags(Session& session, const Invocation& invocation) {
   AttestationFlags out;
   for (const auto& text : invocation.list("attest")) TRY_PLAIN(take_attest(out, text));
   if (invocation.has("provenance")) TRY_PLAIN(take_provenance(out, invocation.text("provenance"), "--provenance"));
   if (invocation.has("sbom")) TRY_PLAIN(take_sbom(out, invocation.text("sbom"), "--sbom"));
+  if (out.any()) out.key = TRY_PLAIN(attestation_key(session, invocation, "attestation-key"));
   return out;
 }
 
 Status attach_attestations(Session& session, const Invocation& invocation, const AttestationFlags& flags, const std::string& tag, const std::vector<BuiltImage>& images) {
-  const auto keys = invocation.list("attestation-key");
+  const auto* key = flags.key ? &*flags.key : nullptr;
   auto places = TRY_PLAIN(Places::create(session, invocation));
   const auto location = TRY_PLAIN(transport::parse_location(concat("docker://", tag)));
   const auto source = TRY_PLAIN(places.open_source(location, "pull,push"));
   for (const auto& built : images) {
     // One image alone is what its name means, whatever it is for.
     const auto platform = built.platform.empty() ? image::Platform() : TRY_PLAIN(image::parse_platform(built.platform));
-    if (flags.sbom) TRY_PLAIN(attach_inventory(session, invocation, places, {source, location, platform}, keys));
+    if (flags.sbom) TRY_PLAIN(attach_inventory(session, places, {source, location, platform}, key));
     if (built.provenance.empty()) continue;
     const auto found = TRY_PLAIN(transport::resolve_image(source.place(), source.name, platform));
     Attachment provenance;
@@ -80,7 +81,7 @@ Status attach_attestations(Session& session, const Invocation& invocation, const
     provenance.predicate = built.provenance;
     provenance.title = "provenance.intoto.json";
     provenance.created = now_ns();
-    TRY_PLAIN(attach_document(session, invocation, source.place(), found.digest, provenance, keys));
+    TRY_PLAIN(attach_document(session, source.place(), found.digest, provenance, key));
   }
   return {};
 }

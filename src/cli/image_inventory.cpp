@@ -138,7 +138,7 @@ void print_json(Session& session, const Examined& examined, const std::vector<in
 
 }  // namespace
 
-Result<std::string> attach_inventory(Session& session, const Invocation& invocation, Places& places, const InventoryWish& wish, const std::vector<std::string>& key_paths) {
+Result<std::string> attach_inventory(Session& session, Places& places, const InventoryWish& wish, const trust::PrivateKey* key) {
   const auto examined = TRY_PLAIN(examine(places, wish.source, wish.location, wish.platform));
   tell_emptiness(session, examined);
   Attachment sbom;
@@ -147,7 +147,7 @@ Result<std::string> attach_inventory(Session& session, const Invocation& invocat
   sbom.media_type = spdx_type;
   sbom.title = "sbom.spdx.json";
   sbom.created = examined.subject.created;  // as in the document: attached again, it is the same manifest
-  TRY_PLAIN(attach_document(session, invocation, wish.source.place(), examined.subject.digest, sbom, key_paths));
+  TRY_PLAIN(attach_document(session, wish.source.place(), examined.subject.digest, sbom, key));
   return sbom.predicate;
 }
 
@@ -159,11 +159,12 @@ Result<int> show_sbom(Session& session, const Invocation& invocation) {
   if (invocation.has("key") && !attaches) return Error(ErrorKind::invalid, "--key is for --attach, which signs, and --attached, which verifies");
   const auto location = TRY_PLAIN((attaches ? attachable_location : image_location)(invocation.word(0)));
   const auto platform = TRY_PLAIN(wanted_platform(invocation));
+  const auto key = TRY_PLAIN(attestation_key(session, invocation, "key"));
   auto places = TRY_PLAIN(Places::create(session, invocation));
   const auto source = TRY_PLAIN(places.open_source(location, attaches ? "pull,push" : "pull"));
   std::string text;
   if (attaches) {
-    text = TRY_PLAIN(attach_inventory(session, invocation, places, {source, location, platform}, invocation.list("key")));
+    text = TRY_PLAIN(attach_inventory(session, places, {source, location, platform}, key ? &*key : nullptr));
   } else {
     const auto examined = TRY_PLAIN(examine(places, source, location, platform));
     tell_emptiness(session, examined);

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "base/result.hpp"
-#include "cli/parse.hpp"
 #include "cli/places.hpp"
 #include "cli/session.hpp"
 #include "image/manifest.hpp"
 #include "transport/location.hpp"
+#include "trust/key.hpp"
 
 namespace caisson::cli {
 
@@ -16,6 +16,6 @@ struct InventoryWish {
   image::Platform platform;
 };
 /// Reads what is installed and attaches it as SPDX. Prints what it is called. The document. Errors: as attach_document, and of reading the image.
-Result<std::string> attach_inventory(Session& session, const Invocation& invocation, Places& places, const InventoryWish& wish, const std::vector<std::string>& key_paths);
+Result<std::string> attach_inventory(Session& session, Places& places, const InventoryWish& wish, const trust::PrivateKey* key);
 
 }  // namespace caisson::cli
