@@ -123,6 +123,7 @@ constexpr std::array routes{
     Route{"POST", "/session", no_buildkit},
     Route{"POST", "/grpc", no_buildkit},
 
+    Route{"GET", "/caisson/v1/identity", show_identity},
     Route{"GET", "/caisson/v1/builds", list_builds},
     Route{"POST", "/caisson/v1/builds/agents", lend_agent},
     Route{"GET", "/caisson/v1/builds/{name}/logs", show_build_log},
@@ -133,15 +134,29 @@ constexpr std::array routes{
     Route{"POST", "/caisson/v1/images/{name}/signatures", attach_signature},
 };
 
-engine::Caller caller_of(const wire::Exchange& exchange, const ApiOptions& options) {
+/// The token of "Authorization: Bearer TOKEN" (RFC 6750); "" without one.
+std::string bearer_token(const wire::Exchange& exchange) {
+  constexpr std::string_view scheme = "bearer ";
+  const std::string_view header = exchange.header("Authorization");
+  if (lower(header.substr(0, scheme.size())) != scheme) return "";
+  return std::string(trim(header.substr(scheme.size())));
+}
+
+engine::Connection connection_of(const wire::Exchange& exchange, const ApiOptions& options) {
   const auto& peer = exchange.peer();
-  engine::Caller caller;
-  caller.uid = peer.uid;
-  caller.gid = peer.gid;
-  caller.pid = peer.pid;
-  caller.source = peer.is_unix ? options.unix_source : concat(peer.is_verified ? "tls:" : "tcp:", peer.address);
-  caller.role = peer.is_unix ? options.unix_role : peer.is_verified ? options.verified_role : options.tcp_role;
-  return caller;
+  engine::Connection connection;
+  connection.peer.is_unix = peer.is_unix;
+  connection.peer.uid = peer.uid;
+  connection.peer.gid = peer.gid;
+  connection.peer.groups = peer.groups;
+  connection.peer.address = peer.address;
+  connection.peer.is_verified = peer.is_verified;
+  if (peer.is_verified && peer.certificate) connection.peer.certificate = peer.certificate->text();
+  connection.peer.token = bearer_token(exchange);
+  connection.pid = peer.pid;
+  connection.pidfd = peer.pidfd.get();
+  connection.source = peer.is_unix ? options.unix_source : concat(peer.is_verified ? "tls:" : "tcp:", peer.address);
+  return connection;
 }
 
 /// A page on the web whose name was rebound to 127.0.0.1 still sends its own name as Host; an address or "localhost"
@@ -161,7 +176,7 @@ void log_failure(const Request& request, const Error& error) {
 }
 
 void serve(engine::Engine& engine, build::Builder& builder, const ApiOptions& options, wire::Exchange& exchange) {
-  Request request{exchange, engine, builder, caller_of(exchange, options), Version{}, "", Query(exchange.query())};
+  Request request{exchange, engine, builder, engine.identify(connection_of(exchange, options)), Version{}, "", Query(exchange.query())};
   auto outcome = [&]() -> Status {
     if (!is_safe_host(exchange)) return request.reply_error(403, "the Host header names neither an address nor localhost");
     const std::string& raw = exchange.path();

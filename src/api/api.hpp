@@ -13,12 +13,6 @@ inline constexpr std::string_view api_version = "1.45";
 inline constexpr std::string_view min_api_version = "1.24";
 
 struct ApiOptions {
-  /// What whoever can open the unix socket may do; its mode and group are the guard, as with Docker.
-  engine::Role unix_role = engine::Role::admin;
-  /// TCP has no peer credentials; without a certificate nobody is anybody.
-  engine::Role tcp_role = engine::Role::none;
-  /// A client with a certificate that our CA has signed, as with Docker.
-  engine::Role verified_role = engine::Role::admin;
   /// Shown as the source of a caller: "unix:/run/caisson.sock".
   std::string unix_source = "unix";
 };

@@ -191,8 +191,8 @@ Status start_container(Request& request) {
   if (!changed.ok()) {
     // A program that cannot be executed is the request's fault to Docker (400); the text tells the CLI its exit code.
     const auto kind = changed.error().kind();
-    // What the program is refused, not the caller.
-    const bool is_programs = kind == ErrorKind::denied && request.caller.role >= engine::Role::operator_;
+    // What the kernel refuses the program, not the policy the caller.
+    const bool is_programs = kind == ErrorKind::denied && changed.error().error_number() != 0;
     return request.reply_error(is_programs || kind == ErrorKind::not_found ? 400 : http_status(kind), changed.error().text(), changed.error().hint());
   }
   return request.reply_empty(*changed == engine::Engine::Changed::already ? 304 : 204);

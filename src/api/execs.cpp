@@ -90,8 +90,8 @@ Status start_exec(Request& request) {
   auto started = request.engine.start_exec(request.caller, exec.id, std::move(options));
   if (!started.ok()) {
     const auto kind = started.error().kind();
-    // What the program is refused, not the caller.
-    const bool is_programs = kind == ErrorKind::denied && request.caller.role >= engine::Role::operator_;
+    // What the kernel refuses the program, not the policy the caller.
+    const bool is_programs = kind == ErrorKind::denied && started.error().error_number() != 0;
     return request.reply_error(is_programs || kind == ErrorKind::not_found ? 400 : http_status(kind), started.error().text(), started.error().hint());
   }
   return request.reply_empty(200);

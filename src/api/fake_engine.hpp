@@ -17,6 +17,7 @@ namespace caisson::api {
 class FakeEngine : public engine::Engine {
  public:
   std::vector<std::string> calls;
+  std::vector<engine::Connection> connections;  ///< that were to be identified; descriptors in them are of the past
   Status next_status;                      ///< what the next verbs without a result return
   Changed next_change = Changed::yes;
   engine::ContainerInfo container;
@@ -56,6 +57,14 @@ class FakeEngine : public engine::Engine {
   [[nodiscard]] Status known(const std::string& name) const {
     if (name == "web" || name == container.id) return {};
     return Error(ErrorKind::not_found, concat("No such container: ", name));
+  }
+  engine::Caller identify(const engine::Connection& connection) override {
+    connections.push_back(connection);
+    return {connection.peer.uid, connection.peer.gid, connection.pid, connection.source, "somebody", connection.peer.is_unix ? policy::built_in("admin") : nullptr};
+  }
+  Status authorize(const engine::Caller& caller, policy::Verb verb, std::string_view) const override {
+    if (caller.role && caller.role->allows(verb)) return {};
+    return Error(ErrorKind::denied, "not allowed");
   }
   Status reload(const engine::Caller&, engine::Settings) override { return next_status; }
   Status verb(std::string_view what, const std::string& name) {
@@ -353,7 +362,7 @@ class FakeEngine : public engine::Engine {
   Result<engine::PruneResult> prune_images(const engine::Caller&, const engine::ImageFilter&) override { return engine::PruneResult{}; }
   Result<engine::DiskUsage> disk_usage(const engine::Caller&) override { return engine::DiskUsage{}; }
   Result<engine::SystemInfo> info(const engine::Caller& caller) override {
-    if (caller.role == engine::Role::none) return Error(ErrorKind::denied, "info: not allowed");
+    if (!caller.role) return Error(ErrorKind::denied, "info: not allowed");
     engine::SystemInfo info;
     info.architecture = "x86_64";
     info.version = "0.1.0";

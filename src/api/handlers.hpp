@@ -34,6 +34,7 @@ Status rename_container(Request& request);
 Status update_container(Request& request);
 Status resize_container(Request& request);
 Status top_container(Request& request);
+Status show_identity(Request& request);
 Status prune_containers(Request& request);
 
 // container_streams.cpp

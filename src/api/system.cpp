@@ -62,6 +62,7 @@ Status show_info(Request& request) {
   out["Driver"] = "overlay2";
   out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"},
                                     json::array{"Snapshot form", info.snapshot_form}};
+  out["Policy"] = info.policy_path.empty() ? "built in" : info.policy_path;
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
                                 {"Network", json::array{"bridge", "host", "macvlan", "null"}},
                                 {"Authorization", nullptr},
@@ -120,8 +121,51 @@ Status show_info(Request& request) {
   out["SecurityOptions"] = texts(info.security_options);
   out["CDISpecDirs"] = texts(info.cdi_spec_dirs);
   std::vector<std::string> warnings = info.warnings;
+  if (info.lost_audit_lines != 0) warnings.push_back(concat("the audit log lost ", info.lost_audit_lines, " lines: the daemon's log says why"));
   for (const auto& repair : info.repairs) warnings.push_back(concat("repaired at start: ", repair));
   out["Warnings"] = texts_or_null(warnings);
+  return request.reply_json(200, out);
+}
+
+// -- who asks
+
+Status show_identity(Request& request) {
+  const auto& caller = request.caller;
+  if (!caller.role) return Error(ErrorKind::denied, "you have no role here");
+  const auto& role = *caller.role;
+  json::array may;
+  for (const auto& verb : policy::all_verbs())
+    if (role.allows(verb.verb)) may.emplace_back(verb.name);
+  json::object out{{"Who", caller.who}, {"Role", role.name}, {"Origin", role.origin}, {"May", std::move(may)}, {"Project", role.scope.project}};
+  json::object labels;
+  for (const auto& [key, value] : role.scope.labels) labels[key] = value;
+  out["Labels"] = std::move(labels);
+  out["Bounds"] = nullptr;
+  if (!role.bounds) return request.reply_json(200, out);
+  const auto& bounds = *role.bounds;
+  auto ranges = [](const std::vector<policy::Range>& list) {
+    json::array texts;
+    for (const auto& range : list) texts.emplace_back(range.first == range.last ? concat(range.first) : concat(range.first, "-", range.last));
+    return texts;
+  };
+  json::array binds;
+  for (const auto& grant : bounds.binds) binds.emplace_back(concat(grant.path, grant.read_only ? ":ro" : "", grant.keeps_owners ? ":owners" : ""));
+  out["Bounds"] = json::object{{"Privileged", bounds.privileged},
+                               {"Unconfined", bounds.unconfined},
+                               {"CgroupParent", bounds.cgroup_parent},
+                               {"VolumeOptions", bounds.volume_options},
+                               {"Capabilities", texts(bounds.capabilities)},
+                               {"Binds", std::move(binds)},
+                               {"Devices", texts(bounds.devices)},
+                               {"HostNamespaces", texts(bounds.host_namespaces)},
+                               {"Images", texts(bounds.images)},
+                               {"Networks", texts(bounds.networks)},
+                               {"LogDrivers", texts(bounds.log_drivers)},
+                               {"Users", ranges(bounds.users)},
+                               {"Ports", ranges(bounds.ports)},
+                               {"Memory", bounds.memory_bytes},
+                               {"NanoCpus", bounds.nano_cpus},
+                               {"Pids", bounds.pids}};
   return request.reply_json(200, out);
 }
 

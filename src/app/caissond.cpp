@@ -75,14 +75,35 @@ Status listen_on_tcp(wire::Server& server, const std::string& host, const Daemon
   return server.add_tls_listener(TRY_PLAIN(wire::listen_tcp(address)), std::move(context));
 }
 
+/// "unix:///run/caisson.sock", "/run/caisson.sock" → the path; "" for anything else.
+std::string unix_path(std::string_view host) {
+  constexpr std::string_view scheme = "unix://";
+  if (host.starts_with(scheme)) host.remove_prefix(scheme.size());
+  return std::string(host.starts_with('/') ? host : "");
+}
+
 Status listen_on(wire::Server& server, const std::string& host, const DaemonOptions& options) {
-  if (host.starts_with("unix://") || host.starts_with("/")) {
-    std::string path = host.starts_with("/") ? host : host.substr(std::string_view("unix://").size());
+  if (const std::string path = unix_path(host); !path.empty()) {
     auto group = TRY_PLAIN(find_group(options.group, options.group_is_given));
     return server.add_listener(TRY_PLAIN(wire::listen_unix(path, socket_mode, options.rootless ? std::nullopt : group)));
   }
   if (host.starts_with("tcp://")) return listen_on_tcp(server, host, options);
   return Error(ErrorKind::invalid, concat(host, ": want unix:///PATH or tcp://ADDRESS:PORT"));
+}
+
+/// The roles' file into the settings. A file that cannot be read or understood is an error: without it, people would have more rights, or fewer.
+Status load_roles(DaemonOptions& options) {
+  auto text = linux::read_file(options.roles_path);
+  if (!text.ok() && (options.roles_is_given || text.error().kind() != ErrorKind::not_found)) return std::move(text).error().in(concat("roles ", options.roles_path));
+  if (!text.ok()) {
+    options.settings.policy = std::make_shared<const policy::Policy>(linux::geteuid(), options.tcp_role);
+    return {};
+  }
+  const policy::Accounts accounts{linux::read_file("/etc/passwd").value_or(""), linux::read_file("/etc/group").value_or("")};
+  auto policy = TRY_PLAIN(policy::Policy::parse(*text, options.roles_path, accounts, linux::geteuid(), options.tcp_role));
+  for (const auto& warning : policy.warnings()) log(LogLevel::warning, "roles", options.roles_path, warning);
+  options.settings.policy = std::make_shared<const policy::Policy>(std::move(policy));
+  return {};
 }
 
 Status make_folders(const DaemonOptions& options) {
@@ -146,6 +167,9 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   if (options.cgroup_driver == linux::CgroupDriver::systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
   local.rootless = options.rootless;
   local.settings = options.settings;
+  for (const auto& host : options.hosts)
+    if (auto path = unix_path(host); !path.empty()) local.sockets.push_back(path);
+  local.audit_log = options.audit_log.value_or(options.root + "/audit.log");
   if (!options.cdi_spec_dirs.empty()) local.cdi_spec_dirs = options.cdi_spec_dirs;
   local.start_pool = options.start_pool;
   local.worker = {options.worker_path, first_worker_id};
@@ -185,7 +209,11 @@ void reload(engine::Engine& engine, DaemonOptions& options, const std::vector<st
   auto parsed = parse_arguments(arguments, read_surroundings());
   if (!parsed.ok()) return log_error("reload", "configuration", parsed.error());
   auto& wanted = parsed->options;
-  const engine::Caller daemon{0, 0, linux::getpid(), "signal", engine::Role::admin};
+  auto roles = load_roles(wanted);
+  if (!roles.ok()) return log_error("reload", "roles", roles.error());
+  engine::Caller daemon = engine::engine_itself();
+  daemon.source = "signal";
+  daemon.who = "signal";
   auto outcome = engine.reload(daemon, wanted.settings);
   if (!outcome.ok()) return log_error("reload", "configuration", outcome.error());
   configure_log(wanted.log);
@@ -206,11 +234,11 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
 
   TRY_PLAIN(make_folders(options));
+  TRY_PLAIN(load_roles(options));
   auto assembled = TRY_PLAIN(assemble(options));
   auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile));
 
   api::ApiOptions api_options;
-  api_options.tcp_role = options.tcp_role;
   api_options.unix_source = options.hosts.front();
   auto server = wire::create_server(api::create_api(*assembled.engine, *assembled.builder, api_options), wire::ServerOptions{});
   bool has_inherited = !inherited.empty();

@@ -40,11 +40,19 @@ Status set_format(DaemonOptions& options, const std::string& value) {
 }
 
 Status set_role(DaemonOptions& options, const std::string& value) {
-  if (value == "none") options.tcp_role = engine::Role::none;
-  else if (value == "viewer") options.tcp_role = engine::Role::viewer;
-  else if (value == "operator") options.tcp_role = engine::Role::operator_;
-  else if (value == "admin") options.tcp_role = engine::Role::admin;
-  else return Error(ErrorKind::invalid, concat("\"", value, "\" is no role")).with_hint("use none, viewer, operator or admin");
+  options.tcp_role = policy::built_in(value);
+  if (!options.tcp_role) return Error(ErrorKind::invalid, concat("\"", value, "\" is no role")).with_hint("use none, viewer, operator, user or admin");
+  return {};
+}
+
+Status set_roles(DaemonOptions& options, const std::string& value) {
+  options.roles_path = value;
+  options.roles_is_given = true;
+  return {};
+}
+
+Status set_audit_log(DaemonOptions& options, const std::string& value) {
+  options.audit_log = value == "none" ? "" : value;
   return {};
 }
 
@@ -186,8 +194,10 @@ const Setting settings[] = {
        options.hosts.push_back(value);
        return {};
      }},
-    {"--group", "group", "NAME", "group that may use the unix socket, which makes it as powerful as root (default caisson, where it exists)", set_group},
-    {"--tcp-role", "tcp-role", "ROLE", "what callers over TCP may do: none, viewer, operator, admin (default viewer)", set_role},
+    {"--group", "group", "NAME", "group that may open the unix socket: with the role user, unless --roles says otherwise (default caisson, where it exists)", set_group},
+    {"--roles", "roles", "FILE", "who may do what, in TOML; read again on SIGHUP (default /etc/caisson/roles.toml, which may be missing)", set_roles},
+    {"--audit-log", "audit-log", "FILE", "a line of JSON for every change that somebody asks for, allowed or denied; none: no log (default audit.log below --root)", set_audit_log},
+    {"--tcp-role", "tcp-role", "ROLE", "what callers over TCP without a certificate may do, where --roles says nothing of them: none, viewer, operator, user, admin (default viewer)", set_role},
     {"--pidfile", "pidfile", "FILE", "write the daemon's pid there", CAISSON_TEXT(pidfile)},
     {"--runtime", "runtime", "FILE", "caisson-runtime (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(runtime_path)},
     {"--worker", "worker", "FILE", "caisson-worker (default beside caissond, else /usr/lib/caisson)", CAISSON_TEXT(worker_path)},
@@ -238,7 +248,7 @@ const Setting settings[] = {
        return {};
      }},
     {"--tls", "tls.enabled", "BOOL", "TCP speaks TLS; clients need no certificate (default false)", set_tls},
-    {"--tlsverify", "tls.verify", "BOOL", "TCP speaks TLS, and a client with a certificate of the CA is admin (default false)", set_tls_verify},
+    {"--tlsverify", "tls.verify", "BOOL", "TCP speaks TLS, and a client with a certificate of the CA is admin, unless --roles says otherwise (default false)", set_tls_verify},
     {"--tlscacert", "tls.ca", "FILE", "CA that signs clients (default /etc/caisson/tls/ca.pem)", CAISSON_TEXT(tls.ca)},
     {"--tlscert", "tls.certificate", "FILE", "the daemon's certificate (default /etc/caisson/tls/cert.pem)", CAISSON_TEXT(tls.certificate)},
     {"--tlskey", "tls.key", "FILE", "its key (default /etc/caisson/tls/key.pem)", CAISSON_TEXT(tls.key)},
@@ -264,7 +274,7 @@ bool is_list(const Setting& setting) {
 }
 
 /// Read again on SIGHUP; everything else is fixed at the start.
-constexpr std::string_view reloadable[] = {"--log-driver", "--log-opt", "--log-max-size", "--log-max-file", "--label", "--debug", "--log-level", "--log-format", "--default-pids-limit"};
+constexpr std::string_view reloadable[] = {"--roles", "--tcp-role", "--log-driver", "--log-opt", "--log-max-size", "--log-max-file", "--label", "--debug", "--log-level", "--log-format", "--default-pids-limit"};
 
 Status apply_setting(const Setting& setting, DaemonOptions& options, const std::string& value) {
   options.given[std::string(setting.flag)] += value + "\n";

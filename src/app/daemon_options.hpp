@@ -30,7 +30,10 @@ struct DaemonOptions {
   std::string worker_path;              ///< caisson-worker
   std::string cgroup_parent = "/caisson";
   linux::CgroupDriver cgroup_driver = linux::CgroupDriver::cgroupfs;
-  engine::Role tcp_role = engine::Role::viewer;
+  policy::RolePointer tcp_role = policy::built_in("viewer");
+  std::string roles_path = "/etc/caisson/roles.toml";
+  bool roles_is_given = false;         ///< then it must be there
+  std::optional<std::string> audit_log; ///< none: audit.log below `root`; "": no log
   network::Options network;
   engine::Settings settings;
   std::vector<std::string> cdi_spec_dirs;  ///< empty: the usual two

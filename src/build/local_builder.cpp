@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "build/stage.hpp"
+#include "engine/bounds.hpp"
 #include "image/manifest.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -19,16 +20,18 @@ namespace caisson::build {
 
 namespace {
 
-engine::Caller engine_itself() {
-  engine::Caller caller;
-  caller.source = "engine";
-  caller.role = engine::Role::admin;
-  return caller;
-}
+using policy::Verb;
 
-Status check_role(const engine::Caller& caller, engine::Role needed, std::string_view verb) {
-  if (caller.role >= needed) return {};
-  return Error(ErrorKind::denied, concat(verb, ": the role of ", caller.source, " does not allow it"));
+/// The request with the limits of the caller's role. Errors: denied (more than the role allows).
+Result<BuildRequest> within_bounds(const engine::Caller& caller, BuildRequest request) {
+  engine::ContainerSpec step;
+  step.network.mode = request.network;
+  step.cgroup_parent = request.cgroup_parent;
+  step.ulimits = request.ulimits;
+  step.resources = request.resources;
+  TRY_PLAIN(engine::apply_build_bounds(*caller.role, step, request.allowed.contains("security.insecure"), request.allowed.contains("network.host")));
+  request.resources = step.resources;
+  return request;
 }
 
 /// Becomes readable when the client is gone, or when stop() was called.
@@ -177,7 +180,7 @@ Status LocalBuilder::open() {
 Status LocalBuilder::remove_leftovers() {
   engine::ListOptions all;
   all.all = true;
-  auto caller = engine_itself();
+  auto caller = engine::engine_itself();
   for (const auto& container : TRY_PLAIN(engine_.list(caller, all))) {
     auto label = container.labels.find(std::string(build_label));
     // A label alone proves nothing: anybody may set it.
@@ -251,8 +254,9 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
   return contexts;
 }
 
-Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) {
-  TRY_PLAIN(check_role(caller, engine::Role::admin, "build"));
+Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& asked, const EventSink& sink, Cancel cancel) {
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_run, join(asked.tags, ", ")));
+  const BuildRequest request = TRY(within_bounds(caller, asked), "build");
   if (request.check_only) return build_now(caller, request, "", sink, cancel);
   auto recording = TRY(history_.begin(record_of(request)), "record the build");
   auto outcome = build_now(
@@ -346,7 +350,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
 }
 
 Result<AgentUse> LocalBuilder::lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) {
-  TRY_PLAIN(check_role(caller, engine::Role::admin, "lend an ssh agent"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_run, ""));
   return agents_.wait_for_use(caller, session, id, client);
 }
 
@@ -504,7 +508,7 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
 }
 
 Result<std::vector<CacheEntry>> LocalBuilder::prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) {
-  TRY_PLAIN(check_role(caller, engine::Role::admin, "prune the build cache"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_prune, ""));
   if (!select) TRY_PLAIN(prune_cache_mounts());
   return cache_.prune(select);
 }
@@ -519,27 +523,27 @@ Status LocalBuilder::prune_cache_mounts() {
 }
 
 Result<std::vector<CacheEntry>> LocalBuilder::cache(const engine::Caller& caller) {
-  TRY_PLAIN(check_role(caller, engine::Role::viewer, "list the build cache"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_cache_list, ""));
   return cache_.entries();
 }
 
 Result<std::vector<BuildRecord>> LocalBuilder::history(const engine::Caller& caller) {
-  TRY_PLAIN(check_role(caller, engine::Role::viewer, "list builds"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_list, ""));
   return history_.records();
 }
 
 Result<BuildRecord> LocalBuilder::find_build(const engine::Caller& caller, const std::string& name) {
-  TRY_PLAIN(check_role(caller, engine::Role::viewer, "inspect a build"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_inspect, name));
   return history_.find(name);
 }
 
 Result<UniqueFd> LocalBuilder::open_build_log(const engine::Caller& caller, const std::string& name) {
-  TRY_PLAIN(check_role(caller, engine::Role::admin, "read a build's output"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_log, name));
   return history_.open_log(name);
 }
 
 Status LocalBuilder::remove_build(const engine::Caller& caller, const std::string& name) {
-  TRY_PLAIN(check_role(caller, engine::Role::admin, "remove a build from the history"));
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_remove, name));
   return history_.remove(name);
 }
 

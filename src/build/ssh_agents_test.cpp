@@ -26,7 +26,7 @@ engine::Caller caller_of(uid_t uid, std::string source = "unix:/run/x.sock") {
   engine::Caller caller;
   caller.uid = uid;
   caller.source = std::move(source);
-  caller.role = engine::Role::admin;
+  caller.role = policy::built_in("admin");
   return caller;
 }
 

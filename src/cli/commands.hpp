@@ -43,6 +43,12 @@ Result<int> generate_key(Session& session, const Invocation& invocation);
 Result<int> show_trust(Session& session, const Invocation& invocation);
 Result<int> set_trust(Session& session, const Invocation& invocation);
 
+// Roles: who may do what.
+Result<int> check_roles(Session& session, const Invocation& invocation);
+Result<int> show_role(Session& session, const Invocation& invocation);
+Result<int> make_role_token(Session& session, const Invocation& invocation);
+Result<int> list_verbs(Session& session, const Invocation& invocation);
+
 // Containers: files.
 Result<int> copy_files(Session& session, const Invocation& invocation);
 Result<int> show_changes(Session& session, const Invocation& invocation);

@@ -59,6 +59,7 @@ constexpr std::array table = {
     group("network", "Networks"),
     group("plugin", "Plugins"),
     group("registry", "A registry of one's own"),
+    group("roles", "Who may do what at the engine's sockets"),
     group("system", "The engine"),
     group("volume", "Volumes"),
 
@@ -157,6 +158,17 @@ constexpr std::array table = {
             .arity = {1, 1}, .flags = flags::trust_set, .run = set_trust,
             .details = "REGISTRY is a host, namespace, repository or whole name: docker.io, quay.io/team, docker.io/library/alpine.\n"
                        "Example: caisson image trust set -t sigstoreSigned -f /etc/caisson/keys/team.pub quay.io/team"},
+    Command{.path = "roles check", .aliases = "", .usage = "[FILE]", .summary = "Read a file of roles as the daemon would, and say what is wrong with it",
+            .arity = {0, 1}, .flags = none, .words = Words::files, .run = check_roles,
+            .details = "FILE: /etc/caisson/roles.toml when none is given. The daemon takes a new file into force on SIGHUP (systemctl reload caissond)."},
+    Command{.path = "roles show", .aliases = "", .usage = "[OPTIONS]", .summary = "Show who you are to the daemon, and what you may do",
+            .arity = {0, 0}, .flags = flags::role_show, .run = show_role},
+    Command{.path = "roles token", .aliases = "", .usage = "NAME", .summary = "Make a token, and the lines by which a file of roles knows it",
+            .arity = {1, 1}, .flags = none, .run = make_role_token,
+            .details = "The token is shown once and kept nowhere: clients send it as \"Authorization: Bearer TOKEN\", docker's by HttpHeaders in its config.json.\n"
+                       "The file holds its SHA-256 only. Send tokens through TLS or the unix socket."},
+    Command{.path = "roles verbs", .aliases = "", .usage = "[OPTIONS]", .summary = "List the verbs that a file of roles can name",
+            .arity = {0, 0}, .flags = flags::verbs, .run = list_verbs},
     Command{.path = "container inspect", .aliases = "", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Show everything about containers",
             .arity = some, .flags = flags::inspect_container, .words = Words::containers, .run = inspect_containers},
     Command{.path = "container prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove all stopped containers",

@@ -211,4 +211,17 @@ Status check_spec(const ContainerSpec& spec, const HostLimits& host) {
   return check_log_driver(spec.log_driver, spec.log_options);
 }
 
+std::string clean_path(std::string_view path) {
+  std::vector<std::string> parts;
+  for (auto part : split(path, '/')) {
+    if (part.empty() || part == ".") continue;
+    if (part == "..") {
+      if (!parts.empty()) parts.pop_back();
+    } else {
+      parts.emplace_back(part);
+    }
+  }
+  return "/" + join(parts, "/");
+}
+
 }  // namespace caisson::engine

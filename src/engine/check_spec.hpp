@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -21,6 +22,9 @@ Status check_spec(const ContainerSpec& spec, const HostLimits& host);
 /// The part that update() shares.
 Status check_resources(const ResourceSpec& resources, const HostLimits& host);
 Status check_restart_policy(const RestartPolicy& policy, bool auto_remove);
+
+/// An absolute path without empty parts, "." and "..", by its text alone: no link is followed.
+std::string clean_path(std::string_view path);
 
 /// "container:web" → "web"; "" for any other mode.
 std::string container_of_mode(const std::string& mode);

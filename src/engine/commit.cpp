@@ -132,7 +132,7 @@ Result<image::ComposeRequest> LocalEngine::plan_commit(const ContainerInfo& info
 }
 
 Result<image::Image> LocalEngine::commit(const Caller& caller, const std::string& name, const CommitOptions& options, Cancel cancel) {
-  auto container = TRY_PLAIN(find_for(caller, Access::administer, "commit", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_commit, name));
   std::unique_lock lock(container->operation);
   if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
   ContainerInfo info = container->snapshot()->info;

@@ -104,7 +104,7 @@ Result<LocalEngine::OpenFiles> LocalEngine::open_files(const Pointer& container)
 }
 
 Result<std::vector<FileChange>> LocalEngine::changes(const Caller& caller, const std::string& name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "diff", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_changes, name));
   ContainerInfo info = container->snapshot()->info;
   fill_derived(info);
   auto layers = TRY_PLAIN(lower_layers(info));
@@ -112,7 +112,7 @@ Result<std::vector<FileChange>> LocalEngine::changes(const Caller& caller, const
 }
 
 Status LocalEngine::export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "export", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_export, name));
   ContainerInfo info = container->snapshot()->info;
   fill_derived(info);
   const auto step = concat("export container ", container->id.substr(0, 12));
@@ -135,7 +135,7 @@ Status LocalEngine::export_container(const Caller& caller, const std::string& na
 }
 
 Result<image::PathStatus> LocalEngine::stat_path(const Caller& caller, const std::string& name, const std::string& path) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "stat a path of", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_stat_path, name));
   auto files = TRY_PLAIN(open_files(container));
   image::WorkerJob job;
   job.request.task = image::WorkerTask::look;
@@ -149,7 +149,7 @@ Result<image::PathStatus> LocalEngine::stat_path(const Caller& caller, const std
 }
 
 Status LocalEngine::read_archive(const Caller& caller, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel cancel) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "copy from", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_copy_from, name));
   auto files = TRY_PLAIN(open_files(container));
   image::WorkerJob job;
   job.request.task = image::WorkerTask::pack;
@@ -166,7 +166,7 @@ Status LocalEngine::read_archive(const Caller& caller, const std::string& name, 
 }
 
 Status LocalEngine::write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "copy to", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_copy_to, name));
   image::WorkerJob job;
   job.request.task = image::WorkerTask::place;
   job.request.place.path = options.path;

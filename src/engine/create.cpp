@@ -28,20 +28,6 @@ class Undo {
   std::function<void()> action_;
 };
 
-/// Lexical: "/a//b/../c/" → "/a/c".
-std::string clean_path(std::string_view path) {
-  std::vector<std::string> parts;
-  for (auto part : split(path, '/')) {
-    if (part.empty() || part == ".") continue;
-    if (part == "..") {
-      if (!parts.empty()) parts.pop_back();
-    } else {
-      parts.emplace_back(part);
-    }
-  }
-  return "/" + join(parts, "/");
-}
-
 bool has_target(const ContainerSpec& spec, const std::string& target) {
   return std::any_of(spec.mounts.begin(), spec.mounts.end(), [&](const MountSpec& mount) { return clean_path(mount.target) == target; });
 }
@@ -104,9 +90,8 @@ Status LocalEngine::merge_image(ContainerSpec& spec, const image::Image& image, 
   const auto& config = image.config;
   args = TRY_PLAIN(arguments_of(spec, config));
   spec.env = merge_environment(config.env, spec.env);
-  auto labels = config.labels;
-  for (const auto& [key, value] : spec.labels) labels[key] = value;
-  spec.labels = std::move(labels);
+  for (const auto& [key, value] : config.labels)
+    if (spec.labels.emplace(key, value).second) spec.image_labels.push_back(key);
   if (spec.working_dir.empty()) spec.working_dir = config.working_dir;
   if (!spec.working_dir.empty()) spec.working_dir = clean_path(spec.working_dir);
   if (spec.user.empty()) spec.user = config.user;
@@ -146,7 +131,11 @@ Status LocalEngine::adopt_volumes_from(ContainerSpec& spec) {
       mount.propagation = point.type == MountType::bind ? point.propagation : "";
       const auto& asked = other->snapshot()->info.spec.mounts;
       auto same = std::find_if(asked.begin(), asked.end(), [&](const MountSpec& one) { return one.target == point.destination; });
-      if (same != asked.end()) mount.subpath = same->subpath;
+      if (same != asked.end()) {
+        mount.subpath = same->subpath;
+        mount.within = same->within;
+        mount.without_owners = same->without_owners;
+      }
       mount.origin = "volumes-from";
       spec.mounts.push_back(std::move(mount));
     }
@@ -160,7 +149,7 @@ Status LocalEngine::fill_volume(const std::string& contents, const MountPoint& p
   return {};
 }
 
-Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made) {
+Result<MountPoint> LocalEngine::resolve_volume(const Caller& caller, const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made) {
   MountPoint point;
   point.type = MountType::volume;
   point.driver = "local";
@@ -172,6 +161,7 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
     transaction.require(existing->key, existing->revision);  // an anonymous one may be on its way out with its container
     // Made by `volume create` and never used: docker fills it now.
     auto volume = TRY_PLAIN(load_volume(point.name));
+    TRY_PLAIN(permit_volume(caller, Verb::volume_inspect, volume));
     const auto contents = contents_of(volume);
     const bool may_fill = !mount.no_copy && mount.subpath.empty() && !is_file_system(volume) && volume_users()[point.name].empty();
     if (may_fill && TRY(linux::list_dir(contents), concat("volume ", point.name)).empty()) TRY_PLAIN(fill_volume(contents, point, mount.target, made.layers));
@@ -191,6 +181,7 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   volume.mountpoint = point.source;
   volume.created = now_ns();
   volume.labels = mount.labels;
+  TRY_PLAIN(put_in_scope_of(caller, Verb::container_create, point.name, volume.labels));
   volume.options = mount.driver_options;
   volume.anonymous = point.anonymous;
   if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
@@ -201,7 +192,7 @@ Result<MountPoint> LocalEngine::resolve_volume(const MountSpec& mount, state::Tr
   return point;
 }
 
-Status LocalEngine::resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made) {
+Status LocalEngine::resolve_mounts(const Caller& caller, Record& record, state::Transaction& transaction, MadeVolumes& made) {
   auto& spec = record.info.spec;
   std::map<std::string, std::string> named_here;  // one volume may be mounted twice by one container
   for (auto& mount : spec.mounts) {
@@ -213,12 +204,15 @@ Status LocalEngine::resolve_mounts(Record& record, state::Transaction& transacti
       point.name = mount.source;
       point.source = named_here[mount.source];
     } else if (mount.type == MountType::volume) {
-      point = TRY_PLAIN(resolve_volume(mount, transaction, made));
+      point = TRY_PLAIN(resolve_volume(caller, mount, transaction, made));
       if (!point.anonymous) named_here[point.name] = point.source;
     } else if (mount.type == MountType::bind) {
       point.type = MountType::bind;
       point.source = clean_path(mount.source);
-      if (!TRY_PLAIN(linux::exists(point.source))) {
+      if (!mount.within.empty()) {
+        auto granted = open_within(mount.within, point.source);
+        if (!granted.ok()) return std::move(granted).error().in(concat("mount ", mount.target));
+      } else if (!TRY_PLAIN(linux::exists(point.source))) {
         if (!mount.create_source)
           return Error(ErrorKind::invalid, concat("invalid mount config for type \"bind\": bind source path does not exist: ", mount.source));
         TRY(linux::make_dirs(point.source, 0755), concat("mount ", mount.target, ": make the missing source ", point.source));
@@ -259,7 +253,7 @@ Result<std::string> mode_by_id(const std::string& mode, Registry& registry) {
 }  // namespace
 
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
-  TRY_PLAIN(authorize(caller, Access::administer, "create", spec.name));
+  TRY_PLAIN(permit_verb(caller, Verb::container_create, spec.name));
   fill_log_defaults(spec, *settings());
   TRY_PLAIN(check_spec(spec, host_));
   if (!spec.name.empty()) {
@@ -274,10 +268,12 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   Record record;
   auto& info = record.info;
   info.id = random_id();
+  info.creator = creator_of(caller);
   info.image_id = image.id.text();
   info.created = now_ns();
   info.state = State::created;
   info.spec = std::move(spec);
+  TRY_PLAIN(put_in_scope_of(caller, Verb::container_create, info.spec.name, info.spec.labels));
   TRY_PLAIN(settle_networks(info.spec));
   if (info.spec.privileged && info.spec.userns_mode.empty()) info.spec.userns_mode = "host";  // the devices and mounts it is for do not exist in a user namespace
   TRY_PLAIN(merge_image(info.spec, image, info.args));
@@ -285,6 +281,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   for (auto* mode : {&info.spec.network.mode, &info.spec.pid_mode, &info.spec.ipc_mode}) *mode = TRY_PLAIN(mode_by_id(*mode, registry_));
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
+  TRY_PLAIN(bound_creation(caller, info, image.repo_tags));
   if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))
     info.warnings.emplace_back("Published ports are discarded when using host network mode");
 
@@ -320,7 +317,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
     for (const auto& name : made.names) ignore(SizeLimits::remove_tree(volume_dir(name), "_data"));  // a stray folder is removed at the next start too
   });
   made.layers = TRY_PLAIN(images_->lowerdirs(image.id));
-  auto resolved = resolve_mounts(record, transaction, made);
+  auto resolved = resolve_mounts(caller, record, transaction, made);
   // "Not found" as an answer to create means to docker's client that the image is missing, and it would pull it: a volume's device is not meant.
   if (!resolved.ok() && resolved.error().kind() == ErrorKind::not_found && resolved.error().error_number() != 0) resolved = std::move(resolved).error().with_kind(ErrorKind::io);
   TRY(std::move(resolved), "create");
@@ -335,7 +332,9 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   for (Undo* undo : {&remove_dirs, &remove_volumes, &give_range_back, &give_name_back}) undo->release();
 
   CreateResult result{info.id, info.name, info.warnings};
-  for (const auto& name : made.names) publish_object("volume", "create", name, {{"driver", "local"}});
+  policy::Labels scope;
+  ignore(put_in_scope(role_of(caller), scope));  // nothing there contradicts it
+  for (const auto& name : made.names) publish_object("volume", "create", name, {{"driver", "local"}}, scope);
   publish(record, "create");
   auto container = std::make_shared<Container>(std::move(record), *store_);
   registry_.add(container, result.name);
@@ -343,7 +342,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
 }
 
 Status LocalEngine::rename(const Caller& caller, const std::string& name, const std::string& new_name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "rename", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_rename, name));
   std::string wanted = new_name.starts_with('/') ? new_name.substr(1) : new_name;
   TRY_PLAIN(check_name("container", wanted));
   std::lock_guard lock(container->operation);

@@ -14,24 +14,6 @@ namespace caisson::engine {
 namespace {
 constexpr unsigned background_threads = 2;  // one slow teardown (a process in D state) must not hold up all others
 
-std::string_view to_string(Role role) {
-  switch (role) {
-    case Role::none: return "none";
-    case Role::viewer: return "viewer";
-    case Role::operator_: return "operator";
-    case Role::admin: return "admin";
-  }
-  return "none";
-}
-
-Role needed_for(Access access) {
-  switch (access) {
-    case Access::read: return Role::viewer;
-    case Access::operate: return Role::operator_;
-    case Access::administer: return Role::admin;
-  }
-  return Role::admin;
-}
 }  // namespace
 
 std::string_view to_string(State state) {
@@ -50,6 +32,7 @@ std::string_view to_string(State state) {
 
 LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
     : options_(std::move(options)),
+      audit_(options_.audit_log),
       store_(std::move(parts.store)),
       registries_(std::move(parts.registries)),
       images_(std::move(parts.images)),
@@ -110,35 +93,28 @@ Result<std::unique_ptr<Engine>> open_local_engine(LocalOptions options, LocalPar
   return std::unique_ptr<Engine>(std::move(engine));
 }
 
-Status LocalEngine::authorize(const Caller& caller, Access access, std::string_view verb, std::string_view object) const {
-  if (caller.role >= needed_for(access)) return {};
-  return Error(ErrorKind::denied, concat(verb, object.empty() ? "" : " ", object, ": needs the role ", to_string(needed_for(access)),
-                                         ", but ", caller.source.empty() ? "the caller" : caller.source, " has ", to_string(caller.role)));
-}
-
-Result<LocalEngine::Pointer> LocalEngine::find_for(const Caller& caller, Access access, std::string_view verb, const std::string& name) {
-  TRY_PLAIN(authorize(caller, access, verb, name));
-  return find_container(name);
-}
-
 void LocalEngine::publish(const Record& record, std::string action, std::map<std::string, std::string> more) {
   Event event;
   event.type = "container";
   event.action = std::move(action);
   event.actor_id = record.info.id;
   event.attributes = record.info.spec.labels;
+  event.labels = given_labels(record.info.spec);
+  event.project = policy::project_of(event.labels, record.info.id);
   event.attributes["image"] = record.info.spec.image;
   event.attributes["name"] = record.info.name;
   event.attributes.merge(more);
   events_->publish(std::move(event));
 }
 
-void LocalEngine::publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes) {
+void LocalEngine::publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes, policy::Labels labels) {
   Event event;
   event.type = std::move(type);
   event.action = std::move(action);
   event.actor_id = std::move(id);
   event.attributes = std::move(attributes);
+  event.project = policy::project_of(labels, "");
+  event.labels = std::move(labels);
   events_->publish(std::move(event));
 }
 
@@ -146,11 +122,6 @@ void LocalEngine::note_repair(std::string text) {
   log(LogLevel::warning, "recover", "", text);
   std::lock_guard lock(repairs_mutex_);
   repairs_.push_back(std::move(text));
-}
-
-Result<std::unique_ptr<EventStream>> LocalEngine::events(const Caller& caller, const EventOptions& options) {
-  TRY_PLAIN(authorize(caller, Access::read, "events", ""));
-  return events_->subscribe(options);
 }
 
 std::string LocalEngine::log_path_of(const Record& record) const {

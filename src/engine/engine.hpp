@@ -17,11 +17,18 @@
 namespace caisson::engine {
 
 /// All calls are thread-safe and block until done; long ones stop when `cancel` fires. `name` is a container's full id,
-/// unique id prefix or name (a leading slash is ignored). Each verb asks authorize() first.
-/// Errors common to all: denied (the caller's role), not_found ("No such container: X"), io, corrupt.
+/// unique id prefix or name (a leading slash is ignored). Each verb asks the policy first.
+/// Errors common to all: denied (by the policy, naming the rule), not_found ("No such container: X"), io, corrupt.
 class Engine {
  public:
   virtual ~Engine() = default;
+
+  // -- who asks
+  /// Who is at the other end of a connection, by the policy of now: a process of one of our containers has that container's identity,
+  /// whatever user it is. Never fails: whoever cannot be judged has the role "none".
+  virtual Caller identify(const Connection& connection) = 0;
+  /// Asks the policy for a verb that somebody else performs, and writes it to the audit log. Errors: denied, naming the rule.
+  virtual Status authorize(const Caller& caller, policy::Verb verb, std::string_view object) const = 0;
 
   // -- containers
   /// Reserves id and name, writes the record, prepares folders and volumes. Errors: invalid (names the field), not_found

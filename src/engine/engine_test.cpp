@@ -480,14 +480,14 @@ TEST_F(Verbs, joining_a_network_needs_a_running_container_and_shares_its_ids) {
 }
 
 TEST_F(Verbs, a_caller_without_the_role_is_refused) {
-  Caller nobody{1000, 1000, 1, "tcp:127.0.0.1:9", Role::none};
+  Caller nobody{1000, 1000, 1, "tcp:127.0.0.1:9", "nobody", policy::built_in("none")};
   EXPECT_EQ(engine().list(nobody, {}).error().kind(), ErrorKind::denied);
-  Caller viewer{1000, 1000, 1, "tcp", Role::viewer};
+  Caller viewer{1000, 1000, 1, "tcp", "viewer", policy::built_in("viewer")};
   EXPECT_TRUE(engine().list(viewer, {}).ok());
   EXPECT_EQ(engine().create(viewer, Harness::spec({"x"})).error().kind(), ErrorKind::denied);
   auto id = h.run(Harness::spec({"sleep"}));
   EXPECT_EQ(engine().kill(viewer, id, "").error().kind(), ErrorKind::denied);
-  Caller operator_role{1000, 1000, 1, "tcp", Role::operator_};
+  Caller operator_role{1000, 1000, 1, "tcp", "operator", policy::built_in("operator")};
   EXPECT_TRUE(engine().kill(operator_role, id, "").ok());
   EXPECT_EQ(engine().remove(operator_role, id, {}).error().kind(), ErrorKind::denied);
 }

@@ -45,7 +45,7 @@ class ReplaySink final : public LogSink {
 }  // namespace
 
 Status LocalEngine::attach(const Caller& caller, const std::string& name, AttachOptions options) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "attach", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_attach, name));
   auto record = container->snapshot();
   const auto& spec = record->info.spec;
   auto& request = options.request;
@@ -79,7 +79,7 @@ Status LocalEngine::attach(const Caller& caller, const std::string& name, Attach
 }
 
 Status LocalEngine::resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "resize", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_resize, name));
   auto record = container->snapshot();
   if (record->info.state != State::running) return Error(ErrorKind::conflict, concat("container ", container->id, " is not running"));
   TRY(runtime_->resize(container->id, "", size), concat("resize container ", container->id.substr(0, 12)));
@@ -88,7 +88,7 @@ Status LocalEngine::resize(const Caller& caller, const std::string& name, runtim
 }
 
 Result<std::string> LocalEngine::create_exec(const Caller& caller, const std::string& name, ExecSpec spec) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "exec", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_exec, name));
   auto record = container->snapshot();
   TRY_PLAIN(check_running(*record));
   if (spec.cmd.empty()) return Error(ErrorKind::invalid, "No exec command specified");
@@ -96,7 +96,7 @@ Result<std::string> LocalEngine::create_exec(const Caller& caller, const std::st
     return Error(ErrorKind::invalid, concat("exec: working directory \"", spec.working_dir, "\": must be an absolute path"));
   for (const auto& setting : spec.env)
     if (setting.empty() || setting[0] == '=') return Error(ErrorKind::invalid, concat("invalid environment variable: ", setting));
-  if (spec.privileged) TRY_PLAIN(authorize(caller, Access::administer, "exec --privileged", name));
+  if (auto judged = check_exec(role_of(caller), spec, record->info.spec); !judged.ok()) return refuse(caller, Verb::container_exec, name, container->id, judged.error().text()).error();
   ExecInfo exec;
   exec.id = random_id();
   exec.container_id = container->id;
@@ -122,10 +122,8 @@ Result<runtime::ExecRequest> LocalEngine::plan_exec(const Record& record, const 
 }
 
 Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) {
-  TRY_PLAIN(authorize(caller, Access::operate, "exec start", exec_id));
   auto known = TRY_PLAIN(execs_.find(exec_id));
-  auto container = registry_.find_id(known.container_id);
-  if (!container) return Error(ErrorKind::not_found, concat("No such container: ", known.container_id));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_exec, known.container_id));
   auto record = container->snapshot();
   TRY_PLAIN(check_running(*record));
   auto exec = TRY_PLAIN(execs_.claim(exec_id));
@@ -155,15 +153,21 @@ Status LocalEngine::start_exec(const Caller& caller, const std::string& exec_id,
 }
 
 Result<ExecInfo> LocalEngine::inspect_exec(const Caller& caller, const std::string& exec_id) {
-  TRY_PLAIN(authorize(caller, Access::read, "exec inspect", exec_id));
-  return execs_.find_settled(exec_id);
+  TRY_PLAIN(permit_verb(caller, Verb::container_inspect, exec_id));
+  auto exec = TRY_PLAIN(execs_.find_settled(exec_id));
+  // The container may be gone, and its programs are told of a little longer: then they are their creator's no more, and told to whoever sees all.
+  if (role_of(caller).scope.is_everything()) return exec;
+  auto permitted = find_for(caller, Verb::container_inspect, exec.container_id);
+  if (!permitted.ok()) return std::move(permitted).error();
+  return exec;
 }
 
 Status LocalEngine::resize_exec(const Caller& caller, const std::string& exec_id, runtime::ConsoleSize size) {
-  TRY_PLAIN(authorize(caller, Access::operate, "exec resize", exec_id));
+  TRY_PLAIN(permit_verb(caller, Verb::container_resize, exec_id));
   auto exec = TRY_PLAIN(execs_.find(exec_id));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_resize, exec.container_id));
   if (!exec.running) return Error(ErrorKind::conflict, concat("exec ", exec_id, " is not running"));
-  return runtime_->resize(exec.container_id, exec_id, size);
+  return runtime_->resize(container->id, exec_id, size);
 }
 
 void LocalEngine::exec_exited(const std::string& id, const std::string& exec_id, const runtime::ExitStatus& status) {

@@ -547,7 +547,7 @@ class Harness {
     return names;
   }
 
-  const Caller admin{0, 0, 1, "test", Role::admin};
+  const Caller admin{0, 0, 1, "test", "uid:0", policy::built_in("admin")};
   FakeImages* images = nullptr;     // borrowed from the engine
   FakeNetwork* network = nullptr;
   FakeRuntime* runtime = nullptr;

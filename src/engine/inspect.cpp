@@ -65,7 +65,7 @@ void LocalEngine::measure(const Record& record, std::optional<std::int64_t>& rw,
 }
 
 Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::string& name, bool with_size) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "inspect", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_inspect, name));
   auto record = container->snapshot();
   ContainerInfo info = record->info;
   fill_derived(info);
@@ -83,11 +83,12 @@ Result<ContainerInfo> LocalEngine::inspect(const Caller& caller, const std::stri
 }
 
 Result<std::vector<ContainerSummary>> LocalEngine::list(const Caller& caller, const ListOptions& options) {
-  TRY_PLAIN(authorize(caller, Access::read, "list containers", ""));
+  TRY_PLAIN(authorize(caller, Verb::container_list, ""));
   std::vector<ContainerSummary> summaries;
   const auto link_names = this->link_names();
   for (const auto& container : registry_.all()) {
     auto record = container->snapshot();
+    if (!sees(caller, *record)) continue;
     bool shown = options.all || is_alive(record->info.state) || record->info.state == State::restarting;
     if (!shown) continue;
     summaries.push_back(summarize(*record));
@@ -99,7 +100,7 @@ Result<std::vector<ContainerSummary>> LocalEngine::list(const Caller& caller, co
 }
 
 Result<std::vector<std::string>> LocalEngine::update(const Caller& caller, const std::string& name, const UpdateSpec& changes) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "update", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_update, name));
   std::lock_guard lock(container->operation);
   auto record = container->snapshot();
   ResourceSpec next = record->info.spec.resources;
@@ -122,6 +123,7 @@ Result<std::vector<std::string>> LocalEngine::update(const Caller& caller, const
   take(next.cpuset_mems, wanted.cpuset_mems);
   take(next.pids_limit, wanted.pids_limit);
   take(next.blkio_weight, wanted.blkio_weight);
+  if (auto judged = bound_resources(role_of(caller), next); !judged.ok()) return refuse(caller, Verb::container_update, name, container->id, judged.error().text()).error();
   TRY_PLAIN(check_resources(next, host_));
   if (changes.restart) TRY_PLAIN(check_restart_policy(*changes.restart, record->info.spec.auto_remove));
   // The kernel first: a limit that it refuses must not stand in the record.
@@ -136,7 +138,7 @@ Result<std::vector<std::string>> LocalEngine::update(const Caller& caller, const
 }
 
 Result<ContainerStats> LocalEngine::stats(const Caller& caller, const std::string& name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "stats", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_stats, name));
   auto record = container->snapshot();
   ContainerStats stats;
   stats.id = container->id;
@@ -158,7 +160,7 @@ Result<ContainerStats> LocalEngine::stats(const Caller& caller, const std::strin
 }
 
 Result<TopResult> LocalEngine::top(const Caller& caller, const std::string& name, const std::string& ps_arguments) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "top", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_top, name));
   auto columns = TRY_PLAIN(parse_ps_arguments(ps_arguments));
   auto record = container->snapshot();
   if (!is_alive(record->info.state)) return Error(ErrorKind::conflict, concat("container ", container->id, " is not running"));

@@ -27,6 +27,8 @@ struct LocalOptions {
   std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup; with systemd "/a/b" means the slice a-b.slice
   std::optional<linux::SystemdManager> systemd;  ///< set: containers get scopes of this manager instead of directories of ours
   bool rootless = false;
+  std::vector<std::string> sockets; ///< paths of the API's unix sockets: a container that mounts one speaks to us as itself
+  std::string audit_log;            ///< "": none is kept
   Settings settings;                ///< what reload() can change later
   std::size_t start_pool = 0;       ///< namespaces kept ready per kind of network, once one of the kind was asked for; 0: none
   image::WorkerOptions worker;      ///< the process that reads and writes containers' files

@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "base/strings.hpp"
+#include "engine/audit_log.hpp"
+#include "engine/bounds.hpp"
 #include "engine/container.hpp"
 #include "engine/event_hub.hpp"
 #include "engine/exec_table.hpp"
@@ -39,8 +41,7 @@ namespace caisson::engine {
 /// CAISSON_CRASH_AT names the point.
 void crash_point(std::string_view name);
 
-/// What a verb does to the host: each needs a role.
-enum class Access : std::uint8_t { read, operate, administer };
+using policy::Verb;
 
 /// "/caisson" → "caisson.slice", "/a/b" → "a-b.slice", "x.slice" as it is.
 std::string slice_of_parent(std::string_view parent);
@@ -53,6 +54,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status open();
 
   // -- Engine, in the order of engine.hpp
+  Caller identify(const Connection& connection) override;
+  Status authorize(const Caller& caller, Verb verb, std::string_view object) const override;
   Result<CreateResult> create(const Caller& caller, ContainerSpec spec) override;
   Result<Changed> start(const Caller& caller, const std::string& name) override;
   Result<Changed> stop(const Caller& caller, const std::string& name, const StopOptions& options) override;
@@ -125,12 +128,44 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
  private:
   using Pointer = Registry::Pointer;
 
-  // -- access (engine.cpp)
-  Status authorize(const Caller& caller, Access access, std::string_view verb, std::string_view object) const;
-  /// authorize() and find in one.
-  Result<Pointer> find_for(const Caller& caller, Access access, std::string_view verb, const std::string& name);
+  // -- access.cpp
+  /// An object by which a verb is judged: what it is called, and whose it is.
+  struct Object {
+    std::string_view name;
+    std::string_view id;
+    const policy::Labels& labels;  ///< that people gave it
+    std::string project;
+  };
+  Status permit(const Caller& caller, Verb verb, const Object& object) const;
+  /// The verb is asked for first, so that nobody learns of names who may not ask for them at all; then the container is found and judged.
+  Result<Pointer> find_for(const Caller& caller, Verb verb, const std::string& name);
+  Status permit_container(const Caller& caller, Verb verb, const Record& record) const;
+  Status permit_network(const Caller& caller, Verb verb, const network::Network& network) const;
+  Status permit_volume(const Caller& caller, Verb verb, const VolumeInfo& volume) const;
+  /// A network that containers of this role may be on.
+  [[nodiscard]] static bool may_join(const policy::Role& role, const network::Network& network);
+  Status check_networks(const policy::Role& role, const std::string& object, const NetworkSpec& networks);
+  /// The scope and the bounds of the caller's role on a container that is to be: labels and limits are filled in, all else is refused.
+  Status bound_creation(const Caller& caller, ContainerInfo& info, const std::vector<std::string>& image_names);
+  Status put_in_scope_of(const Caller& caller, Verb verb, std::string_view object, policy::Labels& labels) const;
+  /// The verb alone; what it is done to is judged, and written down, later.
+  Status permit_verb(const Caller& caller, Verb verb, std::string_view object) const;
+  Status check_partners(const policy::Role& role, const ContainerSpec& spec);
+  void follow_own_socket(ContainerSpec& spec) const;
+  /// The role that a container's networks are judged by when it starts; null: nothing bounds it.
+  static policy::Creator creator_of(const Caller& caller);
+  [[nodiscard]] policy::RolePointer role_of_creator(const policy::Creator& creator) const;
+  static const policy::Role& role_of(const Caller& caller) { return caller.role ? *caller.role : *policy::built_in("none"); }
+  /// Whether a caller is shown it in lists.
+  [[nodiscard]] static bool sees(const Caller& caller, const network::Network& network);
+  [[nodiscard]] static bool sees(const Caller& caller, const VolumeInfo& volume);
+  [[nodiscard]] bool sees(const Caller& caller, const Record& record) const;
+  /// Of a process of one of our containers; null when it is none.
+  Pointer container_of_peer(const Connection& connection);
+  Status refuse(const Caller& caller, Verb verb, std::string_view object, std::string_view id, std::string_view why) const;
+  void note(const Caller& caller, Verb verb, std::string_view object, std::string_view id, const json::object& asks = {}) const;
   void publish(const Record& record, std::string action, std::map<std::string, std::string> more = {});
-  void publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes = {});
+  void publish_object(std::string type, std::string action, std::string id, std::map<std::string, std::string> attributes = {}, policy::Labels labels = {});
   void note_repair(std::string text);
 
   // -- paths (engine.cpp)
@@ -151,8 +186,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
   Status adopt_volumes_from(ContainerSpec& spec);
   struct MadeVolumes;
-  Status resolve_mounts(Record& record, state::Transaction& transaction, MadeVolumes& made);
-  Result<MountPoint> resolve_volume(const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
+  Status resolve_mounts(const Caller& caller, Record& record, state::Transaction& transaction, MadeVolumes& made);
+  Result<MountPoint> resolve_volume(const Caller& caller, const MountSpec& mount, state::Transaction& transaction, MadeVolumes& made);
   static Status fill_volume(const std::string& contents, const MountPoint& point, const std::string& target, const std::vector<std::string>& layers);
   Status make_container_dirs(const std::string& id, std::int64_t size_bytes);
 
@@ -330,6 +365,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::map<std::string, std::vector<std::string>> image_users();
 
   LocalOptions options_;
+  mutable AuditLog audit_;  ///< takes lines from calls that change nothing of the engine
   std::shared_ptr<EventHub> events_ = std::make_shared<EventHub>();  // shared with streams that clients still read
   std::unique_ptr<state::Store> store_;
   std::unique_ptr<image::Registries> registries_;  ///< null: this engine speaks to none

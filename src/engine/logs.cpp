@@ -7,7 +7,7 @@
 namespace caisson::engine {
 
 Status LocalEngine::logs(const Caller& caller, const std::string& name, const LogOptions& options, LogSink& sink, Cancel cancel) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "logs", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_logs, name));
   auto record = container->snapshot();
   std::string path = log_path_of(*record);
   if (!has_readable_log(record->info.spec)) return Error(ErrorKind::unsupported, "configured logging driver does not support reading");

@@ -94,7 +94,7 @@ network::ConnectRequest LocalEngine::connect_request(const std::string& containe
 void LocalEngine::publish_network(std::string action, const network::Network& network, const std::string& container_id) {
   std::map<std::string, std::string> attributes = {{"name", network.name}, {"type", network.driver}};
   if (!container_id.empty()) attributes["container"] = container_id;
-  publish_object("network", std::move(action), network.id, std::move(attributes));
+  publish_object("network", std::move(action), network.id, std::move(attributes), network.labels);
 }
 
 void LocalEngine::publish_endpoints(const std::string& action, const std::vector<network::Endpoint>& endpoints, const std::string& container_id) {
@@ -103,50 +103,62 @@ void LocalEngine::publish_endpoints(const std::string& action, const std::vector
 }
 
 Result<NetworkInfo> LocalEngine::inspect_network(const Caller& caller, const std::string& name_or_id) {
-  TRY_PLAIN(authorize(caller, Access::read, "inspect network", name_or_id));
+  TRY_PLAIN(permit_verb(caller, Verb::network_inspect, name_or_id));
   NetworkInfo info;
   info.network = TRY_PLAIN(network_->find(name_or_id));
+  TRY_PLAIN(permit_network(caller, Verb::network_inspect, info.network));
   for (auto& [id, endpoint] : TRY_PLAIN(network_->endpoints())) {
     if (endpoint.network_id != info.network.id) continue;
-    if (auto container = registry_.find_id(id)) info.container_names[id] = container->snapshot()->info.name;
+    auto container = registry_.find_id(id);
+    if (container && !sees(caller, *container->snapshot())) continue;
+    if (container) info.container_names[id] = container->snapshot()->info.name;
     info.endpoints.emplace_back(id, std::move(endpoint));
   }
   return info;
 }
 
 Result<std::vector<NetworkInfo>> LocalEngine::list_networks(const Caller& caller) {
-  TRY_PLAIN(authorize(caller, Access::read, "list networks", ""));
+  TRY_PLAIN(authorize(caller, Verb::network_list, ""));
   std::vector<NetworkInfo> infos;
   std::map<std::string, std::size_t> by_id;
   for (auto& network : TRY_PLAIN(network_->list())) {
+    if (!sees(caller, network)) continue;
     by_id[network.id] = infos.size();
     infos.emplace_back().network = std::move(network);
   }
   for (auto& [id, endpoint] : TRY_PLAIN(network_->endpoints())) {
     auto place = by_id.find(endpoint.network_id);
-    if (place == by_id.end()) continue;  // made since the list was taken
-    if (auto container = registry_.find_id(id)) infos[place->second].container_names[id] = container->snapshot()->info.name;
+    if (place == by_id.end()) continue;  // made since the list was taken, or not to be shown
+    auto container = registry_.find_id(id);
+    if (container && !sees(caller, *container->snapshot())) continue;
+    if (container) infos[place->second].container_names[id] = container->snapshot()->info.name;
     infos[place->second].endpoints.emplace_back(id, std::move(endpoint));
   }
   return infos;
 }
 
 Result<network::Network> LocalEngine::create_network(const Caller& caller, const network::NetworkRequest& request) {
-  TRY_PLAIN(authorize(caller, Access::administer, "create network", request.name));
-  auto network = TRY_PLAIN(network_->create(request));
+  TRY_PLAIN(permit_verb(caller, Verb::network_create, request.name));
+  network::NetworkRequest own = request;
+  TRY_PLAIN(put_in_scope_of(caller, Verb::network_create, request.name, own.labels));
+  if (auto judged = check_network(role_of(caller), own); !judged.ok()) return refuse(caller, Verb::network_create, request.name, "", judged.error().text()).error();
+  note(caller, Verb::network_create, request.name, "");
+  auto network = TRY_PLAIN(network_->create(own));
   publish_network("create", network, "");
   return network;
 }
 
 Status LocalEngine::remove_network(const Caller& caller, const std::string& name_or_id) {
-  TRY_PLAIN(authorize(caller, Access::administer, "remove network", name_or_id));
-  auto network = TRY_PLAIN(network_->remove(name_or_id));
+  TRY_PLAIN(permit_verb(caller, Verb::network_remove, name_or_id));
+  auto found = TRY_PLAIN(network_->find(name_or_id));
+  TRY_PLAIN(permit_network(caller, Verb::network_remove, found));
+  auto network = TRY_PLAIN(network_->remove(found.id));
   publish_network("destroy", network, "");
   return {};
 }
 
 Result<PruneResult> LocalEngine::prune_networks(const Caller& caller, const NetworkFilter& filter) {
-  TRY_PLAIN(authorize(caller, Access::administer, "prune networks", ""));
+  TRY_PLAIN(authorize(caller, Verb::network_prune, ""));
   PruneResult result;
   for (const auto& info : TRY_PLAIN(list_networks(caller))) {
     const auto& network = info.network;
@@ -188,8 +200,10 @@ Status LocalEngine::connect_running(Container& container, const Record& record, 
 }
 
 Status LocalEngine::connect_network(const Caller& caller, const std::string& name, EndpointSpec wanted) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "connect", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::network_connect, name));
   auto network = TRY_PLAIN(network_->find(wanted.network));
+  if (!may_join(role_of(caller), network))
+    return refuse(caller, Verb::network_connect, name, container->id, concat(role_of(caller).text(), " does not allow the network ", network.name));
   std::lock_guard lock(container->operation);
   if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
   auto record = container->snapshot();
@@ -210,7 +224,7 @@ Status LocalEngine::connect_network(const Caller& caller, const std::string& nam
 }
 
 Status LocalEngine::disconnect_network(const Caller& caller, const std::string& network_name, const std::string& name, bool force) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "disconnect", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::network_disconnect, name));
   auto network = TRY_PLAIN(network_->find(network_name));
   std::lock_guard lock(container->operation);
   if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));

@@ -44,6 +44,8 @@ void fields(C& c, MountSpec& m) {
   c("tmpfs_mode", m.tmpfs_mode);
   c("options", m.options);
   c("origin", m.origin);
+  c("within", m.within);
+  c("without_owners", m.without_owners);
 }
 template <class C>
 void fields(C& c, Ulimit& u) {
@@ -149,6 +151,7 @@ void fields(C& c, ContainerSpec& s) {
   c("attach_stderr", s.attach_stderr);
   c("console_size", s.console_size);
   c("labels", s.labels);
+  c("image_labels", s.image_labels);
   c("annotations", s.annotations);
   c("mounts", s.mounts);
   c("volumes_from", s.volumes_from);
@@ -245,6 +248,9 @@ void fields(C& c, Record& r) {
   c("log_drops", r.info.log_drops);
   c("first_host_id", r.info.first_host_id);
   c("stopped_by_user", r.info.stopped_by_user);
+  c("creator_who", r.info.creator.who);
+  c("creator_role", r.info.creator.role);
+  c("creator_labels", r.info.creator.labels);
   c("health", r.info.health);
   c("start_time", r.start_time);
   c("boot_id", r.boot_id);

@@ -81,10 +81,10 @@ runtime::Mount bind_mount(const SpecInput& input, const MountSpec& asked, const 
   }
   for (const auto& word : asked.options)
     if (word == "nosuid" || word == "nodev" || word == "noexec") options.push_back(word);
-  // Without a map of its own, what root owns on the host would belong to nobody inside. The caller may read and write these files
-  // already (he is root or holds the engine's socket), so ids inside equal ids on disk.
+  // Without a map of its own, what root owns on the host would belong to nobody inside. Ids inside equal ids on disk where policy lets the
+  // caller write there as root; otherwise a setuid file made here would be the host's root's.
   bool mappable = std::find(input.unmappable_sources.begin(), input.unmappable_sources.end(), point.source) == input.unmappable_sources.end();
-  if (mappable && !input.id_map.empty()) options.emplace_back(own_id_map);
+  if (mappable && !asked.without_owners && !input.id_map.empty()) options.emplace_back(own_id_map);
   return make_mount(point.destination, "bind", point.source, std::move(options));
 }
 

@@ -251,6 +251,8 @@ Status LocalEngine::prepare_start(Container& container, StartContext& context) {
   if (!linux::mkdir(run_dir(container.id), 0700).ok()) TRY_PLAIN(linux::make_dirs(run_dir(container.id), 0700));  // it, or its parent, may be there or not
   context.made_run_dir = true;
   crash_point("start:run_dir");
+  // A network by that name may be another's by now; the one of the last connect was judged then.
+  if (auto role = role_of_creator(info.creator)) TRY_PLAIN(check_networks(*role, container.id.substr(0, 12), info.spec.network));
   TRY_PLAIN(plug_in(container, context));
   info.endpoints = context.endpoints;
   crash_point("start:connected");
@@ -363,7 +365,7 @@ Status LocalEngine::start_locked(const Pointer& container) {
 }
 
 Result<Engine::Changed> LocalEngine::start(const Caller& caller, const std::string& name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "start", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_start, name));
   std::lock_guard lock(container->operation);
   if (container->removed) return Error(ErrorKind::not_found, concat("No such container: ", name));
   auto before = container->snapshot();

@@ -90,7 +90,7 @@ Status LocalEngine::stop_container(const Pointer& container, const StopOptions& 
 }
 
 Result<Engine::Changed> LocalEngine::stop(const Caller& caller, const std::string& name, const StopOptions& options) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "stop", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_stop, name));
   auto state = container->snapshot()->info.state;
   if (!is_alive(state) && state != State::restarting) return Changed::already;
   TRY(stop_container(container, options), concat("stop container ", short_id(*container)));
@@ -99,7 +99,7 @@ Result<Engine::Changed> LocalEngine::stop(const Caller& caller, const std::strin
 }
 
 Status LocalEngine::restart(const Caller& caller, const std::string& name, const StopOptions& options) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "restart", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_restart, name));
   struct Flag {
     explicit Flag(std::atomic<bool>& its_flag) : flag(its_flag) { flag = true; }
     ~Flag() { flag = false; }
@@ -118,7 +118,7 @@ Status LocalEngine::restart(const Caller& caller, const std::string& name, const
 }
 
 Status LocalEngine::kill(const Caller& caller, const std::string& name, const std::string& signal) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "kill", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_kill, name));
   int number = signal.empty() ? signal_kill : TRY_PLAIN(parse_signal(signal));
   auto record = container->snapshot();
   if (!is_alive(record->info.state)) return not_running(*container).in(concat("cannot kill container: ", name));
@@ -140,7 +140,7 @@ Status LocalEngine::kill(const Caller& caller, const std::string& name, const st
 }
 
 Status LocalEngine::pause(const Caller& caller, const std::string& name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "pause", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_pause, name));
   std::lock_guard lock(container->operation);
   auto state = container->snapshot()->info.state;
   if (state == State::paused) return Error(ErrorKind::conflict, concat("container ", container->id, " is already paused"));
@@ -156,7 +156,7 @@ Status LocalEngine::pause(const Caller& caller, const std::string& name) {
 }
 
 Status LocalEngine::unpause(const Caller& caller, const std::string& name) {
-  auto container = TRY_PLAIN(find_for(caller, Access::operate, "unpause", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_unpause, name));
   std::lock_guard lock(container->operation);
   if (container->snapshot()->info.state != State::paused)
     return Error(ErrorKind::conflict, concat("container ", container->id, " is not paused"));
@@ -171,10 +171,10 @@ Status LocalEngine::unpause(const Caller& caller, const std::string& name) {
 
 Status LocalEngine::remove(const Caller& caller, const std::string& name, const RemoveOptions& options) {
   if (options.link) {
-    TRY_PLAIN(authorize(caller, Access::operate, "remove link", name));
+    TRY_PLAIN(authorize(caller, Verb::container_unlink, name));
     return remove_link(name);
   }
-  auto container = TRY_PLAIN(find_for(caller, Access::administer, "remove", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_remove, name));
   auto record = container->snapshot();
   if (is_alive(record->info.state) || record->info.state == State::restarting) {
     if (!options.force)
@@ -195,7 +195,7 @@ Status LocalEngine::remove(const Caller& caller, const std::string& name, const 
 }
 
 Result<std::unique_ptr<Waiter>> LocalEngine::begin_wait(const Caller& caller, const std::string& name, WaitCondition condition) {
-  auto container = TRY_PLAIN(find_for(caller, Access::read, "wait", name));
+  auto container = TRY_PLAIN(find_for(caller, Verb::container_wait, name));
   auto state = TRY_PLAIN(container->add_waiter(condition));
   return std::unique_ptr<Waiter>(std::make_unique<RegisteredWait>(std::move(state)));
 }

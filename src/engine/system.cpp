@@ -25,7 +25,7 @@ std::string os_release_value(std::string_view text, std::string_view key) {
 }  // namespace
 
 Result<SystemInfo> LocalEngine::info(const Caller& caller) {
-  TRY_PLAIN(authorize(caller, Access::read, "info", ""));
+  TRY_PLAIN(authorize(caller, Verb::system_info, ""));
   SystemInfo info;
   info.id = engine_id_;
   auto name = TRY_PLAIN(linux::uname());
@@ -43,6 +43,8 @@ Result<SystemInfo> LocalEngine::info(const Caller& caller) {
     else if (state == State::paused) ++info.containers_paused;
     else ++info.containers_stopped;
   }
+  info.policy_path = settings()->policy->path();
+  info.lost_audit_lines = audit_.lost();
   info.images = TRY_PLAIN(images_->list()).size();
   auto release = linux::read_file("/etc/os-release");
   if (release.ok()) {
@@ -74,7 +76,7 @@ Result<SystemInfo> LocalEngine::info(const Caller& caller) {
 }
 
 Status LocalEngine::reload(const Caller& caller, Settings next) {
-  TRY_PLAIN(authorize(caller, Access::administer, "reload", ""));
+  TRY_PLAIN(authorize(caller, Verb::system_reload, ""));
   TRY(check_log_driver(next.log_driver, next.log_options), "reload");
   auto shared = std::make_shared<const Settings>(std::move(next));
   {
@@ -87,7 +89,7 @@ Status LocalEngine::reload(const Caller& caller, Settings next) {
 }
 
 Result<DiskUsage> LocalEngine::disk_usage(const Caller& caller) {
-  TRY_PLAIN(authorize(caller, Access::read, "disk usage", ""));
+  TRY_PLAIN(authorize(caller, Verb::system_df, ""));
   DiskUsage usage;
   usage.images = TRY_PLAIN(list_images(caller));
   usage.containers = TRY_PLAIN(list(caller, {.all = true, .size = true}));
@@ -99,10 +101,11 @@ Result<DiskUsage> LocalEngine::disk_usage(const Caller& caller) {
 }
 
 Result<PruneResult> LocalEngine::prune_containers(const Caller& caller, const ContainerFilter& filter) {
-  TRY_PLAIN(authorize(caller, Access::administer, "prune containers", ""));
+  TRY_PLAIN(authorize(caller, Verb::container_prune, ""));
   PruneResult result;
   for (const auto& container : registry_.all()) {
     auto record = container->snapshot();
+    if (!sees(caller, *record)) continue;
     auto state = record->info.state;
     bool ended = state == State::created || state == State::exited || state == State::dead;
     if (!ended) continue;

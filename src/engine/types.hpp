@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,20 +19,30 @@
 #include "base/time.hpp"
 #include "image/image_store.hpp"
 #include "network/network.hpp"
+#include "policy/policy.hpp"
 #include "runtime/runtime.hpp"
 
 namespace caisson::engine {
-
-/// What a caller may do, weakest first.
-enum class Role : std::uint8_t { none, viewer, operator_, admin };  // NOLINT(readability-identifier-naming): the keyword's own name
 
 /// Who asks. Every verb takes one first.
 struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;
-  std::string source;       ///< "unix:/run/caisson.sock", "tcp:127.0.0.1:4711", "engine" for the engine itself
-  Role role = Role::none;
+  std::string source;        ///< "unix:/run/caisson.sock", "tcp:127.0.0.1:4711"
+  std::string who;           ///< "uid:1000", "container:0123456789ab", "token:ci"; "": the engine for itself, which leaves no line in the audit log
+  policy::RolePointer role;  ///< null: none
+};
+
+/// Whoever the engine does something for that nobody has asked for: it may everything.
+Caller engine_itself();
+
+/// A connection, as the server sees it, for identify().
+struct Connection {
+  policy::Peer peer;
+  pid_t pid = 0;       ///< of a unix socket; 0: in no PID namespace of ours
+  int pidfd = -1;      ///< borrowed; -1: the process is gone
+  std::string source;
 };
 
 // ---- what a container is asked to be ------------------------------------------------------------------------------
@@ -55,6 +66,8 @@ struct MountSpec {
   std::optional<std::uint32_t> tmpfs_mode;            ///< none: 01777
   std::vector<std::string> options;  ///< further words as given ("z", "nosuid", "size=64m"); unknown ones are refused at create
   std::string origin;            ///< how it was written, for the api to give back: "binds", "mounts", "tmpfs", "volumes"
+  std::string within;            ///< bind: the folder that a policy granted; the source is resolved beneath it at every start. "": anywhere
+  bool without_owners = false;   ///< bind: files belong to nobody inside, whatever they are on disk
 };
 
 struct Ulimit {
@@ -161,6 +174,7 @@ struct ContainerSpec {
   bool attach_stderr = false;
   runtime::ConsoleSize console_size;  ///< 0×0: unset
   std::map<std::string, std::string> labels;  ///< after create: merged over the image's
+  std::vector<std::string> image_labels;      ///< keys of those that are the image's: they say nothing about whose container it is
   std::map<std::string, std::string> annotations;
 
   std::vector<MountSpec> mounts;
@@ -282,6 +296,7 @@ struct ContainerInfo {
   std::string work_dir;
   std::uint32_t first_host_id = 0;    ///< host id of the container's root; 0 without an own user namespace
   bool stopped_by_user = false;
+  policy::Creator creator;            ///< whoever created it, and with which role; of containers older than roles: nobody
   std::optional<Health> health;       ///< once it was started with a health check
   std::optional<std::int64_t> size_rw_bytes;      ///< only when asked for
   std::optional<std::int64_t> size_root_fs_bytes;
@@ -480,6 +495,8 @@ struct Event {
   std::string actor_id;
   std::map<std::string, std::string> attributes;  ///< "image", "name", "exitCode", labels, …
   TimestampNs time = 0;
+  policy::Labels labels;  ///< that people gave the actor; for the judgement of who may hear of it, told to nobody
+  std::string project;
 };
 struct EventOptions {
   TimestampNs since = 0;  ///< 0: only new ones
@@ -547,6 +564,7 @@ struct Settings {
   std::map<std::string, std::string> log_options;   ///< the same; for that driver only
   std::optional<std::int64_t> default_pids_limit = 4096;  ///< a fork bomb must not take the host's pids; none: unlimited
   std::vector<std::string> labels;                  ///< "key=value", shown by info
+  std::shared_ptr<const policy::Policy> policy = std::make_shared<const policy::Policy>();  ///< never null; shared with the calls that it judges
   bool debug = false;                               ///< shown by info
 };
 
@@ -569,6 +587,8 @@ struct SystemInfo {
   std::uint32_t cpus = 0;
   std::uint64_t memory_bytes = 0;
   std::string cgroup_version;     ///< "1" or "2"
+  std::string policy_path;        ///< "": the rules that are built in
+  std::uint64_t lost_audit_lines = 0;
   std::string cgroup_driver = "cgroupfs";
   std::string snapshot_form = "directory";  ///< of layers to come; "erofs"
   std::vector<std::string> security_options;

@@ -1,8 +1,11 @@
 // mount(2) as docker's local driver calls it, and subpaths held by descriptor.
 #include "engine/volume_mounts.hpp"
 
+#include <linux/openat2.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include "base/strings.hpp"
 #include "engine/size_limit.hpp"
@@ -68,6 +71,18 @@ Result<VolumeSources::Source> open_source(const VolumeInfo& volume, const std::s
 
 }  // namespace
 
+Result<UniqueFd> open_within(const std::string& within, const std::string& source) {
+  const std::string what = concat(source, " within ", within);
+  if (within != "/" && source != within && !source.starts_with(within + "/")) return Error(ErrorKind::denied, concat(source, " is not within ", within, ", which is all that was granted"));
+  auto granted = TRY(linux::open(within, O_PATH), what);
+  const std::string_view rest = std::string_view(source).substr(within == "/" ? 1 : std::min(within.size() + 1, source.size()));
+  if (rest.empty()) return granted;
+  auto opened = linux::openat2(granted.get(), std::string(rest), O_PATH, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+  if (opened.ok()) return opened;
+  if (opened.error().error_number() == EXDEV) return Error(ErrorKind::denied, concat(source, " leads out of ", within, ", which is all that was granted"));
+  return std::move(opened).error().in(what);
+}
+
 Status check_volume_options(const std::map<std::string, std::string>& options) {
   constexpr std::array<std::string_view, 4> known = {"type", "o", "device", "size"};
   for (const auto& [key, value] : options)
@@ -109,8 +124,13 @@ std::string contents_of(const VolumeInfo& volume) { return is_bind(volume) ? opt
 Result<VolumeSources> open_volume_sources(const ContainerInfo& info, const LoadVolume& load) {
   VolumeSources sources;
   for (const auto& point : info.mounts) {
-    if (point.type != MountType::volume) continue;
     auto asked = std::find_if(info.spec.mounts.begin(), info.spec.mounts.end(), [&](const MountSpec& mount) { return mount.target == point.destination; });
+    if (point.type == MountType::bind && asked != info.spec.mounts.end() && !asked->within.empty()) {
+      sources.held.push_back(TRY(open_within(asked->within, point.source), concat("mount ", point.destination)));
+      sources.by_destination[point.destination] = {path_of(sources.held.back().get()), false};
+      continue;
+    }
+    if (point.type != MountType::volume) continue;
     const std::string subpath = asked == info.spec.mounts.end() ? std::string() : asked->subpath;
     auto volume = TRY_PLAIN(load(point.name));
     if (subpath.empty() && volume.options.empty()) continue;

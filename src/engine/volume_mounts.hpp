@@ -38,9 +38,13 @@ struct VolumeSources {
   std::map<std::string, Source> by_destination;
   std::vector<UniqueFd> held;  ///< folders of subpaths: the paths lead to these descriptors, so that nothing is resolved twice
 };
-/// Mounts file systems that are not mounted yet, and resolves subpaths inside their volume. Privilege: CAP_SYS_ADMIN for file systems.
-/// Errors: those of mount(2), naming the volume; not_found (a subpath, a bind's device).
+/// Mounts file systems that are not mounted yet, and resolves subpaths inside their volume, and binds beneath what was granted. Privilege:
+/// CAP_SYS_ADMIN for file systems. Errors: those of mount(2), naming the volume; not_found (a subpath, a bind's device), denied (a bind that
+/// leads out of its grant).
 Result<VolumeSources> open_volume_sources(const ContainerInfo& info, const LoadVolume& load);
+/// The source of a bind, resolved beneath the folder that was granted: a symbolic link that leads out is refused. O_PATH. Errors: not_found,
+/// denied, naming both.
+Result<UniqueFd> open_within(const std::string& within, const std::string& source);
 /// Puts them in the place of the folders that `info.mounts` names.
 void apply_volume_sources(ContainerInfo& info, const VolumeSources& sources);
 

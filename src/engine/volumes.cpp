@@ -79,17 +79,23 @@ Status LocalEngine::limit_volume(const VolumeSpec& spec) {
 }
 
 Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const VolumeSpec& spec) {
-  TRY_PLAIN(authorize(caller, Access::administer, "create volume", spec.name));
+  TRY_PLAIN(permit_verb(caller, Verb::volume_create, spec.name));
   VolumeInfo volume;
   volume.anonymous = spec.name.empty();
   volume.name = volume.anonymous ? random_id() : spec.name;
+  volume.labels = spec.labels;
+  TRY_PLAIN(put_in_scope_of(caller, Verb::volume_create, volume.name, volume.labels));
+  if (auto judged = check_volume(role_of(caller), spec.options); !judged.ok()) return refuse(caller, Verb::volume_create, volume.name, "", judged.error().text()).error();
   TRY(check_volume_spec(spec), concat("create ", volume.name));
   std::unique_lock uses(uses_mutex_);
   auto existing = load_volume(volume.name);
-  if (existing.ok()) return existing;
+  if (existing.ok()) {
+    TRY_PLAIN(permit_volume(caller, Verb::volume_inspect, *existing));
+    return existing;
+  }
   if (existing.error().kind() != ErrorKind::not_found) return existing;
+  note(caller, Verb::volume_create, volume.name, "");
   volume.created = now_ns();
-  volume.labels = spec.labels;
   volume.options = spec.options;
   if (volume.anonymous) volume.labels.emplace("com.docker.volume.anonymous", "");
   TRY_PLAIN(make_volume_dir(volume.name, "_data"));
@@ -107,18 +113,19 @@ Result<VolumeInfo> LocalEngine::create_volume(const Caller& caller, const Volume
     return std::move(committed).error().in(concat("create volume ", volume.name));
   }
   volume.mountpoint = volume_dir(volume.name) + "/_data";
-  publish_object("volume", "create", volume.name, {{"driver", "local"}});
+  publish_object("volume", "create", volume.name, {{"driver", "local"}}, volume.labels);
   return volume;
 }
 
 Result<std::vector<VolumeInfo>> LocalEngine::list_volumes(const Caller& caller, bool with_size) {
-  TRY_PLAIN(authorize(caller, Access::read, "list volumes", ""));
+  TRY_PLAIN(authorize(caller, Verb::volume_list, ""));
   auto entries = TRY(store_->list(volume_key("")), "list volumes");
   auto users = volume_users();
   std::vector<VolumeInfo> volumes;
   for (const auto& entry : entries) {
     auto parsed = parse_volume(entry.value);
     if (!parsed.ok()) continue;  // recover() has reported it
+    if (!sees(caller, *parsed)) continue;
     parsed->mountpoint = volume_dir(parsed->name) + "/_data";
     parsed->used_by = users[parsed->name];
     if (with_size) {
@@ -131,8 +138,9 @@ Result<std::vector<VolumeInfo>> LocalEngine::list_volumes(const Caller& caller, 
 }
 
 Result<VolumeInfo> LocalEngine::inspect_volume(const Caller& caller, const std::string& name) {
-  TRY_PLAIN(authorize(caller, Access::read, "inspect volume", name));
+  TRY_PLAIN(permit_verb(caller, Verb::volume_inspect, name));
   auto volume = TRY_PLAIN(load_volume(name));
+  TRY_PLAIN(permit_volume(caller, Verb::volume_inspect, volume));
   volume.used_by = volume_users()[name];
   return volume;
 }
@@ -147,23 +155,24 @@ Status LocalEngine::remove_volume_locked(const std::string& name) {
   // No container uses it; what a crash left mounted must go first, or the removal would meet it.
   if (volume.ok()) TRY(unmount_volume(*volume), concat("remove volume ", name));
   TRY(SizeLimits::remove_tree(volume_dir(name), "_data"), concat("remove volume ", name));
-  publish_object("volume", "destroy", name, {{"driver", "local"}});
+  publish_object("volume", "destroy", name, {{"driver", "local"}}, volume.ok() ? volume->labels : policy::Labels());
   return {};
 }
 
 Status LocalEngine::remove_volume(const Caller& caller, const std::string& name, bool force) {
-  TRY_PLAIN(authorize(caller, Access::administer, "remove volume", name));
+  TRY_PLAIN(permit_verb(caller, Verb::volume_remove, name));
   std::unique_lock uses(uses_mutex_);
   auto volume = load_volume(name);
   if (!volume.ok() && volume.error().kind() == ErrorKind::not_found && force) return {};
   if (!volume.ok()) return std::move(volume).error();
+  TRY_PLAIN(permit_volume(caller, Verb::volume_remove, *volume));
   auto users = volume_users()[name];
   if (!users.empty()) return Error(ErrorKind::conflict, concat("remove ", name, ": volume is in use - [", join(users, ", "), "]"));
   return remove_volume_locked(name);
 }
 
 Result<PruneResult> LocalEngine::prune_volumes(const Caller& caller, const VolumeFilter& filter) {
-  TRY_PLAIN(authorize(caller, Access::administer, "prune volumes", ""));
+  TRY_PLAIN(authorize(caller, Verb::volume_prune, ""));
   auto candidates = TRY_PLAIN(list_volumes(caller, true));
   PruneResult result;
   for (const auto& volume : candidates) {

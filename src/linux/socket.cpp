@@ -205,6 +205,21 @@ Result<PeerCredentials> peer_credentials(int fd) {
   out.gid = credentials.gid;
   return out;
 }
+Result<std::vector<std::uint32_t>> peer_groups(int fd) {
+  std::vector<std::uint32_t> groups(32);
+  for (;;) {
+    socklen_t size = static_cast<socklen_t>(groups.size() * sizeof(::gid_t));
+    auto got = status("getsockopt", [&] { return ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size); }, "SO_PEERGROUPS");
+    const std::size_t count = size / sizeof(::gid_t);
+    if (!got && got.error().error_number() == ERANGE && count > groups.size()) {
+      groups.resize(count);  // the kernel has said how many there are
+      continue;
+    }
+    if (!got) return std::move(got).error();
+    groups.resize(count);
+    return groups;
+  }
+}
 Result<UniqueFd> peer_pidfd(int fd) {
   int pidfd = -1;
   socklen_t size = sizeof pidfd;

@@ -63,6 +63,8 @@ struct PeerCredentials {
 };
 /// SO_PEERCRED: who connected, as of connect(2).
 Result<PeerCredentials> peer_credentials(int fd);
+/// SO_PEERGROUPS (4.13): the peer's supplementary groups, as of connect(2).
+Result<std::vector<std::uint32_t>> peer_groups(int fd);
 /// A pidfd of the peer (SO_PEERPIDFD, 6.5). Errors: unsupported on older kernels.
 Result<UniqueFd> peer_pidfd(int fd);
 /// `how`: SHUT_RD, SHUT_WR, SHUT_RDWR.

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,14 +23,34 @@ namespace caisson::wire {
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
+/// The common name in a peer's certificate, known once the handshake is over. Thread-safe.
+class PeerName {
+ public:
+  void set(std::string name) {
+    std::lock_guard lock(mutex_);
+    name_ = std::move(name);
+  }
+  [[nodiscard]] std::string text() const {
+    std::lock_guard lock(mutex_);
+    return name_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string name_;
+};
+
 /// Who is at the other end.
 struct Peer {
   bool is_unix = true;
   uid_t uid = 0;  ///< SO_PEERCRED; unix sockets only
   gid_t gid = 0;
-  pid_t pid = 0;
+  std::vector<gid_t> groups;  ///< supplementary; unix sockets only
+  pid_t pid = 0;        ///< 0: not in our PID namespace
+  UniqueFd pidfd;       ///< of the process that connected, so that its number cannot come to mean another; none when it has ended
   std::string address;  ///< "127.0.0.1:4711" for TCP
   bool is_verified = false;  ///< by a TLS certificate; TCP only
+  std::shared_ptr<const PeerName> certificate;  ///< of whoever `is_verified`. Shared with the connection's codec, which learns it
 };
 
 /// A connection that left HTTP: the handler owns the socket now. `pending` was received behind the request already.

@@ -573,7 +573,7 @@ TEST(http, unread_bodies_do_not_poison_the_connection) {
 TEST(http, unix_peers_are_known_and_tcp_peers_have_an_address) {
   Handler tell = [](Exchange& exchange) {
     const Peer& peer = exchange.peer();
-    ignore(exchange.respond(200, {}, peer.is_unix ? concat("unix ", peer.uid, " ", peer.pid > 0) : concat("tcp ", peer.address)));
+    ignore(exchange.respond(200, {}, peer.is_unix ? concat("unix ", peer.uid, " ", peer.pid > 0 && peer.pidfd) : concat("tcp ", peer.address)));
   };
   RunningServer server(tell);
   auto listener = listen_tcp("127.0.0.1:0");

@@ -11,6 +11,7 @@
 #include "base/time.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/process.hpp"
 #include "linux/socket.hpp"
 #include "linux/stream_socket.hpp"
 #include "wire/connection.hpp"
@@ -172,7 +173,9 @@ struct Core : std::enable_shared_from_this<Core> {
     Peer peer = describe(socket.get());
     if (tls) {
       peer.is_verified = tls->verifies();
-      auto plain = add_to_pump_locked(std::move(socket), tls->create_codec(), "");
+      auto name = std::make_shared<PeerName>();
+      peer.certificate = name;
+      auto plain = add_to_pump_locked(std::move(socket), tls->create_codec(std::move(name)), "");
       if (!plain.ok()) return nullptr;  // out of descriptors: the client sees the connection end
       socket = std::move(*plain);
     }
@@ -213,6 +216,11 @@ struct Core : std::enable_shared_from_this<Core> {
       peer.uid = who.uid;
       peer.gid = who.gid;
       peer.pid = who.pid;
+      peer.groups = linux::peer_groups(fd).value_or({});
+      auto process = linux::peer_pidfd(fd);
+      // Before 6.5 only the number is there, which may mean another process by now; whoever judges it looks at the user too.
+      if (!process.ok() && process.error().kind() == ErrorKind::unsupported && who.pid > 0) process = linux::pidfd_open(who.pid);
+      if (process.ok()) peer.pidfd = std::move(*process);
     } else {
       peer.uid = 65534;
       peer.gid = 65534;

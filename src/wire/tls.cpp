@@ -5,10 +5,13 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <array>
+#include <memory>
 
 #include "base/strings.hpp"
 #include "linux/file.hpp"
+#include "wire/http_server.hpp"
 #include "wire/stream.hpp"
 
 namespace caisson::wire {
@@ -28,10 +31,30 @@ struct FreeSsl {
 };
 using SslPointer = std::unique_ptr<SSL, FreeSsl>;
 
+/// Of the subject; "" without a certificate, or when its name has characters that are no text.
+std::string common_name(SSL* ssl) {
+  struct FreeCertificate {
+    void operator()(X509* certificate) const { X509_free(certificate); }
+  };
+  std::unique_ptr<X509, FreeCertificate> certificate(SSL_get1_peer_certificate(ssl));
+  if (!certificate) return "";
+  const X509_NAME* subject = X509_get_subject_name(certificate.get());
+  const int at = X509_NAME_get_index_by_NID(const_cast<X509_NAME*>(subject), NID_commonName, -1);  // older headers lack the const
+  if (at < 0) return "";
+  unsigned char* text = nullptr;
+  const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+  if (size < 0) return "";
+  std::string name(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+  OPENSSL_free(text);
+  // A name that ends early for one reader and not for another must be nobody's.
+  const bool is_text = std::none_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
+  return is_text ? name : "";
+}
+
 class TlsCodec final : public Codec {
  public:
   /// Takes ownership of `ssl`, whose role is set.
-  static std::unique_ptr<TlsCodec> create(SslPointer ssl) {
+  static std::unique_ptr<TlsCodec> create(SslPointer ssl, std::shared_ptr<PeerName> peer = nullptr) {
     BIO* in = BIO_new(BIO_s_mem());
     BIO* out = BIO_new(BIO_s_mem());
     if (in == nullptr || out == nullptr) {
@@ -40,7 +63,7 @@ class TlsCodec final : public Codec {
       return nullptr;
     }
     SSL_set_bio(ssl.get(), in, out);  // they belong to `ssl` now
-    return std::unique_ptr<TlsCodec>(new TlsCodec(std::move(ssl)));
+    return std::unique_ptr<TlsCodec>(new TlsCodec(std::move(ssl), std::move(peer)));
   }
 
   Status receive(std::string_view bytes, std::string& plain, std::string& reply) override {
@@ -71,7 +94,7 @@ class TlsCodec final : public Codec {
   [[nodiscard]] SSL* ssl() const { return ssl_.get(); }
 
  private:
-  explicit TlsCodec(SslPointer ssl) : ssl_(std::move(ssl)) {}
+  TlsCodec(SslPointer ssl, std::shared_ptr<PeerName> peer) : ssl_(std::move(ssl)), peer_(std::move(peer)) {}
 
   Status work(std::string& plain) {
     ERR_clear_error();
@@ -81,6 +104,7 @@ class TlsCodec final : public Codec {
         if (SSL_get_error(ssl_.get(), done) == SSL_ERROR_WANT_READ) return {};
         return Error(ErrorKind::denied, concat("TLS handshake: ", last_words()));
       }
+      if (peer_) peer_->set(common_name(ssl_.get()));
       TRY_PLAIN(write_waiting());
     }
     std::array<char, 16 << 10> buffer;
@@ -114,6 +138,7 @@ class TlsCodec final : public Codec {
   }
 
   SslPointer ssl_;
+  std::shared_ptr<PeerName> peer_;  ///< shared with the connection that is served
   std::string waiting_;  ///< plain bytes that came before the handshake was over
 };
 
@@ -192,11 +217,11 @@ Result<TlsContext> TlsContext::create_client(const TlsFiles& files) {
   return TlsContext(std::move(state));
 }
 
-std::unique_ptr<Codec> TlsContext::create_codec() const {
+std::unique_ptr<Codec> TlsContext::create_codec(std::shared_ptr<PeerName> peer) const {
   SslPointer ssl(SSL_new(state_->context.get()));
   if (!ssl) return nullptr;
   SSL_set_accept_state(ssl.get());
-  return TlsCodec::create(std::move(ssl));
+  return TlsCodec::create(std::move(ssl), std::move(peer));
 }
 
 Result<std::unique_ptr<Codec>> TlsContext::connect(int socket, const std::string& host, int timeout_ms) const {

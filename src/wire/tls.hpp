@@ -10,6 +10,8 @@
 
 namespace caisson::wire {
 
+class PeerName;
+
 /// Where keys and certificates are, as Docker's flags --tlscacert, --tlscert and --tlskey name them.
 struct TlsFiles {
   std::string ca;           ///< server: who signs clients; client: who signs the server. "": nobody (with `verify`, client: the system's)
@@ -31,7 +33,8 @@ class TlsContext {
   /// Whether peers are known by a certificate.
   [[nodiscard]] bool verifies() const;
   /// The server's side of one connection. The handshake happens as bytes come.
-  [[nodiscard]] std::unique_ptr<Codec> create_codec() const;
+  /// `peer` is told the name in the client's certificate.
+  [[nodiscard]] std::unique_ptr<Codec> create_codec(std::shared_ptr<PeerName> peer) const;
   /// The client's: the whole handshake on `socket` (blocking), at most `timeout_ms`; `host` is the name or address that the certificate must
   /// hold. Errors: denied (a certificate that is not accepted, on either side), timeout, io.
   Result<std::unique_ptr<Codec>> connect(int socket, const std::string& host, int timeout_ms) const;

@@ -119,6 +119,8 @@ TEST_F(Tls, a_handler_sees_plain_requests_of_verified_peers) {
     auto body = exchange.read_body(10 << 20);
     ASSERT_TRUE(body.ok());
     EXPECT_TRUE(exchange.peer().is_verified);
+    ASSERT_NE(exchange.peer().certificate, nullptr);
+    EXPECT_EQ(exchange.peer().certificate->text(), "client");
     EXPECT_FALSE(exchange.peer().is_unix);
     EXPECT_THAT(exchange.peer().address, HasSubstr("127.0.0.1:"));
     EXPECT_TRUE(exchange.respond(200, {}, *body + "!").ok());

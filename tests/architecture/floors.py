@@ -10,7 +10,7 @@ import source
 FLOORS = {
     "base": 0,
     "linux": 1,
-    "dockerfile": 1, "bake": 1,
+    "dockerfile": 1, "bake": 1, "policy": 1,
     "wire": 2,
     "state": 2,
     "trust": 2,

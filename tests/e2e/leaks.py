@@ -20,7 +20,9 @@ def _output(*command):
 
 def _mounts():
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return {f"{fields[4]} ({fields[fields.index('-') + 1]})" for fields in map(str.split, file)}
+        found = {f"{fields[4]} ({fields[fields.index('-') + 1]})" for fields in map(str.split, file)}
+    # Whoever names the first network namespace after a boot (ip-netns(8), which tests and CNI use) mounts it, and it stays.
+    return found - {"/run/netns (tmpfs)"}
 
 
 def _cgroups():

@@ -1,0 +1,40 @@
+// What a role's bounds say to a container, a volume or a network that somebody asks for. Pure.
+#pragma once
+
+#include <string>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "engine/types.hpp"
+
+namespace caisson::engine {
+
+/// The labels that people gave it; those of its image are left out.
+policy::Labels given_labels(const ContainerSpec& spec);
+
+/// The labels and the project of the role's scope, in what somebody makes. Errors: denied (another value was asked for).
+Status put_in_scope(const policy::Role& role, policy::Labels& labels);
+
+/// Whether a container's box reaches further than the role's bounds: privileges, capabilities, namespaces, devices, profiles and what of the
+/// host is mounted. Whoever works inside a container has what it has. Errors: denied, naming the role and the first thing beyond it.
+Status check_box(const policy::Role& role, const ContainerSpec& spec);
+
+/// check_box, and image, user, ports, log driver and limits. Limits that were not asked for are filled in, and binds are told beneath which
+/// grant they stay. `image_names`: what the image is called here. Errors: denied.
+Status apply_bounds(const policy::Role& role, ContainerSpec& spec, const std::vector<std::string>& image_names);
+
+/// The same for limits alone, for update(). Errors: denied.
+Status bound_resources(const policy::Role& role, ResourceSpec& resources);
+/// A program in a container: its privileges and its user, which is the container's when it names none. Errors: denied.
+Status check_exec(const policy::Role& role, const ExecSpec& exec, const ContainerSpec& container);
+Status check_image(const policy::Role& role, const std::string& reference, const std::vector<std::string>& names);
+Status check_volume(const policy::Role& role, const std::map<std::string, std::string>& options);
+Status check_network(const policy::Role& role, const network::NetworkRequest& request);
+
+/// What the RUN steps of a build ask for: `step` is the container of one as the request describes it. Errors: denied.
+Status apply_build_bounds(const policy::Role& role, ContainerSpec& step, bool may_be_insecure, bool may_use_host_network);
+
+/// What of the host a container asks for, for the audit log; empty for an ordinary one.
+json::object asked_of_host(const ContainerSpec& spec);
+
+}  // namespace caisson::engine
