@@ -82,7 +82,7 @@ Result<bool> is_archive(int fd) {
   return looks_like_archive({head.data(), got});
 }
 
-Result<UniqueFd> unpack_context(const BuilderOptions& options, BuildFolder& folder, int source_fd, Cancel cancel) {
+Result<UniqueFd> unpack_context(const BuilderOptions& options, image::ReadyWorkers* workers, BuildFolder& folder, int source_fd, Cancel cancel) {
   auto path = TRY_PLAIN(folder.make("context"));
   auto fd = TRY_PLAIN(linux::open(path, O_RDONLY | O_DIRECTORY));
   if (source_fd < 0) return fd;
@@ -91,7 +91,7 @@ Result<UniqueFd> unpack_context(const BuilderOptions& options, BuildFolder& fold
   job.input_fd = source_fd;
   job.target_fd = fd.get();
   job.cancel = cancel;
-  TRY(image::run_worker(options.worker, job), "build context");
+  TRY(image::run_worker(options.worker, job, workers), "build context");
   return fd;
 }
 
@@ -168,6 +168,11 @@ BuildRecord record_of(const BuildRequest& request) {
 }  // namespace
 
 Status LocalBuilder::open() {
+  if (options_.worker.first_host_id != 0) {
+    auto workers = image::ReadyWorkers::create(options_.worker);
+    if (workers.ok()) workers_ = std::move(*workers);
+    else log_error("keep workers ready", options_.worker.path, workers.error());  // each context starts its own
+  }
   TRY_PLAIN(linux::make_dirs(options_.root + "/builds", 0700));
   TRY_PLAIN(linux::make_dirs(options_.root + "/build-cache", 0700));
   TRY_PLAIN(linux::make_dirs(options_.root + "/build-history", 0700));
@@ -210,18 +215,18 @@ Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const B
   materials.add(url_material(address, TRY_PLAIN(fetch_url(address, file.get(), cancel))));
   const bool is_packed = TRY_PLAIN(is_archive(file.get()));
   TRY_PLAIN(linux::lseek(file.get(), 0, SEEK_SET));
-  if (is_packed) return unpack_context(options_, folder, file.get(), cancel);
+  if (is_packed) return unpack_context(options_, workers_.get(), folder, file.get(), cancel);
   constexpr std::size_t longest = 1U << 20U;
   other = TRY(linux::read_all(file.get(), longest), address);
   return UniqueFd();
 }
 
 Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, Cancel cancel) {
-  if (request.remote.empty()) return unpack_context(options_, folder, request.context_fd, cancel);
+  if (request.remote.empty()) return unpack_context(options_, workers_.get(), folder, request.context_fd, cancel);
   auto fd = TRY(fetch_context(request.remote, request, folder, materials, request.dockerfile_text, cancel), "build context");
   if (fd) return fd;
   if (request.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": the Dockerfile cannot be empty"));
-  return unpack_context(options_, folder, -1, cancel);
+  return unpack_context(options_, workers_.get(), folder, -1, cancel);
 }
 
 Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, Cancel cancel) {

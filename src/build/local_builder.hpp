@@ -11,6 +11,7 @@
 #include "build/builder.hpp"
 #include "build/history.hpp"
 #include "build/ssh_agents.hpp"
+#include "image/ready_workers.hpp"
 
 namespace caisson::build {
 
@@ -49,6 +50,7 @@ class LocalBuilder final : public Builder {
   Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, std::string& other, Cancel cancel);
   Status prune_cache_mounts();
 
+  std::unique_ptr<image::ReadyWorkers> workers_;
   BuilderOptions options_;
   engine::Engine& engine_;
   image::ImageStore& images_;

@@ -10,12 +10,14 @@
 #include "image/archive_split.hpp"
 #include "image/examine.hpp"
 #include "image/frames.hpp"
+#include "image/ready_workers.hpp"
 #include "image/wrappings.hpp"
 #include "linux/file.hpp"
 #include "linux/landlock.hpp"
 #include "linux/process.hpp"
 #include "linux/seccomp.hpp"
 #include "linux/seccomp_worker.hpp"
+#include "linux/socket.hpp"
 
 namespace caisson::image {
 
@@ -236,6 +238,18 @@ Status serve(WorkerResult& result) {
   return run_task(request, result);
 }
 
+/// Waits for the descriptors of a job, and puts them where a worker that was started for it would have found them. False: none will come.
+Result<bool> take_job() {
+  constexpr std::size_t most_descriptors = 8;
+  constexpr int above_all_places = 16;
+  auto message = TRY_PLAIN(linux::receive_message(worker_fd::request, most_descriptors, most_descriptors));
+  if (message.fds.empty()) return false;
+  if (message.fds.size() != message.bytes.size()) return Error(ErrorKind::corrupt, "a job whose descriptors and places are not as many");
+  for (auto& fd : message.fds) fd = TRY_PLAIN(linux::dup_at_least(fd.get(), above_all_places));  // none stands in another's place
+  for (std::size_t i = 0; i < message.fds.size(); ++i) TRY_PLAIN(linux::dup3(message.fds[i].get(), message.bytes[i], 0));
+  return true;
+}
+
 /// No folder at all: a policy without rules forbids every name.
 Result<std::string> serve_question(Examiner examine) {
   const auto question = TRY(linux::read_all(worker_fd::request), "read the question");
@@ -259,6 +273,12 @@ int examiner_main(Examiner examine) {
     said.hint = answer.error().hint();
   }
   return send_frame(WorkerFrame::result, encode(said)).ok() ? 0 : 1;
+}
+
+int ready_worker_main() {
+  auto job = take_job();
+  if (!job.ok()) return 1;
+  return *job ? worker_main() : 0;
 }
 
 int worker_main() {

@@ -8,6 +8,7 @@
 #include "base/strings.hpp"
 #include "image/examine.hpp"
 #include "image/frames.hpp"
+#include "image/ready_workers.hpp"
 #include "image/worker.hpp"
 #include "image/worker_process.hpp"
 #include "linux/event.hpp"
@@ -36,11 +37,12 @@ linux::CapabilitySet worker_capabilities() {
 
 struct Placement {
   linux::IdMap id_map;
-  UniqueFd idmapped_target;  // empty: use the target as it is
+  UniqueFd idmapped_target;    // empty: use the target as it is
+  bool has_usual_ids = false;  // as a worker that waits has them
 };
 
 /// The ids a worker runs with, and the target as it sees it.
-Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& job) {
+Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& job, const ReadyWorkers* ready) {
   Placement placement;
   const int target_fd = job.target_fd;
   if (job.first_view_id) {
@@ -49,18 +51,21 @@ Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& jo
   }
   if (options.first_host_id != 0 && target_fd < 0) {
     placement.id_map = one_range(options.first_host_id);
+    placement.has_usual_ids = true;
     return placement;
   }
   if (options.first_host_id != 0) {
     auto map = one_range(options.first_host_id);
-    auto userns = TRY(linux::create_user_namespace(map), "ids of the worker");
+    UniqueFd userns;
+    if (ready == nullptr) userns = TRY(linux::create_user_namespace(map), "ids of the worker");
     auto clone = linux::clone_tree(target_fd, false);
     if (clone.ok()) {
-      auto mapped = linux::idmap_mount(clone->get(), userns.get());
+      auto mapped = linux::idmap_mount(clone->get(), userns ? userns.get() : ready->ids());
       if (mapped.ok()) {
         // The mount's root by a descriptor that can be read and given attributes; the mount's own is O_PATH.
         placement.idmapped_target = TRY(linux::openat(clone->get(), ".", O_RDONLY | O_DIRECTORY), "open the mapped target");
         placement.id_map = std::move(map);
+        placement.has_usual_ids = true;
         return placement;
       }
     }
@@ -178,8 +183,10 @@ Result<std::string> await_result(linux::ChildProcess child, int result_fd, const
   return std::move(*frames.result());
 }
 
-Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job) {
-  auto placement = TRY_PLAIN(place_worker(options, job));
+Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job) { return run_worker(options, job, nullptr); }
+
+Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& job, ReadyWorkers* ready) {
+  auto placement = TRY_PLAIN(place_worker(options, job, ready));
   auto request = TRY_PLAIN(linux::sealed_memfd("caisson-worker-request", encode(job.request)));
   auto pipe = TRY_PLAIN(linux::pipe2());
   std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request}, {pipe.write_end.get(), worker_fd::result}};
@@ -188,10 +195,13 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   if (job.index_fd >= 0) fds.push_back({job.index_fd, worker_fd::index});
   if (job.input_fd >= 0) fds.push_back({job.input_fd, worker_fd::input});
   if (job.copy_fd >= 0) fds.push_back({job.copy_fd, worker_fd::copy});
-  auto child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));
+  const bool may_wait = ready != nullptr && placement.has_usual_ids;
+  auto child = may_wait ? ready->hand_over(fds) : std::nullopt;
+  if (!child) child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));
   pipe.write_end.reset();
-  auto text = TRY_PLAIN(await_result(std::move(child), pipe.read_end.get(), job.on_progress, job.cancel));
-  auto result = TRY_PLAIN(decode<WorkerResult>(text, "worker result"));
+  auto text = await_result(std::move(*child), pipe.read_end.get(), job.on_progress, job.cancel);
+  if (may_wait) ready->refill();
+  auto result = TRY_PLAIN(decode<WorkerResult>(TRY_PLAIN(std::move(text)), "worker result"));
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
   return result;
 }
