@@ -38,13 +38,22 @@ class BuildStream {
 
   /// Ours: {"event": {"kind", "stage", "step", "steps", "text"}}, when it happens.
   void take_at_once(const build::Event& event) {
+    if (event.debug_shell) return offer(*event.debug_shell);
     const auto kind = name_of(event.kind);
     if (kind.empty()) return;
     send({{"event", json::object{{"kind", kind}, {"stage", event.stage}, {"step", event.step}, {"steps", event.steps}, {"text", event.text}}}});
   }
   void take(const build::Event& event) {
+    if (event.debug_shell) return offer(*event.debug_shell);
     if (is_quiet_ || event.kind == build::EventKind::stage || event.kind == build::EventKind::failed || (event.kind == build::EventKind::removed && !removes_)) return;
     text(build::text_of(event));
+  }
+
+  /// Ours too: the client attaches to the container and starts it; nothing more is said before it has ended. Without an "ID" there is none.
+  void offer(const build::DebugShell& shell) {
+    json::object out{{"ID", shell.container}, {"Problem", shell.problem}, {"Program", shell.program}, {"Step", shell.step}, {"Line", shell.line}, {"Failure", shell.failure}, {"BeforeStep", shell.is_before_step}};
+    if (shell.exit_code) out["ExitCode"] = *shell.exit_code;
+    send({{"aux", json::object{{"DebugShell", std::move(out)}}}});
   }
 
   /// The kinds that a picture of the build needs.
@@ -156,9 +165,23 @@ Status read_cache_names(const Request& request, build::BuildRequest& out) {
   return {};
 }
 
+/// {"program", "tty", "size": [rows, columns]}
+Result<build::DebugWish> read_debug_wish(const JsonView& view) {
+  build::DebugWish wish;
+  std::vector<std::uint16_t> size;
+  TRY_PLAIN(view.read("program", wish.program));
+  TRY_PLAIN(view.read("tty", wish.has_terminal));
+  if (const auto given = TRY_PLAIN(view.at("size")); given.is_set()) TRY_PLAIN(given.read(size));
+  if (size.empty()) return wish;
+  if (size.size() != 2) return Error(ErrorKind::invalid, "debug_shell.size: want [rows, columns]");
+  wish.console_size.height = size[0];
+  wish.console_size.width = size[1];
+  return wish;
+}
+
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
 /// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
-/// "ssh": {"session", "ids": []}}.
+/// "ssh": {"session", "ids": []}, "debug_shell": {"program", "tty", "size"}}.
 Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -183,6 +206,7 @@ Status read_extensions(const Request& request, const build::EventSink& at_once, 
     TRY_PLAIN(ssh.read("ids", ids));
     out.agents.insert(ids.begin(), ids.end());
   }
+  if (auto shell = TRY_PLAIN(view.at("debug_shell")); shell.is_set()) out.debug = TRY_PLAIN(read_debug_wish(shell));
   auto contexts = TRY_PLAIN(view.at("contexts"));
   if (contexts.is_set()) TRY_PLAIN(contexts.for_each_member([&](std::string_view name, const JsonView& item) { return read_context(item, out.contexts[std::string(name)]); }));
   auto from = TRY_PLAIN(view.at("cache_from"));

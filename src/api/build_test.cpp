@@ -157,6 +157,32 @@ TEST_F(Build, events_come_instead_of_lines_for_whoever_asks) {
   EXPECT_EQ(call("/build", "a tar", {{"X-Caisson-Build", base64_encode(R"({"events":7})")}}).status, 400);
 }
 
+TEST_F(Build, a_debug_shell_is_told_with_lines_and_with_events_and_asked_for_by_our_parameter_alone) {
+  auto shell = std::make_shared<build::DebugShell>();
+  shell->container = "0123456789abcdef";
+  shell->program = "/bin/sh";
+  shell->step = "RUN make";
+  shell->line = 4;
+  shell->exit_code = 2;
+  build::Event event;
+  event.kind = build::EventKind::shell;
+  event.debug_shell = shell;
+  builder.events.push_back(event);
+  const std::string told = R"({"aux":{"DebugShell":{"ID":"0123456789abcdef","Problem":"","Program":"/bin/sh","Step":"RUN make","Line":4,"Failure":"","BeforeStep":false,"ExitCode":2}}})";
+  EXPECT_THAT(call("/build?q=1").answer, HasSubstr(told));
+  EXPECT_FALSE(builder.request.debug.has_value());
+  auto answer = call("/build", "a tar", {{"X-Caisson-Build", base64_encode(R"({"events":true,"debug_shell":{"program":"bash","tty":true,"size":[33,99]}})")}});
+  EXPECT_EQ(answer.answer.find(told), answer.answer.rfind(told)) << "once";
+  EXPECT_THAT(answer.answer, HasSubstr(told));
+  ASSERT_TRUE(builder.request.debug.has_value());
+  EXPECT_EQ(builder.request.debug->program, "bash");
+  EXPECT_TRUE(builder.request.debug->has_terminal);
+  EXPECT_EQ(builder.request.debug->console_size.height, 33);
+  EXPECT_EQ(builder.request.debug->console_size.width, 99);
+  for (const auto* wrong : {R"({"debug_shell":7})", R"({"debug_shell":{"tty":"yes"}})", R"({"debug_shell":{"size":[1]}})", R"({"debug_shell":{"size":[1,99999]}})"})
+    EXPECT_EQ(call("/build", "x", {{"X-Caisson-Build", base64_encode(wrong)}}).status, 400) << wrong;
+}
+
 TEST_F(Build, what_the_image_was_made_of_is_told_to_whoever_asked) {
   EXPECT_THAT(call("/build").answer, testing::Not(HasSubstr("Provenance")));
   builder.outcome->provenance = R"({"buildDefinition":{}})";

@@ -34,7 +34,21 @@ enum class EventKind : std::uint8_t {
   stage,    ///< id: the image of a finished stage
   failed,   ///< the step is what the build fails by
   warning,  ///< text
+  shell,    ///< debug_shell: the build has failed, and waits
 };
+
+/// A look into what a failed step left: a container for whoever asked, made and not started. The build waits until it has ended.
+struct DebugShell {
+  std::string container;         ///< id; "": there is none
+  std::string problem;           ///< why there is none
+  std::string program;           ///< what runs in it
+  std::string step;              ///< the instruction, its first line
+  std::uint32_t line = 0;        ///< of the Dockerfile
+  std::optional<int> exit_code;  ///< of a RUN that ran
+  std::string failure;           ///< why the build fails
+  bool is_before_step = false;   ///< the files are as they were before the step, not as it left them
+};
+
 struct Event {
   EventKind kind = EventKind::step;
   std::string text;
@@ -43,6 +57,7 @@ struct Event {
   std::uint32_t steps = 0;
   std::uint32_t stage = 0;  ///< of those that are built, the lowest first
   bool is_error = false;
+  std::shared_ptr<const DebugShell> debug_shell;  ///< of `shell`: events are copied, and this is large
 };
 /// Called by one thread at a time.
 using EventSink = std::function<void(const Event&)>;
@@ -81,6 +96,13 @@ enum class Provenance : std::uint8_t {
   max,  ///< also arguments, labels, and the Dockerfile
 };
 
+/// Somebody waits at the other end for the shell of a step that fails.
+struct DebugWish {
+  std::string program;                ///< path or name in the step's files; "": the stage's shell, else /bin/sh
+  bool has_terminal = false;
+  runtime::ConsoleSize console_size;
+};
+
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
   std::string remote;              ///< instead of context_fd: a git repository, or the http(s) address of an archive or of a Dockerfile
@@ -109,6 +131,7 @@ struct BuildRequest {
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache
   std::vector<CacheTarget> cache_to;
   Provenance provenance = Provenance::none;
+  std::optional<DebugWish> debug;
   /// Set: is told the events of stages, too, as they happen, not one stage after the other. Called by one thread at a time.
   EventSink at_once;
 

@@ -79,6 +79,9 @@ std::string text_of(const Event& event) {
     case EventKind::stage:
     case EventKind::failed: return "";
     case EventKind::warning: return concat(event.text, "\n");
+    case EventKind::shell:
+      if (event.debug_shell->container.empty()) return concat("No debug shell: ", event.debug_shell->problem, "\n");
+      return concat(" ---> Debug shell in ", event.debug_shell->container.substr(0, 12), "\n");
   }
   return "";
 }

@@ -337,9 +337,8 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
                     epoch, imported, contexts, materials, agents.get(), stop->cancel(), {}, {}, {}, {}};
   KeyPins pins(build);
-  auto built = run_stages(build, needed, [&] { stop->stop(); });
+  auto built = run_stages(build, needed, [&] { stop->stop(); }, cancel);
   if (!built.ok()) {
-    reporter.flush();
     if (!build.failed_code) return std::move(built).error();
     outcome.failed_code = build.failed_code;
     outcome.failure = built.error().text();
@@ -359,7 +358,7 @@ Result<AgentUse> LocalBuilder::lend_agent(const engine::Caller& caller, const st
   return agents_.wait_for_use(caller, session, id, client);
 }
 
-Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop) {
+Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop, Cancel client) {
   const auto& file = build.file;
   std::uint32_t steps = static_cast<std::uint32_t>(file.arguments.size());
   std::vector<std::unique_ptr<StageBuilder>> stages;
@@ -392,6 +391,7 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
   std::set<std::size_t> begun;
   std::set<std::size_t> done;
   std::optional<Error> failure;
+  std::size_t failed_order = 0;
   // The next stage whose needs are met; nothing when all are begun or one has failed.
   auto take = [&]() -> std::optional<std::size_t> {
     std::unique_lock lock(mutex);
@@ -420,6 +420,7 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
       if (status.ok()) done.insert(needed[*order]);
       else if (!failure) {
         failure = std::move(status).error();
+        failed_order = *order;
         stop();
       }
       changed.notify_all();
@@ -430,8 +431,10 @@ Status LocalBuilder::run_stages(SharedBuild& build, const std::vector<std::size_
   for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
   work();
   for (auto& thread : others) thread.join();
-  if (failure) return std::move(*failure);
-  return {};
+  if (!failure) return {};
+  build.reporter.flush();
+  if (build.request.debug && failure->error_number() != ECANCELED) stages[failed_order]->offer_shell(client);
+  return std::move(*failure);
 }
 
 void LocalBuilder::import_cache(const BuildRequest& request, const std::string& platform, ImportedCache& imported, Reporter& reporter, Cancel cancel) {

@@ -34,8 +34,8 @@ class LocalBuilder final : public Builder {
 
  private:
   Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel);
-  /// `stop` tells the other stages of one that failed.
-  Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop);
+  /// `stop` tells the other stages of one that failed. `client`: its departure alone.
+  Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop, Cancel client);
   Result<image::Image> finish(SharedBuild& build, std::size_t target);
   /// Adds what cannot be reached or read as a warning.
   void import_cache(const BuildRequest& request, const std::string& platform, ImportedCache& imported, Reporter& reporter, Cancel cancel);

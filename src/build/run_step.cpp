@@ -3,7 +3,6 @@
 #include <array>
 #include <cerrno>
 
-#include "base/log.hpp"
 #include "base/strings.hpp"
 #include "build/stage.hpp"
 #include "build/tree.hpp"
@@ -36,29 +35,6 @@ struct StageBuilder::RunPlan {
 namespace {
 
 constexpr std::size_t frame_header_bytes = 8;
-
-/// Removes the container, whatever else went wrong.
-class ContainerGuard {
- public:
-  ContainerGuard(SharedBuild& build, std::string id) : build_(build), id_(std::move(id)) {}
-  ContainerGuard(const ContainerGuard&) = delete;
-  ContainerGuard& operator=(const ContainerGuard&) = delete;
-  ~ContainerGuard() {
-    if (id_.empty()) return;
-    auto removed = remove();
-    if (!removed.ok()) log_error("remove the container of a step", id_, removed.error());
-  }
-  Status remove() {
-    engine::RemoveOptions options;
-    options.force = true;
-    options.volumes = true;
-    return build_.engine.remove(build_.caller, std::exchange(id_, {}), options);
-  }
-
- private:
-  SharedBuild& build_;
-  std::string id_;
-};
 
 /// Of the places that mounts go to, what the files do not have yet: deepest first.
 std::vector<std::string> missing_places(int root_fd, const std::vector<engine::MountSpec>& mounts) {
@@ -318,69 +294,94 @@ Result<std::string> StageBuilder::image_to_run() {
   return made.image;
 }
 
-Result<image::MadeLayer> StageBuilder::make_run(const RunPlan& given) {
-  RunPlan plan;
-  plan.argv = given.argv;
-  plan.text = given.text;
-  plan.unkeyed = given.unkeyed;
+Result<engine::ContainerSpec> StageBuilder::step_spec() {
   engine::ContainerSpec spec;
   spec.image = TRY_PLAIN(image_to_run());
   spec.entrypoint = std::vector<std::string>{""};
-  spec.cmd = plan.argv;
   spec.working_dir = state_.config.config.working_dir;
   spec.user = state_.config.config.user;
   // By it the next daemon knows the container of an interrupted build: its folder is still there.
   spec.labels[std::string(build_label)] = std::string(split_last(build_.folder.path(), '/').after);
   spec.log_driver = "none";
   spec.attach_stdout = spec.attach_stderr = true;
-  spec.network.mode = given.network.empty() ? "bridge" : given.network;
-  spec.privileged = given.insecure;
+  spec.network.mode = build_.request.network.empty() ? "bridge" : build_.request.network;
   spec.extra_hosts = build_.request.extra_hosts;
   spec.resources = build_.request.resources;
   spec.ulimits = build_.request.ulimits;
   spec.shm_size_bytes = build_.request.shm_size_bytes;
   spec.cgroup_parent = build_.request.cgroup_parent;
+  return spec;
+}
+
+Result<engine::ContainerSpec> StageBuilder::run_spec(RunPlan& plan) {
+  auto spec = TRY_PLAIN(step_spec());
+  spec.cmd = plan.argv;
+  if (!plan.network.empty()) spec.network.mode = plan.network;
+  spec.privileged = plan.insecure;
   // In order of names, and each once: two steps that want the same two folders cannot wait for each other.
   std::set<std::string> alone;
-  for (const auto& mount : given.mounts)
+  for (const auto& mount : plan.mounts)
     if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
   for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", id)));
-  for (const auto& mount : given.mounts) {
+  for (const auto& mount : plan.mounts) {
     if (!TRY_PLAIN(is_given(mount))) continue;
     if (mount.kind == MountKind::secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", build_.request.secrets.at(mount.id)));
     if (mount.target.empty()) continue;
     spec.mounts.push_back(TRY_PLAIN(mount.kind == MountKind::ssh ? make_agent_mount(mount, plan) : make_mount(mount)));
   }
-  if (!given.script.empty()) {
+  if (!plan.script.empty()) {
     engine::MountSpec script;
     script.source = TRY_PLAIN(build_.folder.make("script")) + "/script";
-    script.target = given.script_name;
+    script.target = plan.script_name;
     script.read_only = true;
     script.origin = "mounts";
-    TRY_PLAIN(linux::write_file(script.source, given.script, 0755));
+    TRY_PLAIN(linux::write_file(script.source, plan.script, 0755));
     spec.mounts.push_back(std::move(script));
   }
-  spec.env = given.environment;
+  spec.env = plan.environment;
   spec.env.insert(spec.env.end(), plan.unkeyed.begin(), plan.unkeyed.end());
+  return spec;
+}
 
-  std::vector<std::string> stubs;
-  if (!spec.mounts.empty()) {
-    auto files = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), false));
-    stubs = missing_places(files.root.get(), spec.mounts);
+Result<image::MadeLayer> StageBuilder::make_run(RunPlan& plan) {
+  auto spec = TRY_PLAIN(run_spec(plan));
+  StepContainer container(build_, TRY_PLAIN(build_.engine.create(build_.caller, spec)).id);
+  const auto id = container.id();
+  send(EventKind::running, "", id);
+  auto layer = run_and_take_layer(id, plan, spec.mounts);
+  const bool is_kept = !layer.ok() && build_.request.debug && layer.error().error_number() != ECANCELED;
+  if (is_kept) {
+    kept_.emplace(FailedStep{std::move(spec), std::move(plan.held), std::move(plan.agents), std::move(container)});
+    return layer;
   }
-  auto created = TRY_PLAIN(build_.engine.create(build_.caller, std::move(spec)));
-  ContainerGuard guard(build_, created.id);
-  send(EventKind::running, "", created.id);
-  TRY_PLAIN(run_container(created.id, plan));
-  auto info = TRY_PLAIN(build_.engine.inspect(build_.caller, created.id, false));
+  auto removed = container.remove();
+  plan.agents.clear();
+  plan.held.clear();  // others may have the cache mounts before this step's layer is recorded
+  auto made = TRY_PLAIN(std::move(layer));
+  TRY_PLAIN(std::move(removed));
+  send(EventKind::removed, "", id);
+  return made;
+}
+
+Result<image::MadeLayer> StageBuilder::run_and_take_layer(const std::string& id, const RunPlan& plan, const std::vector<engine::MountSpec>& mounts) {
+  std::vector<std::string> stubs;
+  if (!mounts.empty()) {
+    auto files = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), false));
+    stubs = missing_places(files.root.get(), mounts);
+  }
+  const auto code = TRY_PLAIN(run_container(id));
+  if (code != 0) {
+    failed_.exit_code = code;
+    std::lock_guard lock(build_.mutex);
+    if (!build_.failed_code) build_.failed_code = code;
+    return Error(ErrorKind::invalid, concat("The command '", plan.text, "' returned a non-zero code: ", code));
+  }
+  auto info = TRY_PLAIN(build_.engine.inspect(build_.caller, id, false));
   if (!stubs.empty()) {
     auto upper = TRY_PLAIN(linux::open(info.upper_dir, O_RDONLY | O_DIRECTORY));
     for (const auto& stub : stubs) TRY(remove_stub(upper.get(), stub), concat("remove the place of the mount /", stub));
   }
-  auto layer = TRY_PLAIN(layer_of(build_, info.upper_dir));
-  TRY_PLAIN(guard.remove());
-  send(EventKind::removed, "", created.id);
-  return layer;
+  return layer_of(build_, info.upper_dir);
 }
 
 /// A program for another machine runs where the kernel knows an emulator for it.
@@ -392,7 +393,7 @@ Error StageBuilder::explain_start_error(Error error) const {
   return {error.kind(), concat(error.text(), ": the step is for ", state_.platform, ", and this host knows no emulator for it (Debian: apt install qemu-user-static)"), error.error_number()};
 }
 
-Status StageBuilder::run_container(const std::string& id, const RunPlan& plan) {
+Result<int> StageBuilder::run_container(const std::string& id) {
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
   auto waiter = TRY_PLAIN(build_.engine.begin_wait(build_.caller, id, engine::WaitCondition::next_exit));
   engine::AttachOptions attach;
@@ -419,12 +420,7 @@ Status StageBuilder::run_container(const std::string& id, const RunPlan& plan) {
   }
   auto ended = waiter->wait(build_.cancel);
   if (!ended.ok()) return ended.error().kind() == ErrorKind::timeout ? cancelled() : std::move(ended).error();
-  if (ended->exit_code == 0) return {};
-  {
-    std::lock_guard lock(build_.mutex);
-    if (!build_.failed_code) build_.failed_code = ended->exit_code;
-  }
-  return Error(ErrorKind::invalid, concat("The command '", plan.text, "' returned a non-zero code: ", ended->exit_code));
+  return ended->exit_code;
 }
 
 }  // namespace caisson::build

@@ -159,7 +159,10 @@ Status StageBuilder::run_triggers() {
 Status StageBuilder::run(const dockerfile::StageScope* base_scope) {
   auto at_place = [&](const Instruction& instruction, Status status) -> Status {
     if (status.ok()) return status;
-    if (status.error().error_number() != ECANCELED) send(EventKind::failed);
+    if (status.error().error_number() != ECANCELED) {
+      send(EventKind::failed);
+      note_failure(instruction, status.error());
+    }
     {
       std::lock_guard lock(build_.mutex);
       if (build_.failed_code) return status;  // docker's words alone, which clients know

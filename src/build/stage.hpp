@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "build/build_state.hpp"
+#include "build/step_container.hpp"
 #include "dockerfile/mount.hpp"
 #include "dockerfile/scope.hpp"
 
@@ -26,6 +27,9 @@ class StageBuilder {
   /// Afterwards the stage stands in build.finished. Errors: as Builder::build, with the place in the Dockerfile.
   Status run(const dockerfile::StageScope* base_scope);
   [[nodiscard]] const dockerfile::StageScope& scope() const { return scope_; }
+
+  /// After a failure: tells of a shell in what the failed step left, and waits for its end or the client's departure. Nothing is left of it.
+  void offer_shell(Cancel client);
 
   /// The number of the stage that `name` means (a name, or digits) among those before `before`; nothing when it is an image.
   static std::optional<std::size_t> find_stage(const dockerfile::File& file, std::string_view name, std::size_t before);
@@ -75,7 +79,8 @@ class StageBuilder {
   struct RunPlan;
   Status dispatch_run(const dockerfile::Instruction& instruction);
   Result<RunPlan> plan_run(const dockerfile::Instruction& instruction);
-  Result<image::MadeLayer> make_run(const RunPlan& plan);
+  /// What its mounts need stays in `plan`, unless it is kept.
+  Result<image::MadeLayer> make_run(RunPlan& plan);
   /// The image that a RUN step starts from: the files so far, without volumes or a health check of the base.
   Result<std::string> image_to_run();
   Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount);
@@ -85,7 +90,17 @@ class StageBuilder {
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
   [[nodiscard]] Error explain_start_error(Error error) const;
-  Status run_container(const std::string& id, const RunPlan& plan);
+  /// What every container of the stage has in common; without a program.
+  Result<engine::ContainerSpec> step_spec();
+  Result<engine::ContainerSpec> run_spec(RunPlan& plan);
+  Result<image::MadeLayer> run_and_take_layer(const std::string& id, const RunPlan& plan, const std::vector<engine::MountSpec>& mounts);
+  Result<int> run_container(const std::string& id);
+
+  // debug_shell.cpp
+  void note_failure(const dockerfile::Instruction& instruction, const Error& error);
+  Status open_shell(DebugShell& shell, Cancel client);
+  Result<std::string> find_shell(const std::string& upper);
+  Status wait_for_shell(engine::Waiter& end, const std::string& id, Cancel client);
 
   SharedBuild& build_;
   const dockerfile::Stage& stage_;
@@ -93,6 +108,8 @@ class StageBuilder {
   dockerfile::StageScope scope_;
   StageState state_;
   std::uint32_t step_ = 0;
+  std::optional<FailedStep> kept_;  ///< of a RUN, while somebody may want to look at it
+  DebugShell failed_;               ///< of the step by which the stage fails, as far as it is known
 };
 
 }  // namespace caisson::build

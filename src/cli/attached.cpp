@@ -115,6 +115,12 @@ Result<Watched> watch_container(Session& session, std::string_view id, const std
   return Watched{std::move(stream), std::move(exit)};
 }
 
+std::string attach_target(std::string_view id, bool in, bool out, bool err, std::string_view detach_keys) {
+  Query query;
+  query.add_if(!detach_keys.empty(), "detachKeys", detach_keys).add_if(err, "stderr").add_if(in, "stdin").add_if(out, "stdout").add("stream", "1");
+  return object_path("containers", id, "attach") + query.text();
+}
+
 Status require_terminal_input() {
   if (linux::is_terminal(0)) return {};
   return Error(ErrorKind::invalid, "the input device is not a TTY").with_hint("leave -t away, or -i, when standard input is a pipe or a file");

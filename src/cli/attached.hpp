@@ -81,6 +81,9 @@ struct Watched {
 };
 Result<Watched> watch_container(Session& session, std::string_view id, const std::string& attach_target, std::string_view condition);
 
+/// The request for a container's stream.
+std::string attach_target(std::string_view id, bool in, bool out, bool err, std::string_view detach_keys);
+
 /// docker's check before -t with an attached standard input.
 Status require_terminal_input();
 

@@ -9,6 +9,7 @@
 #include "cli/build_context.hpp"
 #include "cli/build_result.hpp"
 #include "cli/build_tree.hpp"
+#include "cli/debug_shell.hpp"
 #include "cli/run_build.hpp"
 #include "cli/commands.hpp"
 #include "cli/create_body.hpp"
@@ -133,6 +134,7 @@ Result<std::string> extension_header(const Invocation& invocation, const CacheFl
   if (!secrets.empty()) out["secrets"] = std::move(secrets);
   if (!allowed.empty()) out["allow"] = std::move(allowed);
   if (invocation.flag("check")) out["check"] = true;
+  if (invocation.has("debug-shell")) out["debug_shell"] = TRY_PLAIN(debug_shell_wish(invocation));
   return out.empty() ? std::string() : base64_encode(to_text(out));
 }
 
@@ -170,7 +172,11 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   const bool is_raw = invocation.text("progress") == "json" || invocation.text("progress") == "rawjson";
   std::optional<LiveTree> tree;
   if (has_tree) tree.emplace(session.err());
-  ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw, .tree = tree ? &*tree : nullptr});
+  auto take_shell = [&](const JsonView& shell) -> Status {
+    if (tree) tree->close(true);  // the terminal is the shell's now
+    return enter_debug_shell(session, TRY_PLAIN(read_offered_shell(shell)));
+  };
+  ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw, .on_debug_shell = take_shell, .tree = tree ? &*tree : nullptr});
   auto ended = read_build(session, client, printer, is_raw);
   if (tree) tree->close(!ended.ok());
   session.out().write(printer.kept_text());

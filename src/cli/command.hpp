@@ -40,6 +40,8 @@ struct Flag {
   std::string_view same_as;      ///< another flag's name: this one is a second spelling of it
   /// What the shell offers as its value, separated by blanks; one that ends with "=" or ":" is only begun by it.
   std::string_view choices;
+  /// Set: the value may be left out, and means this then; one that is given is behind "=".
+  std::string_view bare_value;
   /// Docker has it and we do not: why, and what to do instead. It is said when the flag is given (switched off, it asks for nothing).
   std::string_view refusal;
 };

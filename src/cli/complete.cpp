@@ -159,7 +159,7 @@ const Flag* flag_before(std::span<const Flag> flags, std::string_view previous) 
   const Flag* flag = nullptr;
   if (previous.starts_with("--")) flag = find_flag(flags, previous.substr(2));
   else if (previous.size() >= 2 && previous[0] == '-') flag = find_flag(flags, previous.back());
-  return flag != nullptr && flag->type != FlagType::boolean ? flag : nullptr;
+  return flag != nullptr && flag->type != FlagType::boolean && flag->bare_value.empty() ? flag : nullptr;
 }
 
 }  // namespace

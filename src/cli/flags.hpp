@@ -24,6 +24,11 @@ constexpr Flag with_choices(Flag flag, std::string_view choices) {
   flag.choices = choices;
   return flag;
 }
+/// A flag whose value may be left out.
+constexpr Flag with_bare_value(Flag flag, std::string_view bare_value) {
+  flag.bare_value = bare_value;
+  return flag;
+}
 /// A second spelling, not shown.
 constexpr Flag also(std::string_view name, char letter, std::string_view same_as, FlagType type) {
   return {name, letter, type, "", "", "", Words::none, true, same_as};
@@ -290,6 +295,7 @@ inline constexpr std::array build = {
     of("cpu-shares", 'c', integer, "int", "Share of the processors of RUN steps against other containers"),
     of("cpuset-cpus", 0, text, "string", "Processors that RUN steps may run on, such as 0-3 or 0,1"),
     of("cpuset-mems", 0, text, "string", "Memory nodes that RUN steps may use, such as 0-3 or 0,1"),
+    with_bare_value(of("debug-shell", 0, text, "program", "Open a shell in what a failing step left; the program is the stage's shell, else /bin/sh, if not given"), "auto"),
     on("disable-content-trust", 0, "Do not verify the images' signatures", "true"),
     of("file", 'f', text, "string", "The Dockerfile (default: PATH/Dockerfile); - is standard input", "", Words::files),
     on("force-rm", 0, "Accepted: containers of steps are always removed"),

@@ -34,6 +34,7 @@ std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
 
 std::string flag_head(const Flag& flag) {
   std::string out = flag.letter != 0 ? concat("  -", flag.letter, ", --", flag.name) : concat("      --", flag.name);
+  if (!flag.bare_value.empty()) return out + concat("[=", flag.value_name, "]");
   if (!flag.value_name.empty()) out += concat(" ", flag.value_name);
   return out;
 }

@@ -48,7 +48,8 @@ std::string flag_section(std::string_view title, std::span<const Flag> flags) {
   for (const auto* flag : shown) {
     std::string spelling = flag->letter != 0 ? concat("\\fB\\-", flag->letter, "\\fR, ") : "";
     spelling += concat("\\fB", escaped(concat("--", flag->name)), "\\fR");
-    if (!flag->value_name.empty()) spelling += concat(" \\fI", escaped(flag->value_name), "\\fR");
+    if (!flag->bare_value.empty()) spelling += concat("[=\\fI", escaped(flag->value_name), "\\fR]");
+    else if (!flag->value_name.empty()) spelling += concat(" \\fI", escaped(flag->value_name), "\\fR");
     out += concat(".TP\n", spelling, "\n", escaped(flag->help), ".\n");
     if (!flag->default_text.empty() && flag->default_text != "false") out += concat("Default: ", escaped(flag->default_text), ".\n");
     if (!flag->choices.empty()) out += concat("Values: ", escaped(replace_all(flag->choices, " ", ", ")), ".\n");

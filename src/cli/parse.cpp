@@ -99,6 +99,7 @@ std::optional<UsageError> parse_long(std::span<const Flag> flags, std::string_vi
   }
   if (halves.found) return store(*flag, halves.after, out);
   if (flag->type == FlagType::boolean) return store(*flag, "true", out);
+  if (!flag->bare_value.empty()) return store(*flag, flag->bare_value, out);
   if (reader.empty()) return usage(concat("flag needs an argument: --", halves.before));
   return store(*flag, reader.next(), out);
 }

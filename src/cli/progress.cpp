@@ -64,6 +64,7 @@ Status ProgressPrinter::take(const json::value& document) {
     TRY_PLAIN(aux.read("CacheID", cache_id_));
     TRY_PLAIN(aux.read("Provenance", provenance_));
     TRY_PLAIN(aux.read("Digest", pushed_digest_));
+    if (const auto shell = TRY_PLAIN(aux.at("DebugShell")); shell.is_set() && style_.on_debug_shell) TRY_PLAIN(style_.on_debug_shell(shell));
   }
   if (!stream.empty()) last_result_ = stream;
   if (style_.tree != nullptr) {

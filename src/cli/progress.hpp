@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -19,6 +20,8 @@ class LiveTree;
 struct ProgressStyle {
   bool is_quiet = false;
   bool prints_results = true;  ///< {"stream"} texts go to standard output; else they are progress like the rest
+  /// {"aux":{"DebugShell"}}: the daemon says nothing more before it has been dealt with.
+  std::function<Status(const JsonView& shell)> on_debug_shell;
   LiveTree* tree = nullptr;    ///< takes {"event"}s; borrowed. {"stream"} texts are kept for kept_text() then
 };
 

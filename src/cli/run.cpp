@@ -133,12 +133,6 @@ Result<int> conclude(Session& session, const PumpResult& result, ExitWatch& watc
   return watch.wait();
 }
 
-std::string attach_target(std::string_view id, bool in, bool out, bool err, std::string_view detach_keys) {
-  Query query;
-  query.add_if(!detach_keys.empty(), "detachKeys", detach_keys).add_if(err, "stderr").add_if(in, "stdin").add_if(out, "stdout").add("stream", "1");
-  return object_path("containers", id, "attach") + query.text();
-}
-
 Result<int> run_attached(Session& session, const Invocation& invocation, const std::string& id) {
   auto wanted = invocation.list("attach");
   auto wants = [&](std::string_view name, bool otherwise) {

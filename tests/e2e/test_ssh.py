@@ -147,6 +147,16 @@ class Ssh(caisson.EngineTest):
             data = os.urandom(3 << 20)
             self.assertEqual(self.ask(client, "run", "--rm", "-i", "--network", "none", "busybox", "cat", input=data).stdout, data, name)
 
+    def test_a_step_that_failed_there_has_a_shell_here(self):
+        folder = self.sshd.path("context")
+        os.makedirs(folder, exist_ok=True)
+        self.sshd.write("context/Dockerfile", "FROM busybox\nRUN echo far > /f; exit 5\n")
+        run = self.ask(CAISSON, "build", "--debug-shell", folder, input=b"cat /f; echo wrong >&2\n", check=1)
+        self.assertTrue(run.stdout.endswith(b"far\n"), run.stdout)
+        self.assertIn(b"wrong\n", run.stderr)
+        self.assertIn(b"returned a non-zero code: 5", run.stderr)
+        self.assertEqual(self.engine.ok("ps", "-aq"), "")
+
     def test_a_socket_of_the_far_machine_can_be_named(self):
         self.assertIn(b"busybox", self.ask(CAISSON, "images", host=self.host + self.engine.socket).stdout)
         self.assertNotEqual(self.ask(CAISSON, "images", host=self.host + "/no/such.sock", check=None).returncode, 0)
