@@ -1,8 +1,6 @@
 // Lines of the audit log, and the file that takes them.
 #include "engine/audit_log.hpp"
 
-#include <fcntl.h>
-
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"

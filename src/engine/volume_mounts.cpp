@@ -1,8 +1,6 @@
 // mount(2) as docker's local driver calls it, and subpaths held by descriptor.
 #include "engine/volume_mounts.hpp"
 
-#include <linux/openat2.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -77,7 +75,7 @@ Result<UniqueFd> open_within(const std::string& within, const std::string& sourc
   auto granted = TRY(linux::open(within, O_PATH), what);
   const std::string_view rest = std::string_view(source).substr(within == "/" ? 1 : std::min(within.size() + 1, source.size()));
   if (rest.empty()) return granted;
-  auto opened = linux::openat2(granted.get(), std::string(rest), O_PATH, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+  auto opened = linux::open_inside(granted.get(), std::string(rest), O_PATH);
   if (opened.ok()) return opened;
   if (opened.error().error_number() == EXDEV) return Error(ErrorKind::denied, concat(source, " leads out of ", within, ", which is all that was granted"));
   return std::move(opened).error().in(what);

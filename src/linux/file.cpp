@@ -52,6 +52,9 @@ Result<UniqueFd> open_in_root(int root_fd, PathArg path, int flags, mode_t mode)
   return openat2(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode);
 }
 
+Result<UniqueFd> open_inside(int dir_fd, PathArg path, int flags, mode_t mode) {
+  return openat2(dir_fd, path, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, mode);
+}
 Result<UniqueFd> open_beneath(int dir_fd, PathArg path, int flags, mode_t mode) {
   return openat2(dir_fd, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, mode);
 }

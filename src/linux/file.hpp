@@ -41,6 +41,8 @@ Result<UniqueFd> openat2(int dir_fd, PathArg path, int flags, std::uint64_t reso
 Result<UniqueFd> open_in_root(int root_fd, PathArg path, int flags, mode_t mode = 0);
 /// Refuses, with EXDEV, a path that would leave dir_fd, and with ELOOP any symbolic link on the way or at its end.
 Result<UniqueFd> open_beneath(int dir_fd, PathArg path, int flags, mode_t mode = 0);
+/// Symbolic links are followed as long as they stay beneath the folder. Errors: EXDEV for those that lead out.
+Result<UniqueFd> open_inside(int dir_fd, PathArg path, int flags, mode_t mode = 0);
 /// A second descriptor for what `fd` (O_PATH too) refers to, by /proc/self/fd. Needs /proc.
 Result<UniqueFd> reopen(int fd, int flags);
 
