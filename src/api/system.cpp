@@ -61,7 +61,9 @@ Status show_info(Request& request) {
   out["Images"] = info.images;
   out["Driver"] = "overlay2";
   out["DriverStatus"] = json::array{json::array{"Supports d_type", "true"}, json::array{"Native Overlay Diff", "true"}, json::array{"userxattr", "false"},
-                                    json::array{"Snapshot form", info.snapshot_form}};
+                                    json::array{"Snapshot form", info.snapshot_form},
+                                    json::array{"Store use", human_size_binary(info.store_used_bytes)},
+                                    json::array{"Store quota", info.store_quota_bytes == 0 ? "none" : human_size_binary(info.store_quota_bytes)}};
   out["Policy"] = info.policy_path.empty() ? "built in" : info.policy_path;
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
                                 {"Network", json::array{"bridge", "host", "macvlan", "null"}},
@@ -266,7 +268,7 @@ Status show_disk_usage(Request& request) {
   auto types = TRY_PLAIN(wanted_types(request));
   auto is_wanted = [&](std::string_view type) { return types.empty() || std::find(types.begin(), types.end(), type) != types.end(); };
   auto usage = TRY_PLAIN(request.engine.disk_usage(request.caller));
-  json::object out{{"LayersSize", is_wanted("image") ? usage.layers_bytes : 0}, {"Images", nullptr}, {"Containers", nullptr}, {"Volumes", nullptr},
+  json::object out{{"LayersSize", is_wanted("image") ? usage.store_bytes : 0}, {"Images", nullptr}, {"Containers", nullptr}, {"Volumes", nullptr},
                    {"BuildCache", nullptr}, {"BuilderSize", 0}};
   if (is_wanted("image")) {
     json::array images;

@@ -135,6 +135,13 @@ void notify_service_manager(const std::string& address, std::string_view state) 
   if (!sent.ok()) log_error("notify", "service manager", sent.error());
 }
 
+/// In bytes; 0: none.
+Result<std::uint64_t> store_quota(const DaemonOptions& options) {
+  if (options.store_quota_percent == 0) return options.store_quota_bytes;
+  const auto status = TRY_PLAIN(linux::statfs(options.root));
+  return static_cast<std::uint64_t>(status.f_blocks) / 100 * options.store_quota_percent * static_cast<std::uint64_t>(status.f_bsize);
+}
+
 /// The engine owns store and images; the builder works on them beside it, and goes first.
 struct Assembled {
   std::unique_ptr<engine::Engine> engine;
@@ -151,6 +158,7 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   images.worker_path = options.worker_path;
   images.worker_first_id = first_worker_id;
   images.snapshot_form = options.snapshot_form;
+  images.quota_bytes = TRY(store_quota(options), "--store-quota");
   parts.registries = std::make_unique<image::Registries>(options.registry, fetch_id);
   images.registries = parts.registries.get();
   images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};

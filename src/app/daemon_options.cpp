@@ -64,6 +64,18 @@ Status set_snapshot_form(DaemonOptions& options, const std::string& value) {
   return {};
 }
 
+Status set_store_quota(DaemonOptions& options, const std::string& value) {
+  options.store_quota_bytes = 0;
+  options.store_quota_percent = 0;
+  if (value.ends_with('%')) {
+    options.store_quota_percent = TRY_PLAIN(parse_integer<std::uint32_t>(std::string_view(value).substr(0, value.size() - 1)));
+    if (options.store_quota_percent < 1 || options.store_quota_percent > 100) return Error(ErrorKind::invalid, "must be 1% to 100%");
+    return {};
+  }
+  options.store_quota_bytes = static_cast<std::uint64_t>(TRY_PLAIN(parse_size_bytes(value)));
+  return {};
+}
+
 Status set_group(DaemonOptions& options, const std::string& value) {
   options.group = value;
   options.group_is_given = true;
@@ -213,6 +225,7 @@ const Setting settings[] = {
     {"--registry-attempts", "registry.attempts", "N", "attempts in a row without progress before a registry is given up (default 5)", set_attempts},
     {"--registry-stall-timeout", "registry.stall-timeout", "SECONDS", "a connection on which nothing comes for so long is given up (default 30)", set_stall_timeout},
     {"--snapshot-form", "snapshot-form", "FORM", "how layers to come are kept: directory, erofs (the tar and an index of it, Linux 6.12) or auto: erofs where it can be mounted (default auto)", set_snapshot_form},
+    {"--store-quota", "store-quota", "SIZE", "what images, layers and downloads may take on the disk together: 50GB, or 40% of the file system; 0: no bound (default 0)", set_store_quota},
     {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
     {"--cgroup-driver", "cgroup-driver", "NAME", "who makes containers' cgroups: cgroupfs (the daemon) or systemd (as scopes; default cgroupfs)",
      [](DaemonOptions& options, const std::string& value) -> Status {

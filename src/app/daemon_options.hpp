@@ -43,6 +43,8 @@ struct DaemonOptions {
   std::uint32_t start_pool = 4;         ///< namespaces kept ready per kind of network
   image::RegistryOptions registry;
   image::SnapshotForm snapshot_form = image::SnapshotForm::automatic;
+  std::uint64_t store_quota_bytes = 0;  ///< 0: none, or the next
+  std::uint32_t store_quota_percent = 0;  ///< of the file system that holds `root`
   std::string signature_policy;         ///< "": the usual places
   std::string signature_places = "/etc/containers/registries.d";
   std::string home;                     ///< of the user who runs it; "" as a service

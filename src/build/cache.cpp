@@ -201,6 +201,16 @@ Result<std::vector<CacheEntry>> Cache::prune(const std::function<bool(const Cach
   return take(keys);
 }
 
+Result<bool> Cache::release_oldest() {
+  auto all = entries();
+  std::erase_if(all, [](const CacheEntry& entry) { return entry.in_use; });
+  auto oldest = std::min_element(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
+  if (oldest == all.end()) return false;
+  TRY_PLAIN(take({oldest->key}));
+  log(LogLevel::info, "store quota", oldest->key, concat("gave a step of the build cache away (", human_size(oldest->size_bytes), "): ", oldest->text));
+  return true;
+}
+
 Status Cache::shrink(std::uint64_t limit_bytes) {
   auto all = entries();
   std::sort(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });

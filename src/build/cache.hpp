@@ -59,6 +59,8 @@ class Cache {
   /// Those of the keys that are there, in order of keys. Does not count as a use.
   [[nodiscard]] std::vector<ExportedStep> steps(const std::set<std::string>& keys);
   Result<std::vector<CacheEntry>> prune(const std::function<bool(const CacheEntry&)>& select);
+  /// Lets the entry that was used longest ago go, unless a build needs it. False: there is none.
+  Result<bool> release_oldest();
   /// Lets the entries that were used longest ago go until the rest fits.
   Status shrink(std::uint64_t limit_bytes);
   [[nodiscard]] std::set<std::string> images();

@@ -179,7 +179,9 @@ Status LocalBuilder::open() {
   TRY_PLAIN(linux::make_dirs(options_.exec_root + "/builds", 0700));
   TRY(history_.open(), "build history");
   TRY_PLAIN(remove_leftovers());
-  return cache_.load();
+  TRY_PLAIN(cache_.load());
+  images_.when_full([this] { return cache_.release_oldest(); });
+  return {};
 }
 
 Status LocalBuilder::remove_leftovers() {

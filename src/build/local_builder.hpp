@@ -19,6 +19,9 @@ class LocalBuilder final : public Builder {
  public:
   LocalBuilder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store)
       : options_(std::move(options)), engine_(engine), images_(images), cache_(store, images), history_(store, options_.root + "/build-history") {}
+  ~LocalBuilder() override { images_.when_full({}); }
+  LocalBuilder(const LocalBuilder&) = delete;
+  LocalBuilder& operator=(const LocalBuilder&) = delete;
   /// The second half of construction: folders, records, and what an interrupted build left.
   Status open();
 

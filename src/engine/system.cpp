@@ -57,6 +57,9 @@ Result<SystemInfo> LocalEngine::info(const Caller& caller) {
   info.cgroup_version = is_cgroup_v2() ? "2" : "1";
   info.cgroup_driver = options_.systemd ? "systemd" : "cgroupfs";
   info.snapshot_form = images_->snapshot_form() == image::SnapshotForm::erofs ? "erofs" : "directory";
+  const auto room = images_->room();
+  info.store_used_bytes = room.used_bytes;
+  info.store_quota_bytes = room.quota_bytes;
   info.security_options = {"name=seccomp,profile=builtin", "name=userns"};
   if (options_.rootless) info.security_options.emplace_back("name=rootless");
   info.events_listeners = events_->listeners();
@@ -97,6 +100,7 @@ Result<DiskUsage> LocalEngine::disk_usage(const Caller& caller) {
   auto store = TRY_PLAIN(images_->usage());
   usage.blobs_bytes = store.blobs_bytes;
   usage.layers_bytes = store.layers_bytes;
+  usage.store_bytes = store.disk_bytes;
   return usage;
 }
 

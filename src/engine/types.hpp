@@ -556,6 +556,7 @@ struct DiskUsage {
   std::vector<VolumeInfo> volumes;            ///< with sizes
   std::uint64_t layers_bytes = 0;
   std::uint64_t blobs_bytes = 0;
+  std::uint64_t store_bytes = 0;              ///< what the image store takes on the disk: both of these, downloads too, shared data once
 };
 
 /// What may change while the engine runs; containers that exist keep what they were created with.
@@ -591,6 +592,8 @@ struct SystemInfo {
   std::uint64_t lost_audit_lines = 0;
   std::string cgroup_driver = "cgroupfs";
   std::string snapshot_form = "directory";  ///< of layers to come; "erofs"
+  std::uint64_t store_used_bytes = 0;       ///< by images, on the disk
+  std::uint64_t store_quota_bytes = 0;      ///< of that; 0: none
   std::vector<std::string> security_options;
   bool memory_limit = true;
   bool swap_limit = true;

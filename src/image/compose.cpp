@@ -76,7 +76,7 @@ Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& 
     layer.directory = content_->empty_layer_dir();
     return layer;
   }
-  TRY(content_->adopt_blob(archive->staging.path() + "/blob", archive->blob), "store the layer");
+  TRY(content_->adopt_blob(archive->staging.path() + "/blob", archive->blob, &archive->staging.room()), "store the layer");
   auto held = layer_locks_.lock(archive->diff_id.text());
   TRY(content_->adopt_layer(archive->staging, archive->diff_id, archive->result.layer), "store the layer");
   layer.directory = TRY_PLAIN(content_->open_layer(archive->diff_id));

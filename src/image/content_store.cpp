@@ -64,7 +64,8 @@ Result<Staging> ContentStore::new_staging(std::string_view purpose) {
     ignore(linux::rmdir(path));
     return std::move(fd).error();
   }
-  return Staging(std::move(path), std::move(*fd));
+  auto room = TRY_PLAIN(account_.reserve(0));
+  return Staging(std::move(path), std::move(*fd), std::move(room));
 }
 
 std::string ContentStore::blob_path(const Digest& digest) const { return concat(root_, "/content/blobs/", digest.algorithm(), "/", digest.hex()); }
@@ -99,8 +100,9 @@ Result<Digest> ContentStore::put_blob(std::string_view bytes, DigestAlgorithm al
   if (TRY_PLAIN(has_blob(digest))) return digest;
   auto staging = TRY_PLAIN(new_staging("blob"));
   std::string file = staging.path() + "/blob";
+  TRY(staging.room().resize(disk_bytes_for(bytes.size())), "store blob");
   TRY(linux::write_file(file, bytes, 0600), "store blob");
-  TRY_PLAIN(adopt_blob(file, digest));
+  TRY_PLAIN(adopt_blob(file, digest, &staging.room()));
   return digest;
 }
 
@@ -113,17 +115,21 @@ Result<std::size_t> ContentStore::remove_stale_partials(std::int64_t age_ns) {
     auto status = TRY_PLAIN(linux::stat(path));
     if (now_ns() - static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 < age_ns) continue;
     TRY(linux::unlink(path), "remove an old download");
+    account_.set(path, {});
     ++count;
   }
   return count;
 }
 
-Status ContentStore::adopt_blob(const std::string& file, const Digest& digest) {
+Status ContentStore::adopt_blob(const std::string& file, const Digest& digest, Reservation* room) {
   auto fd = TRY_PLAIN(linux::open(file, O_RDONLY | O_NOFOLLOW));
   TRY(linux::fsync(fd.get()), "store blob");
   // rename over an equal blob is harmless: both have the content their name says.
-  TRY(linux::rename(file, blob_path(digest)), "store blob");
-  return sync_folder_of(blob_path(digest));
+  const auto path = blob_path(digest);
+  TRY(linux::rename(file, path), "store blob");
+  TRY_PLAIN(count_file(path, room));
+  account_.set(file, {});  // a download that was counted; second, so that its data does not go in between
+  return sync_folder_of(path);
 }
 
 Result<std::uint64_t> ContentStore::layer_size(const Digest& diff_id) const {
@@ -136,13 +142,15 @@ Result<std::uint64_t> ContentStore::layer_size(const Digest& diff_id) const {
   return size;
 }
 
-Status ContentStore::adopt_layer(Staging& staging, const Digest& diff_id, const UnpackedLayer& unpacked) {
+Status ContentStore::adopt_layer(Staging& staging, const Digest& diff_id, const UnpackedLayer& unpacked, Reservation* tar_room) {
   TRY(linux::write_file(staging.path() + "/size", concat(unpacked.size_bytes), 0600), "store layer");
   if (TRY_PLAIN(linux::exists(concat(staging.path(), "/", layer_file::index)))) {
     auto index = TRY_PLAIN(linux::openat(staging.fd(), layer_file::index, O_RDONLY | O_NOFOLLOW));
     auto digest = TRY(digest_of_file(index.get(), DigestAlgorithm::sha256), "store layer");
     TRY(linux::write_file(concat(staging.path(), "/", layer_file::index_digest), digest.text(), 0600), "store layer");
     TRY(linux::mkdirat(staging.fd(), layer_file::mount_point, private_dir), "store layer");
+  } else {
+    TRY(linux::write_file(concat(staging.path(), "/", layer_file::disk_bytes), concat(unpacked.disk_bytes), 0600), "store layer");
   }
   if (!unpacked.implied_dirs.empty()) {
     json::array names;
@@ -157,6 +165,7 @@ Status ContentStore::adopt_layer(Staging& staging, const Digest& diff_id, const 
     renamed = move();
   }
   TRY(std::move(renamed), "store layer");
+  TRY_PLAIN(count_layer(layer_path(diff_id), {&staging.room(), tar_room}));
   return sync_folder_of(layer_path(diff_id));
 }
 
@@ -174,6 +183,7 @@ Result<bool> ContentStore::move_to_trash(const std::string& path, const std::str
   auto renamed = linux::rename(path, trash);
   if (!renamed.ok() && renamed.error().kind() == ErrorKind::not_found) return false;
   TRY_PLAIN(std::move(renamed));
+  account_.set(path, {});
   return true;
 }
 
@@ -198,6 +208,7 @@ Status ContentStore::set_aside_layer(const Digest& diff_id) {
   mounted_.erase(path);
   auto renamed = linux::rename(path, new_trash());
   if (!renamed.ok() && renamed.error().kind() == ErrorKind::not_found) return {};
+  if (renamed.ok()) account_.set(path, {});
   return renamed;
 }
 

@@ -1,10 +1,12 @@
 // System calls that make a layer's tree, and a bounded cache of directory descriptors.
 #include "image/directory_form.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/strings.hpp"
 #include "image/file_attributes.hpp"
+#include "image/store_account.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -12,6 +14,7 @@ namespace caisson::image {
 
 namespace {
 constexpr std::size_t most_open_directories = 256;
+constexpr std::size_t shortest_stored_link = 60;  // shorter ones lie in the inode (ext4's limit; those of xfs and btrfs are above it)
 constexpr int directory_flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 }  // namespace
 
@@ -66,13 +69,24 @@ Status DirectoryForm::make_file(Directory& parent, const std::string& name, cons
   int fd = TRY_PLAIN(descriptor(parent));
   auto mode = static_cast<mode_t>(entry.mode & 0777);
   auto file = TRY_PLAIN(linux::openat(fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
-  TRY_PLAIN(write_contents(tar, file.get(), entry));
-  return apply_attributes(file.get(), entry, true);
+  writing_fd_ = file.get();
+  auto written = write_contents(tar, file.get(), entry);
+  writing_fd_ = -1;
+  TRY_PLAIN(std::move(written));
+  TRY_PLAIN(apply_attributes(file.get(), entry, true));
+  finished_bytes_ += disk_bytes_of(TRY_PLAIN(linux::fstat(file.get())));
+  return {};
+}
+
+Result<std::uint64_t> DirectoryForm::disk_bytes() const {
+  if (writing_fd_ < 0) return finished_bytes_;
+  return finished_bytes_ + disk_bytes_of(TRY_PLAIN(linux::fstat(writing_fd_)));
 }
 
 Status DirectoryForm::make_symlink(Directory& parent, const std::string& name, const TarEntry& entry) {
   int fd = TRY_PLAIN(descriptor(parent));
   TRY_PLAIN(linux::symlinkat(entry.link_target, fd, name));
+  if (entry.link_target.size() >= shortest_stored_link) finished_bytes_ += disk_bytes_of(TRY_PLAIN(linux::fstatat(fd, name, AT_SYMLINK_NOFOLLOW)));
   return apply_link_attributes(fd, name, entry);
 }
 
@@ -98,7 +112,13 @@ Status DirectoryForm::make_device(Directory&, const std::string&, const DeviceNo
   return {};
 }
 
-Status DirectoryForm::remove(Directory& parent, const std::string& name) { return linux::unlinkat(TRY_PLAIN(descriptor(parent)), name); }
+Status DirectoryForm::remove(Directory& parent, const std::string& name) {
+  int fd = TRY_PLAIN(descriptor(parent));
+  const auto status = TRY_PLAIN(linux::fstatat(fd, name, AT_SYMLINK_NOFOLLOW));
+  TRY_PLAIN(linux::unlinkat(fd, name));
+  if (status.st_nlink == 1) finished_bytes_ -= std::min(finished_bytes_, disk_bytes_of(status));
+  return {};
+}
 
 Status DirectoryForm::remove_directory(Directory& directory) {
   close_all_below(directory);
@@ -122,7 +142,9 @@ Status DirectoryForm::finish_directory(Directory& directory) {
   };
   if (directory.is_opaque) TRY_PLAIN(mark(opaque_xattr, "y"));
   if (!directory.whiteouts.empty()) TRY_PLAIN(mark(origin_xattr, ""));
-  return apply_attributes(fd, directory.attributes, false);
+  TRY_PLAIN(apply_attributes(fd, directory.attributes, false));
+  finished_bytes_ += disk_bytes_of(TRY_PLAIN(linux::fstat(fd)));
+  return {};
 }
 
 }  // namespace caisson::image

@@ -1,6 +1,7 @@
 // DirectoryForm: a layer as a directory of the host's file system. The disk is only ever touched as (directory descriptor, one component).
 #pragma once
 
+#include <cstdint>
 #include <list>
 #include <string>
 #include <vector>
@@ -27,6 +28,9 @@ class DirectoryForm final : public LayerTarget {
   Result<bool> exists(Directory& parent, const std::string& name) override;
   Status finish_directory(Directory& directory) override;
 
+  /// What lies on the disk so far, in bytes. A folder that made room for something else is still counted: rather too much than too little.
+  [[nodiscard]] Result<std::uint64_t> disk_bytes() const;
+
  private:
   /// A descriptor for reading; valid until the next call (at most a few hundred are kept open).
   Result<int> descriptor(Directory& directory);
@@ -35,6 +39,8 @@ class DirectoryForm final : public LayerTarget {
   int root_fd_;
   std::vector<DeviceNode>& devices_;
   std::list<Directory*> open_;  // most recently used first
+  std::uint64_t finished_bytes_ = 0;
+  int writing_fd_ = -1;  // of the file that is being written
 };
 
 }  // namespace caisson::image

@@ -17,6 +17,7 @@
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
 #include "image/fetch_protocol.hpp"
+#include "image/store_account.hpp"
 #include "state/store.hpp"
 #include "trust/judge.hpp"
 #include "trust/policy_file.hpp"
@@ -212,6 +213,7 @@ struct ImageOptions {
   std::uint32_t worker_first_id = 0;
   TrustOptions trust;
   SnapshotForm snapshot_form = SnapshotForm::automatic;  ///< of layers to come; those that are there keep theirs
+  std::uint64_t quota_bytes = 0;  ///< of blobs, layers and downloads on the disk; 0: none. What would go beyond is refused (io, EDQUOT)
   const Registries* registries = nullptr;  ///< borrowed, must outlive the store; null: pull and push are refused
 };
 
@@ -272,9 +274,15 @@ class ImageStore {
   virtual Result<std::vector<std::string>> recover() = 0;
   struct Usage {
     std::uint64_t blobs_bytes = 0;
-    std::uint64_t layers_bytes = 0;
+    std::uint64_t layers_bytes = 0;  ///< sum of their files' sizes, as images have them
+    std::uint64_t disk_bytes = 0;    ///< what blobs, layers and partial downloads take on the disk; shared data once
   };
   virtual Result<Usage> usage() = 0;
+  /// How full the store is. Costs nothing.
+  [[nodiscard]] virtual StoreAccount::Reading room() const = 0;
+  /// Before something is refused for lack of room, and when garbage and given-up downloads were not enough, this is called again and again: it lets one
+  /// thing go that was only kept to be quick, and says false when it has none. Unset: nobody has. Not while a call into the store waits for it.
+  virtual void when_full(std::function<Result<bool>()> release_one) = 0;
 
   /// As find, for whoever will use the image: it also satisfies the host's signature policy. What is used afterwards is the digest that was judged.
   /// Errors: as find; denied, naming image, digest, the policy's scope and requirement.

@@ -87,7 +87,8 @@ Status ContentStore::settle_implied_dirs(const Digest& diff_id, const std::vecto
     auto staging = TRY(make_index(concat(path, "/", layer_file::tar), attributes), concat("layer ", diff_id.text()));
     TRY(replace_index(diff_id, staging), concat("layer ", diff_id.text()));
   }
-  return linux::unlink(file);
+  TRY_PLAIN(linux::unlink(file));
+  return count_layer(path);
 }
 
 }  // namespace caisson::image

@@ -81,7 +81,7 @@ Result<Image> LocalImageStore::finish_import(UnpackedArchive& archive, ImportPla
   pins.add_blob(archive.blob);
   pins.add_blob(image.record.id);
   pins.add_blob(image.record.manifest);
-  TRY(content_->adopt_blob(archive.staging.path() + "/blob", archive.blob), "store the layer");
+  TRY(content_->adopt_blob(archive.staging.path() + "/blob", archive.blob, &archive.staging.room()), "store the layer");
   {
     auto held = layer_locks_.lock(archive.diff_id.text());
     TRY(content_->adopt_layer(archive.staging, archive.diff_id, archive.result.layer), "store the layer");

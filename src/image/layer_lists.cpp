@@ -30,7 +30,9 @@ Result<MadeLayer> LocalImageStore::bring_layer(const LayerList& list, std::size_
     blob.media_type = entry.media_type;
     blob.digest = entry.blob;
     blob.size_bytes = entry.blob_bytes;
-    TRY_PLAIN(pull_layer(*session, {blob, entry.diff_id}, progress, cancel));
+    PulledLayer wanted{std::move(blob), entry.diff_id, nullptr};
+    TRY(reserve_blobs({&wanted, 1}), concat("layer ", entry.blob.text(), " of image ", list.reference));
+    TRY_PLAIN(pull_layer(*session, wanted, progress, cancel));
   }
   layer.directory = TRY_PLAIN(content_->open_layer(entry.diff_id));
   return layer;

@@ -99,6 +99,7 @@ Status ContentStore::replace_index(const Digest& diff_id, const Staging& staging
   auto folder = TRY_PLAIN(linux::open(path, O_RDONLY | O_DIRECTORY));
   TRY_PLAIN(linux::fsync(folder.get()));
   TRY_PLAIN(record_digests(path, {digest}));
+  TRY_PLAIN(count_layer(path));
   if (mounted_.count(path) != 0) TRY_PLAIN(mount_layer(path));
   return {};
 }

@@ -72,6 +72,8 @@ Result<WorkerResult> LocalImageStore::make_index(const Staging& staging, const U
   again.request.decoded_algorithm = again.request.input_algorithm = job.request.decoded_algorithm;
   again.input_fd = tar.get();
   again.cancel = job.cancel;
+  const auto before = disk_bytes_of(TRY(linux::fstat(tar.get()), "unpack"));
+  if (job.on_written) again.on_written = [&](std::uint64_t bytes) { return job.on_written(before + bytes); };
   auto tree = TRY_PLAIN(make_tree(staging, again));
   result.layer = std::move(tree.layer);
   TRY(linux::unlinkat(staging.fd(), layer_file::tar), "unpack");
@@ -105,6 +107,15 @@ Result<UniqueFd> LocalImageStore::open_unpacked(const UnpackedArchive& archive) 
   return linux::openat(mounted.get(), ".", O_RDONLY | O_DIRECTORY);
 }
 
+/// What a finished archive takes on the disk; a tar that is a second name of another file takes nothing.
+Result<std::uint64_t> LocalImageStore::unpacked_bytes(const Staging& staging, const WorkerResult& result) {
+  auto sum = TRY_PLAIN(disk_bytes_of(staging.path() + "/blob")) + result.layer.disk_bytes;
+  if (!result.has_index) return sum;
+  sum += TRY_PLAIN(disk_bytes_of(concat(staging.path(), "/", layer_file::index)));
+  if (result.has_tar) sum += TRY_PLAIN(disk_bytes_of(concat(staging.path(), "/", layer_file::tar)));
+  return sum;
+}
+
 Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel) {
   auto staging = TRY(content_->new_staging("layer"), "unpack");
   UniqueFd blob;
@@ -129,7 +140,9 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
       progress(line);
     };
   }
+  job.on_written = [&](std::uint64_t bytes) { return staging.room().resize(bytes); };
   auto result = form_ == SnapshotForm::erofs ? TRY_PLAIN(make_index(staging, source, job)) : TRY_PLAIN(make_tree(staging, job));
+  TRY(staging.room().resize(TRY_PLAIN(unpacked_bytes(staging, result))), "unpack");
   auto diff_id = TRY(Digest::parse(result.decoded_digest), "the worker's answer");
   auto blob_digest = TRY(Digest::parse(result.input_digest), "the worker's answer");
   return UnpackedArchive{std::move(staging), std::move(result), std::move(diff_id), std::move(blob_digest)};
@@ -161,7 +174,7 @@ Status LocalImageStore::ensure_layer(const LayerSource& source, const ProgressSi
   auto archive = TRY(unpack(from, progress, cancel), step);
   if (archive.diff_id != source.diff_id)
     return Error(ErrorKind::corrupt, concat(step, ": the archive's content has the digest ", archive.diff_id.text()));
-  TRY(content_->adopt_layer(archive.staging, source.diff_id, archive.result.layer), step);
+  TRY(content_->adopt_layer(archive.staging, source.diff_id, archive.result.layer, source.room), step);
   report("Loaded");
   return {};
 }

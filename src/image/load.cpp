@@ -39,7 +39,11 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
       progress(line);
     };
   }
+  job.on_written = [&](std::uint64_t bytes) { return staging.room().resize(bytes); };
   auto split_result = TRY(run_worker(worker_options(), job), "load");
+  std::uint64_t split_bytes = 0;
+  for (const auto& member : split_result.members) split_bytes += disk_bytes_for(member.size_bytes);
+  TRY(staging.room().resize(split_bytes), "load");
 
   ArchiveMembers members(split_result.members, [&](const ArchiveMember& member) { return linux::read_file_at(staging.fd(), concat(member.file)); });
   members.set_sniffer([&](const ArchiveMember& member) { return sniff(staging.fd(), member); });
@@ -67,7 +71,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
       pins.add_layer(layer.diff_id);
       made.record.layers.push_back({layer.diff_id, layer.blob, layer.size_bytes, layer.media_type});
       blobs[layer.blob] = layer.file;
-      if (diff_ids.insert(layer.diff_id).second) layers.push_back({layer.diff_id, layer.blob, concat(staging.path(), "/", layer.file), layer.size_bytes});
+      if (diff_ids.insert(layer.diff_id).second) layers.push_back({layer.diff_id, layer.blob, concat(staging.path(), "/", layer.file), layer.size_bytes, &staging.room()});
     }
     images.push_back(std::move(made));
   }
@@ -76,7 +80,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
     TRY(content_->put_blob(image.config_text), "load: store the config");
     TRY(content_->put_blob(image.manifest_text), "load: store the manifest");
   }
-  for (const auto& [digest, file] : blobs) TRY(content_->adopt_blob(concat(staging.path(), "/", file), digest), "load: store a layer");
+  for (const auto& [digest, file] : blobs) TRY(content_->adopt_blob(concat(staging.path(), "/", file), digest, &staging.room()), "load: store a layer");
   TRY(record_images(images), "load");
   std::vector<Image> out;
   for (const auto& image : images) {

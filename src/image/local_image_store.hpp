@@ -2,10 +2,12 @@
 #pragma once
 
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,6 +62,8 @@ struct NewImage {
 class LocalImageStore final : public ImageStore {
  public:
   LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content);
+  /// The second half of construction: counts what is there.
+  Status open();
 
   Result<Image> find(const std::string& name) override;
   Result<Image> admit(const std::string& name) override;
@@ -83,6 +87,8 @@ class LocalImageStore final : public ImageStore {
   Result<std::vector<std::string>> lowerdirs(const Digest& id) override;
   Result<std::vector<std::string>> recover() override;
   Result<Usage> usage() override;
+  [[nodiscard]] StoreAccount::Reading room() const override { return content_->account().read(); }
+  void when_full(std::function<Result<bool>()> release_one) override;
   [[nodiscard]] SnapshotForm snapshot_form() const override { return form_; }
 
  private:
@@ -107,12 +113,14 @@ class LocalImageStore final : public ImageStore {
     std::string progress_id;
     const char* progress_status = "Unpacking";
   };
+  static Result<std::uint64_t> unpacked_bytes(const Staging& staging, const WorkerResult& result);
   Result<UnpackedArchive> unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel);
   struct LayerSource {
     Digest diff_id;
     Digest blob;
     std::string file;  ///< the blob, in staging or in the store
     std::uint64_t size_bytes = 0;
+    Reservation* room = nullptr;  ///< borrowed: what is kept for `file`, while it is not in the store
   };
   /// The layer is in the store afterwards. Errors: corrupt when the blob's content is not that diffID.
   Status ensure_layer(const LayerSource& source, const ProgressSink& progress, Cancel cancel);
@@ -169,8 +177,12 @@ class LocalImageStore final : public ImageStore {
   struct PulledLayer {
     Descriptor blob;
     Digest diff_id;
+    std::shared_ptr<Reservation> room;  ///< for the blob; shared by all pulls that wait for it
   };
-  Status pull_layers(class RegistrySession& session, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel);
+  /// Room for the blobs that have to come: for all of them or for none, before the first byte travels. Errors: as StoreAccount::reserve.
+  Status reserve_blobs(std::span<PulledLayer> layers);
+  /// `whose`: the image, for errors.
+  Status pull_layers(class RegistrySession& session, const std::string& whose, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel);
   Status pull_layer(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
   Status pull_and_unpack(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
   /// The blob is in the store afterwards; nothing is unpacked.
@@ -202,7 +214,11 @@ class LocalImageStore final : public ImageStore {
 
   // recover.cpp
   Status repair_image(const ImageRecord& record, std::vector<std::string>& repairs);
-  Status remove_unreferenced(const std::vector<ImageRecord>& images, std::vector<std::string>& repairs);
+
+  // make_room.cpp
+  /// Blobs and layers that no record names and nobody has pinned. How many. Under records_mutex_, or while nobody else is there.
+  Result<std::size_t> remove_unreferenced(const std::vector<ImageRecord>& images);
+  Status make_room(const std::function<bool()>& is_enough);
 
   // bootstrap.cpp
   Result<std::string> list_packages(const UnpackedArchive& archive);
@@ -216,6 +232,10 @@ class LocalImageStore final : public ImageStore {
   std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording
   KeyedLocks layer_locks_;
   KeyedLocks download_locks_;  // of blobs: whoever comes second waits and finds it here
+  std::mutex rooms_mutex_;
+  std::map<Digest, std::weak_ptr<Reservation>> rooms_;  // of blobs on their way
+  std::mutex release_mutex_;                            // of release_one_, and held while it runs
+  std::function<Result<bool>()> release_one_;
 };
 
 /// First 12 digits, as people read ids.

@@ -41,7 +41,9 @@ Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const 
   auto content = TRY_PLAIN(ContentStore::open(options.root));
   auto chosen = options;
   chosen.snapshot_form = TRY_PLAIN(choose_form(options));
-  return std::unique_ptr<ImageStore>(std::make_unique<LocalImageStore>(store, std::move(chosen), std::move(content)));
+  auto images = std::make_unique<LocalImageStore>(store, std::move(chosen), std::move(content));
+  TRY(images->open(), "open image store");
+  return std::unique_ptr<ImageStore>(std::move(images));
 }
 
 /// Docker's order: a full id, then a name, then the beginning of an id.
@@ -204,6 +206,7 @@ Result<ImageStore::Usage> LocalImageStore::usage() {
   usage.blobs_bytes = TRY_PLAIN(content_->blobs_bytes());
   for (const auto& layer : TRY_PLAIN(content_->list_layers()))
     if (auto size = content_->layer_size(layer); size.ok()) usage.layers_bytes += *size;
+  usage.disk_bytes = room().used_bytes;
   return usage;
 }
 

@@ -38,6 +38,8 @@ Status check_is_image(const Manifest& manifest, const Reference& reference) {
 }  // namespace
 
 Result<std::string> LocalImageStore::fetch_document(RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel) {
+  Pins pins(*content_);
+  pins.add_blob(descriptor.digest);
   if (TRY_PLAIN(content_->has_blob(descriptor.digest))) return content_->read_blob(descriptor.digest);
   return fetch_small_blob(session, descriptor, cancel);
 }
@@ -103,9 +105,9 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
     pins.add_blob(blob.digest);
     pins.add_layer(fetched.diff_ids[i]);
     made.record.layers.push_back({fetched.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
-    layers.push_back({blob, fetched.diff_ids[i]});
+    layers.push_back({blob, fetched.diff_ids[i], nullptr});
   }
-  TRY_PLAIN(pull_layers(session, layers, progress, cancel));
+  TRY_PLAIN(pull_layers(session, concat("image ", reference.familiar()), layers, progress, cancel));
 
   TRY(content_->put_blob(fetched.config_text, made.record.id.kind()), "store the config");
   TRY(content_->put_blob(fetched.manifest_text, made.record.manifest.kind()), "store the manifest");

@@ -28,14 +28,49 @@ void tell(const ProgressSink& progress, const Digest& blob, const char* status, 
   progress(line);
 }
 
+/// A partial file counts as it is whenever nobody writes to it any more.
+class CountedDownload {
+ public:
+  CountedDownload(ContentStore& content, const Digest& digest, Reservation* room) : content_(content), digest_(digest), room_(room) {}
+  CountedDownload(const CountedDownload&) = delete;
+  CountedDownload& operator=(const CountedDownload&) = delete;
+  ~CountedDownload() { ignore(content_.count_partial(digest_, room_)); }  // fails where the disk cannot be read, which the download itself has said
+
+ private:
+  ContentStore& content_;
+  const Digest& digest_;
+  Reservation* room_;
+};
+
 Error wrong_digest(const Digest& wanted, const Digest& got) {
   return {ErrorKind::corrupt, concat("the registry sent something else than ", wanted.text(), ": it has the digest ", got.text())};
 }
 
 }  // namespace
 
+Status LocalImageStore::reserve_blobs(std::span<PulledLayer> layers) {
+  std::lock_guard lock(rooms_mutex_);
+  std::erase_if(rooms_, [](const auto& entry) { return entry.second.expired(); });
+  std::vector<std::pair<Reservation*, std::uint64_t>> shares;
+  std::uint64_t sum = 0;
+  for (auto& layer : layers) {
+    if (TRY_PLAIN(content_->has_blob(layer.blob.digest))) continue;
+    auto& known = rooms_[layer.blob.digest];
+    layer.room = known.lock();
+    if (layer.room) continue;
+    known = layer.room = std::make_shared<Reservation>();
+    const auto needed = disk_bytes_for(layer.blob.size_bytes);
+    const auto is_here = TRY_PLAIN(disk_bytes_of(content_->partial_path(layer.blob.digest)));
+    shares.emplace_back(layer.room.get(), needed - std::min(needed, is_here));
+    sum += shares.back().second;
+  }
+  auto whole = TRY_PLAIN(content_->account().reserve(sum));
+  for (auto [share, bytes] : shares) *share = whole.split(bytes);
+  return {};
+}
+
 /// What runs when one fails is kept as far as it gets.
-Status LocalImageStore::pull_layers(RegistrySession& session, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel) {
+Status LocalImageStore::pull_layers(RegistrySession& session, const std::string& whose, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel) {
   std::mutex mutex;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
@@ -46,13 +81,17 @@ Status LocalImageStore::pull_layers(RegistrySession& session, const std::vector<
   for (const auto& layer : layers)
     if (std::none_of(todo.begin(), todo.end(), [&](const PulledLayer& other) { return other.blob.digest == layer.blob.digest && other.diff_id == layer.diff_id; }))
       todo.push_back(layer);
+  TRY(reserve_blobs(todo), whose);
   for (const auto& layer : todo) tell(serial, layer.blob.digest, "Pulling fs layer");
-  return side_by_side(todo.size(), std::max(1U, options_.registries->options().concurrent_downloads), [&](std::size_t index) { return pull_layer(session, todo[index], serial, cancel); });
+  auto done = side_by_side(todo.size(), std::max(1U, options_.registries->options().concurrent_downloads), [&](std::size_t index) { return pull_layer(session, todo[index], serial, cancel); });
+  if (!done.ok() && done.error().error_number() == EDQUOT) return std::move(done).error().in(whose);
+  return done;
 }
 
 Status LocalImageStore::pull_layer(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
   const auto step = concat("layer ", layer.blob.digest.text());
   auto held = download_locks_.lock(layer.blob.digest.text());
+  const CountedDownload counted(*content_, layer.blob.digest, layer.room.get());
   const bool has_layer = TRY(content_->has_layer(layer.diff_id), step);
   const bool has_blob = TRY(content_->has_blob(layer.blob.digest), step);
   if (has_layer && has_blob) {
@@ -93,7 +132,7 @@ Status LocalImageStore::pull_blob(RegistrySession& session, const PulledLayer& l
     if (offset == 0 || is_retry) return wrong_digest(blob.digest, got);
   }
   tell(progress, blob.digest, "Download complete");
-  return content_->adopt_blob(path, blob.digest);
+  return content_->adopt_blob(path, blob.digest, layer.room.get());
 }
 
 Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
@@ -125,14 +164,16 @@ Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLa
     auto downloaded = feeder->finish();
     if (!downloaded.ok() && !feeder->was_stopped()) return std::move(downloaded).error();
     if (archive.ok() && archive->blob == blob.digest && archive->diff_id == layer.diff_id) {
-      TRY_PLAIN(content_->adopt_blob(path, blob.digest));
+      TRY_PLAIN(content_->adopt_blob(path, blob.digest, layer.room.get()));
       tell(progress, blob.digest, "Extracting", blob.size_bytes, blob.size_bytes);
       auto held = layer_locks_.lock(layer.diff_id.text());
       return content_->adopt_layer(archive->staging, layer.diff_id, archive->result.layer);
     }
     if (archive.ok() && archive->blob == blob.digest)
       return Error(ErrorKind::corrupt, concat("the archive's content has the digest ", archive->diff_id.text(), ", the image's config says ", layer.diff_id.text()));
-    if (!archive.ok() && archive.error().error_number() == ECANCELED) return std::move(archive).error();
+    // What was stopped or had no room says nothing about the download, which is gone on with the next time.
+    const int reason = archive.ok() ? 0 : archive.error().error_number();
+    if (reason == ECANCELED || reason == EDQUOT) return std::move(archive).error();
     // The archive may be refused because what an earlier attempt had left was damaged: once more, from the start.
     Digest got = archive.ok() ? archive->blob : Digest();
     if (downloaded.ok() && got.empty()) {

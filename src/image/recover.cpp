@@ -1,6 +1,5 @@
 // recover: after a crash, remove leftovers, find what is missing, and rebuild what can be rebuilt.
 #include <algorithm>
-#include <set>
 
 #include "base/strings.hpp"
 #include "image/local_image_store.hpp"
@@ -41,7 +40,8 @@ Result<std::vector<std::string>> LocalImageStore::recover() {
   if (!transaction.writes.empty()) TRY(store_.commit(transaction), "recover images");
   TRY(write_layout_index(), "recover images");
   // An unreadable record may need any blob: then nothing is called garbage.
-  if (listing.unreadable.empty()) TRY(remove_unreferenced(images, repairs), "recover images");
+  const auto removed = listing.unreadable.empty() ? TRY(remove_unreferenced(images), "recover images") : 0;
+  if (removed > 0) repairs.push_back(concat("removed ", removed, " blobs and layers that belonged to no image"));
   return repairs;
 }
 
@@ -68,28 +68,6 @@ Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std:
   if (!was_rebuilt) return {};
   if (auto settled = settle(record); !settled.ok()) repairs.push_back(concat("image ", shown, ": ", settled.error().text()));
   return content_->sync();
-}
-
-Status LocalImageStore::remove_unreferenced(const std::vector<ImageRecord>& images, std::vector<std::string>& repairs) {
-  std::set<Digest> blobs;
-  std::set<Digest> layers;
-  for (const auto& image : images) {
-    blobs.insert(image.id);
-    blobs.insert(image.manifest);
-    if (image.packages) blobs.insert(*image.packages);
-    for (const auto& layer : image.layers) {
-      blobs.insert(layer.blob);
-      layers.insert(layer.diff_id);
-    }
-  }
-  std::size_t removed = 0;
-  for (const auto& blob : TRY_PLAIN(content_->list_blobs()))
-    if (blobs.count(blob) == 0 && TRY_PLAIN(content_->discard_blob(blob))) ++removed;
-  for (const auto& layer : TRY_PLAIN(content_->list_layers()))
-    if (layers.count(layer) == 0 && TRY_PLAIN(content_->discard_layer(layer))) ++removed;
-  TRY_PLAIN(content_->empty_trash());
-  if (removed > 0) repairs.push_back(concat("removed ", removed, " blobs and layers that belonged to no image"));
-  return {};
 }
 
 }  // namespace caisson::image

@@ -241,9 +241,15 @@ Status Unpacker::finish_directory(Directory& directory) {
 
 }  // namespace
 
+Status unpack_layer(TarReader& tar, DirectoryForm& form, UnpackedLayer& out) {
+  TRY_PLAIN(unpack_into(form, tar, out));
+  out.disk_bytes = TRY_PLAIN(form.disk_bytes());
+  return {};
+}
+
 Status unpack_layer(TarReader& tar, int root_fd, UnpackedLayer& out) {
   DirectoryForm form(root_fd, out.devices);
-  return unpack_into(form, tar, out);
+  return unpack_layer(tar, form, out);
 }
 
 Status unpack_into(LayerTarget& target, TarReader& tar, UnpackedLayer& out) { return Unpacker(tar, target, out).run(); }

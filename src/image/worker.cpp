@@ -2,12 +2,14 @@
 #include "image/worker.hpp"
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
+#include "image/directory_form.hpp"
 #include "image/examine.hpp"
 #include "image/frames.hpp"
 #include "image/ready_workers.hpp"
@@ -64,6 +66,7 @@ class BlobSource final : public ByteSource {
     return piece;
   }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] std::uint64_t copied_bytes() const { return request_.copy_input ? bytes_ : 0; }
   std::string finish() { return hasher_ ? hasher_->finish().text() : request_.known_digest; }
 
  private:
@@ -105,6 +108,29 @@ class KeepingSource final : public ByteSource {
   ByteSource& input_;
   bool writes_;
   std::uint64_t bytes_ = 0;
+};
+
+/// Passes the decoded tar on, and says how much there is on the disk because of it: a small archive may hold more than the disk has.
+class MeteredSource final : public ByteSource {
+ public:
+  using Meter = std::function<Result<std::uint64_t>(std::uint64_t passed_bytes)>;
+  MeteredSource(ByteSource& input, Meter meter) : input_(input), meter_(std::move(meter)) {}
+  Result<std::string_view> next() override {
+    const auto written = TRY_PLAIN(meter_(passed_bytes_));
+    if (written >= reported_bytes_ + written_step_bytes) {
+      reported_bytes_ = written;
+      TRY_PLAIN(send_frame(WorkerFrame::written, encode(written)));
+    }
+    auto piece = TRY_PLAIN(input_.next());
+    passed_bytes_ += piece.size();
+    return piece;
+  }
+
+ private:
+  ByteSource& input_;
+  Meter meter_;
+  std::uint64_t passed_bytes_ = 0;
+  std::uint64_t reported_bytes_ = 0;
 };
 
 /// What is left of the decoded stream behind the archive's end has been read by TarReader; this makes sure of the rest
@@ -154,9 +180,10 @@ Status run_place(const WorkerRequest& request) {
 bool may_be_wrapped(const WorkerRequest& request) { return request.task == WorkerTask::split || (request.known_digest.empty() && !request.is_decoded); }
 
 /// Indexes a tar that is kept on the way. What no index can tell is read to its end all the same: the tar is whole then, and can be unpacked.
-Status run_index(ByteSource& decoded, const WorkerRequest& request, WorkerResult& result) {
+Status run_index(ByteSource& decoded, const BlobSource& input, const WorkerRequest& request, WorkerResult& result) {
   KeepingSource kept(decoded, result.has_tar);
-  TarReader tar(kept);
+  MeteredSource metered(kept, [&](std::uint64_t passed) { return input.copied_bytes() + (result.has_tar ? passed : 0); });
+  TarReader tar(metered);
   IndexForm form(request.settled);
   auto indexed = unpack_into(form, tar, result.layer);
   if (!indexed.ok() && !is_beyond_an_index(indexed.error())) return indexed;
@@ -185,11 +212,16 @@ Status run_archive(const WorkerRequest& request, WorkerResult& result) {
   ByteSource& decoded = hashing ? static_cast<ByteSource&>(*hashing) : plain;
   if (request.task == WorkerTask::index) {
     result.has_tar = !((request.copy_input || request.keeps_input) && result.compression == Compression::none);
-    TRY_PLAIN(run_index(decoded, request, result));
+    TRY_PLAIN(run_index(decoded, input, request, result));
+  } else if (request.task == WorkerTask::unpack) {
+    DirectoryForm form(worker_fd::target, result.layer.devices);
+    MeteredSource metered(decoded, [&](std::uint64_t) -> Result<std::uint64_t> { return input.copied_bytes() + TRY_PLAIN(form.disk_bytes()); });
+    TarReader tar(metered);
+    TRY_PLAIN(unpack_layer(tar, form, result.layer));
   } else {
-    TarReader tar(decoded);
-    if (request.task == WorkerTask::unpack) TRY_PLAIN(unpack_layer(tar, worker_fd::target, result.layer));
-    else TRY_PLAIN(split_archive(tar, worker_fd::target, result.members));
+    MeteredSource metered(decoded, [](std::uint64_t passed) { return passed; });
+    TarReader tar(metered);
+    TRY_PLAIN(split_archive(tar, worker_fd::target, result.members));
   }
   TRY_PLAIN(drain(decoded));
   if (input.bytes() == 0) return Error(ErrorKind::invalid, "the archive is empty");

@@ -96,7 +96,7 @@ class WorkerGuard {
 /// Takes frames apart as they come in.
 class FrameReader {
  public:
-  explicit FrameReader(const std::function<void(std::uint64_t)>& on_progress) : on_progress_(on_progress) {}
+  explicit FrameReader(const WorkerListeners& listeners) : listeners_(listeners) {}
 
   Status take(std::string_view bytes) {
     return frames_.add(bytes, [&](std::uint8_t type, std::string_view payload) { return dispatch(static_cast<WorkerFrame>(type), payload); });
@@ -107,14 +107,18 @@ class FrameReader {
   Status dispatch(WorkerFrame type, std::string_view payload) {
     if (type == WorkerFrame::progress) {
       auto bytes = TRY_PLAIN(decode<std::uint64_t>(payload, "worker progress"));
-      if (on_progress_) on_progress_(bytes);
+      if (listeners_.on_progress) listeners_.on_progress(bytes);
       return {};
+    }
+    if (type == WorkerFrame::written) {
+      auto bytes = TRY_PLAIN(decode<std::uint64_t>(payload, "worker progress"));
+      return listeners_.on_written ? listeners_.on_written(bytes) : Status();
     }
     if (type != WorkerFrame::result) return Error(ErrorKind::corrupt, "worker sent an unknown message");
     result_ = std::string(payload);
     return {};
   }
-  const std::function<void(std::uint64_t)>& on_progress_;
+  const WorkerListeners& listeners_;
   FrameSplitter frames_{"worker", most_worker_frame_bytes};
   std::optional<std::string> result_;
 };
@@ -172,9 +176,9 @@ Result<linux::ChildProcess> start_worker(const std::string& path, std::vector<st
   return TRY(linux::spawn_sandboxed(spawn), concat("start ", path));
 }
 
-Result<std::string> await_result(linux::ChildProcess child, int result_fd, const std::function<void(std::uint64_t bytes)>& on_progress, const Cancel& cancel) {
+Result<std::string> await_result(linux::ChildProcess child, int result_fd, const WorkerListeners& listeners, const Cancel& cancel) {
   WorkerGuard worker(std::move(child));
-  FrameReader frames(on_progress);
+  FrameReader frames(listeners);
   bool finished = TRY_PLAIN(listen(result_fd, cancel, frames));
   if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
   auto status = TRY_PLAIN(worker.wait());
@@ -199,7 +203,7 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   auto child = may_wait ? ready->hand_over(fds) : std::nullopt;
   if (!child) child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));
   pipe.write_end.reset();
-  auto text = await_result(std::move(*child), pipe.read_end.get(), job.on_progress, job.cancel);
+  auto text = await_result(std::move(*child), pipe.read_end.get(), {job.on_progress, job.on_written}, job.cancel);
   if (may_wait) ready->refill();
   auto result = TRY_PLAIN(decode<WorkerResult>(TRY_PLAIN(std::move(text)), "worker result"));
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);

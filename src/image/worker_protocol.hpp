@@ -124,7 +124,10 @@ void visit(C& c, WorkerResult& r) {
 enum class WorkerFrame : std::uint8_t {
   progress = 1,  ///< payload: u64 bytes of input read so far
   result = 2,    ///< payload: WorkerResult; the last frame
+  written = 3,   ///< payload: u64 bytes that lie on the disk by its work so far
 };
+/// That much may be written before it is said: what a quota can be passed by.
+inline constexpr std::uint64_t written_step_bytes = 4 << 20;
 /// A result names every device and implied directory of a layer, or every member of an archive.
 inline constexpr std::size_t most_worker_frame_bytes = 64 << 20;
 
