@@ -1,4 +1,7 @@
 // /_ping, /version, /info, /events, /system/df, and the clear answers for what is not there.
+#include <map>
+#include <set>
+
 #include "api/api.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
@@ -65,6 +68,7 @@ Status show_info(Request& request) {
                                     json::array{"Store use", human_size_binary(info.store_used_bytes)},
                                     json::array{"Store quota", info.store_quota_bytes == 0 ? "none" : human_size_binary(info.store_quota_bytes)}};
   out["Policy"] = info.policy_path.empty() ? "built in" : info.policy_path;
+  out["ImageStore"] = json::object{{"UsedBytes", info.store_used_bytes}, {"QuotaBytes", info.store_quota_bytes}};  // ours; 0: no quota
   out["Plugins"] = json::object{{"Volume", json::array{"local"}},
                                 {"Network", json::array{"bridge", "host", "macvlan", "null"}},
                                 {"Authorization", nullptr},
@@ -262,6 +266,25 @@ Result<std::vector<std::string>> wanted_types(const Request& request) {
     if (std::find(std::begin(known), std::end(known), type) == std::end(known)) return Error(ErrorKind::invalid, concat("unknown object type: ", type));
   return types;
 }
+
+/// How many images have each layer.
+std::map<Digest, std::size_t> layer_uses(const std::vector<engine::ImageInfo>& images) {
+  std::map<Digest, std::size_t> uses;
+  for (const auto& info : images) {
+    const std::set<Digest> layers(info.image.diff_ids.begin(), info.image.diff_ids.end());  // one image may have one twice
+    for (const auto& layer : layers) ++uses[layer];
+  }
+  return uses;
+}
+
+/// Of the layers that other images have too.
+std::uint64_t shared_bytes(const image::Image& image, const std::map<Digest, std::size_t>& uses, const std::map<Digest, std::uint64_t>& sizes) {
+  std::uint64_t sum = 0;
+  const std::set<Digest> layers(image.diff_ids.begin(), image.diff_ids.end());
+  for (const auto& layer : layers)
+    if (auto size = sizes.find(layer); size != sizes.end() && uses.at(layer) > 1) sum += size->second;
+  return sum;
+}
 }  // namespace
 
 Status show_disk_usage(Request& request) {
@@ -271,13 +294,15 @@ Status show_disk_usage(Request& request) {
   json::object out{{"LayersSize", is_wanted("image") ? usage.store_bytes : 0}, {"Images", nullptr}, {"Containers", nullptr}, {"Volumes", nullptr},
                    {"BuildCache", nullptr}, {"BuilderSize", 0}};
   if (is_wanted("image")) {
+    out["LayersReclaimable"] = usage.unused_bytes;  // ours: docker's clients reckon with the sizes of images, which are not what the disk holds
     json::array images;
     const auto hidden = request.builder.hidden_images();
+    std::erase_if(usage.images, [&](const engine::ImageInfo& image) { return image.image.repo_tags.empty() && hidden.contains(image.image.id.text()); });
+    const auto uses = layer_uses(usage.images);
     for (const auto& image : usage.images) {
-      if (image.image.repo_tags.empty() && hidden.contains(image.image.id.text())) continue;
       auto entry = image_summary_json(image, request.version < version_1_44);
       entry["Containers"] = image.used_by.size();
-      entry["SharedSize"] = 0;
+      entry["SharedSize"] = shared_bytes(image.image, uses, usage.layers);
       images.push_back(std::move(entry));
     }
     out["Images"] = std::move(images);

@@ -40,6 +40,7 @@ Result<Usage> image_usage(const JsonView& view) {
     return {};
   }));
   usage.reclaimable = usage.size > used ? usage.size - used : 0;
+  TRY_PLAIN(view.read("LayersReclaimable", usage.reclaimable));  // our daemon knows; of others it is reckoned, as docker does
   return usage;
 }
 

@@ -83,6 +83,16 @@ Status fix_all(Session& session, const HostReading& host, const std::vector<Find
 
 }  // namespace
 
+Status ask_daemon(Session& session, HostReading& host) {
+  constexpr int timeout_ms = 1000;
+  auto client = TRY_PLAIN(session.connect_quickly(timeout_ms));
+  TRY_PLAIN(session.open_stream(*client, "GET", "/info"));
+  const auto document = TRY_PLAIN(parse_json(TRY_PLAIN(client->read_all()), "the daemon's answer"));
+  const auto store = TRY_PLAIN(JsonView(document).at("ImageStore"));
+  TRY_PLAIN(store.read("UsedBytes", host.store_used_bytes));
+  return store.read("QuotaBytes", host.store_quota_bytes);
+}
+
 Status apply_repair(const Repair& repair, const HostReading& host) {
   if (!repair.setting.empty()) TRY_PLAIN(apply_setting(repair.setting));
   if (repair.socket_mode) TRY(linux::fchmodat(AT_FDCWD, host.socket, *repair.socket_mode), concat("chmod ", host.socket));
@@ -99,10 +109,12 @@ Result<int> run_doctor(Session& session, const Invocation& invocation) {
   if (!format.empty() && format != "json" && format != "table")
     return Error(ErrorKind::invalid, concat("invalid argument \"", format, "\" for \"--format\" flag: it can be table or json"));
   HostReading host = TRY_PLAIN(read_host(session.global()));
+  ignore(ask_daemon(session, host));  // without one there is nothing to say about it
   auto findings = judge_host(host);
   if (invocation.flag("fix")) {
     TRY_PLAIN(fix_all(session, host, findings, invocation.flag("yes")));
     host = TRY_PLAIN(read_host(session.global()));
+    ignore(ask_daemon(session, host));  // as above
     findings = judge_host(host);
   }
   if (format == "json") session.out().line(to_text(to_json(findings)));

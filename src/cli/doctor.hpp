@@ -50,6 +50,9 @@ struct HostReading {
   std::uint64_t inodes = 0;  ///< 0: the file system has no fixed number
   std::uint64_t free_inodes = 0;
 
+  std::uint64_t store_used_bytes = 0;  ///< by images, as a running daemon says
+  std::uint64_t store_quota_bytes = 0;  ///< 0: none, or no daemon runs
+
   std::string socket;  ///< its path; "" for TCP
   std::optional<std::uint32_t> socket_mode;
   bool may_use_socket = true;
@@ -97,6 +100,8 @@ struct Finding {
 
 /// Reads the host. Changes nothing that outlives the call. Privilege: none; as an ordinary user some probes say less.
 Result<HostReading> read_host(const Invocation& global);
+/// What a daemon that runs says of its image store; nothing without one, and none is started.
+Status ask_daemon(class Session& session, HostReading& host);
 /// One finding per check, in a fixed order. Pure.
 std::vector<Finding> judge_host(const HostReading& host);
 /// Mends one finding. Errors: of the program or the file, naming it.

@@ -171,11 +171,20 @@ class Judge {
     else if (host_.free_bytes < gibibyte || host_.free_bytes < host_.disk_bytes / twentieth)
       add("disk-space", Verdict::warning, left, "pulls and builds will soon fail", "caisson system prune");
     else good("disk-space", left);
+    store_quota();
     if (host_.inodes == 0) return;
     std::string names = concat(host_.free_inodes, " of ", host_.inodes, " inodes left");
     if (host_.free_inodes < host_.inodes / twentieth)
       add("inodes", host_.free_inodes < 1000 ? Verdict::broken : Verdict::warning, names, "no more files can be made although there is space", "caisson system prune");
     else good("inodes", names);
+  }
+
+  void store_quota() {
+    if (host_.store_quota_bytes == 0) return;
+    const std::string use = concat("images take ", human_size_binary(host_.store_used_bytes), " of the quota of ", human_size_binary(host_.store_quota_bytes));
+    if (host_.store_used_bytes >= host_.store_quota_bytes / 10 * 9)
+      add("store-quota", Verdict::warning, use, "pulls and builds that do not fit are refused, and the build cache is given away for those that do", "caisson image prune");
+    else good("store-quota", use);
   }
 
   void service() {

@@ -123,6 +123,18 @@ TEST(Doctor, calls_a_full_disk_broken_and_a_nearly_full_one_a_warning) {
   EXPECT_EQ(finding_of(host, "disk-space").verdict, Verdict::broken);
 }
 
+TEST(Doctor, warns_of_images_that_have_nearly_used_up_their_quota) {
+  auto host = healthy();
+  auto findings = judge_host(host);
+  EXPECT_TRUE(std::none_of(findings.begin(), findings.end(), [](const auto& f) { return f.check == "store-quota"; })) << "there is none";
+  host.store_quota_bytes = 10ULL << 30U;
+  host.store_used_bytes = 8ULL << 30U;
+  EXPECT_EQ(finding_of(host, "store-quota").verdict, Verdict::good);
+  host.store_used_bytes = 9ULL << 30U;
+  EXPECT_EQ(finding_of(host, "store-quota").verdict, Verdict::warning);
+  EXPECT_EQ(finding_of(host, "store-quota").what, "images take 9GiB of the quota of 10GiB");
+}
+
 TEST(Doctor, notices_that_inodes_run_out_where_their_number_is_fixed) {
   auto host = healthy();
   host.free_inodes = 100;

@@ -313,7 +313,8 @@ class FakeImages : public image::ImageStore {
   }
   Result<std::vector<std::string>> lowerdirs(const Digest&) override { return std::vector<std::string>{layer_}; }
   Result<std::vector<std::string>> recover() override { return std::vector<std::string>{}; }
-  Result<Usage> usage() override { return Usage{10, 1000, 1012}; }
+  Result<Usage> usage() override { return Usage{10, 1000, 1012, {}}; }
+  Result<std::uint64_t> disk_bytes(const std::vector<Digest>& ids) override { return ids.empty() ? std::uint64_t{0} : std::uint64_t{1000}; }
   [[nodiscard]] image::StoreAccount::Reading room() const override { return {5000, 1012, 0}; }
   void when_full(std::function<Result<bool>()>) override {}
   [[nodiscard]] image::SnapshotForm snapshot_form() const override { return image::SnapshotForm::directory; }

@@ -1,4 +1,6 @@
 // info, disk usage and the pruning of containers.
+#include <algorithm>
+
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/local_engine.hpp"
@@ -101,6 +103,12 @@ Result<DiskUsage> LocalEngine::disk_usage(const Caller& caller) {
   usage.blobs_bytes = store.blobs_bytes;
   usage.layers_bytes = store.layers_bytes;
   usage.store_bytes = store.disk_bytes;
+  usage.layers = std::move(store.layers);
+  std::vector<Digest> needed;
+  for (const auto& image : usage.images)
+    if (!image.used_by.empty()) needed.push_back(image.image.id);
+  const auto needed_bytes = TRY_PLAIN(images_->disk_bytes(needed));
+  usage.unused_bytes = usage.store_bytes - std::min(usage.store_bytes, needed_bytes);
   return usage;
 }
 

@@ -557,6 +557,8 @@ struct DiskUsage {
   std::uint64_t layers_bytes = 0;
   std::uint64_t blobs_bytes = 0;
   std::uint64_t store_bytes = 0;              ///< what the image store takes on the disk: both of these, downloads too, shared data once
+  std::uint64_t unused_bytes = 0;             ///< the part of it that no container's image needs
+  std::map<Digest, std::uint64_t> layers;     ///< the size of each, by its diffID
 };
 
 /// What may change while the engine runs; containers that exist keep what they were created with.

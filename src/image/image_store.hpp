@@ -276,8 +276,11 @@ class ImageStore {
     std::uint64_t blobs_bytes = 0;
     std::uint64_t layers_bytes = 0;  ///< sum of their files' sizes, as images have them
     std::uint64_t disk_bytes = 0;    ///< what blobs, layers and partial downloads take on the disk; shared data once
+    std::map<Digest, std::uint64_t> layers;  ///< of each layer, by its diffID, the sum of its files' sizes
   };
   virtual Result<Usage> usage() = 0;
+  /// What these images take on the disk together, by their ids; shared data once. Those that are not there take nothing.
+  virtual Result<std::uint64_t> disk_bytes(const std::vector<Digest>& ids) = 0;
   /// How full the store is. Costs nothing.
   [[nodiscard]] virtual StoreAccount::Reading room() const = 0;
   /// Before something is refused for lack of room, and when garbage and given-up downloads were not enough, this is called again and again: it lets one

@@ -73,7 +73,7 @@ Result<WorkerResult> LocalImageStore::make_index(const Staging& staging, const U
   again.input_fd = tar.get();
   again.cancel = job.cancel;
   const auto before = disk_bytes_of(TRY(linux::fstat(tar.get()), "unpack"));
-  if (job.on_written) again.on_written = [&](std::uint64_t bytes) { return job.on_written(before + bytes); };
+  if (job.on_written) again.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return job.on_written(before + bytes, pause); };
   auto tree = TRY_PLAIN(make_tree(staging, again));
   result.layer = std::move(tree.layer);
   TRY(linux::unlinkat(staging.fd(), layer_file::tar), "unpack");
@@ -140,7 +140,7 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
       progress(line);
     };
   }
-  job.on_written = [&](std::uint64_t bytes) { return staging.room().resize(bytes); };
+  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return staging.room().resize(bytes, pause); };
   auto result = form_ == SnapshotForm::erofs ? TRY_PLAIN(make_index(staging, source, job)) : TRY_PLAIN(make_tree(staging, job));
   TRY(staging.room().resize(TRY_PLAIN(unpacked_bytes(staging, result))), "unpack");
   auto diff_id = TRY(Digest::parse(result.decoded_digest), "the worker's answer");

@@ -39,7 +39,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
       progress(line);
     };
   }
-  job.on_written = [&](std::uint64_t bytes) { return staging.room().resize(bytes); };
+  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return staging.room().resize(bytes, pause); };
   auto split_result = TRY(run_worker(worker_options(), job), "load");
   std::uint64_t split_bytes = 0;
   for (const auto& member : split_result.members) split_bytes += disk_bytes_for(member.size_bytes);

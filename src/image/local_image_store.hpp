@@ -87,6 +87,7 @@ class LocalImageStore final : public ImageStore {
   Result<std::vector<std::string>> lowerdirs(const Digest& id) override;
   Result<std::vector<std::string>> recover() override;
   Result<Usage> usage() override;
+  Result<std::uint64_t> disk_bytes(const std::vector<Digest>& ids) override;
   [[nodiscard]] StoreAccount::Reading room() const override { return content_->account().read(); }
   void when_full(std::function<Result<bool>()> release_one) override;
   [[nodiscard]] SnapshotForm snapshot_form() const override { return form_; }

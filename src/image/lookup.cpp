@@ -201,11 +201,32 @@ Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {
   return dirs;
 }
 
+Result<std::uint64_t> LocalImageStore::disk_bytes(const std::vector<Digest>& ids) {
+  std::vector<Digest> blobs;
+  std::vector<Digest> layers;
+  for (const auto& id : ids) {
+    const auto record = TRY_PLAIN(records_.find(id));
+    if (!record) continue;
+    blobs.push_back(record->id);
+    blobs.push_back(record->manifest);
+    if (record->packages) blobs.push_back(*record->packages);
+    for (const auto& layer : record->layers) {
+      blobs.push_back(layer.blob);
+      layers.push_back(layer.diff_id);
+    }
+  }
+  return content_->disk_bytes(blobs, layers);
+}
+
 Result<ImageStore::Usage> LocalImageStore::usage() {
   Usage usage;
   usage.blobs_bytes = TRY_PLAIN(content_->blobs_bytes());
-  for (const auto& layer : TRY_PLAIN(content_->list_layers()))
-    if (auto size = content_->layer_size(layer); size.ok()) usage.layers_bytes += *size;
+  for (const auto& layer : TRY_PLAIN(content_->list_layers())) {
+    auto size = content_->layer_size(layer);
+    if (!size.ok()) continue;  // removed meanwhile
+    usage.layers_bytes += *size;
+    usage.layers.emplace(layer, *size);
+  }
   usage.disk_bytes = room().used_bytes;
   return usage;
 }

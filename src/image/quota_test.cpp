@@ -228,6 +228,31 @@ TEST_P(Quota, garbage_goes_first_then_old_downloads_then_what_others_let_go) {
   expect_as_du();
 }
 
+/// The state (proc_pid_stat(5)) of the one process that this thread has started, when it has become `wanted`, or what it was to the end.
+char state_of_worker(char wanted) {
+  char state = '?';
+  for (const auto until = now_ns() + 10'000'000'000; state != wanted && now_ns() < until;) {
+    const auto pid = std::string(trim(linux::read_file("/proc/thread-self/children").value_or("")));
+    const auto stat = linux::read_file(concat("/proc/", pid, "/stat")).value_or("");
+    if (const auto at = stat.rfind(") "); at != std::string::npos) state = stat[at + 2];
+  }
+  return state;
+}
+
+TEST_P(Quota, while_room_is_made_the_worker_writes_nothing) {
+  imported(TarMaker().file("f", noise(20 << 20, 1)).done(), "old:1");
+  open(images_->room().used_bytes + 6 * mebibyte);
+  char state = '?';
+  images_->when_full([&]() -> Result<bool> {
+    state = state_of_worker('T');
+    return images_->remove("old:1", true, nullptr).ok();
+  });
+  auto made = import(TarMaker().file("f", noise(16 << 20, 2)).done(), "new:1");
+  EXPECT_TRUE(made.ok()) << made.error().text();
+  EXPECT_EQ(state, 'T');
+  expect_as_du();
+}
+
 TEST_P(Quota, what_is_pinned_is_no_garbage_and_a_download_that_goes_on_is_not_old) {
   auto content = ContentStore::open(root());
   ASSERT_TRUE(content.ok());

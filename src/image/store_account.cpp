@@ -55,9 +55,9 @@ Reservation::~Reservation() {
   if (account_ != nullptr) account_->give_back(*this, bytes_);
 }
 
-Status Reservation::resize(std::uint64_t bytes) {
+Status Reservation::resize(std::uint64_t bytes, const std::function<void()>& before_collecting) {
   if (account_ == nullptr || bytes == bytes_) return {};
-  if (bytes > bytes_) return account_->grow(*this, bytes - bytes_);
+  if (bytes > bytes_) return account_->grow(*this, bytes - bytes_, before_collecting);
   account_->give_back(*this, bytes_ - bytes);
   return {};
 }
@@ -99,10 +99,12 @@ void StoreAccount::give_back(Reservation& reservation, std::uint64_t bytes) {
   reserved_bytes_ -= given;
 }
 
-Status StoreAccount::grow(Reservation& reservation, std::uint64_t more_bytes) {
+Status StoreAccount::grow(Reservation& reservation, std::uint64_t more_bytes, const std::function<void()>& before_collecting) {
   if (take(reservation, more_bytes)) return {};
+  const auto needed = reservation.bytes_ + more_bytes;
   // What could not fit into an empty store is no reason to throw anything away.
-  if (more_bytes <= quota_bytes_ && collector_) {
+  if (needed <= quota_bytes_ && collector_) {
+    if (before_collecting) before_collecting();
     std::lock_guard collecting(collecting_mutex_);
     if (take(reservation, more_bytes)) return {};
     auto collected = collector_([&] {
@@ -114,13 +116,13 @@ Status StoreAccount::grow(Reservation& reservation, std::uint64_t more_bytes) {
   }
   auto now = read();
   now.reserved_bytes -= std::min(now.reserved_bytes, reservation.bytes_);
-  return no_room(now, more_bytes + reservation.bytes_);
+  return no_room(now, needed);
 }
 
 Result<Reservation> StoreAccount::reserve(std::uint64_t bytes) {
   if (!has_begun_) return Reservation();
   Reservation reservation(*this);
-  if (bytes > 0) TRY_PLAIN(grow(reservation, bytes));
+  if (bytes > 0) TRY_PLAIN(grow(reservation, bytes, {}));
   return reservation;
 }
 

@@ -34,8 +34,9 @@ class Reservation {
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
   ~Reservation();
-  /// It is for so many bytes from now on. Less is always granted. Errors: as StoreAccount::reserve; then it stays as it was.
-  Status resize(std::uint64_t bytes);
+  /// It is for so many bytes from now on. Less is always granted. `before_collecting` is called when room has to be made first, which may take seconds.
+  /// Errors: as StoreAccount::reserve; then it stays as it was.
+  Status resize(std::uint64_t bytes, const std::function<void()>& before_collecting = {});
   /// A part of it, of its own from now on. Precondition: it has as much.
   Reservation split(std::uint64_t bytes);
 
@@ -82,7 +83,7 @@ class StoreAccount {
   friend class Reservation;
   bool take(Reservation& reservation, std::uint64_t more_bytes);
   [[nodiscard]] bool fits(std::uint64_t more_bytes) const;  // under mutex_
-  Status grow(Reservation& reservation, std::uint64_t more_bytes);
+  Status grow(Reservation& reservation, std::uint64_t more_bytes, const std::function<void()>& before_collecting);
   void give_back(Reservation& reservation, std::uint64_t bytes);
   void drop(const std::vector<Item>& items);  // under mutex_
 

@@ -32,8 +32,9 @@ struct WorkerJob {
   /// the container's ids then, in a user namespace of its own that the container has no power over.
   std::optional<std::uint32_t> first_view_id;
   std::function<void(std::uint64_t bytes)> on_progress;
-  /// Of unpack, index and split: what lies on the disk by now, now and then. A failure ends the worker, and is what comes back.
-  std::function<Status(std::uint64_t bytes)> on_written;
+  /// Of unpack, index and split: what lies on the disk by now, now and then. A failure ends the worker, and is what comes back. `pause` lets it write
+  /// nothing more until this returns: for answers that take their time.
+  std::function<Status(std::uint64_t bytes, const std::function<void()>& pause)> on_written;
   Cancel cancel;
 };
 

@@ -83,6 +83,7 @@ class WorkerGuard {
   ~WorkerGuard() {
     if (child_.pidfd) linux::kill_and_reap(child_.pidfd.get());
   }
+  [[nodiscard]] int pidfd() const { return child_.pidfd.get(); }
   Result<linux::ExitStatus> wait() {
     auto status = linux::wait_pidfd(child_.pidfd.get());
     child_.pidfd.reset();
@@ -96,7 +97,7 @@ class WorkerGuard {
 /// Takes frames apart as they come in.
 class FrameReader {
  public:
-  explicit FrameReader(const WorkerListeners& listeners) : listeners_(listeners) {}
+  FrameReader(int pidfd, const WorkerListeners& listeners) : pidfd_(pidfd), listeners_(listeners) {}
 
   Status take(std::string_view bytes) {
     return frames_.add(bytes, [&](std::uint8_t type, std::string_view payload) { return dispatch(static_cast<WorkerFrame>(type), payload); });
@@ -111,13 +112,26 @@ class FrameReader {
       return {};
     }
     if (type == WorkerFrame::written) {
-      auto bytes = TRY_PLAIN(decode<std::uint64_t>(payload, "worker progress"));
-      return listeners_.on_written ? listeners_.on_written(bytes) : Status();
+      return take_written(TRY_PLAIN(decode<std::uint64_t>(payload, "worker progress")));
     }
     if (type != WorkerFrame::result) return Error(ErrorKind::corrupt, "worker sent an unknown message");
     result_ = std::string(payload);
     return {};
   }
+  /// From outside of its pid namespace SIGSTOP reaches also its first process, which the worker is (pid_namespaces(7)).
+  Status take_written(std::uint64_t bytes) {
+    if (!listeners_.on_written) return {};
+    Status paused;
+    bool was_asked = false;
+    TRY_PLAIN(listeners_.on_written(bytes, [&] {
+      was_asked = true;
+      paused = linux::pidfd_send_signal(pidfd_, SIGSTOP);
+    }));
+    TRY(std::move(paused), "pause the worker");
+    if (was_asked) TRY(linux::pidfd_send_signal(pidfd_, SIGCONT), "wake the worker");
+    return {};
+  }
+  int pidfd_;
   const WorkerListeners& listeners_;
   FrameSplitter frames_{"worker", most_worker_frame_bytes};
   std::optional<std::string> result_;
@@ -178,7 +192,7 @@ Result<linux::ChildProcess> start_worker(const std::string& path, std::vector<st
 
 Result<std::string> await_result(linux::ChildProcess child, int result_fd, const WorkerListeners& listeners, const Cancel& cancel) {
   WorkerGuard worker(std::move(child));
-  FrameReader frames(listeners);
+  FrameReader frames(worker.pidfd(), listeners);
   bool finished = TRY_PLAIN(listen(result_fd, cancel, frames));
   if (!finished) return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
   auto status = TRY_PLAIN(worker.wait());

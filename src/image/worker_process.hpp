@@ -23,7 +23,7 @@ Result<linux::ChildProcess> start_worker(const std::string& path, std::vector<st
 /// What a worker says on its way. Both may be empty.
 struct WorkerListeners {
   std::function<void(std::uint64_t bytes)> on_progress;
-  std::function<Status(std::uint64_t bytes)> on_written;  ///< a failure ends the worker
+  std::function<Status(std::uint64_t bytes, const std::function<void()>& pause)> on_written;  ///< a failure ends the worker
 };
 /// Listens until the worker has closed `result_fd`, and sees to its end. Returns the payload of its result.
 /// Errors: io (it died), corrupt, unavailable ("cancelled"); those of `listeners`.
