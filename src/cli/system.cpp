@@ -90,7 +90,14 @@ Status print_info(Output& out, const JsonView& view) {
       {"Architecture", "Architecture"}, {"CPUs", "NCPU"}, {"Total Memory", "MemTotal"}, {"Name", "Name"}, {"ID", "ID"},
       {"Root Dir", "DockerRootDir"}, {"Debug Mode", "Debug"}, {"Live Restore Enabled", "LiveRestoreEnabled"},
   }};
-  for (const auto& [title, field] : lines) TRY_PLAIN(facts.show(title, field));
+  for (const auto& [title, field] : lines) {
+    TRY_PLAIN(facts.show(title, field));
+    if (field != "Driver") continue;
+    std::vector<std::vector<std::string>> status;  // as docker shows it, a name and a value each
+    TRY_PLAIN(view.read("DriverStatus", status));
+    for (const auto& entry : status)
+      if (entry.size() == 2) out.line(concat("  ", entry[0], ": ", entry[1]));
+  }
   std::vector<std::string> warnings;
   TRY_PLAIN(view.read("Warnings", warnings));
   for (const auto& warning : warnings) out.line(concat(" WARNING: ", warning));

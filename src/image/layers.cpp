@@ -140,7 +140,9 @@ Result<UnpackedArchive> LocalImageStore::unpack(const UnpackSource& source, cons
       progress(line);
     };
   }
-  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return staging.room().resize(bytes, pause); };
+  const auto kept = source.room == nullptr ? 0 : disk_bytes_for(source.total_bytes);
+  if (source.room != nullptr) staging.room().absorb(*source.room);
+  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return staging.room().resize(std::max(bytes, kept), pause); };
   auto result = form_ == SnapshotForm::erofs ? TRY_PLAIN(make_index(staging, source, job)) : TRY_PLAIN(make_tree(staging, job));
   TRY(staging.room().resize(TRY_PLAIN(unpacked_bytes(staging, result))), "unpack");
   auto diff_id = TRY(Digest::parse(result.decoded_digest), "the worker's answer");

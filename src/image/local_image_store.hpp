@@ -113,6 +113,7 @@ class LocalImageStore final : public ImageStore {
     std::uint64_t total_bytes = 0;
     std::string progress_id;
     const char* progress_status = "Unpacking";
+    Reservation* room = nullptr;  ///< borrowed: what is kept for it already, which it takes over
   };
   static Result<std::uint64_t> unpacked_bytes(const Staging& staging, const WorkerResult& result);
   Result<UnpackedArchive> unpack(const UnpackSource& source, const ProgressSink& progress, Cancel cancel);
@@ -175,12 +176,18 @@ class LocalImageStore final : public ImageStore {
   Result<std::string> fetch_document(class RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
 
   // pull_layers.cpp
+  struct DownloadRoom {
+    Reservation blob;
+    Reservation layer;
+  };
   struct PulledLayer {
     Descriptor blob;
     Digest diff_id;
-    std::shared_ptr<Reservation> room;  ///< for the blob; shared by all pulls that wait for it
+    std::shared_ptr<DownloadRoom> room;  ///< nothing for what is here
+    [[nodiscard]] Reservation* blob_room() const { return room ? &room->blob : nullptr; }
   };
-  /// Room for the blobs that have to come: for all of them or for none, before the first byte travels. Errors: as StoreAccount::reserve.
+  /// Room for the blobs that have to come, and as much again for what they are unpacked to, which is hardly ever less: for all of them or for none, before the
+  /// first byte travels. Otherwise two pulls could get half each and fail both. Errors: as StoreAccount::reserve.
   Status reserve_blobs(std::span<PulledLayer> layers);
   /// `whose`: the image, for errors.
   Status pull_layers(class RegistrySession& session, const std::string& whose, const std::vector<PulledLayer>& layers, const ProgressSink& progress, const Cancel& cancel);
@@ -234,7 +241,7 @@ class LocalImageStore final : public ImageStore {
   KeyedLocks layer_locks_;
   KeyedLocks download_locks_;  // of blobs: whoever comes second waits and finds it here
   std::mutex rooms_mutex_;
-  std::map<Digest, std::weak_ptr<Reservation>> rooms_;  // of blobs on their way
+  std::map<Digest, std::weak_ptr<DownloadRoom>> rooms_;  // of blobs on their way; one for all pulls that wait for the same
   std::mutex release_mutex_;                            // of release_one_, and held while it runs
   std::function<Result<bool>()> release_one_;
 };

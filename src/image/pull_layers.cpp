@@ -51,21 +51,30 @@ Error wrong_digest(const Digest& wanted, const Digest& got) {
 Status LocalImageStore::reserve_blobs(std::span<PulledLayer> layers) {
   std::lock_guard lock(rooms_mutex_);
   std::erase_if(rooms_, [](const auto& entry) { return entry.second.expired(); });
-  std::vector<std::pair<Reservation*, std::uint64_t>> shares;
+  struct Share {
+    DownloadRoom* room;
+    std::uint64_t blob_bytes;
+    std::uint64_t layer_bytes;
+  };
+  std::vector<Share> shares;
   std::uint64_t sum = 0;
   for (auto& layer : layers) {
     if (TRY_PLAIN(content_->has_blob(layer.blob.digest))) continue;
     auto& known = rooms_[layer.blob.digest];
     layer.room = known.lock();
     if (layer.room) continue;
-    known = layer.room = std::make_shared<Reservation>();
+    known = layer.room = std::make_shared<DownloadRoom>();
     const auto needed = disk_bytes_for(layer.blob.size_bytes);
     const auto is_here = TRY_PLAIN(disk_bytes_of(content_->partial_path(layer.blob.digest)));
-    shares.emplace_back(layer.room.get(), needed - std::min(needed, is_here));
-    sum += shares.back().second;
+    const bool has_layer = TRY_PLAIN(content_->has_layer(layer.diff_id));
+    shares.push_back({layer.room.get(), needed - std::min(needed, is_here), has_layer ? 0 : needed});
+    sum += shares.back().blob_bytes + shares.back().layer_bytes;
   }
   auto whole = TRY_PLAIN(content_->account().reserve(sum));
-  for (auto [share, bytes] : shares) *share = whole.split(bytes);
+  for (const auto& share : shares) {
+    share.room->blob = whole.split(share.blob_bytes);
+    share.room->layer = whole.split(share.layer_bytes);
+  }
   return {};
 }
 
@@ -91,7 +100,7 @@ Status LocalImageStore::pull_layers(RegistrySession& session, const std::string&
 Status LocalImageStore::pull_layer(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
   const auto step = concat("layer ", layer.blob.digest.text());
   auto held = download_locks_.lock(layer.blob.digest.text());
-  const CountedDownload counted(*content_, layer.blob.digest, layer.room.get());
+  const CountedDownload counted(*content_, layer.blob.digest, layer.blob_room());
   const bool has_layer = TRY(content_->has_layer(layer.diff_id), step);
   const bool has_blob = TRY(content_->has_blob(layer.blob.digest), step);
   if (has_layer && has_blob) {
@@ -132,7 +141,7 @@ Status LocalImageStore::pull_blob(RegistrySession& session, const PulledLayer& l
     if (offset == 0 || is_retry) return wrong_digest(blob.digest, got);
   }
   tell(progress, blob.digest, "Download complete");
-  return content_->adopt_blob(path, blob.digest, layer.room.get());
+  return content_->adopt_blob(path, blob.digest, layer.blob_room());
 }
 
 Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel) {
@@ -157,6 +166,7 @@ Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLa
     from.progress_status = "Extracting";
     from.input_algorithm = blob.digest.kind();
     from.decoded_algorithm = layer.diff_id.kind();
+    from.room = layer.room ? &layer.room->layer : nullptr;
     // Until all is here, the bar is the download's.
     auto archive = unpack(from, [&](const Progress& line) { if (is_downloaded && progress) progress(line); }, cancel);
     const bool was_resumed = feeder->was_resumed();
@@ -164,7 +174,7 @@ Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLa
     auto downloaded = feeder->finish();
     if (!downloaded.ok() && !feeder->was_stopped()) return std::move(downloaded).error();
     if (archive.ok() && archive->blob == blob.digest && archive->diff_id == layer.diff_id) {
-      TRY_PLAIN(content_->adopt_blob(path, blob.digest, layer.room.get()));
+      TRY_PLAIN(content_->adopt_blob(path, blob.digest, layer.blob_room()));
       tell(progress, blob.digest, "Extracting", blob.size_bytes, blob.size_bytes);
       auto held = layer_locks_.lock(layer.diff_id.text());
       return content_->adopt_layer(archive->staging, layer.diff_id, archive->result.layer);

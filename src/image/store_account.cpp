@@ -62,6 +62,12 @@ Status Reservation::resize(std::uint64_t bytes, const std::function<void()>& bef
   return {};
 }
 
+void Reservation::absorb(Reservation& other) {
+  if (account_ == nullptr || other.account_ != account_) return;
+  std::lock_guard lock(account_->mutex_);
+  bytes_ += std::exchange(other.bytes_, 0);
+}
+
 Reservation Reservation::split(std::uint64_t bytes) {
   Reservation part;
   if (account_ == nullptr) return part;

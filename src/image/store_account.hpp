@@ -37,6 +37,8 @@ class Reservation {
   /// It is for so many bytes from now on. Less is always granted. `before_collecting` is called when room has to be made first, which may take seconds.
   /// Errors: as StoreAccount::reserve; then it stays as it was.
   Status resize(std::uint64_t bytes, const std::function<void()>& before_collecting = {});
+  /// Takes over what the other one has. Both are of one account, or the other one has nothing.
+  void absorb(Reservation& other);
   /// A part of it, of its own from now on. Precondition: it has as much.
   Reservation split(std::uint64_t bytes);
 

@@ -106,7 +106,7 @@ class QuotaTest(registries.NamespaceTest):
 
 class Directory(QuotaTest):
     def test_a_pull_that_does_not_fit_is_refused_before_a_byte_travels_and_says_why(self):
-        self.start(8 * MB)
+        self.start(11 * MB)
         refused = self.engine.cli("pull", self.name("nine"), check=1)
         self.assertRegex(refused.stderr, f"image {self.name('nine')}: {NO_ROOM}")
         self.expect_nothing_made(0, self.name("nine"))
@@ -125,7 +125,7 @@ class Directory(QuotaTest):
         status = dict(json.loads(self.engine.ok("info", "--format", "{{json .DriverStatus}}")))
         self.assertEqual(status["Store quota"], "50MiB")
         self.assertRegex(status["Store use"], r"^[0-9.]+MiB$")
-        self.assertIn("Store quota: 50MiB", self.engine.ok("info"))
+        self.assertIn("\n  Store quota: 50MiB\n", self.engine.ok("info"))
         used = self.used()
         self.expect_as_du()
         self.engine.kill9()
