@@ -138,6 +138,19 @@ TEST(events, stages_are_told_one_after_the_other) {
   EXPECT_THAT(told, ElementsAre("a1", "b1", "c1", "c2"));
 }
 
+TEST(events, the_history_tells_of_a_debug_shell_or_why_there_was_none) {
+  Event event;
+  event.kind = EventKind::shell;
+  DebugShell shell;
+  shell.container = "0123456789abcdef";
+  event.debug_shell = std::make_shared<DebugShell>(shell);
+  EXPECT_EQ(text_of(event), " ---> Debug shell in 0123456789ab\n");
+  shell.container.clear();
+  shell.problem = "no program";
+  event.debug_shell = std::make_shared<DebugShell>(shell);
+  EXPECT_EQ(text_of(event), "No debug shell: no program\n");
+}
+
 TEST(events, after_a_failure_nothing_is_held_back) {
   std::vector<std::string> told;
   EventSink sink = [&](const Event& event) { told.push_back(event.text); };

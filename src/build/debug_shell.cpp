@@ -107,8 +107,10 @@ Status StageBuilder::open_shell(DebugShell& shell, Cancel client) {
   event.debug_shell = std::make_shared<DebugShell>(shell);
   build_.reporter.send_now(event);
   auto waited = wait_for_shell(*end, container.id(), client);
-  TRY_PLAIN(container.remove());
-  return waited;
+  auto removed = container.remove();
+  TRY_PLAIN(std::move(waited));
+  if (!removed.ok() && removed.error().kind() == ErrorKind::not_found) return {};  // by somebody else, which ended it
+  return removed;
 }
 
 Status StageBuilder::wait_for_shell(engine::Waiter& end, const std::string& id, Cancel client) {

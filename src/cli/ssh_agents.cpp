@@ -8,6 +8,7 @@
 #include "base/environment.hpp"
 #include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "cli/stream.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
@@ -248,6 +249,7 @@ void LentAgents::note(const Source& source, const Error& error) {
 }
 
 void LentAgents::lend(const Source& source) {
+  if (auto left = leave_signals_to_the_main_thread(); !left.ok()) note(source, left.error());
   // A session of its own: connections and targets of the build's are the build's.
   Session session(global_);
   bool is_over = false;

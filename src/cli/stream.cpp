@@ -229,6 +229,11 @@ SignalGuard::~SignalGuard() {
   ignore(linux::default_signal(SIGPIPE));
 }
 
+Status leave_signals_to_the_main_thread() {
+  TRY(linux::signal_mask(SIG_BLOCK, watched_signals()), "block signals");
+  return {};
+}
+
 std::string signal_name(int signal) {
   switch (signal) {
     case SIGHUP: return "HUP";

@@ -90,6 +90,9 @@ class SignalGuard {
   bool active_ = false;
 };
 
+/// For a thread beside the one that may come to pump: signals are the latter's, which takes them by signalfd only while no other thread can.
+Status leave_signals_to_the_main_thread();
+
 /// "INT" for 2; the number as text for signals without a name here.
 std::string signal_name(int signal);
 

@@ -238,6 +238,7 @@ class DebugShellTest(caisson.EngineTest):
         client, container = self.shell_that_waits()
         self.engine.ok("rm", "-f", container)
         self.assertEqual(client.wait(30), 1)
+        self.assertNotIn("No debug shell", self.engine.ok("build", "history", "logs", "^0"))
         self.assert_nothing_left()
 
     def test_a_daemon_killed_meanwhile_leaves_nothing(self):
