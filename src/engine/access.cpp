@@ -129,8 +129,9 @@ void LocalEngine::note(const Caller& caller, Verb verb, std::string_view object,
 Status LocalEngine::refuse(const Caller& caller, Verb verb, std::string_view object, std::string_view id, std::string_view why) const {
   audit_.write({caller, verb, object, id, false, why, {}});
   const auto& info = policy::describe(verb);
+  const auto policy = settings()->policy;
   return Error(ErrorKind::denied, concat(info.says, object.empty() ? "" : " ", object, ": ", why))
-      .with_hint(concat(caller.who.empty() ? "the caller" : caller.who, " asks for ", info.name, "; /etc/caisson/roles.toml says who may what"));
+      .with_hint(concat(caller.who.empty() ? "the caller" : caller.who, " asks for ", info.name, "; ", policy->path().empty() ? "/etc/caisson/roles.toml" : policy->path(), " says who may what"));
 }
 
 Status LocalEngine::permit_verb(const Caller& caller, Verb verb, std::string_view object) const {

@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import unittest
 
 import caisson
 from caisson import wait_until
+from test_tls import Authority
 
 ALICE, BOB = 61001, 61002
 GROUP = 61000  # of the socket: both may open it
@@ -48,8 +50,9 @@ class RolesTest(unittest.TestCase):
         # The clone may lie where other users cannot go.
         cls.program = os.path.join(cls.folder, "caisson")
         shutil.copy(os.path.join(caisson.BIN, "caisson"), cls.program)
+        cls.more = ()
         cls.prepare()
-        cls.engine = caisson.Engine(options=options)
+        cls.engine = caisson.Engine(options=[*options, *cls.more])
         cls.addClassCleanup(cls.engine.close)
         cls.engine.start()
         cls.engine.import_busybox()
@@ -210,6 +213,20 @@ class UsersOfTheSocket(RolesTest):
         self.assertEqual([(line["who"], line["decision"]) for line in denied], [(f"uid:{BOB}", "denied")])
         self.assertIn("privileged", denied[0]["why"])
         self.assertEqual(os.stat(os.path.join(self.engine.root, "audit.log")).st_mode & 0o777, 0o600)
+
+    def test_everybody_can_ask_who_they_are(self):
+        shown = self.as_user(ALICE, "roles", "show", check=0).stdout
+        self.assertIn(f"uid:{ALICE}", shown)
+        self.assertIn("user (built in)", shown)
+        self.assertIn(f"caisson.owner=uid:{ALICE}", shown)
+        self.assertIn("everything", self.engine.ok("roles", "show"))
+        self.assertIn("container.exec", self.engine.ok("roles", "verbs", "-q").split())
+        made = self.engine.cli("roles", "token", "ci", check=0)
+        self.assertIn(hashlib.sha256(made.stdout.strip().encode()).hexdigest(), made.stderr)
+        bad = os.path.join(self.folder, "bad.toml")
+        with open(bad, "w", encoding="utf-8") as file:
+            file.write("[[who]]\nuser = \"root\"\n")
+        self.assertIn("line 1: who: has no role", self.engine.cli("roles", "check", bad, check=1).stderr)
 
     def test_root_is_admin_and_another_engines_container_is_nobody(self):
         self.engine.ok("run", "--rm", "--privileged", "busybox", "true")
@@ -422,6 +439,46 @@ pids = 50
         self.as_user(BOB, "tag", "busybox", "mine2", check=0)
         reload(before, "are in force")
         self.refused(BOB, "tag", "busybox", "mine")
+
+
+@unittest.skipUnless(shutil.which("openssl"), "needs openssl(1)")
+class RolesOfCertificates(RolesTest):
+    roles = """
+[[who]]
+certificate = "*.ci"
+role = "viewer"
+[[who]]
+certificate = "*"
+role = "none"
+"""
+
+    @classmethod
+    def prepare(cls):
+        authority = Authority(cls.folder, "good")
+        certificate, key = authority.sign("daemon", "IP:127.0.0.1")
+        cls.clients = {name: authority.sign(name) for name in ("runner.ci", "stranger")}
+        cls.ca = authority.ca
+        cls.port = free_port()
+        cls.more = ("-H", f"tcp://127.0.0.1:{cls.port}", "--tlsverify", "--tlscacert", authority.ca, "--tlscert", certificate, "--tlskey", key)
+
+    def answer_to(self, client, method, path):
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(*self.clients[client])
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=30)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def test_the_name_in_a_certificate_decides(self):
+        self.engine.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+        self.assertEqual(self.answer_to("runner.ci", "GET", "/containers/web/json")[0], 200)
+        self.assertEqual(self.answer_to("runner.ci", "POST", "/containers/web/kill")[0], 403)
+        self.assertEqual(self.answer_to("stranger", "GET", "/containers/json")[0], 403)
+        status, text = self.answer_to("runner.ci", "GET", "/caisson/v1/identity")
+        self.assertEqual((status, json.loads(text)["Who"]), (200, "certificate:runner.ci"))
 
 
 class Files(unittest.TestCase):
