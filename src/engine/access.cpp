@@ -225,7 +225,7 @@ policy::Creator LocalEngine::creator_of(const Caller& caller) {
 policy::RolePointer LocalEngine::role_of_creator(const policy::Creator& creator) const {
   if (creator.role.empty()) return nullptr;  // older than roles: an administrator's
   auto known = settings()->policy->find(creator.role);
-  if (known && !known->bounds && known->scope.is_everything()) return nullptr;
+  if (known && !known->bounds && known->scope.is_everything() && creator.labels.empty()) return nullptr;
   policy::Role role = known ? *known : *policy::built_in("user");
   role.scope = {creator.labels, ""};
   return std::make_shared<const policy::Role>(std::move(role));

@@ -48,7 +48,7 @@ Status check_host_namespaces(const Role& role, const ContainerSpec& spec) {
 Status check_devices(const Role& role, const ContainerSpec& spec) {
   const auto& allowed = role.bounds->devices;
   for (const auto& device : spec.devices)
-    if (!policy::matches_any(allowed, device.path_on_host)) return beyond(role, concat("the device ", device.path_on_host));
+    if (!policy::matches_any(allowed, clean_path(device.path_on_host))) return beyond(role, concat("the device ", device.path_on_host));
   for (const auto& request : spec.device_requests) {
     for (const auto& id : request.device_ids)
       if (!policy::matches_any(allowed, request.driver == "cdi" ? id : "gpus")) return beyond(role, concat("the device ", id));
@@ -100,6 +100,13 @@ Status check_ports(const Role& role, const ContainerSpec& spec) {
       return beyond(role, concat("the host's port ", port.host_port));
   }
   return {};
+}
+
+/// "debian*" means images of Docker's own and nobody's registry that begins so; with a slash a pattern goes over the whole name.
+bool names_image(const std::string& pattern, const Reference& reference) {
+  const std::string familiar = reference.familiar();
+  if (pattern.find('/') == std::string::npos) return familiar.find('/') == std::string::npos && policy::matches(pattern, familiar);
+  return policy::matches(pattern, reference.canonical()) || policy::matches(pattern, familiar);
 }
 
 /// "10.1.0.0/16": addresses that are private (RFC 1918, RFC 4193), so that no route of the host to somewhere else is hidden by them.
@@ -159,12 +166,14 @@ Status check_network(const Role& role, const network::NetworkRequest& request) {
 
 Status check_image(const Role& role, const std::string& reference, const std::vector<std::string>& names) {
   if (!role.bounds) return {};
-  const auto& allowed = role.bounds->images;
-  if (policy::matches_any(allowed, reference)) return {};
-  // "debian" and "docker.io/library/debian:latest" are one image; a digest's names say what it is.
-  auto parsed = parse_reference(reference);
-  if (parsed.ok() && (policy::matches_any(allowed, parsed->canonical()) || policy::matches_any(allowed, parsed->familiar()))) return {};
-  if (std::any_of(names.begin(), names.end(), [&](const auto& name) { return policy::matches_any(allowed, name); })) return {};
+  const auto is_allowed = [&](const std::string& name) {
+    auto parsed = parse_reference(name);
+    return std::any_of(role.bounds->images.begin(), role.bounds->images.end(), [&](const auto& pattern) { return pattern == "*" || (parsed.ok() && names_image(pattern, *parsed)); });
+  };
+  // Of an image that is here its names count: what was typed may be the beginning of an id, which could be anything's.
+  const bool is_by_digest = reference.find('@') != std::string::npos;
+  if ((names.empty() || is_by_digest) && is_allowed(reference)) return {};
+  if (std::any_of(names.begin(), names.end(), is_allowed)) return {};
   return beyond(role, concat("the image ", reference));
 }
 
@@ -223,7 +232,7 @@ Status bound_resources(const Role& role, ResourceSpec& resources) {
 Status apply_bounds(const Role& role, ContainerSpec& spec, const std::vector<std::string>& image_names) {
   if (!role.bounds) return {};
   TRY_PLAIN(check_box(role, spec));
-  TRY_PLAIN(check_image(role, spec.image, image_names));
+  TRY_PLAIN(check_image(role, spec.image, image_names.empty() ? std::vector<std::string>{"<none>"} : image_names));
   TRY_PLAIN(check_user_range(role, spec.user));
   TRY_PLAIN(check_ports(role, spec));
   if (!spec.log_driver.empty() && !policy::matches_any(role.bounds->log_drivers, spec.log_driver)) return beyond(role, concat("the log driver ", spec.log_driver));

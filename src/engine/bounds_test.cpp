@@ -46,6 +46,12 @@ TEST(Bounds, an_ordinary_container_is_within_every_role) {
   spec.ports.push_back({.container_port = 80});
   EXPECT_TRUE(apply_bounds(bounded(), spec, {}).ok());
   EXPECT_TRUE(spec.mounts[0].within.empty());
+  policy::Bounds sound;
+  sound.devices = {"/dev/snd/*"};
+  spec.devices = {{"/dev/snd/pcm", "", "rwm"}};
+  EXPECT_TRUE(apply_bounds(bounded(sound), spec, {}).ok());
+  spec.devices = {{"/dev/snd/../mem", "", "rwm"}};
+  EXPECT_FALSE(apply_bounds(bounded(sound), spec, {}).ok());
 }
 
 TEST(Bounds, each_way_out_of_the_default_box_is_named_when_it_is_refused) {
@@ -161,6 +167,14 @@ TEST(Bounds, images_are_known_by_any_of_their_names_and_users_by_number) {
   EXPECT_TRUE(check_image(role, "busybox", {}).ok());
   EXPECT_TRUE(check_image(role, "0123456789ab", {"docker.io/library/busybox:1"}).ok());
   EXPECT_FALSE(check_image(role, "busybox.example.org/x", {}).ok());
+  bounds.images = {"b*", "registry.local/*"};
+  const auto short_names = bounded(bounds);
+  EXPECT_TRUE(check_image(short_names, "busybox", {}).ok());
+  EXPECT_TRUE(check_image(short_names, "registry.local/a/b:1", {}).ok());
+  EXPECT_FALSE(check_image(short_names, "busybox.example.org/x", {}).ok()) << "a star in the name of Docker's own images is no registry";
+  EXPECT_FALSE(check_image(short_names, "registry.local.example.org/x", {}).ok());
+  EXPECT_FALSE(check_image(short_names, "bada55", {"secret:latest"}).ok()) << "the beginning of an id says nothing";
+  EXPECT_TRUE(check_image(short_names, concat("busybox@sha256:", std::string(64, 'a')), {"other:1"}).ok());
   ContainerSpec container;
   EXPECT_FALSE(check_exec(role, {}, container).ok()) << "no user is root";
   container.user = "1000:0";

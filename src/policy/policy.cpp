@@ -10,6 +10,9 @@ namespace caisson::policy {
 
 namespace {
 
+/// The name of a container's role: what it creates is judged, when it asks in its turn, by the role behind it.
+constexpr std::string_view of_container = "container of ";
+
 bool fits(const Who& rule, const Peer& peer, const std::string& token_sha256) {
   if (peer.is_elsewhere && !rule.is_anywhere) return false;
   if (rule.uid && (!peer.is_unix || peer.uid != *rule.uid)) return false;
@@ -49,6 +52,7 @@ Identity identity(std::string who, const RolePointer& role) {
 Policy::Policy(std::uint32_t owner, RolePointer tcp) : owner_(owner), tcp_(std::move(tcp)) {}
 
 RolePointer Policy::find(std::string_view role) const {
+  if (role.starts_with(of_container)) role.remove_prefix(of_container.size());
   if (auto own = roles_.find(role); own != roles_.end()) return own->second;
   return built_in(role);
 }
@@ -69,8 +73,8 @@ Identity Policy::judge_container(const std::string& id, const std::string& proje
   auto creators = find(creator.role);
   if (!containers_may_ask_ || !creators) return {std::move(who), built_in("none")};
   Role role;
-  role.name = "container";
-  role.origin = concat("of ", creator.who, ", ", creators->name, ", in project ", project);
+  role.name = concat(of_container, creators->name);
+  role.origin = concat("made by ", creator.who, ", in project ", project);
   role.may = creators->may & built_in("user")->may;
   role.scope = {creator.labels, project};
   role.bounds = creators->bounds ? creators->bounds : Bounds{};

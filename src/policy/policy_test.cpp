@@ -199,6 +199,11 @@ TEST(ContainersOwnSocket, reaches_its_project_and_no_further_than_its_creator) {
   EXPECT_FALSE(of_admin.role->scope.holds({}, "other"));
   EXPECT_TRUE(of_admin.role->bounds.has_value()) << "an admin's container is no admin";
   EXPECT_FALSE(of_admin.role->allows(Verb::build_run));
+  EXPECT_EQ(of_admin.role->name, "container of admin");
+  const auto of_container = policy.judge_container("fedcba9876543210", "shop", {of_admin.who, of_admin.role->name, {{"caisson.project", "shop"}}});
+  EXPECT_EQ(of_container.role->name, "container of admin") << "what a container makes is no more than it, and no less";
+  EXPECT_FALSE(of_container.role->scope.holds({}, "shop"));
+  EXPECT_TRUE(of_container.role->scope.holds({{"caisson.project", "shop"}}, "shop"));
   const auto of_user = policy.judge_container("0123456789abcdef", "shop", {"uid:1000", "user", {{"caisson.owner", "uid:1000"}}});
   EXPECT_FALSE(of_user.role->scope.holds({}, "shop")) << "whoever calls his project like another's must not get it";
   EXPECT_TRUE(of_user.role->scope.holds({{"caisson.owner", "uid:1000"}}, "shop"));

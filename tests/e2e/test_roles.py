@@ -277,7 +277,7 @@ class ContainersWithTheSocket(RolesTest):
         self.engine.ok("run", "-d", "--name", "spy", "-v", f"{os.path.dirname(self.engine.socket)}:/host", "-v", f"{self.program}:/bin/caisson:ro", "busybox", "sleep", "1000")
         run = self.engine.cli("exec", "spy", "caisson", "-H", "unix:///host/caisson.sock", "run", "--rm", "--privileged", "busybox", "true")
         self.assertNotEqual(run.returncode, 0)
-        self.assertIn('role "container"', run.stderr)
+        self.assertIn('role "container of admin"', run.stderr)
 
     def test_a_project_is_what_carries_its_name(self):
         label = ["--label", "com.docker.compose.project=shop"]
@@ -291,6 +291,17 @@ class ContainersWithTheSocket(RolesTest):
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assertEqual(self.engine.inspect("made")["Config"]["Labels"]["caisson.project"], "shop")
         self.assertNotEqual(self.inside("manager", "stop", "stranger").returncode, 0)
+
+    def test_a_container_made_by_a_container_has_its_project_and_no_more(self):
+        self.engine.ok("run", "-d", "--name", "runner", "--label", "caisson.project=ci", *self.mounts, "busybox", "sleep", "1000")
+        self.engine.ok("run", "-d", "--name", "stranger", "busybox", "sleep", "1000")
+        made = self.inside("runner", "run", "-d", "--name", "job", "-v", f"{self.engine.socket}:/run/caisson.sock", "busybox", "sleep", "1000")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.engine.ok("cp", self.program, "job:/bin/caisson")
+        self.assertEqual(sorted(self.inside("job", "ps", "--format", "{{.Names}}").stdout.split()), ["job", "runner"])
+        self.assertEqual(self.inside("job", "run", "--rm", "busybox", "echo", "built").stdout, "built\n")
+        self.assertNotEqual(self.inside("job", "run", "--rm", "--privileged", "busybox", "true").returncode, 0)
+        self.assertNotEqual(self.inside("job", "kill", "stranger").returncode, 0)
 
     def test_a_users_container_does_not_get_anothers_project_by_its_name(self):
         label = ["--label", "caisson.project=shop"]
