@@ -128,12 +128,13 @@ class PolicyReader {
   [[nodiscard]] std::string place(const toml::node& node) const { return concat(policy_.path_, ", line ", node.source().begin.line); }
 
   Status read_table(const toml::table& table, std::string_view of, const std::vector<Key>& keys) const {
-    for (const auto& [name, node] : table) {
-      const auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& known) { return known.name == name.str(); });
-      if (key == keys.end()) return Error(ErrorKind::invalid, concat(place(node), ": ", of, of.empty() ? "" : ".", name.str(), ": unknown key"));
+    for (const auto& [written, node] : table) {
+      const std::string_view name = written.str();
+      const auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& known) { return known.name == name; });
+      if (key == keys.end()) return Error(ErrorKind::invalid, concat(place(node), ": ", of, of.empty() ? "" : ".", name, ": unknown key"));
       if (auto status = key->read(node); !status.ok()) {
         if (status.error().text().starts_with(policy_.path_)) return status;  // an inner table has said where
-        return std::move(status).error().in(concat(place(node), ": ", of, of.empty() ? "" : ".", name.str()));
+        return std::move(status).error().in(concat(place(node), ": ", of, of.empty() ? "" : ".", name));
       }
     }
     return {};
