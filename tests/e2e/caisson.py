@@ -256,7 +256,7 @@ class Engine:
     def daemon_command(self):
         return [*self.prefix_command, os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
                 "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", "/" + self.tag,
-                "--config", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
+                "--config", os.devnull, "--roles", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
 
     def start(self, timeout_s=20.0):
         with open(self.log_path, "ab") as log:
