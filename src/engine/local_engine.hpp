@@ -139,6 +139,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status permit(const Caller& caller, Verb verb, const Object& object) const;
   /// The verb is asked for first, so that nobody learns of names who may not ask for them at all; then the container is found and judged.
   Result<Pointer> find_for(const Caller& caller, Verb verb, const std::string& name);
+  /// The scope, and how far the container reaches; the verb itself is permitted already.
   Status permit_container(const Caller& caller, Verb verb, const Record& record) const;
   Status permit_network(const Caller& caller, Verb verb, const network::Network& network) const;
   Status permit_volume(const Caller& caller, Verb verb, const VolumeInfo& volume) const;

@@ -27,6 +27,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def remove_folder(path):
+    """Whether it is still there."""
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+    return os.path.exists(path)
+
+
 class RolesTest(unittest.TestCase):
     """One engine; `roles`: the text of its file."""
 
@@ -173,6 +180,21 @@ class UsersOfTheSocket(RolesTest):
         self.assertIn("theirdata", self.engine.ok("volume", "ls", "-q"))
         self.as_user(ALICE, "rm", "-f", "theirs", check=0)
         self.as_user(ALICE, "volume", "rm", "theirdata", check=0)
+
+    def test_a_cgroup_with_a_containers_id_for_its_name_makes_nobody_that_container(self):
+        name = self.engine.ok("run", "-d", "--userns", "host", "--name", "roots", "busybox", "sleep", "1000")
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            controllers = [line.split(":")[1] for line in file]
+        root = "/sys/fs/cgroup" if controllers == [""] else "/sys/fs/cgroup/pids"
+        fake = os.path.join(root, self.engine.tag + "-fake", name)
+        os.makedirs(fake)
+        self.addCleanup(lambda: [wait_until(lambda path=path: not remove_folder(path), "the cgroup is gone") for path in (fake, os.path.dirname(fake))])
+        script = f'echo $$ >{fake}/cgroup.procs && exec setpriv --reuid {BOB} --regid {BOB} --groups {GROUP} "$@"'
+        run = subprocess.run(["sh", "-c", script, "sh", self.program, "-H", self.engine.host, "roles", "show"], capture_output=True, text=True, check=False, cwd="/",
+                             env={**self.engine.environment(), "HOME": "/nonexistent", "DOCKER_CONFIG": "/nonexistent"})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn(f"uid:{BOB}", run.stdout)
+        self.assertNotIn("container:", run.stdout)
 
     def test_labels_do_not_lie_about_whose_it_is(self):
         self.refused(ALICE, "run", "-d", "--label", f"caisson.owner=uid:{BOB}", "busybox", "true")
