@@ -27,6 +27,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def ask(connection, method, path, headers=None):
+    """(status, text) of one request."""
+    with contextlib.closing(connection):
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
 def remove_folder(path):
     """Whether it is still there."""
     with contextlib.suppress(OSError):
@@ -365,7 +373,6 @@ pids = 50
         for path in ("site/page", "keys/key"):
             with open(os.path.join(cls.folder, path), "w", encoding="utf-8") as file:
                 file.write("content\n")
-        cls.port = free_port()
 
     @classmethod
     def setUpClass(cls):
@@ -433,14 +440,8 @@ pids = 50
         self.refused(ALICE, "run", "--rm", "-u", "nobody", "busybox", "true", because="by name")
 
     def tcp(self, method, path, token=None):
-        port = int(self.options[1].rsplit(":", 1)[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        try:
-            connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        connection = http.client.HTTPConnection("127.0.0.1", int(self.options[1].rsplit(":", 1)[1]), timeout=30)
+        return ask(connection, method, path, {"Authorization": f"Bearer {token}"} if token else {})
 
     def test_a_token_has_its_role_and_a_wrong_one_none(self):
         self.engine.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
@@ -497,13 +498,7 @@ role = "none"
     def answer_to(self, client, method, path):
         context = ssl.create_default_context(cafile=self.ca)
         context.load_cert_chain(*self.clients[client])
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=30)
-        try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        return ask(http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=30), method, path)
 
     def test_the_name_in_a_certificate_decides(self):
         self.engine.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
