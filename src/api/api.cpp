@@ -124,6 +124,10 @@ constexpr std::array routes{
     Route{"POST", "/grpc", no_buildkit},
 
     Route{"GET", "/caisson/v1/identity", show_identity},
+    Route{"GET", "/caisson/v1/containers/{name}/security", explain_container},
+    Route{"POST", "/caisson/v1/containers/{name}/learning", begin_learning},
+    Route{"GET", "/caisson/v1/containers/{name}/learning", show_learned},
+    Route{"DELETE", "/caisson/v1/containers/{name}/learning", end_learning},
     Route{"GET", "/caisson/v1/builds", list_builds},
     Route{"POST", "/caisson/v1/builds/agents", lend_agent},
     Route{"GET", "/caisson/v1/builds/{name}/logs", show_build_log},

@@ -1,6 +1,7 @@
 // The tests' double of Engine, and an exchange without a socket.
 #pragma once
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -319,6 +320,37 @@ class FakeEngine : public engine::Engine {
     calls.push_back(concat("search ", request.term, " ", request.limit));
     return std::vector<image::SearchHit>{{"alpine", "small", 7, true, false}};
   }
+  Result<engine::SecurityReport> explain(const engine::Caller&, const std::string& name) override {
+    engine::SecurityReport report;
+    report.id = name;
+    report.name = "web";
+    report.pid = 4242;
+    report.state = engine::State::running;
+    report.capabilities = {"CAP_CHOWN"};
+    report.seccomp = "default";
+    report.namespaces = {{"user", "own"}};
+    report.mounts.push_back({"/data", "/srv/data", true, true});
+    report.refusals.push_back({"seccomp", "mount", "sh", 3, 1'700'000'000'000'000'000, 1'700'000'001'000'000'000, false});
+    return report;
+  }
+  Status begin_learning(const engine::Caller&, const std::string& name) override {
+    if (!is_learning_.insert(name).second) return Error(ErrorKind::conflict, "container web is being watched already");
+    return {};
+  }
+  Result<engine::Learned> learned(const engine::Caller&, const std::string& name) override {
+    if (!is_learning_.contains(name)) return Error(ErrorKind::not_found, "container web is not being watched");
+    engine::Learned learned;
+    learned.calls = {"openat", "read"};
+    learned.profile.default_action = "SCMP_ACT_ERRNO";
+    learned.cap_add = {"CAP_CHOWN"};
+    return learned;
+  }
+  Result<engine::Learned> end_learning(const engine::Caller& caller, const std::string& name) override {
+    auto last = learned(caller, name);
+    is_learning_.erase(name);
+    return last;
+  }
+  std::set<std::string> is_learning_;
   Result<image::VerifyReport> verify_image(const engine::Caller&, const image::VerifyRequest& request, Cancel) override {
     verify_request = request;
     if (!verify_outcome.ok()) return verify_outcome.error();

@@ -37,6 +37,12 @@ Status top_container(Request& request);
 Status show_identity(Request& request);
 Status prune_containers(Request& request);
 
+// security.cpp
+Status explain_container(Request& request);
+Status begin_learning(Request& request);
+Status show_learned(Request& request);
+Status end_learning(Request& request);
+
 // container_streams.cpp
 Status wait_container(Request& request);
 Status stream_logs(Request& request);

@@ -263,11 +263,12 @@ Status apply_security_option(std::string_view option, engine::ContainerSpec& spe
   auto halves = split_once(option, separator);
   const auto key = halves.before;
   const auto value = halves.after;
-  if (key == "no-new-privileges") {
+  if (key == "no-new-privileges" || key == "log-refusals") {
+    bool& is_wanted = key == "log-refusals" ? spec.log_refusals : spec.no_new_privileges;
     if (!halves.found || value == "true")
-      spec.no_new_privileges = true;
+      is_wanted = true;
     else if (value == "false")
-      spec.no_new_privileges = false;
+      is_wanted = false;
     else
       return Error(ErrorKind::invalid, concat("invalid --security-opt 2: \"", option, "\""));
     return {};

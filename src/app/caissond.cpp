@@ -174,6 +174,7 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   local.cgroup_parent = options.cgroup_parent;
   if (options.cgroup_driver == linux::CgroupDriver::systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
   local.rootless = options.rootless;
+  local.loads_apparmor = local.hears_refusals = !options.rootless;
   local.settings = options.settings;
   for (const auto& host : options.hosts)
     if (auto path = unix_path(host); !path.empty()) local.sockets.push_back(path);

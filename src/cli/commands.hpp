@@ -49,6 +49,10 @@ Result<int> show_role(Session& session, const Invocation& invocation);
 Result<int> make_role_token(Session& session, const Invocation& invocation);
 Result<int> list_verbs(Session& session, const Invocation& invocation);
 
+// Containers: the box they are in.
+Result<int> explain_container(Session& session, const Invocation& invocation);
+Result<int> learn_container(Session& session, const Invocation& invocation);
+
 // Containers: files.
 Result<int> copy_files(Session& session, const Invocation& invocation);
 Result<int> show_changes(Session& session, const Invocation& invocation);

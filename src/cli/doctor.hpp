@@ -33,6 +33,7 @@ struct HostReading {
   bool has_seccomp = true;
   int landlock_abi = 1;
   bool has_apparmor = true;
+  bool has_apparmor_parser = true;
 
   std::string nft_problem;
   bool forwards_ipv4 = true;

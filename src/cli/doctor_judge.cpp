@@ -111,7 +111,9 @@ class Judge {
     else
       add("landlock", Verdict::warning, "Landlock is off", "the process that unpacks images is then confined by namespaces and seccomp only",
           "add landlock to the list in lsm= of the kernel's command line");
-    if (host_.has_apparmor) good("apparmor", "is on");
+    if (host_.has_apparmor && !host_.has_apparmor_parser)
+      add("apparmor", Verdict::warning, "AppArmor is on, and apparmor_parser is not installed", "containers run without the default profile; the other walls stand", install("apparmor"));
+    else if (host_.has_apparmor) good("apparmor", "is on; containers have the profile caisson-default");
     else add("apparmor", Verdict::note, "AppArmor is off", "--security-opt apparmor=PROFILE is refused, but for unconfined", install("apparmor"));
   }
 

@@ -108,6 +108,7 @@ void read_kernel(HostReading& host) {
   if (auto facts = runtime::read_host_facts(); facts.ok()) {
     host.is_privileged = facts->is_privileged;
     host.has_apparmor = facts->has_apparmor;
+    host.has_apparmor_parser = linux::find_program("apparmor_parser", "/usr/sbin:/usr/bin:/sbin:/bin").ok();
   }
   host.max_user_namespaces = parse_integer<std::uint64_t>(setting("/proc/sys/user/max_user_namespaces")).value_or(0);
   host.denies_unprivileged_namespaces = setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" ||

@@ -41,7 +41,7 @@ TEST(Doctor, says_for_everything_that_is_wrong_why_it_matters) {
   host.missing_programs = {"caissond"};
   host.overlay_problem = host.idmap_problem = "Invalid argument";
   host.cgroup_mode = linux::CgroupMode::none;
-  host.has_seccomp = host.has_apparmor = host.has_systemd = host.has_kvm = host.has_criu = host.has_mmdebstrap = host.has_id_map_helpers = false;
+  host.has_seccomp = host.has_apparmor = host.has_apparmor_parser = host.has_systemd = host.has_kvm = host.has_criu = host.has_mmdebstrap = host.has_id_map_helpers = false;
   host.landlock_abi = 0;
   host.nft_problem = "not installed";
   host.forwards_ipv4 = false;

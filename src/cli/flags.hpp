@@ -409,6 +409,11 @@ inline constexpr std::array verify = image_examined + std::array{
                                       of("key", 'k', list, "file", "Ask for a signature by one of these public keys (PEM)", "", Words::files),
                                       of("signer", 0, list, "string", "With --ca: whose signature, such as \"x509.subject: C=US, ST=WA, O=example\"")};
 inline constexpr Flag policy_file = of("policy", 0, text, "file", "The policy's file, instead of the one that the daemon would read", "", Words::files);
+inline constexpr std::array explain = {of("format", 0, text, "string", "Go template, or json")};
+inline constexpr std::array learn = {of("for", 0, duration, "duration", "Watch so long; without it until the container ends"),
+                                     of("format", 0, text, "string", "Go template, or json"),
+                                     of("output", 'o', text, "file", "Write the system calls it used to a seccomp profile"),
+                                     on("stop", 0, "End a watch that runs already, and show what it saw")};
 inline constexpr std::array role_show = {of("format", 0, text, "string", "Go template, or json")};
 inline constexpr std::array verbs = {of("format", 0, text, "string", "Go template, json or table"), on("quiet", 'q', "Names only")};
 inline constexpr std::array trust_show = {on("json", 'j', "Show it as JSON"), policy_file, on("raw", 0, "Show the file as it is")};

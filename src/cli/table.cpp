@@ -60,6 +60,7 @@ constexpr std::array table = {
     group("plugin", "Plugins"),
     group("registry", "A registry of one's own"),
     group("roles", "Who may do what at the engine's sockets"),
+    group("security", "What holds containers back, what they ran into, and what they need"),
     group("system", "The engine"),
     group("volume", "Volumes"),
 
@@ -169,6 +170,14 @@ constexpr std::array table = {
                        "The file holds its SHA-256 only. Send tokens through TLS or the unix socket."},
     Command{.path = "roles verbs", .aliases = "", .usage = "[OPTIONS]", .summary = "List the verbs that a file of roles can name",
             .arity = {0, 0}, .flags = flags::verbs, .run = list_verbs},
+    Command{.path = "security explain", .aliases = "", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Show the box a container is in, and what the kernel refused it",
+            .arity = some, .flags = flags::explain, .words = Words::containers, .run = explain_container,
+            .details = "Of a running container as the kernel has it, of another as its next start would make it.\n"
+                       "System calls that the filter answers with an error leave a note with --security-opt log-refusals only; what kills a program always does."},
+    Command{.path = "security learn", .aliases = "", .usage = "[OPTIONS] CONTAINER", .summary = "Watch what a container does, and propose a tighter box",
+            .arity = {1, 1}, .flags = flags::learn, .words = Words::containers, .run = learn_container,
+            .details = "A container that does not run is started, and seen from its program's first instruction on. The watch ends with the container,\n"
+                       "after --for, or when interrupted; the container runs on then. Exercise all that it shall be able to do meanwhile."},
     Command{.path = "container inspect", .aliases = "", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Show everything about containers",
             .arity = some, .flags = flags::inspect_container, .words = Words::containers, .run = inspect_containers},
     Command{.path = "container prune", .aliases = "", .usage = "[OPTIONS]", .summary = "Remove all stopped containers",

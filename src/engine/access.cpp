@@ -88,20 +88,29 @@ Caller engine_itself() { return {0, 0, linux::getpid(), "engine", "", policy::bu
 
 // ---- who asks -----------------------------------------------------------------------------------------------------
 
+LocalEngine::Pointer LocalEngine::container_of_process(pid_t pid) {
+  auto text = linux::read_kernel_file(concat("/proc/", pid, "/cgroup"));
+  if (!text.ok()) return nullptr;
+  for (const auto& id : ids_in_cgroups(*text)) {
+    auto container = registry_.find_id(id);
+    const pid_t first = container ? container->snapshot()->info.pid : 0;
+    auto own = first != 0 ? linux::read_kernel_file(concat("/proc/", first, "/cgroup")) : Result<std::string>(std::string());
+    if (own.ok() && is_in_cgroup_of(*text, *own, id)) return container;
+  }
+  return nullptr;
+}
+
 LocalEngine::Pointer LocalEngine::container_of_peer(const Connection& connection) {
   if (!connection.peer.is_unix) return nullptr;
   // The host's view of the process, held by its descriptor: a container's cgroup is entered and left by nobody without the right to write it.
   if (connection.pidfd >= 0 && connection.pid > 0) {
-    auto text = linux::read_kernel_file(concat("/proc/", connection.pid, "/cgroup"));
-    if (text.ok() && linux::pidfd_send_signal(connection.pidfd, 0).ok())
-      for (const auto& id : ids_in_cgroups(*text)) {
-        auto container = registry_.find_id(id);
-        const pid_t first = container ? container->snapshot()->info.pid : 0;
-        auto own = first != 0 ? linux::read_kernel_file(concat("/proc/", first, "/cgroup")) : Result<std::string>(std::string());
-        if (own.ok() && is_in_cgroup_of(*text, *own, id)) return container;
-      }
+    auto container = container_of_process(connection.pid);
+    if (container && linux::pidfd_send_signal(connection.pidfd, 0).ok()) return container;
   }
-  const std::uint32_t uid = connection.peer.uid;
+  return container_of_user(connection.peer.uid);
+}
+
+LocalEngine::Pointer LocalEngine::container_of_user(std::uint32_t uid) {
   if (uid < IdRanges::base || uid - IdRanges::base >= std::uint64_t{IdRanges::size} * IdRanges::count) return nullptr;
   for (const auto& container : registry_.all()) {
     const std::uint32_t first = container->snapshot()->info.first_host_id;

@@ -3,10 +3,12 @@
 #include "base/log.hpp"
 #include "base/ids.hpp"
 #include "base/strings.hpp"
+#include "engine/apparmor.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/mount_points.hpp"
 #include "linux/process.hpp"
 #include "linux/sysinfo.hpp"
+#include "linux/trace_events.hpp"
 #include "linux/tree.hpp"
 
 namespace caisson::engine {
@@ -45,9 +47,19 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       shippers_(options_.journal_socket),
       health_checks_({[this](const std::string& id, const std::string& exec_id, UniqueFd client) { return begin_probe(id, exec_id, std::move(client)); },
                       [this](const std::string& id, ProbeResult result) { return end_probe(id, std::move(result)); }}),
-      pool_(options_.start_pool, pool_source()) {}
+      pool_(options_.start_pool, pool_source()),
+      refusals_([this](const linux::AuditRecord& record) {
+        auto container = container_of_process(record.pid);
+        if (!container && record.uid) container = container_of_user(*record.uid);  // it is gone: who it was remains
+        return container ? container->id : std::string();
+      }) {}
 
 LocalEngine::~LocalEngine() {
+  {
+    std::lock_guard lock(learning_mutex_);
+    learning_.clear();  // their threads ask for containers, and the runtime for figures
+  }
+  refusals_.finish();
   health_checks_.finish();
   shippers_.finish();
   compressor_.finish();
@@ -80,10 +92,20 @@ Status LocalEngine::open() {
   }
   for (const auto& repair : repairs_) log(LogLevel::warning, "recover", "state", repair);
   TRY(remember_cgroup_parent(), "open the engine");
+  if (options_.loads_apparmor) {
+    auto loaded = load_default_apparmor();
+    if (!loaded.ok()) note_repair(concat("containers run without an AppArmor profile: ", loaded.error().text()));
+    else if (*loaded) apparmor_default_ = default_apparmor_name;
+  }
   runtime_ = TRY(make_runtime_(*this), "open the engine");
   TRY_PLAIN(recover());
   is_open_ = true;
   worker_.start(background_threads);
+  if (options_.hears_refusals) {
+    if (auto heard = refusals_.begin(); !heard.ok()) log_error("refusals", "the kernel's audit records", heard.error());
+    auto removed = linux::remove_trace_instances(concat("caisson-", engine_id_.substr(0, 12), "-"));  // of a daemon that was killed
+    if (!removed.ok() && removed.error().kind() != ErrorKind::unsupported) log_error("learn", "trace", removed.error());
+  }
   return {};
 }
 

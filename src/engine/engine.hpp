@@ -9,6 +9,7 @@
 
 #include "base/cancel.hpp"
 #include "base/result.hpp"
+#include "engine/security.hpp"
 #include "engine/types.hpp"
 #include "image/pack.hpp"
 #include "image/registries.hpp"
@@ -78,6 +79,17 @@ class Engine {
   virtual Status write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) = 0;
   /// An image from the container. Errors: invalid (change, reference), unavailable (full disk); nothing is half-created.
   virtual Result<image::Image> commit(const Caller& caller, const std::string& name, const CommitOptions& options, Cancel cancel) = 0;
+
+  // -- security
+  /// The box that a container is in, and what the kernel refused it.
+  virtual Result<SecurityReport> explain(const Caller& caller, const std::string& name) = 0;
+  /// Watches from now on, or from its next start on, what a container does, until it has ended or end_learning(). Privilege of the daemon: root of
+  /// the host. Errors: conflict (it is watched already), unsupported (no tracefs, or a rootless daemon).
+  virtual Status begin_learning(const Caller& caller, const std::string& name) = 0;
+  /// What was seen so far, and the box that would have done. Errors: not_found, when it is not watched.
+  virtual Result<Learned> learned(const Caller& caller, const std::string& name) = 0;
+  /// The same, and ends the watch.
+  virtual Result<Learned> end_learning(const Caller& caller, const std::string& name) = 0;
 
   // -- exec
   /// Returns the exec's id. Errors: conflict ("container X is not running", paused), invalid (no command).

@@ -108,6 +108,7 @@ Result<std::string> LocalEngine::create_exec(const Caller& caller, const std::st
 
 Result<runtime::ExecRequest> LocalEngine::plan_exec(const Record& record, const ExecInfo& exec) {
   SpecInput input{.info = record.info};
+  input.default_apparmor = apparmor_default_;
   const auto& spec = record.info.spec;
   bool own_user = !exec.spec.user.empty();
   // docker: the container's --group-add applies to its own user only.

@@ -210,6 +210,7 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
   registry_.remove(container->id, last->info.name);
   execs_.forget_container(container->id);
   pool_.forget(container->id);
+  refusals_.forget(container->id);
   container->take_clients();
   crash_point("remove:erased");
   // That it went well is what they are told; why it did not start, whoever asked for the start has heard (docker's client prints both else).

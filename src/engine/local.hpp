@@ -29,6 +29,8 @@ struct LocalOptions {
   bool rootless = false;
   std::vector<std::string> sockets; ///< paths of the API's unix sockets: a container that mounts one speaks to us as itself
   std::string audit_log;            ///< "": none is kept
+  bool loads_apparmor = false;      ///< the default profile, where AppArmor is on
+  bool hears_refusals = false;      ///< the kernel's audit records
   Settings settings;                ///< what reload() can change later
   std::size_t start_pool = 0;       ///< namespaces kept ready per kind of network, once one of the kind was asked for; 0: none
   image::WorkerOptions worker;      ///< the process that reads and writes containers' files

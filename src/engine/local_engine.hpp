@@ -22,6 +22,7 @@
 #include "engine/exec_table.hpp"
 #include "engine/health_checks.hpp"
 #include "engine/id_ranges.hpp"
+#include "engine/learning.hpp"
 #include "engine/links.hpp"
 #include "engine/local.hpp"
 #include "engine/log_compressor.hpp"
@@ -29,6 +30,7 @@
 #include "engine/name_table.hpp"
 #include "engine/namespace_pool.hpp"
 #include "engine/network_files.hpp"
+#include "engine/refusals.hpp"
 #include "engine/registry.hpp"
 #include "engine/size_limit.hpp"
 #include "engine/spec_builder.hpp"
@@ -80,6 +82,10 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status read_archive(const Caller& caller, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel cancel) override;
   Status write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) override;
   Result<image::Image> commit(const Caller& caller, const std::string& name, const CommitOptions& options, Cancel cancel) override;
+  Result<SecurityReport> explain(const Caller& caller, const std::string& name) override;
+  Status begin_learning(const Caller& caller, const std::string& name) override;
+  Result<Learned> learned(const Caller& caller, const std::string& name) override;
+  Result<Learned> end_learning(const Caller& caller, const std::string& name) override;
   Result<std::string> create_exec(const Caller& caller, const std::string& name, ExecSpec spec) override;
   Status start_exec(const Caller& caller, const std::string& exec_id, ExecStart options) override;
   Result<ExecInfo> inspect_exec(const Caller& caller, const std::string& exec_id) override;
@@ -125,6 +131,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   void monitor_replaced(const std::string& id, const Status& outcome) override;
   void client_detached(const std::string& id) override;
 
+  /// The filter of a container's next start; none: unconfined, as privileged ones are. Errors: invalid, naming the field of its own profile. Pure.
+  static Result<std::optional<runtime::SeccompProfile>> seccomp_of(const ContainerSpec& spec, const std::vector<std::string>& capabilities);
+
  private:
   using Pointer = Registry::Pointer;
 
@@ -163,6 +172,10 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] bool sees(const Caller& caller, const Record& record) const;
   /// Of a process of one of our containers; null when it is none.
   Pointer container_of_peer(const Connection& connection);
+  /// By the cgroup that the container's first process is in.
+  Pointer container_of_process(pid_t pid);
+  /// By its range of ids.
+  Pointer container_of_user(std::uint32_t uid);
   Status refuse(const Caller& caller, Verb verb, std::string_view object, std::string_view id, std::string_view why) const;
   void note(const Caller& caller, Verb verb, std::string_view object, std::string_view id, const json::object& asks = {}) const;
   void publish(const Record& record, std::string action, std::map<std::string, std::string> more = {});
@@ -282,6 +295,11 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] std::string commit_mark(const std::string& id) const { return run_dir(id) + "/paused-for-commit"; }
   Result<image::ComposeRequest> plan_commit(const ContainerInfo& info, const CommitOptions& options);
 
+  // -- security.cpp
+  Learning::Subject look_at(const std::string& id);
+  void tell_learning(const std::string& id, pid_t first);
+  Result<Learned> conclude(const Pointer& container, const Learning& learning);
+
   // -- exit.cpp
   void handle_exit(const Pointer& container, const runtime::ExitStatus& status);
   [[nodiscard]] static bool should_restart(const Container& container, const Record& record, const runtime::ExitStatus& status);
@@ -383,6 +401,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::shared_ptr<const Settings> settings_;
   HostLimits host_;
   std::string boot_id_;
+  std::string apparmor_default_;  ///< the profile of containers that name none; "": AppArmor is off, or has no such profile
   std::string engine_id_;
   TimestampNs started_at_ = 0;
 
@@ -409,6 +428,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Worker worker_;                              ///< its tasks use all of the above and the runtime
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
   NamespacePool pool_;
+  Refusals refusals_;                          ///< its thread asks for containers
+  std::mutex learning_mutex_;                  ///< of the next
+  std::map<std::string, std::shared_ptr<Learning>> learning_;  ///< by container; shared: whoever reads one keeps it
 };
 
 }  // namespace caisson::engine

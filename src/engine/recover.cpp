@@ -12,7 +12,6 @@
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/tree.hpp"
-#include "runtime/default_seccomp.hpp"
 
 namespace caisson::engine {
 
@@ -54,9 +53,8 @@ runtime::Spec spec_for_recovery(const Record& record) {
   input.id_map = IdRanges::map_of(record.info.first_host_id);
   input.cgroups_path = record.cgroups_path;
   auto capabilities = resolve_capabilities(spec.cap_add, spec.cap_drop, spec.privileged);
-  if (spec.seccomp.empty() && capabilities.ok()) input.seccomp = runtime::default_seccomp(*capabilities);
-  if (!spec.seccomp.empty() && spec.seccomp != "unconfined" && capabilities.ok())
-    if (auto profile = seccomp_from_text(spec.seccomp, *capabilities); profile.ok()) input.seccomp = std::move(*profile);
+  if (capabilities.ok())
+    if (auto profile = LocalEngine::seccomp_of(spec, *capabilities); profile.ok()) input.seccomp = std::move(*profile);
   if (auto built = build_spec(input); built.ok()) return std::move(*built);
   runtime::Spec least;
   least.cgroups_path = record.cgroups_path;

@@ -130,6 +130,13 @@ std::vector<std::string> default_readonly_paths() {
   };
 }
 
+namespace {
+std::string apparmor_of(const SpecInput& input) {
+  const auto& spec = input.info.spec;
+  return spec.apparmor_profile.empty() && !spec.privileged ? input.default_apparmor : spec.apparmor_profile;
+}
+}  // namespace
+
 Result<runtime::Spec> build_spec(const SpecInput& input) {
   const auto& spec = input.info.spec;
   TRY_PLAIN(check_ids_are_mapped(input.user, input.id_map));
@@ -152,7 +159,7 @@ Result<runtime::Spec> build_spec(const SpecInput& input) {
   process.capabilities = TRY_PLAIN(build_capabilities(spec, input.user));
   process.rlimits = TRY_PLAIN(build_rlimits(spec.ulimits));
   process.no_new_privileges = spec.no_new_privileges;
-  process.apparmor_profile = spec.apparmor_profile;
+  process.apparmor_profile = apparmor_of(input);
   process.oom_score_adj = spec.oom_score_adj;
 
   plan.mounts = TRY_PLAIN(detail::build_mounts(input));
@@ -195,7 +202,7 @@ Result<runtime::Process> build_exec_process(const SpecInput& input, const ExecSp
   process.capabilities = TRY_PLAIN(build_capabilities(rights, input.user));
   process.rlimits = TRY_PLAIN(build_rlimits(spec.ulimits));
   process.no_new_privileges = spec.no_new_privileges;
-  process.apparmor_profile = spec.apparmor_profile;
+  process.apparmor_profile = exec.privileged ? "" : apparmor_of(input);
   process.oom_score_adj = spec.oom_score_adj;
   return process;
 }

@@ -33,6 +33,7 @@ struct SpecInput {
   std::optional<runtime::SeccompProfile> seccomp;  ///< none: unconfined
   std::vector<std::string> link_env;               ///< of --link; the container's own settings go before them
   std::optional<std::int64_t> default_pids_limit;
+  std::string default_apparmor;                    ///< the profile of a container that names none and is not privileged; "": none
   std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids
   bool host_has_mqueue = true;                     ///< /dev/mqueue, for whoever shares the host's ipc namespace
 };

@@ -15,7 +15,6 @@
 #include "linux/process.hpp"
 #include "linux/sysinfo.hpp"
 #include "linux/tree.hpp"
-#include "runtime/default_seccomp.hpp"
 
 namespace caisson::engine {
 
@@ -180,6 +179,7 @@ Result<ResolvedUser> LocalEngine::resolve_container_user(const ContainerInfo& in
 Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartContext& context) {
   auto capabilities = TRY_PLAIN(resolve_capabilities(info.spec.cap_add, info.spec.cap_drop, info.spec.privileged));
   SpecInput input{.info = info};
+  input.default_apparmor = apparmor_default_;
   input.user = TRY_PLAIN(resolve_container_user(info, info.spec.user, info.spec.groups));
   input.id_map = context.id_map;
   std::vector<std::string> broken;
@@ -195,8 +195,7 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   input.default_pids_limit = settings()->default_pids_limit;
   input.unmappable_sources = context.unmappable_sources;
   if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
-  if (info.spec.seccomp.empty()) input.seccomp = runtime::default_seccomp(capabilities);
-  else if (info.spec.seccomp != "unconfined") input.seccomp = TRY_PLAIN(seccomp_from_text(info.spec.seccomp, capabilities));
+  input.seccomp = TRY_PLAIN(seccomp_of(info.spec, capabilities));
   auto plan = TRY_PLAIN(build_spec(input));
   apply_cdi_edits(edits, plan);
   return plan;
@@ -299,6 +298,7 @@ Status LocalEngine::launch(Container& container, StartContext& context) {
     container.finish_start();
     return std::move(started).error();
   }
+  tell_learning(container.id, started->pid);
   crash_point("start:launched");
   context.committed = true;
   for (auto& warning : started->warnings) {

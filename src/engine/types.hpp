@@ -195,6 +195,7 @@ struct ContainerSpec {
   std::string seccomp;                        ///< "": default, "unconfined", or the profile's JSON text
   std::string apparmor_profile;
   bool no_new_privileges = false;
+  bool log_refusals = false;                  ///< the kernel writes down what the seccomp filter refuses
   std::vector<std::string> security_options;  ///< as given, for the api to give back
   bool read_only_rootfs = false;
   std::optional<std::vector<std::string>> masked_paths;    ///< none: the default list

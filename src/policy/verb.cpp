@@ -17,6 +17,7 @@ constexpr std::array table{
     VerbInfo{container_stats, "container.stats", "stats", see, false},
     VerbInfo{container_top, "container.top", "top", see, false},
     VerbInfo{container_changes, "container.changes", "diff", see, false},
+    VerbInfo{container_learn, "container.learn", "learn", operate, true},
     VerbInfo{container_wait, "container.wait", "wait", see, false},
     VerbInfo{container_start, "container.start", "start", operate, true},
     VerbInfo{container_stop, "container.stop", "stop", operate, true},

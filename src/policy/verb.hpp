@@ -22,6 +22,7 @@ enum class Verb : std::uint8_t {
   container_stats,
   container_top,
   container_changes,
+  container_learn,
   container_wait,
   container_start,
   container_stop,

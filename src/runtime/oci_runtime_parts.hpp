@@ -86,6 +86,10 @@ class OciRuntime final : public Runtime {
   Status update(const std::string& id, const Resources& resources) override;
   Result<std::vector<pid_t>> processes(const std::string& id) override;
   Result<Stats> stats(const std::string& id) override;
+  [[nodiscard]] pid_t spawner() const override {
+    std::lock_guard lock(mutex_);
+    return launcher_socket_ ? launcher_.pid : 0;
+  }
   Status remove(const std::string& id, const std::string& run_dir, const std::string& cgroups_path) override;
 
  private:
@@ -137,7 +141,7 @@ class OciRuntime final : public Runtime {
   UniqueFd wake_;
   std::thread thread_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
   UniqueFd launcher_socket_;

@@ -166,6 +166,8 @@ class Runtime {
   virtual Status update(const std::string& id, const Resources& resources) = 0;
   virtual Result<std::vector<pid_t>> processes(const std::string& id) = 0;
   virtual Result<Stats> stats(const std::string& id) = 0;
+  /// The process that the monitors of containers started from now on are children of; 0: there is none now.
+  [[nodiscard]] virtual pid_t spawner() const = 0;
   /// Forgets a stopped container: cgroups, sockets, run_dir's content. Safe to repeat.
   virtual Status remove(const std::string& id, const std::string& run_dir, const std::string& cgroups_path) = 0;
 };
