@@ -26,7 +26,7 @@ def skipped(text):
 
 def failed(text):
     """Yields (test, verdict, the lines that say why) for every test of a ctest log that did not pass."""
-    for part in re.split(r"^-{58}\n(?=\d+/\d+ Testing: )", text, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^(?=\d+/\d+ Testing: )", text, flags=re.MULTILINE)[1:]:
         name = re.match(r"\d+/\d+ Testing: (.*)", part).group(1)
         verdict = re.search(r"^Test (Failed|Timeout|Exception)\b.*", part, re.MULTILINE) or re.search(r"^\*\*\*(\w+).*", part, re.MULTILINE)
         if verdict is None:
@@ -34,10 +34,12 @@ def failed(text):
         lines = part.splitlines()
         telling = []
         for number, line in enumerate(lines):
-            if re.match(r"(FAIL|ERROR): |\[  FAILED  \]|\S+: Failure$", line):
+            if re.match(r"(FAIL|ERROR): |\[  FAILED  \]", line):
                 telling += [line]
+            elif re.match(r"\S+: Failure$", line):
+                telling += lines[number:number + 6]
             elif re.match(r"\w*(Error|Exception)\b.*|subprocess\.\w+: .*", line):
-                telling += lines[number:number + 4]
+                telling += lines[number:number + 2]
         yield name, verdict.group(0), [line for line in dict.fromkeys(telling) if line.strip()] or lines[-LINES_PER_FAILURE:]
 
 

@@ -1,5 +1,7 @@
 // /containers/{id}/wait, logs, attach and stats: answers that last.
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "api/create_body.hpp"
 #include "api/handlers.hpp"
@@ -8,6 +10,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/event.hpp"
+#include "linux/stream_socket.hpp"
 #include "wire/websocket.hpp"
 
 namespace caisson::api {
@@ -29,6 +32,32 @@ std::string hijack_head(const Request& request, bool framed) {
   std::string head = concat("HTTP/1.1 101 UPGRADED\r\nContent-Type: ", stream_content_type(request, framed), "\r\n");
   for (const auto& [name, value] : common_headers()) head += concat(name, ": ", value, "\r\n");
   return head + "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+}
+
+namespace {
+/// Python's clients (docker-py, docker-sdk-python, and compose 1 with them) read the head through a buffer and the stream behind it past that buffer: what comes
+/// together with the head is lost to them. Docker's daemon is merely too slow to show it.
+bool loses_what_comes_with_the_head(std::string_view user_agent) { return user_agent.find("docker-sdk-python") != std::string_view::npos || user_agent.find("docker-py") != std::string_view::npos; }
+
+/// Until the client has read the head, a second at most: it may be about to read, or be gone.
+void wait_until_read(int socket) {
+  constexpr auto step = std::chrono::milliseconds(1);
+  constexpr int most_steps = 1000;
+  for (int i = 0; i < most_steps; ++i) {
+    auto unread = linux::unread_bytes(socket);
+    if (!unread.ok() || *unread == 0) break;
+    std::this_thread::sleep_for(step);
+  }
+  // TCP tells only that it has arrived there.
+  constexpr auto grace = std::chrono::milliseconds(20);
+  if (!linux::is_unix_socket(socket)) std::this_thread::sleep_for(grace);
+}
+}  // namespace
+
+Result<wire::Hijacked> hijack_stream(Request& request, bool framed) {
+  auto taken = TRY_PLAIN(request.exchange.hijack(hijack_head(request, framed)));
+  if (loses_what_comes_with_the_head(request.exchange.header("User-Agent"))) wait_until_read(taken.socket.get());
+  return taken;
 }
 
 // -- wait
@@ -170,7 +199,7 @@ Status attach_container(Request& request) {
   auto options = attach_options(request.query, *keys);
   const bool framed = !info->spec.tty;
   options.connect = [&](runtime::AttachRequest& attach) -> Status {
-    auto taken = TRY_PLAIN(request.exchange.hijack(hijack_head(request, framed)));
+    auto taken = TRY_PLAIN(hijack_stream(request, framed));
     attach.client = std::move(taken.socket);
     attach.pending_input = std::move(taken.pending);
     return {};

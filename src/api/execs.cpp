@@ -36,7 +36,7 @@ void tell_failure(int client, const Error& error, bool framed) {
 
 Status start_attached(Request& request, const engine::ExecInfo& exec, engine::ExecStart options) {
   const bool framed = !exec.spec.tty;
-  auto taken = TRY_PLAIN(request.exchange.hijack(hijack_head(request, framed)));
+  auto taken = TRY_PLAIN(hijack_stream(request, framed));
   UniqueFd spare = TRY(linux::dup(taken.socket.get()), "exec start");
   auto& attach = options.attached.emplace();
   attach.client = std::move(taken.socket);

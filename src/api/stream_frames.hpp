@@ -19,5 +19,7 @@ std::string_view stream_content_type(const Request& request, bool framed);
 
 /// The head of a hijacked answer: 101 for a client that asked for an upgrade, else a 200 whose body lasts until the close.
 std::string hijack_head(const Request& request, bool framed);
+/// Hijacks with that head. For clients that would lose what comes together with it (docker-py, docker-sdk-python) it returns once they have read it.
+Result<wire::Hijacked> hijack_stream(Request& request, bool framed);
 
 }  // namespace caisson::api

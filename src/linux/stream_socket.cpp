@@ -4,7 +4,9 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -241,6 +243,12 @@ Result<std::optional<UniqueFd>> accept_connection(int listener) {
         return Error::from_errno(-accepted, "accept4");
     }
   }
+}
+
+Result<std::size_t> unread_bytes(int fd) {
+  int count = 0;
+  TRY_PLAIN(detail::status("ioctl", [&] { return ::ioctl(fd, SIOCOUTQ, &count); }, "SIOCOUTQ"));
+  return static_cast<std::size_t>(count);
 }
 
 bool is_unix_socket(int fd) {

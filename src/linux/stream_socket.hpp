@@ -47,6 +47,9 @@ Result<UniqueFd> connect_tcp_socket(const IpEndpoint& endpoint, int timeout_ms);
 /// The listener must be non-blocking. Errors: unavailable when descriptors or memory are short.
 Result<std::optional<UniqueFd>> accept_connection(int listener);
 
+/// Bytes that were written and that the peer of a unix socket has not read yet; of a TCP socket those that its machine has not confirmed (SIOCOUTQ).
+Result<std::size_t> unread_bytes(int fd);
+
 /// False for anything but a unix socket.
 bool is_unix_socket(int fd);
 /// Errors: invalid for a socket that is not TCP.

@@ -77,7 +77,9 @@ class Podman:
         wait_until(lambda: self.peer.podman("exec", name, "cat", "/tmp/mark").stdout == b"there\n", "the detached exec has written")
 
     def test_a_terminal_is_one_and_has_the_callers_size(self):
-        terminal = Terminal(self.peer.command("run", "--rm", "-it", *self.arguments(), "busybox", "sh", "-c", "tty; stty size; read x; echo got $x; exit 5"), self.peer.environment())
+        # conmon sets the size on its own, beside podman's start: the program may run before that.
+        command = "tty; until stty size 2>/dev/null | grep -v '^0 0'; do usleep 50000; done; read x; echo got $x; exit 5"
+        terminal = Terminal(self.peer.command("run", "--rm", "-it", *self.arguments(), "busybox", "sh", "-c", command), self.peer.environment())
         self.assertIn(b"/dev/pts/0", terminal.read_until(b"33 99"))
         terminal.type(b"word\n")
         out, code = terminal.wait()

@@ -262,6 +262,30 @@ class Answers(caisson.EngineTest):
             self.assertIn(field, version)
 
 
+class Hijacks(caisson.EngineTest):
+    def first_reads(self, user_agent):
+        """What the first read after a while gives, and the second, to a client that starts an exec."""
+        name = self.run_detached()
+        made = json.loads(self.engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["echo", "said"], "AttachStdout": True})[2])
+        body = b'{"Detach":false,"Tty":false}'
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+            client.settimeout(20)
+            client.connect(self.engine.socket)
+            client.sendall(f"POST /v1.41/exec/{made['Id']}/start HTTP/1.1\r\nHost: x\r\nUser-Agent: {user_agent}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            time.sleep(0.4)
+            first = client.recv(65536)
+            return first, client.recv(65536)
+
+    def test_clients_that_read_past_the_head_get_nothing_together_with_it(self):
+        for user_agent in ("docker-sdk-python/5.0.3", "docker-compose/1.29.2 docker-py/4.1.0 Linux/6.1"):
+            first, second = self.first_reads(user_agent)
+            self.assertTrue(first.startswith(b"HTTP/1.1 101 ") and first.endswith(b"\r\n\r\n"), first)
+            self.assertEqual(second, b"\x01\0\0\0\0\0\0\x05said\n")
+        first, second = self.first_reads("Docker-Client/28.2.2 (linux)")
+        self.assertIn(b"said", first, "nobody else waits")
+        self.assertEqual(second, b"")
+
+
 class Devices(unittest.TestCase):
     def test_devices_by_their_cdi_names(self):
         reason = caisson.why_not()

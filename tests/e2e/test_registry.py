@@ -332,6 +332,8 @@ class Faults(RegistryTest):
                 wait_until(lambda: os.path.exists(partial) and os.stat(partial).st_size == 4 << 20, "the first part has arrived")
                 if victim == "daemon":
                     other.kill9()
+                    # What it had at work ends with it; else the one that fetches could go on as soon as the gate opens.
+                    wait_until(lambda: not (other.processes("caisson-fetch") or other.processes("caisson-worker")), "the daemon's processes have ended")
                 else:
                     for pid in wait_until(lambda: other.processes(victim), f"{victim} runs"):
                         os.kill(pid, 9)
