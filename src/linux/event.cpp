@@ -91,7 +91,7 @@ Result<UniqueFd> eventfd(unsigned int initial) {
 }
 Status eventfd_signal(int fd) {
   const std::uint64_t one = 1;
-  return status("write", [&] { return ::write(fd, &one, sizeof one); }, "eventfd");
+  return status("eventfd_signal", [&] { return ::write(fd, &one, sizeof one); }, "eventfd");
 }
 Result<std::optional<std::uint64_t>> eventfd_take(int fd) { return take_count("read", fd); }
 

@@ -32,8 +32,12 @@ struct Slot {
 std::array<Slot, 8> slots;
 std::mutex slots_mutex;  // taken by tests that arm and disarm, never by check_slow
 
+/// The kernel takes a count of one for any descriptor that is an eventfd (eventfd(2)): a failure of it would test what cannot be.
+constexpr const char* never_fails = "eventfd_signal";
+
 bool matches(const Slot& slot, const char* name) {
-  return slot.name[0] == '*' || std::strcmp(slot.name.data(), name) == 0;
+  if (slot.name[0] == '*') return std::strcmp(name, never_fails) != 0;
+  return std::strcmp(slot.name.data(), name) == 0;
 }
 
 int arm(std::string_view name, int error_number, std::uint32_t nth, bool always) {
