@@ -24,30 +24,27 @@ void OciRuntime::event_loop() {
   }
 }
 
+void OciRuntime::launcher_died() {
+  // Its monitors live on, and the next request starts another. Starts that are under way go on when their monitor was forked already; of
+  // another the connection ends now, which tells.
+  launcher_socket_.reset();
+  for (auto& [request, owner] : pending_owner_) {
+    if (owner != tag_launcher) continue;
+    pending_[request].done = true;
+    pending_[request].error = Error(ErrorKind::unavailable, "the launcher died");
+  }
+  if (launcher_.pidfd) {
+    ignore(linux::try_wait_pidfd(launcher_.pidfd.get()));  // our child: take its zombie away when it is one already
+    launcher_.pidfd.reset();
+  }
+  changed_.notify_all();
+}
+
 void OciRuntime::handle_launcher() {
   std::unique_lock lock(mutex_);
   if (!launcher_socket_) return;
   auto received = receive_body(launcher_socket_.get());
-  if (!received || received->closed) {
-    // It died. Its monitors live on; everything that waited for it is told, and the next request starts another.
-    launcher_socket_.reset();
-    for (auto& [request, owner] : pending_owner_) {
-      if (owner != tag_launcher) continue;
-      pending_[request].done = true;
-      pending_[request].error = Error(ErrorKind::unavailable, "the launcher died");
-    }
-    for (auto& [request, id] : starting_) {
-      auto found = containers_.find(id);
-      if (found != containers_.end() && !found->second->state_arrived)
-        found->second->failure = Error(ErrorKind::unavailable, "the launcher died");
-    }
-    if (launcher_.pidfd) {
-      ignore(linux::try_wait_pidfd(launcher_.pidfd.get()));  // our child: take its zombie away when it is one already
-      launcher_.pidfd.reset();
-    }
-    changed_.notify_all();
-    return;
-  }
+  if (!received || received->closed) return launcher_died();
   if (received->head.kind == MessageKind::reaped) {
     auto body = read_body<ReapedBody>(received->body, "reaped");
     lock.unlock();
@@ -114,6 +111,7 @@ void OciRuntime::handle_event(const std::shared_ptr<Container>& container, Recei
         }
         replaced = container->being_adopted;
         container->being_adopted = false;
+        container->adoptions = 0;
         container->state = *body;
         container->state_arrived = true;
         // A container that ended without a monitor: its parent, the launcher, may have told how before the new one asked.
@@ -185,6 +183,10 @@ void OciRuntime::container_over(const std::shared_ptr<Container>& container, con
   if (container->control) ignore(send_body(container->control.get(), MessageKind::exit_recorded, 0, body));
 }
 
+namespace {
+constexpr unsigned most_adoptions = 3;  // one that was killed before it spoke says nothing against the next; three do
+}
+
 void OciRuntime::monitor_gone(const std::shared_ptr<Container>& container) {
   std::optional<ExitBody> note;
   {
@@ -197,6 +199,7 @@ void OciRuntime::monitor_gone(const std::shared_ptr<Container>& container) {
       if (!container->state_arrived && !container->failure)
         container->failure = Error(ErrorKind::unavailable, "the monitor died while the container was being started");
       changed_.notify_all();
+      if (!was_adopting && container->is_recovering) return;  // recover() goes on without it
       if (!was_adopting) {
         // What it had made so far must not go on without anybody to know of it.
         if (!container->cgroup_path.empty())
@@ -210,7 +213,7 @@ void OciRuntime::monitor_gone(const std::shared_ptr<Container>& container) {
     if (container->exit || !container->running) return;  // it has said everything and ended
     if (auto kept = read_exit_file(container->run_dir)) {
       note = std::move(kept).value();
-    } else if (!was_adopting) {
+    } else if (!was_adopting || container->adoptions < most_adoptions) {
       if (container->refusal) reopen_streams(*container);
       begin_adoption(container);
       if (container->being_adopted) return;

@@ -1,6 +1,7 @@
 // OciRuntime's parts: what the daemon knows of its launcher and of every monitor. Its verbs are in oci_runtime_*.cpp.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -58,6 +59,8 @@ struct Container {
   std::optional<ExitStatus> exit;
   bool running = false;
   bool being_adopted = false;
+  unsigned adoptions = 0;      ///< monitors that were to take over since the last one spoke
+  bool is_recovering = false;  ///< recover() waits for what its monitor says
   // start() and recover() wait for the monitor's first message
   bool state_arrived = false;
   StateBody state;
@@ -106,6 +109,11 @@ class OciRuntime final : public Runtime {
 
   // All of these with mutex_ held.
   Status start_launcher();
+  /// Sends to the launcher, and to a new one when it has died meanwhile: what could not be sent was not begun.
+  template <typename Body>
+  Status tell_launcher(MessageKind kind, std::uint64_t request, const Body& body, std::span<const int> fds);
+  /// Everything that waits for an answer of the launcher is told that it died.
+  void launcher_died();
   Status watch(const std::shared_ptr<Container>& container, UniqueFd control);
   void forget_connection(Container& container);
   Result<std::shared_ptr<Container>> find(const std::string& id);
@@ -165,21 +173,25 @@ void remember(Container& container, const LaunchPlan& plan, const Spec& spec);
 // --- requests ------------------------------------------------------------------------------------------------------
 
 template <typename Body>
+Status OciRuntime::tell_launcher(MessageKind kind, std::uint64_t request, const Body& body, std::span<const int> fds) {
+  for (bool is_last : {false, true}) {
+    if (!launcher_socket_) TRY(start_launcher(), "the launcher died and cannot be started again");
+    auto sent = send_body(launcher_socket_.get(), kind, request, body, fds);
+    const bool has_died = !sent && (sent.error().error_number() == EPIPE || sent.error().error_number() == ECONNRESET);
+    if (has_died) launcher_died();
+    if (sent || !has_died || is_last) return sent ? Status() : Status(std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable));
+  }
+  return {};
+}
+
+template <typename Body>
 OciRuntime::Reply OciRuntime::ask_launcher(MessageKind kind, const Body& body, std::span<const int> fds) {
   std::unique_lock lock(mutex_);
-  if (!launcher_socket_) {
-    auto started = start_launcher();
-    if (!started) return {std::move(started).error().in("the launcher died and cannot be started again"), {}, {}};
-  }
   const std::uint64_t request = next_request_++;
-  pending_[request];
+  auto sent = tell_launcher(kind, request, body, fds);
+  if (!sent) return {std::move(sent).error(), {}, {}};
+  pending_[request];  // its answer waits for the lock
   pending_owner_[request] = tag_launcher;
-  auto sent = send_body(launcher_socket_.get(), kind, request, body, fds);
-  if (!sent) {
-    pending_.erase(request);
-    pending_owner_.erase(request);
-    return {std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable), {}, {}};
-  }
   return wait_for(lock, request);
 }
 

@@ -34,6 +34,7 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
   container->log = request.log;
   container->pid = request.pid;
   container->start_time = request.start_time;
+  container->is_recovering = true;
   // Only what exec and a new monitor need; a spec that this build would refuse must not lose a running container.
   if (auto plan = compute_plan(request.spec, facts_, options)) remember(*container, *plan, request.spec);
 
@@ -49,6 +50,19 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
     if (sent) TRY_PLAIN(watch(container, std::move(connected).value()));
     else connected = std::move(sent).error();
   }
+  if (connected) {
+    // One that dies before it has told the state is as good as none.
+    auto told = wait_for_state(lock, *container);
+    if (!told && container->control) {
+      containers_.erase(request.id);
+      return std::move(told).error().in(where);
+    }
+    if (!told) {
+      connected = std::move(told).error();
+      container->failure.reset();
+    }
+  }
+  container->is_recovering = false;
   if (!connected) {
     // No monitor. Either the container has ended and left a note, or it runs on without one.
     if (auto note = read_exit_file(request.run_dir)) {
@@ -88,6 +102,8 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
     out.exit = container->exit;
     if (container->control) ignore(send_body(container->control.get(), MessageKind::exit_recorded, 0, *state.exit));
   }
+  // It may have ended since that state was told; the observer has heard it, and the monitor that it is recorded.
+  if (!out.running && !out.exit) out.exit = container->exit;
   for (const auto& exec : state.finished_execs) {
     out.finished_execs.emplace_back(exec.exec_id, to_exit_status(exec));
     if (container->control) ignore(send_body(container->control.get(), MessageKind::exec_recorded, 0, exec));
@@ -116,6 +132,7 @@ Status OciRuntime::watch_the_end(const std::shared_ptr<Container>& container, co
 
 void OciRuntime::begin_adoption(const std::shared_ptr<Container>& container) {
   container->being_adopted = true;
+  ++container->adoptions;
   container->refusal.reset();  // a monitor of this build takes over
   container->state_arrived = false;
   container->failure.reset();
@@ -124,10 +141,6 @@ void OciRuntime::begin_adoption(const std::shared_ptr<Container>& container) {
     container->failure = std::move(error);
     changed_.notify_all();
   };
-  if (!launcher_socket_) {
-    auto started = start_launcher();
-    if (!started) return give_up(std::move(started).error());
-  }
   auto pair = linux::socketpair(linux::UnixType::seqpacket);
   if (!pair) return give_up(std::move(pair).error());
   MonitorBody body;
@@ -156,7 +169,7 @@ void OciRuntime::begin_adoption(const std::shared_ptr<Container>& container) {
   starting_[number] = container->id;
   auto watched = watch(container, std::move(pair->first));
   if (!watched) return give_up(std::move(watched).error());
-  auto sent = send_body(launcher_socket_.get(), MessageKind::adopt, number, body, fds);
+  auto sent = tell_launcher(MessageKind::adopt, number, body, fds);
   if (!sent) {
     forget_connection(*container);
     give_up(std::move(sent).error());

@@ -117,7 +117,6 @@ Result<Started> OciRuntime::start(StartRequest request) {
   auto known = containers_.find(request.id);
   if (known != containers_.end() && (known->second->running || !known->second->exit))
     return Error(ErrorKind::conflict, concat(where, " is already running"));
-  if (!launcher_socket_) TRY(start_launcher(), "the launcher died and cannot be started again");
   containers_[request.id] = container;
   auto undo = [&](Error error) -> Error {
     forget_connection(*container);
@@ -127,11 +126,11 @@ Result<Started> OciRuntime::start(StartRequest request) {
   container->control = std::move(pair.first);
   const std::uint64_t number = next_request_++;
   starting_[number] = request.id;
-  auto sent = send_body(launcher_socket_.get(), MessageKind::start, number, body, fds);
+  auto sent = tell_launcher(MessageKind::start, number, body, fds);
   pair.second.reset();
   if (!sent) {
     starting_.erase(number);
-    return undo(std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable));
+    return undo(std::move(sent).error());
   }
   lock.unlock();
   // Nobody else knows the connection yet: taken here, the first message needs no event thread to wake this one.

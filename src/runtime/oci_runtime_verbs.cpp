@@ -159,7 +159,14 @@ Status OciRuntime::remove(const std::string& id, const std::string& run_dir, con
   }
   if (!cgroups_path.empty()) {
     auto cgroup = TRY(linux::Cgroup::open(layout_, cgroups_path), concat("container ", id));
-    TRY(cgroup.remove(), concat("container ", id));
+    constexpr int dying_ms = 500;
+    auto removed = cgroup.remove(dying_ms);
+    if (!removed && removed.error().kind() == ErrorKind::conflict) {
+      // What still runs in it has nobody who would tell of its end: of a container without a PID namespace of its own, or of a start that was cut short.
+      TRY(cgroup.kill_all(), concat("container ", id));
+      removed = cgroup.remove();
+    }
+    TRY(std::move(removed), concat("container ", id));
   }
   auto folder = linux::open(run_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!folder) {
