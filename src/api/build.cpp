@@ -279,7 +279,7 @@ void report_result(BuildStream& stream, const build::BuildRequest& wanted, const
                                          : concat("Check complete, ", outcome.warnings.size(), outcome.warnings.size() == 1 ? " warning has been found!\n" : " warnings have been found!\n"));
     return;
   }
-  if (!outcome.cache_image.empty()) stream.send({{"aux", json::object{{"CacheID", outcome.cache_image}}}});
+  for (const auto& cache : outcome.cache_images) stream.send({{"aux", json::object{{"CacheID", cache}}}});
   if (!outcome.provenance.empty()) stream.send({{"aux", json::object{{"Provenance", outcome.provenance}}}});
   if (is_quiet) {
     stream.text(concat(outcome.image.id.text(), "\n"));

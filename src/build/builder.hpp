@@ -71,7 +71,7 @@ struct CacheSource {
 enum class CacheTargetKind : std::uint8_t {
   inline_,   ///< in the manifest of the result: only its own steps can be told
   registry,  ///< as an image of its own, pushed under `reference`
-  image,     ///< as an image of its own without a name, left in this store: BuildOutcome::cache_image
+  image,     ///< as an image of its own without a name, left in this store: BuildOutcome::cache_images
 };
 struct CacheTarget {
   CacheTargetKind kind = CacheTargetKind::inline_;
@@ -144,7 +144,7 @@ struct BuildRequest {
 
 struct BuildOutcome {
   image::Image image;                        ///< not with check_only
-  std::string cache_image;                   ///< id; of a cache target of kind `image`
+  std::vector<std::string> cache_images;     ///< ids, of the cache targets of kind `image` in their order
   std::vector<dockerfile::Warning> warnings; ///< of the build checks
   std::string dockerfile_name;
   std::string provenance;                    ///< JSON: a predicate of SLSA 1.0; "": nobody asked for it

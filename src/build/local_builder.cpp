@@ -468,7 +468,7 @@ Status LocalBuilder::export_cache(SharedBuild& build, std::size_t target, BuildO
     if (wanted.kind == CacheTargetKind::inline_) continue;  // it went with the image
     auto image = TRY(compose_cache_image(images_, steps_to_export(build, target, wanted.all_stages), build.platform), "export the build cache");
     if (wanted.kind == CacheTargetKind::image) {
-      outcome.cache_image = image.id.text();
+      outcome.cache_images.push_back(image.id.text());
       continue;
     }
     image::PushRequest push;

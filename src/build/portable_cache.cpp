@@ -113,9 +113,11 @@ Result<image::Image> compose_cache_image(image::ImageStore& images, const std::v
     if (!step.layer.is_empty) layers.emplace(step.layer.diff_id.text(), step.layer);
   image::ComposeRequest request;
   request.platform = platform;
-  request.comment = "a build cache";
+  auto records = write_cache_records(records_of(steps));
+  // The image's id knows nothing of annotations: other steps with the same layers are another image.
+  request.comment = concat("a build cache ", sha256_of(records).hex());
   for (auto& [digest, layer] : layers) request.layers.push_back(std::move(layer));
-  request.annotations.emplace(cache_annotation, write_cache_records(records_of(steps)));
+  request.annotations.emplace(cache_annotation, std::move(records));
   return images.compose(request);
 }
 

@@ -15,6 +15,7 @@
 #include "cli/create_body.hpp"
 #include "cli/listing.hpp"
 #include "cli/place_here.hpp"
+#include "cli/platform.hpp"
 #include "cli/progress.hpp"
 #include "cli/registry.hpp"
 #include "cli/request.hpp"
@@ -77,12 +78,8 @@ Result<std::vector<std::string>> wanted_platforms(Session& session, const Invoca
     }
   if (platforms.empty()) return std::vector<std::string>{""};
   if (platforms.size() == 1) return platforms;
-  std::string os;
-  std::string architecture;
-  const auto version = TRY_PLAIN(session.get("/version"));
-  TRY_PLAIN(JsonView(version).read("Os", os));
-  TRY_PLAIN(JsonView(version).read("Arch", architecture));
-  std::stable_partition(platforms.begin(), platforms.end(), [&](const std::string& text) { return text != concat(os, "/", architecture); });
+  const auto own = TRY_PLAIN(daemon_platform(session));
+  std::stable_partition(platforms.begin(), platforms.end(), [&](const std::string& text) { return text != own; });
   return platforms;
 }
 
@@ -140,7 +137,7 @@ Result<std::string> extension_header(const Invocation& invocation, const CacheFl
 
 struct Built {
   std::string image;
-  std::string cache;       ///< image with the cache, or ""
+  std::vector<std::string> caches;  ///< images with the cache
   std::string provenance;
 };
 /// A tree where somebody watches, lines elsewhere. Errors: invalid.
@@ -181,7 +178,7 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   if (tree) tree->close(!ended.ok());
   session.out().write(printer.kept_text());
   TRY_PLAIN(std::move(ended));
-  return Built{printer.result_id(), printer.cache_id(), printer.provenance()};
+  return Built{printer.result_id(), printer.cache_ids(), printer.provenance()};
 }
 
 /// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
@@ -255,10 +252,9 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
-  auto cache = TRY_PLAIN(parse_cache_flags(invocation.list("cache-from"), invocation.list("cache-to")));
+  const auto cache = TRY_PLAIN(parse_cache_flags(invocation.list("cache-from"), invocation.list("cache-to"), platforms.size() > 1));
   LentCaches lent(session);
-  for (const auto& folder : cache.folders)
-    if (auto id = TRY_PLAIN(lent.lend(folder)); !id.empty()) cache.from.push_back(json::object{{"ref", id}, {"local", true}});
+  TakenCaches taken(session);
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
@@ -275,7 +271,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     // A session is of one build.
     auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
     auto own_headers = headers;
-    if (auto extension = TRY_PLAIN(extension_header(invocation, cache, contexts, provenance, agents->extension(), has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+    if (auto extension = TRY_PLAIN(extension_header(invocation, own_cache, contexts, provenance, agents->extension(), has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
     auto outcome = [&]() -> Result<Built> {
       auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", own_headers));
       TRY_PLAIN(std::move(sent.answered));
@@ -283,13 +279,18 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
       return follow_build(session, *client, invocation, has_tree);
     }();
     for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));
+    auto own_cache = cache;
+    for (const auto& folder : cache.folders)
+      if (auto id = TRY_PLAIN(lent.lend(folder, platform)); !id.empty()) own_cache.from.push_back(json::object{{"ref", id}, {"local", true}});
     agents.reset();
     TRY_PLAIN(session.err().flush());
     auto built = TRY_PLAIN(std::move(outcome));
-    if (!built.cache.empty()) TRY_PLAIN(take_cache(session, built.cache, cache.destination));
-    if (!built.image.empty()) images.push_back({platform, built.image, built.provenance});
+    if (built.image.empty()) continue;  // --check
+    taken.add(built.caches);
+    images.push_back({platform, built.image, built.provenance});
   }
-  if (images.empty()) return std::string();  // --check
+  if (images.empty()) return std::string();
+  TRY_PLAIN(taken.deliver(cache.places, invocation.flag("quiet")));
   TRY_PLAIN(deliver(session, invocation, output, attestations, images));
   return images.back().image;
 }

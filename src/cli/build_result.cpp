@@ -120,8 +120,6 @@ Status check_result(const Invocation& invocation, const BuildOutput& output, con
   if (platform_count == 1) return {};
   if (output.type == "docker" || output.type == "tar") return Error(ErrorKind::invalid, concat("--output type=", output.type, " holds one platform")).with_hint("type=oci and type=local take several");
   if (output.type == "oci" && !has_name) return Error(ErrorKind::invalid, "an archive of several platforms needs a name for them").with_hint("give the image one with -t");
-  for (const auto& target : invocation.list("cache-to"))
-    if (target != "inline" && target.find("type=inline") == std::string::npos) return Error(ErrorKind::invalid, concat("--cache-to ", target, ": builds for several platforms would overwrite one another's")).with_hint("type=inline goes with each image");
   return {};
 }
 

@@ -118,6 +118,15 @@ Status check_platform(Session& session, std::string_view image, std::string_view
   return Error(ErrorKind::not_found, concat("image with reference ", image, " was found but does not provide the specified platform (", platform, "); it is for ", full));
 }
 
+Result<std::string> daemon_platform(Session& session) {
+  std::string system;
+  std::string machine;
+  const auto version = TRY_PLAIN(session.get("/version"));
+  TRY_PLAIN(JsonView(version).read("Os", system));
+  TRY_PLAIN(JsonView(version).read("Arch", machine));
+  return concat(system, "/", machine);
+}
+
 Result<int> list_images(Session& session, const Invocation& invocation) {
   auto filters = TRY_PLAIN(parse_filters(invocation.list("filter")));
   if (!invocation.words().empty()) add_filter(filters, "reference", invocation.word(0));

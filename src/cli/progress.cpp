@@ -61,7 +61,7 @@ Status ProgressPrinter::take(const json::value& document) {
   JsonView aux = TRY_PLAIN(view.at("aux"));
   if (aux.is_set() && aux.raw().is_object()) {
     TRY_PLAIN(aux.read("ID", result_id_));
-    TRY_PLAIN(aux.read("CacheID", cache_id_));
+    if (const auto cache = TRY_PLAIN(aux.at("CacheID")); cache.is_set()) TRY_PLAIN(cache.read(cache_ids_.emplace_back()));
     TRY_PLAIN(aux.read("Provenance", provenance_));
     TRY_PLAIN(aux.read("Digest", pushed_digest_));
     if (const auto shell = TRY_PLAIN(aux.at("DebugShell")); shell.is_set() && style_.on_debug_shell) TRY_PLAIN(style_.on_debug_shell(shell));

@@ -40,8 +40,8 @@ class ProgressPrinter {
   [[nodiscard]] const std::string& last_status() const { return last_status_; }
   /// {"aux":{"ID"}}: the image that was made.
   [[nodiscard]] const std::string& result_id() const { return result_id_; }
-  /// {"aux":{"CacheID"}}: the image with the build's cache.
-  [[nodiscard]] const std::string& cache_id() const { return cache_id_; }
+  /// {"aux":{"CacheID"}}: the images with the build's cache, one for each place that it goes to from here.
+  [[nodiscard]] const std::vector<std::string>& cache_ids() const { return cache_ids_; }
   /// {"aux":{"Provenance"}}: what the image was made of, JSON.
   [[nodiscard]] const std::string& provenance() const { return provenance_; }
   /// {"aux":{"Digest"}}: the last manifest that was pushed.
@@ -67,7 +67,7 @@ class ProgressPrinter {
   ProgressStyle style_;
   std::string buffer_;
   std::string result_id_;
-  std::string cache_id_;
+  std::vector<std::string> cache_ids_;
   std::string provenance_;
   std::string kept_text_;
   std::string pushed_digest_;

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The build cache between engines that share nothing but a registry, a folder or an image; and the list of past builds."""
 
+import contextlib
+import http.client
 import io
 import json
 import os
@@ -145,6 +147,84 @@ class BuildCacheTest(registries.NamespaceTest):
             for name in os.listdir(self.context):
                 tar.add(os.path.join(self.context, name), name)
         return out.getvalue()
+
+    # -- several platforms
+
+    def write_for_both(self):
+        """No step runs, so that no emulator is needed; what a platform's steps make is its own."""
+        self.write("Dockerfile", "FROM scratch AS other\nARG TARGETARCH\nCOPY $TARGETARCH /other\nFROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /own\nCOPY f /f\nCOPY --from=other /other /other\n")
+        for name in ("amd64", "arm64", "s390x"):
+            self.write(name, f"{self.id()} for {name}\n" * 3000)
+
+    def build_for(self, engine, platforms, *words):
+        return self.build(engine, "--platform", platforms, *words)
+
+    def manifest(self, repository, reference):
+        def ask():
+            connection = http.client.HTTPConnection("127.0.0.1", self.registry.port, timeout=30)
+            connection.request("GET", f"/v2/{repository}/manifests/{reference}", headers={"Accept": "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"})
+            with contextlib.closing(connection):
+                return json.loads(connection.getresponse().read())
+        return registries.in_namespace(self.namespace.name, ask)
+
+    def test_several_platforms_share_one_index_in_a_registry_and_keep_their_steps_apart(self):
+        self.write_for_both()
+        cache = f"{self.registry.address}/cache/many:x"
+        before = self.images(self.one)
+        self.build_for(self.one, "linux/amd64,linux/arm64", "--cache-to", f"type=registry,ref={cache},mode=max")
+        made = self.identity(self.one)
+        hidden = self.images(self.one) - before
+        self.assertIn(made, hidden)
+        self.assertEqual(len(hidden), 2, "the images of both platforms, and nothing of the cache")
+        index = self.manifest("cache/many", "x")
+        self.assertEqual(sorted(entry["platform"]["architecture"] for entry in index["manifests"]), ["amd64", "arm64"])
+        keys = {}
+        for entry in index["manifests"]:
+            manifest = self.manifest("cache/many", entry["digest"])
+            steps = json.loads(manifest["annotations"]["org.caisson.build.cache.v1"])["steps"]
+            keys[entry["platform"]["architecture"]] = ({step["key"] for step in steps}, {layer["digest"] for layer in manifest["layers"]})
+        self.assertEqual([len(steps) for steps, _ in keys.values()], [4, 4])
+        self.assertEqual(keys["amd64"][0] & keys["arm64"][0], set())
+        # Each takes what is for it, and nothing of the other's comes.
+        seen = len(self.registry.requests())
+        result = self.build_for(self.two, "linux/arm64", "--cache-from", f"type=registry,ref={cache}")
+        self.assertEqual(result.stdout.count(" ---> Using cache"), 4, result.stdout)
+        fetched = {path.rpartition("/")[2] for method, path, _ in self.registry.requests()[seen:] if method == "GET" and "/blobs/" in path}
+        self.assertEqual(fetched & (keys["amd64"][1] - keys["arm64"][1]), set())
+        self.assertTrue(fetched & keys["arm64"][1])
+        result = self.build_for(self.two, "linux/amd64,linux/arm64", "--cache-from", f"type=registry,ref={cache}")
+        self.assertEqual(result.stdout.count(" ---> Using cache"), 8, result.stdout)
+        self.assertEqual(self.identity(self.two), made)
+        result = self.build_for(self.two, "linux/s390x", "--cache-from", f"type=registry,ref={cache}")
+        self.assertIn("/many:x is left out", result.stdout)
+
+    def test_several_platforms_share_one_folder(self):
+        self.write_for_both()
+        folder, least = os.path.join(self.folder, "cache"), os.path.join(self.folder, "least")
+        self.build_for(self.one, "linux/amd64,linux/arm64", "--cache-to", f"type=local,dest={folder},mode=max", "--cache-to", f"type=local,dest={least}")
+        made = self.identity(self.one)
+        for words, count in (("linux/arm64", 4), ("linux/amd64,linux/arm64", 8)):
+            before = self.images(self.two)
+            result = self.build_for(self.two, words, "--cache-from", f"type=local,src={folder}")
+            self.assertEqual(result.stdout.count(" ---> Using cache"), count, result.stdout)
+            self.assertLessEqual(len(self.images(self.two) - before), 2, "the lent images are gone again")
+            self.two.ok("builder", "prune", "-af")
+        self.assertEqual(self.identity(self.two), made)
+        for image in self.images(self.two) - {self.two.ok("image", "inspect", "--format", "{{.Id}}", "busybox")}:
+            self.two.ok("rmi", "-f", image)
+        self.two.ok("builder", "prune", "-af")
+        result = self.build(self.two, "--cache-from", f"type=local,src={least}")  # this machine's, without saying so
+        self.assertEqual(result.stdout.count(" ---> Using cache"), 3, result.stdout)
+        result = self.build_for(self.two, "linux/s390x", "--cache-from", f"type=local,src={folder}")
+        self.assertIn("nothing in it is for linux/s390x", result.stderr)
+
+    def test_a_registry_that_refuses_the_cache_leaves_no_image_of_it(self):
+        self.write_for_both()
+        before = self.images(self.one)
+        result = self.build(self.one, "--platform", "linux/amd64,linux/arm64", "--cache-to", "type=registry,ref=127.0.0.1:1/none:x", check=1)
+        self.assertIn("--cache-to 127.0.0.1:1/none:x", result.stderr)
+        left = self.images(self.one) - before
+        self.assertEqual(len(left), 2, "the images of both platforms, and nothing of the cache")
 
     # -- what goes wrong
 
