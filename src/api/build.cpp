@@ -181,7 +181,7 @@ Result<build::DebugWish> read_debug_wish(const JsonView& view) {
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
 /// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
-/// "ssh": {"session", "ids": []}, "debug_shell": {"program", "tty", "size"}}.
+/// "ssh": {"session", "ids": [], "known_hosts"}, "debug_shell": {"program", "tty", "size"}}.
 Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
@@ -204,6 +204,7 @@ Status read_extensions(const Request& request, const build::EventSink& at_once, 
     std::vector<std::string> ids;
     TRY_PLAIN(ssh.read("session", out.agent_session));
     TRY_PLAIN(ssh.read("ids", ids));
+    TRY_PLAIN(ssh.read("known_hosts", out.known_hosts));
     out.agents.insert(ids.begin(), ids.end());
   }
   if (auto shell = TRY_PLAIN(view.at("debug_shell")); shell.is_set()) out.debug = TRY_PLAIN(read_debug_wish(shell));

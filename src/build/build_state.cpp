@@ -60,9 +60,16 @@ void Reporter::flush() {
 
 std::string git_work_prefix(const BuilderOptions& options) { return concat("caisson-git-", sha256_of(options.root).hex().substr(0, 12), "-"); }
 
-GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request) {
+GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request, BuildAgents* agents) {
   constexpr std::uint32_t nobody = 65534;  // where the worker has no ids of its own either
-  return {git_work_prefix(options), options.worker.first_host_id != 0 ? options.worker.first_host_id : nobody, git_authorization(source, request.secrets)};
+  GitOptions out;
+  out.work_prefix = git_work_prefix(options);
+  out.user_id = options.worker.first_host_id != 0 ? options.worker.first_host_id : nobody;
+  out.authorization = git_authorization(source, request.secrets);
+  if (request.agents.contains("default")) out.agents = agents;
+  const auto given = request.secrets.find("GIT_KNOWN_HOSTS");
+  out.known_hosts = given == request.secrets.end() ? request.known_hosts : given->second;
+  return out;
 }
 
 Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state) {

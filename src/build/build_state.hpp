@@ -119,7 +119,8 @@ struct SharedBuild {
 
 /// Of the folders that git works in, told apart by engine.
 std::string git_work_prefix(const BuilderOptions& options);
-GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request);
+/// `agents`: nullptr when the client lends none.
+GitOptions git_options(const BuilderOptions& options, const dockerfile::GitSource& source, const BuildRequest& request, BuildAgents* agents);
 
 /// Folders of a state's file system, topmost first; at least one.
 Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageState& state);

@@ -126,6 +126,7 @@ struct BuildRequest {
   std::map<std::string, std::string> secrets;  ///< id → content; never part of a layer, a key or a history
   std::string agent_session;       ///< random name, by which the client lends its ssh agents to this build alone; "": it lends none
   std::set<std::string> agents;    ///< their ids
+  std::string known_hosts;         ///< keys of hosts that the client believes, as sshd(8) has them; for git by ssh
   std::set<std::string> allowed;   ///< "network.host", "security.insecure"
   std::map<std::string, NamedContext> contexts;  ///< what FROM and --from mean by a name, ahead of stages and images
   std::vector<CacheSource> cache_from;  ///< asked in order, behind this builder's own cache

@@ -152,7 +152,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
       if (const auto* checksum = instruction.flag("checksum")) TRY(repository.expect_commit(TRY_PLAIN(scope_.expand(checksum->value))), "--checksum");
       auto folder = TRY_PLAIN(build_.folder.make("repository"));
       auto fd = TRY_PLAIN(linux::open(folder, O_RDONLY | O_DIRECTORY));
-      build_.materials.add(git_material(word, TRY(fetch_git(repository, git_options(build_.options, repository, build_.request), fd.get(), build_.cancel), "ADD")));
+      build_.materials.add(git_material(word, TRY(fetch_git(repository, git_options(build_.options, repository, build_.request, build_.agents), fd.get(), build_.cancel), "ADD")));
       source.root_fd = fd.get();
       source.path = ".";
       plan.folders.push_back(std::move(fd));

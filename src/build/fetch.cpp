@@ -3,6 +3,9 @@
 
 #include <array>
 #include <cerrno>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "base/ids.hpp"
@@ -42,13 +45,19 @@ Result<linux::ExitStatus> run_to_end(const linux::SpawnRequest& request, std::st
   return linux::wait_pidfd(child.pidfd.get());
 }
 
-/// The folder git works in, gone with this object.
+/// A folder for git, gone with this object.
 class WorkFolder {
  public:
+  /// Git's own, where it works.
   static Result<WorkFolder> create(const GitOptions& options) {
-    WorkFolder out(concat(work_parent, "/", options.work_prefix, random_id().substr(0, 16)));
-    TRY(linux::mkdirat(AT_FDCWD, out.path_, 0700), out.path_);
+    auto out = TRY_PLAIN(create_ours(options, 0700));
     TRY(linux::fchownat(AT_FDCWD, out.path_, options.user_id, options.user_id, AT_SYMLINK_NOFOLLOW), out.path_);
+    return out;
+  }
+  /// Where it changes nothing.
+  static Result<WorkFolder> create_ours(const GitOptions& options, std::uint32_t mode) {
+    WorkFolder out(concat(work_parent, "/", options.work_prefix, random_id().substr(0, 16)));
+    TRY(linux::mkdirat(AT_FDCWD, out.path_, mode), out.path_);
     return out;
   }
   WorkFolder(WorkFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
@@ -65,6 +74,47 @@ class WorkFolder {
   std::string path_;
 };
 
+/// What a repository by ssh takes: the client's agent, behind a socket that only git's user may use, and the keys of hosts.
+class SshAccess {
+ public:
+  static Result<SshAccess> open(const GitSource& source, const GitOptions& options) {
+    if (options.agents == nullptr)
+      return Error(ErrorKind::not_found, concat("git repository ", source.repository, ": ssh needs an agent, and the client lends none by the id \"default\"")).with_hint("say --ssh default, or --ssh default=KEY");
+    TRY_PLAIN(find_tool("ssh", source.repository));
+    SshAccess out(TRY_PLAIN(WorkFolder::create_ours(options, 0711)));
+    TRY(linux::write_file_atomic(out.known_hosts(), options.known_hosts, 0644, linux::Durability::none), "known_hosts");
+    AgentSocket::Place place{out.socket(), 0600, options.user_id, options.user_id};
+    out.agent_ = TRY(AgentSocket::open(place, "default", *options.agents, [said = out.said_](std::string text) {
+      std::lock_guard lock(said->mutex);
+      said->text = std::move(text);
+    }), "ssh agent default");
+    return out;
+  }
+  [[nodiscard]] const std::string& folder() const { return folder_.path(); }
+  /// For git, which hands it to a shell: nothing of the user's or the repository's is in it.
+  [[nodiscard]] std::string command() const {
+    return concat("ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o UserKnownHostsFile=", known_hosts(), " -o GlobalKnownHostsFile=/etc/ssh/ssh_known_hosts",
+                  " -o IdentityFile=none -o IdentityAgent=", socket(), " -o PreferredAuthentications=publickey -o ClearAllForwardings=yes -o ForwardAgent=no -o PermitLocalCommand=no -o ConnectTimeout=30");
+  }
+  /// What went wrong with the agent.
+  [[nodiscard]] std::string problem() const {
+    std::lock_guard lock(said_->mutex);
+    return said_->text;
+  }
+
+ private:
+  struct Said {
+    std::mutex mutex;
+    std::string text;
+  };
+  explicit SshAccess(WorkFolder folder) : folder_(std::move(folder)) {}
+  [[nodiscard]] std::string known_hosts() const { return folder_.path() + "/known_hosts"; }
+  [[nodiscard]] std::string socket() const { return folder_.path() + "/agent"; }
+  WorkFolder folder_;
+  std::shared_ptr<Said> said_ = std::make_shared<Said>();
+  std::unique_ptr<AgentSocket> agent_;  // ends before its folder goes
+};
+
 /// $1 repository, $2 ref, $3 "submodules". A server that hands out no single commits (plain HTTP, or a hash that is no tip) gives all of them.
 constexpr const char* git_script = R"(
 git init -q --template= .
@@ -75,11 +125,15 @@ if ! git fetch -q --depth 1 --no-tags -- "$1" "${2:-HEAD}" 2>/dev/null; then
   esac
 fi
 git -c advice.detachedHead=false checkout -q --detach FETCH_HEAD
-[ -z "$3" ] || git submodule -q update --init --recursive --depth 1 2>/dev/null || git submodule -q update --init --recursive
+if [ -n "$3" ]; then
+  git config remote.origin.url "$1"  # what submodules with a relative address start from
+  git submodule -q update --init --recursive --depth 1 2>/dev/null || git submodule -q update --init --recursive
+  git config --remove-section remote.origin
+fi
 git rev-parse HEAD >.git/commit
 )";
 
-linux::LandlockPolicy git_landlock(const std::string& work) {
+linux::LandlockPolicy git_landlock(const std::string& work, const SshAccess* ssh) {
   linux::LandlockPolicy out;
   out.deny_tcp = false;
   using linux::LandlockAccess;
@@ -89,15 +143,20 @@ linux::LandlockPolicy git_landlock(const std::string& work) {
                                      {"/dev/null", LandlockAccess::read_write}, {"/dev/urandom", LandlockAccess::read}})
     if (linux::exists(path).value_or(false)) out.rules.push_back({path, access});
   out.rules.push_back({work, LandlockAccess::read_write});
+  if (ssh != nullptr) out.rules.push_back({ssh->folder(), LandlockAccess::read});
   return out;
 }
 
-linux::SpawnRequest git_request(const GitSource& source, const GitOptions& options, const std::string& work, int errors_fd) {
+linux::SpawnRequest git_request(const GitSource& source, const GitOptions& options, const std::string& work, const SshAccess* ssh, int errors_fd) {
   linux::SpawnRequest request;
   request.process.path = "/bin/sh";
   request.process.argv = {"sh", "-ec", git_script, "git", source.repository, source.ref, source.has_submodules ? "submodules" : ""};
   request.process.env = {concat("PATH=", search_path), concat("HOME=", work), "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
-                         "GIT_ALLOW_PROTOCOL=http:https:git"};
+                         ssh != nullptr ? "GIT_ALLOW_PROTOCOL=http:https:git:ssh" : "GIT_ALLOW_PROTOCOL=http:https:git"};
+  if (ssh != nullptr) {
+    request.process.env.push_back(concat("GIT_SSH_COMMAND=", ssh->command()));
+    request.process.env.emplace_back("GIT_SSH_VARIANT=ssh");
+  }
   if (!options.authorization.empty()) {
     const std::size_t host_end = source.repository.find('/', source.repository.find("://") + 3);
     request.process.env.emplace_back("GIT_CONFIG_COUNT=1");
@@ -111,15 +170,28 @@ linux::SpawnRequest git_request(const GitSource& source, const GitOptions& optio
   // With the first of its pid namespace everything that git started goes.
   request.namespaces = {.pid = true, .mount = true, .network = false, .ipc = true, .uts = true, .cgroup = false};
   request.mount_proc = true;
-  request.landlock = git_landlock(work);
+  request.landlock = git_landlock(work, ssh);
+  // ssh wants to find its user in the host's list of users, where git's is not.
+  if (ssh != nullptr && options.user_id != nobody) {
+    request.id_map.uids = request.id_map.gids = {{nobody, options.user_id, 1}};
+    request.uid = request.gid = nobody;
+  }
   return request;
 }
 
-/// The last thing git said, on one line.
+/// The last thing git said, on one line. What ssh said before git's advice is the reason.
 std::string last_words(const std::string& text) {
   std::string_view out = trim(text);
-  out = out.substr(out.find_last_of('\n') + 1);
+  if (const auto advice = out.rfind("fatal: Could not read from remote repository."); advice != std::string_view::npos && advice > 0) out = trim(out.substr(0, advice));
+  out = trim(out.substr(out.find_last_of('\n') + 1));
   return std::string(out.substr(0, 300));
+}
+
+Error git_failure(const GitSource& source, const std::string& said, const std::string& agent_problem) {
+  const auto place = concat("git repository ", source.repository, source.ref.empty() ? "" : concat(" at ", source.ref));
+  Error error(ErrorKind::io, concat(place, ": ", last_words(said), agent_problem.empty() ? "" : concat(" (", agent_problem, ")")));
+  if (said.find("Host key verification failed") == std::string::npos) return error;
+  return std::move(error).with_hint(concat("the key of ", dockerfile::ssh_host(source), " is not among the known ones, or is another: check it, and put it into ~/.ssh/known_hosts, the secret GIT_KNOWN_HOSTS, or the daemon's /etc/ssh/ssh_known_hosts"));
 }
 
 Result<std::string> checked_out_commit(int work_fd, const GitSource& source) {
@@ -179,12 +251,14 @@ Result<Digest> digest_of_file(int fd) {
 Result<std::string> fetch_git(const GitSource& source, const GitOptions& options, int target_fd, Cancel cancel) {
   TRY_PLAIN(find_tool("git", source.repository));
   auto work = TRY_PLAIN(WorkFolder::create(options));
+  std::optional<SshAccess> ssh;
+  if (source.is_ssh) ssh.emplace(TRY_PLAIN(SshAccess::open(source, options)));
   auto errors = TRY(linux::memfd_create("git-errors", 0), "git");
-  auto status = TRY_PLAIN(run_to_end(git_request(source, options, work.path(), errors.get()), concat("fetch ", source.repository), cancel));
+  auto status = TRY_PLAIN(run_to_end(git_request(source, options, work.path(), ssh ? &*ssh : nullptr, errors.get()), concat("fetch ", source.repository), cancel));
   if (status.signaled || status.code != 0) {
     TRY(linux::lseek(errors.get(), 0, SEEK_SET), "git");
     auto said = TRY(linux::read_all(errors.get(), 1 << 20), "git");
-    return Error(ErrorKind::io, concat("git repository ", source.repository, source.ref.empty() ? "" : concat(" at ", source.ref), ": ", last_words(said)));
+    return git_failure(source, said, ssh ? ssh->problem() : std::string());
   }
   auto root = TRY(linux::open(work.path(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "git");
   auto commit = TRY_PLAIN(checked_out_commit(root.get(), source));
@@ -200,6 +274,7 @@ Result<std::string> fetch_git(const GitSource& source, const GitOptions& options
 }
 
 std::string git_authorization(const GitSource& source, const std::map<std::string, std::string>& secrets) {
+  if (source.is_ssh) return {};  // an agent signs
   std::string_view host = std::string_view(source.repository).substr(source.repository.find("://") + 3);
   host = host.substr(0, host.find('/'));
   for (const auto& suffix : {concat(".", host), std::string()}) {

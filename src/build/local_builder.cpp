@@ -205,11 +205,11 @@ Status LocalBuilder::remove_leftovers() {
   return {};
 }
 
-Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, std::string& other, Cancel cancel) {
+Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, std::string& other, Cancel cancel) {
   if (dockerfile::is_git_url(address)) {
     const auto repository = TRY_PLAIN(dockerfile::parse_git_url(address));
     auto fd = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("context")), O_RDONLY | O_DIRECTORY));
-    materials.add(git_material(address, TRY_PLAIN(fetch_git(repository, git_options(options_, repository, request), fd.get(), cancel))));
+    materials.add(git_material(address, TRY_PLAIN(fetch_git(repository, git_options(options_, repository, request, agents), fd.get(), cancel))));
     return fd;
   }
   if (!is_url(address)) return Error(ErrorKind::invalid, concat(address, ": neither a git repository nor an http or https address"));
@@ -223,15 +223,15 @@ Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const B
   return UniqueFd();
 }
 
-Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, Cancel cancel) {
+Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel) {
   if (request.remote.empty()) return unpack_context(options_, workers_.get(), folder, request.context_fd, cancel);
-  auto fd = TRY(fetch_context(request.remote, request, folder, materials, request.dockerfile_text, cancel), "build context");
+  auto fd = TRY(fetch_context(request.remote, request, folder, materials, agents, request.dockerfile_text, cancel), "build context");
   if (fd) return fd;
   if (request.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat("build context ", request.remote, ": the Dockerfile cannot be empty"));
   return unpack_context(options_, workers_.get(), folder, -1, cancel);
 }
 
-Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, Cancel cancel) {
+Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel) {
   NamedContexts contexts;
   std::set<std::string> hidden;
   for (const auto& [name, context] : request.contexts) {
@@ -242,7 +242,7 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
       TRY(parse_reference(context.value), step);
     } else if (context.kind == ContextKind::remote) {
       std::string other;
-      opened.folder = TRY(fetch_context(context.value, request, folder, materials, other, cancel), step);
+      opened.folder = TRY(fetch_context(context.value, request, folder, materials, agents, other, cancel), step);
       if (!opened.folder) return Error(ErrorKind::invalid, concat(step, ": ", context.value, " is no archive"));
     } else {
       const auto halves = split_once(context.value, '/');
@@ -288,8 +288,8 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
   Materials materials;
-  auto context = TRY_PLAIN(open_context(request, folder, materials, stop->cancel()));
-  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, materials, stop->cancel()));
+  auto context = TRY_PLAIN(open_context(request, folder, materials, agents.get(), stop->cancel()));
+  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, materials, agents.get(), stop->cancel()));
   auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
   auto file = TRY_PLAIN(dockerfile::parse(source));
   // A repository or an archive is what its author put into it.

@@ -46,11 +46,11 @@ class LocalBuilder final : public Builder {
   std::vector<ExportedStep> steps_to_export(SharedBuild& build, std::size_t target, bool all_stages);
   Status remove_leftovers();
   /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
-  Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, Cancel cancel);
+  Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel);
   /// Folders leave the context; what is remote is fetched.
-  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, Cancel cancel);
+  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel);
   /// A git repository, or an archive at an address; empty when the address gives something else, which is in `other` then.
-  Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, std::string& other, Cancel cancel);
+  Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, std::string& other, Cancel cancel);
   Status prune_cache_mounts();
 
   std::unique_ptr<image::ReadyWorkers> workers_;

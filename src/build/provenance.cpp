@@ -16,8 +16,12 @@ namespace {
 constexpr std::string_view build_type = "https://caisson.dev/build/dockerfile/v1";
 
 std::string git_uri(const std::string& address) {
-  const auto bare = without_credentials(address);
-  return bare.find("://") == std::string::npos ? concat("git+ssh://", bare) : concat("git+", bare);
+  auto bare = without_credentials(address);
+  if (bare.find("://") != std::string::npos) return concat("git+", bare);
+  if (!dockerfile::is_ssh_git_url(bare)) return concat("git+https://", bare);  // github.com/…
+  if (const auto colon = bare.find(':'); colon != std::string::npos && bare.compare(colon, 2, ":/") != 0) bare[colon] = '/';
+  else if (colon != std::string::npos) bare.erase(colon, 1);
+  return concat("git+ssh://", bare);
 }
 
 json::object descriptor(const Material& material) {

@@ -14,6 +14,8 @@
 #include "cli/listing.hpp"
 #include "cli/run_build.hpp"
 #include "linux/file.hpp"
+#include "cli/stream.hpp"
+#include "dockerfile/git_url.hpp"
 #include "linux/process.hpp"
 
 namespace caisson::cli {
@@ -62,7 +64,7 @@ std::vector<std::string> words_of(const bake::Target& target, const Invocation& 
   auto add = [&](std::string_view flag, const std::string& value) {
     if (!value.empty()) words.push_back(concat("--", flag, "=", value));
   };
-  const bool is_remote = target.context.find("://") != std::string::npos;
+  const bool is_remote = target.context.find("://") != std::string::npos || (dockerfile::is_git_url(target.context) && !linux::exists(target.context).value_or(false));
   if (!target.dockerfile.empty() && target.dockerfile_inline.empty()) add("file", is_remote || target.dockerfile.starts_with('/') ? target.dockerfile : concat(target.context, "/", target.dockerfile));
   add("target", target.target);
   add("network", target.network);

@@ -182,16 +182,26 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
 }
 
 /// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
+/// A folder of that name comes first: "github.com/a/b" may well be one.
+bool is_remote(const std::string& path) {
+  return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
+}
+
+/// --ssh; where it is not given and the context is a repository by ssh, the agent that is there, as buildx has it.
+std::vector<std::string> wanted_agents(const Invocation& invocation) {
+  auto wanted = invocation.list("ssh");
+  if (!wanted.empty() || environment_text("SSH_AUTH_SOCK").empty()) return wanted;
+  bool needs_one = dockerfile::is_ssh_git_url(invocation.word(0)) && is_remote(invocation.word(0));
+  for (const auto& context : invocation.list("build-context")) needs_one = needs_one || dockerfile::is_ssh_git_url(split_once(context, '=').after);
+  if (needs_one) wanted.emplace_back("default");
+  return wanted;
+}
+
 struct Source {
   BuildContext context;
   bool is_stdin = false;
   std::string remote;
 };
-
-/// A folder of that name comes first: "github.com/a/b" may well be one.
-bool is_remote(const std::string& path) {
-  return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
-}
 
 Result<Source> open_source(const Invocation& invocation, const std::string& inline_text) {
   Source source;
@@ -259,7 +269,8 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
   const bool has_tree = TRY_PLAIN(draws_tree(session, invocation));
-  const auto own_agents = TRY_PLAIN(open_agents(invocation.list("ssh")));
+  const auto own_agents = TRY_PLAIN(open_agents(wanted_agents(invocation)));
+  if (!own_agents.problem.empty()) session.err().line(concat("warning: --ssh: ", own_agents.problem));
   std::vector<BuiltImage> images;
   for (const auto& platform : platforms) {
     auto own = query;

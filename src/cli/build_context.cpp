@@ -7,6 +7,7 @@
 
 #include "base/digest.hpp"
 #include "base/strings.hpp"
+#include "dockerfile/git_url.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -159,7 +160,7 @@ Result<json::object> parse_named_contexts(const std::vector<std::string>& flags,
       out[name] = json::object{{"type", "image"}, {"value", value.substr(image_scheme.size())}};
     } else if (value.starts_with("oci-layout://") || value.starts_with("target:")) {
       return Error(ErrorKind::unsupported, concat(step, ": not supported (folders, docker-image://, repositories and archives are)")).with_hint("caisson image copy oci:FOLDER …, then docker-image://NAME");
-    } else if (value.find("://") != std::string::npos || value.starts_with("git@")) {
+    } else if (value.find("://") != std::string::npos || (dockerfile::is_git_url(value) && !linux::exists(value).value_or(false))) {
       out[name] = json::object{{"type", "remote"}, {"value", value}};
     } else {
       if (!context.folder && context.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat(step, ": a folder travels with the context, and this one comes from elsewhere"));

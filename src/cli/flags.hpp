@@ -322,7 +322,7 @@ inline constexpr std::array build = {
     of("shm-size", 0, bytes, "bytes", "Size of /dev/shm in RUN steps"),
     refused("security-opt", list, "RUN steps run under the engine's own profiles; --allow security.insecure grants all"),
     refused("squash", boolean, "an image keeps its layers; 'caisson export' and 'caisson import' make one of them"),
-    of("ssh", 0, list, "list", "Lend an ssh agent to RUN steps that mount it (default or ID, ID=SOCKET, ID=KEY[,KEY])", "", Words::files),
+    of("ssh", 0, list, "list", "Lend an ssh agent to RUN steps that mount it and to repositories by ssh (default or ID, ID=SOCKET, ID=KEY[,KEY])", "", Words::files),
     of("tag", 't', list, "list", "Name for the image"),
     of("target", 0, text, "string", "Build up to this stage"),
     of("ulimit", 0, list, "ulimit", "Limit of RUN steps (name=soft[:hard])"),

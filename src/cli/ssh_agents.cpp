@@ -110,6 +110,8 @@ Status add_key(const std::string& program, const std::string& socket, const std:
   return Error(ErrorKind::denied, concat("key ", key, ": ", why)).with_hint("add it to an agent with ssh-add first, and give that one");
 }
 
+constexpr std::size_t most_known_hosts_bytes = 24U << 10U;  // it travels in the head of the request, which may have 64 KiB
+
 /// Compose files say "~/.ssh/id", which no shell has seen.
 std::string with_home(const std::string& path) { return path.starts_with("~/") ? concat(environment_text("HOME"), path.substr(1)) : path; }
 
@@ -197,6 +199,21 @@ KeyAgent::~KeyAgent() {
   if (agent_) ignore(linux::wait_readable(agent_.get(), agent_end_ms));  // it was told to end; its folder goes with it
 }
 
+namespace {
+
+void read_known_hosts(AgentSources& out) {
+  const auto home = environment_text("HOME");
+  auto text = home.empty() ? Result<std::string>(Error(ErrorKind::not_found, "HOME is not set")) : linux::read_file(home + "/.ssh/known_hosts", 16U << 20U);
+  if (!text.ok()) {
+    if (text.error().kind() != ErrorKind::not_found) out.problem = concat("known hosts are not handed on: ", text.error().text());
+    return;
+  }
+  if (text->size() <= most_known_hosts_bytes) out.known_hosts = std::move(*text);
+  else out.problem = concat(home, "/.ssh/known_hosts is too large to be handed on: repositories by ssh take the lines of their hosts as --secret id=GIT_KNOWN_HOSTS,src=FILE");
+}
+
+}  // namespace
+
 Result<AgentSources> open_agents(const std::vector<std::string>& flags) {
   AgentSources out;
   for (const auto& flag : TRY_PLAIN(parse_ssh_flags(flags))) {
@@ -211,11 +228,12 @@ Result<AgentSources> open_agents(const std::vector<std::string>& flags) {
     }
     out.sources.push_back({flag.id, std::move(socket)});
   }
+  if (!out.sources.empty()) read_known_hosts(out);
   return out;
 }
 
 Result<std::unique_ptr<LentAgents>> LentAgents::start(Session& session, const AgentSources& agents) {
-  std::unique_ptr<LentAgents> lent(new LentAgents(session.global(), agents.sources, random_id(), TRY(linux::eventfd(), "--ssh")));
+  std::unique_ptr<LentAgents> lent(new LentAgents(session.global(), agents, random_id(), TRY(linux::eventfd(), "--ssh")));
   for (const auto& source : agents.sources) lent->lenders_.emplace_back([&lent = *lent, &source] { lent.lend(source); });
   return lent;
 }
@@ -235,7 +253,9 @@ json::object LentAgents::extension() const {
   if (sources_.empty()) return {};
   json::array ids;
   for (const auto& source : sources_) ids.push_back(json::value(source.id));
-  return {{"session", session_}, {"ids", std::move(ids)}};
+  json::object out{{"session", session_}, {"ids", std::move(ids)}};
+  if (!known_hosts_.empty()) out["known_hosts"] = known_hosts_;
+  return out;
 }
 
 std::vector<std::string> LentAgents::take_problems() {

@@ -59,8 +59,10 @@ struct AgentSources {
   };
   std::vector<Source> sources;
   std::vector<KeyAgent> own;
+  std::string known_hosts;  ///< keys of hosts that the user here believes: git by ssh believes them too
+  std::string problem;      ///< why those are not all
 };
-/// Errors: invalid, not_found, unavailable, denied: a flag whose agent cannot be had.
+/// `$HOME/.ssh/known_hosts` goes along, as far as it fits. Errors: invalid, not_found, unavailable, denied: a flag whose agent cannot be had.
 Result<AgentSources> open_agents(const std::vector<std::string>& flags);
 
 /// Lends agents to the build that gets extension() along: one request per agent waits at the daemon, and another one as soon as it is used.
@@ -83,8 +85,8 @@ class LentAgents {
     std::thread thread;
     bool has_ended = false;  ///< it does nothing but return any more
   };
-  LentAgents(const Invocation& global, const std::vector<Source>& sources, std::string session, UniqueFd stop)
-      : global_(global), sources_(sources), session_(std::move(session)), stop_(std::move(stop)) {}
+  LentAgents(const Invocation& global, const AgentSources& agents, std::string session, UniqueFd stop)
+      : global_(global), sources_(agents.sources), known_hosts_(agents.known_hosts), session_(std::move(session)), stop_(std::move(stop)) {}
   void lend(const Source& source);
   Status lend_once(Session& session, const Source& source, bool& is_over);
   void serve(const Source& source, wire::Hijacked taken, Use& use);
@@ -93,6 +95,7 @@ class LentAgents {
 
   const Invocation& global_;
   const std::vector<Source>& sources_;
+  const std::string& known_hosts_;
   std::string session_;  ///< random: who knows it may use the agents during the build
   UniqueFd stop_;
   std::vector<std::thread> lenders_;

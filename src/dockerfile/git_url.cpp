@@ -22,6 +22,45 @@ bool is_ref(std::string_view ref) {
   return true;
 }
 
+constexpr std::string_view ssh_scheme = "ssh://";
+
+bool is_name(std::string_view text) {
+  if (text.empty() || text.starts_with('-')) return false;
+  for (const char c : text)
+    if ((c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.') return false;
+  return true;
+}
+
+/// "user@host:path": what has a slash before the colon is a file's path.
+bool is_short_ssh(std::string_view text) {
+  const Halves user = split_once(text, '@');
+  const Halves host = split_once(user.after, ':');
+  return user.found && host.found && is_name(user.before) && is_name(host.before) && !host.after.empty() && !host.after.starts_with("//");
+}
+
+/// ssh(1) takes what begins with '-' for an option, and so does nobody else here.
+Status check_ssh_address(std::string_view text, std::string_view repository) {
+  if (!repository.starts_with(ssh_scheme)) return {};  // is_short_ssh() has looked
+  const std::string_view place = split_once(repository.substr(ssh_scheme.size()), '/').before;
+  const Halves user = split_once(place, '@');
+  std::string_view host = user.found ? user.after : user.before;
+  if (user.found && !is_name(user.before)) return bad(text, concat("\"", user.before, "\" is no user (keys come from --ssh, not from the address)"));
+  if (host.starts_with('[')) {  // an IPv6 address
+    const Halves inside = split_once(host.substr(1), ']');
+    if (!inside.found || inside.before.empty() || inside.before.find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos) return bad(text, "no host");
+    host = inside.after.empty() ? "" : inside.after;
+    if (!host.empty() && (!host.starts_with(':') || host.size() == 1)) return bad(text, "no host");
+    if (!host.empty()) host.remove_prefix(1);
+  } else {
+    const Halves port = split_once(host, ':');
+    if (!is_name(port.before)) return bad(text, "no host");
+    if (!port.found) return {};
+    host = port.after;
+    if (host.empty()) return bad(text, "no port");
+  }
+  return host.find_first_not_of("0123456789") == std::string_view::npos ? Status() : Status(bad(text, concat("\"", host, "\" is no port")));
+}
+
 Status set_ref(GitSource& out, std::string_view text, std::string_view ref) {
   if (!out.ref.empty() && out.ref != ref) return bad(text, concat("two refs, ", out.ref, " and ", ref));
   if (!is_ref(ref)) return bad(text, concat("\"", ref, "\" is no ref"));
@@ -72,21 +111,36 @@ Status GitSource::expect_commit(std::string_view hash) {
 }
 
 bool is_git_url(std::string_view text) {
-  if (text.starts_with("git://") || text.starts_with("git@") || text.starts_with("ssh://") || text.starts_with("github.com/")) return true;
+  if (text.starts_with("git://") || text.starts_with("github.com/") || is_ssh_git_url(text)) return true;
   return is_http(text) && without_details(text).ends_with(".git");
 }
 
+bool is_ssh_git_url(std::string_view text) { return text.starts_with(ssh_scheme) || text.starts_with("git@") || is_short_ssh(text); }
+
+std::string ssh_host(const GitSource& source) {
+  std::string_view address = source.repository;
+  const bool has_scheme = address.starts_with(ssh_scheme);
+  if (has_scheme) address = split_once(address.substr(ssh_scheme.size()), '/').before;
+  const Halves user = split_once(address, '@');
+  const std::string_view host = user.found ? user.after : user.before;
+  if (!has_scheme) return std::string(split_once(host, ':').before);
+  if (host.starts_with('[')) return host.ends_with(']') ? std::string(host.substr(1, host.size() - 2)) : std::string(host);
+  const Halves port = split_once(host, ':');
+  return port.found && port.after != "22" ? concat("[", port.before, "]:", port.after) : std::string(port.before);
+}
+
 Result<GitSource> parse_git_url(std::string_view text) {
-  if (text.starts_with("git@") || text.starts_with("ssh://"))
-    return Error(ErrorKind::unsupported, concat("git repository ", text, ": ssh needs a key, which the builder does not have"))
-        .with_hint("use the repository's https address, with a token as the secret GIT_AUTH_TOKEN if it is not public");
   GitSource out;
+  out.is_ssh = is_ssh_git_url(text);
   const Halves halves = split_once(text, '#');
   const Halves address = split_once(halves.before, '?');
   out.repository = address.before.starts_with("github.com/") ? concat("https://", address.before) : std::string(address.before);
   for (const char c : out.repository)
     if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return bad(text, "a blank or control character in the address");
-  const std::string_view rest = std::string_view(out.repository).substr(out.repository.find("://") + 3);
+  if (out.is_ssh && !out.repository.starts_with(ssh_scheme) && !is_short_ssh(out.repository)) return bad(text, "want user@host:path");
+  if (out.is_ssh) TRY_PLAIN(check_ssh_address(text, out.repository));
+  const auto scheme = out.repository.find("://");
+  const std::string_view rest = std::string_view(out.repository).substr(scheme == std::string::npos ? 0 : scheme + 3);
   if (rest.empty() || rest.starts_with('/') || rest.starts_with('-')) return bad(text, "no host");
   TRY_PLAIN(read_query(out, text, address.after));
   const Halves fragment = split_once(halves.after, ':');

@@ -159,7 +159,7 @@ class RemoteBuildTest(caisson.EngineTest):
 
     def test_what_is_not_there_is_named(self):
         for context, words in ((f"{self.address}/none.git", "/none.git: "), (f"{self.address}/app.git#nonesuch", "app.git at nonesuch"), (f"{self.address}/app.git#:nonesuch", "folder nonesuch"),
-                               (f"{self.address}/app.git?what=1", 'unknown word "what"'), ("ssh://git@127.0.0.1/x.git", "ssh needs a key"), ("ftp://127.0.0.1/x", "neither a git repository nor"),
+                               (f"{self.address}/app.git?what=1", 'unknown word "what"'), ("ssh://git@127.0.0.1/x.git", "ssh needs an agent"), ("ftp://127.0.0.1/x", "neither a git repository nor"),
                                (f"{self.address}/none.tar", "the download failed")):
             self.assertIn(words, self.build(context, check=1).stderr, context)
 

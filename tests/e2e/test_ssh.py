@@ -25,7 +25,8 @@ def why_not():
 class Sshd:
     """An sshd that lets one key in, on whose side the engine is at hand."""
 
-    def __init__(self, folder, engine):
+    def __init__(self, folder, engine, port=0, prefix=(), connect=None):
+        """`prefix`: words before the command, to run it elsewhere; `connect`: reaches it there."""
         self.folder = os.path.join(folder, "ssh")
         os.mkdir(self.folder, 0o700)
         self.made_separation_folder = not os.path.isdir(SEPARATION_FOLDER)
@@ -37,9 +38,8 @@ class Sshd:
         os.mkdir(far)
         for name in ("caisson", "docker"):
             os.symlink(CAISSON, os.path.join(far, name))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = port or self.free_port()
+        self.connect = connect or (lambda: socket.create_connection(("127.0.0.1", self.port), timeout=5))
         self.write("sshd_config", f"""Port {self.port}
 ListenAddress 127.0.0.1
 HostKey {self.path("host")}
@@ -60,8 +60,14 @@ SetEnv PATH={far}:/usr/bin:/bin CAISSON_HOST={engine.host}
         self.write("bin/ssh", f'#!/bin/sh\nexec {shutil.which("ssh")} -F {self.path("ssh_config")} "$@"\n', 0o755)
         self.configure()
         self.log = open(self.path("log"), "wb")  # pylint: disable=consider-using-with
-        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.path("sshd_config")], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen([*prefix, SSHD, "-D", "-e", "-f", self.path("sshd_config")], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
         wait_until(self.answers, lambda: "sshd answers: " + self.said(), 30)
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -78,7 +84,7 @@ SetEnv PATH={far}:/usr/bin:/bin CAISSON_HOST={engine.host}
     def answers(self):
         if self.process.poll() is not None:
             raise AssertionError("sshd ended: " + self.said())
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with contextlib.suppress(OSError), self.connect() as connection:
             return connection.recv(4) == b"SSH-"
         return False
 
