@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include "bake/bake.hpp"
 #include "base/environment.hpp"
@@ -13,9 +14,9 @@
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
 #include "cli/run_build.hpp"
-#include "linux/file.hpp"
 #include "cli/stream.hpp"
 #include "dockerfile/git_url.hpp"
+#include "linux/file.hpp"
 #include "linux/process.hpp"
 
 namespace caisson::cli {
@@ -85,6 +86,7 @@ std::vector<std::string> words_of(const bake::Target& target, const Invocation& 
   if (target.pull || bake.flag("pull")) words.emplace_back("--pull");
   if (bake.flag("push")) words.emplace_back("--push");
   if (bake.flag("check")) words.emplace_back("--check");
+  if (bake.has("debug-shell")) words.push_back(concat("--debug-shell=", bake.text("debug-shell")));
   if (bake.text("progress") == "quiet") words.emplace_back("--quiet");
   words.push_back(target.context);
   return words;
@@ -98,7 +100,18 @@ class LinePrefixer {
   LinePrefixer& operator=(const LinePrefixer&) = delete;
   ~LinePrefixer() { thread_.join(); }
 
+  /// Returns once all that was written to `end`, the pipe's other end, is out. What is half a line stays for the rest of it.
+  Status drain(int end) {
+    std::unique_lock lock(drain_mutex_);
+    is_draining_ = true;
+    TRY_PLAIN(linux::write_all(end, std::string_view(&mark, 1)));
+    drained_.wait(lock, [this] { return !is_draining_; });
+    return {};
+  }
+
  private:
+  static constexpr char mark = '\0';
+
   void run() {
     std::string buffer(16U << 10U, '\0');
     std::string line;
@@ -106,11 +119,19 @@ class LinePrefixer {
       auto got = linux::read(from_.get(), buffer);
       if (!got.ok() || *got == 0) break;
       for (char c : std::string_view(buffer).substr(0, *got)) {
+        if (c == mark && end_drain()) continue;
         if (c != '\n') line += c;
         else print(line);
       }
     }
     if (!line.empty()) print(line);
+    end_drain();  // what comes no more is out, too
+  }
+  /// False: nobody waits, and the byte is the build's own.
+  bool end_drain() {
+    std::lock_guard lock(drain_mutex_);
+    drained_.notify_all();
+    return std::exchange(is_draining_, false);
   }
   void print(std::string& line) {
     std::lock_guard lock(mutex_);
@@ -122,7 +143,10 @@ class LinePrefixer {
   UniqueFd from_;
   Output& to_;
   std::mutex& mutex_;
-  std::thread thread_;
+  std::mutex drain_mutex_;
+  std::condition_variable drained_;
+  bool is_draining_ = false;
+  std::thread thread_;  // the last: it uses the others
 };
 
 class Baker {
@@ -130,9 +154,13 @@ class Baker {
   Baker(Session& session, const Invocation& invocation, const bake::Plan& plan) : session_(session), invocation_(invocation), plan_(plan) {}
 
   Status run() {
+    const bool has_shell = invocation_.has("debug-shell");
+    const auto count = std::min(most_at_once, plan_.targets.size());
     std::vector<std::thread> others;
-    for (std::size_t i = 1; i < std::min(most_at_once, plan_.targets.size()); ++i) others.emplace_back([this] { work(); });
-    work();
+    working_ = has_shell ? count : 0;
+    for (std::size_t i = has_shell ? 0 : 1; i < count; ++i) others.emplace_back([this, has_shell] { has_shell ? work_beside() : work(); });
+    if (has_shell) carry_shell();
+    else work();
     for (auto& thread : others) thread.join();
     if (failure_) return std::move(*failure_);
     return {};
@@ -147,7 +175,7 @@ class Baker {
   const bake::Target* take() {
     std::unique_lock lock(mutex_);
     while (true) {
-      if (failure_ || begun_.size() == plan_.targets.size()) return nullptr;
+      if (failure_ || shell_ != Shell::unused || begun_.size() == plan_.targets.size()) return nullptr;
       for (const auto& target : plan_.targets) {
         if (begun_.contains(target.name) || !is_ready(target)) continue;
         begun_.insert(target.name);
@@ -162,9 +190,62 @@ class Baker {
       auto image = build(*target);
       std::lock_guard lock(mutex_);
       if (image.ok()) images_[target->name] = std::move(*image);
-      else if (!failure_) failure_ = std::move(image).error().in(concat("target ", target->name));
+      else if (!failure_ || target->name == shell_target_)  // which failed first, and waited for its shell
+        failure_ = std::move(image).error().in(concat("target ", target->name));
       changed_.notify_all();
     }
+  }
+
+  void work_beside() {
+    auto left = leave_signals_to_the_main_thread();
+    if (left.ok()) work();
+    std::lock_guard lock(mutex_);
+    if (!left.ok() && !failure_) failure_ = std::move(left).error();
+    --working_;
+    changed_.notify_all();
+  }
+
+  /// In the main thread, which alone takes signals: waits until a target has a shell to offer, and until all have ended.
+  void carry_shell() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [this] { return working_ == 0 || shell_ == Shell::offered; });
+      if (shell_ != Shell::offered) return;
+      shell_ = Shell::open;
+      const auto* offered = offered_;
+      lock.unlock();
+      auto entered = [&] {
+        std::lock_guard quiet(output_mutex_);  // the terminal is the shell's: the others wait with what they have to say
+        return enter_debug_shell(session_, *offered);
+      }();
+      lock.lock();
+      entered_ = std::move(entered);
+      shell_ = Shell::ended;
+      changed_.notify_all();
+    }
+  }
+
+  /// Of the first target that fails; the others end as they would have without one.
+  Status take_shell(const OfferedShell& shell, const std::string& name, Session& own, const std::function<Status()>& drain) {
+    if (shell.container.empty()) return decline_debug_shell(own, shell, shell.problem);
+    std::unique_lock lock(mutex_);
+    if (shell_ != Shell::unused) {
+      const auto other = shell_target_;
+      lock.unlock();
+      return decline_debug_shell(own, shell, concat("target ", other, " failed first and has it"));
+    }
+    shell_ = Shell::reserved;
+    shell_target_ = name;
+    offered_ = &shell;
+    changed_.notify_all();  // no further target is begun
+    lock.unlock();
+    auto drained = drain();
+    lock.lock();
+    shell_ = Shell::offered;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return shell_ == Shell::ended; });
+    TRY_PLAIN(std::move(drained));
+    return std::exchange(entered_, Status());
   }
 
   Result<std::string> build(const bake::Target& target) {
@@ -178,13 +259,20 @@ class Baker {
     if (problem) return Error(ErrorKind::invalid, problem->text);
     auto out = TRY_PLAIN(linux::pipe2(O_CLOEXEC));
     auto err = TRY_PLAIN(linux::pipe2(O_CLOEXEC));
-    const LinePrefixer out_lines(target.name, std::move(out.read_end), session_.out(), output_mutex_);
-    const LinePrefixer err_lines(target.name, std::move(err.read_end), session_.err(), output_mutex_);
+    LinePrefixer out_lines(target.name, std::move(out.read_end), session_.out(), output_mutex_);
+    LinePrefixer err_lines(target.name, std::move(err.read_end), session_.err(), output_mutex_);
     // They end before the readers do, and close what these read.
     const UniqueFd out_end = std::move(out.write_end);
     const UniqueFd err_end = std::move(err.write_end);
     Session own(session_.global(), out_end.get(), err_end.get());
-    return run_build(own, parsed.invocation, target.dockerfile_inline);
+    return run_build(own, parsed.invocation, target.dockerfile_inline, [&](const OfferedShell& shell) {
+      return take_shell(shell, target.name, own, [&]() -> Status {
+        TRY_PLAIN(own.out().flush());
+        TRY_PLAIN(own.err().flush());
+        TRY_PLAIN(out_lines.drain(out_end.get()));
+        return err_lines.drain(err_end.get());
+      });
+    });
   }
 
   Session& session_;
@@ -196,12 +284,20 @@ class Baker {
   std::set<std::string> begun_;
   std::map<std::string, std::string> images_;
   std::optional<Error> failure_;
+  enum class Shell : std::uint8_t { unused, reserved, offered, open, ended };
+  Shell shell_ = Shell::unused;
+  const OfferedShell* offered_ = nullptr;  ///< its target waits
+  std::string shell_target_;
+  Status entered_;
+  std::size_t working_ = 0;                ///< threads beside the main one, with --debug-shell
 };
 
 }  // namespace
 
 Result<int> bake_targets(Session& session, const Invocation& invocation) {
   bake::Request request;
+  const auto files = invocation.list("file");
+  if (invocation.has("debug-shell") && std::find(files.begin(), files.end(), "-") != files.end()) return Error(ErrorKind::invalid, "--debug-shell needs standard input, which is the build file here");
   request.files = TRY_PLAIN(read_files(invocation.list("file")));
   request.wanted = invocation.words();
   request.overrides = invocation.list("set");

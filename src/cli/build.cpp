@@ -164,14 +164,15 @@ Status read_build(Session& session, wire::Client& client, ProgressPrinter& print
   return printer.finish();
 }
 
-Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation, bool has_tree) {
+Result<Built> follow_build(Session& session, wire::Client& client, const Invocation& invocation, bool has_tree, const ShellTaker& taker) {
   // Programs get every document as it came; what they say decides here too, how it ended.
   const bool is_raw = invocation.text("progress") == "json" || invocation.text("progress") == "rawjson";
   std::optional<LiveTree> tree;
   if (has_tree) tree.emplace(session.err());
   auto take_shell = [&](const JsonView& shell) -> Status {
     if (tree) tree->close(true);  // the terminal is the shell's now
-    return enter_debug_shell(session, TRY_PLAIN(read_offered_shell(shell)));
+    const auto offered = TRY_PLAIN(read_offered_shell(shell));
+    return taker ? taker(offered) : enter_debug_shell(session, offered);
   };
   ProgressPrinter printer(session.out(), session.err(), {.is_quiet = is_raw, .prints_results = !is_raw, .on_debug_shell = take_shell, .tree = tree ? &*tree : nullptr});
   auto ended = read_build(session, client, printer, is_raw);
@@ -181,7 +182,6 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   return Built{printer.result_id(), printer.cache_ids(), printer.provenance()};
 }
 
-/// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
 /// A folder of that name comes first: "github.com/a/b" may well be one.
 bool is_remote(const std::string& path) {
   return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
@@ -197,6 +197,7 @@ std::vector<std::string> wanted_agents(const Invocation& invocation) {
   return wanted;
 }
 
+/// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
 struct Source {
   BuildContext context;
   bool is_stdin = false;
@@ -251,7 +252,7 @@ Status send_source(const Source& source, int fd) {
 
 }  // namespace
 
-Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile) {
+Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile, const ShellTaker& take_shell) {
   const auto output = TRY_PLAIN(parse_build_output(invocation));
   const auto tags = invocation.list("tag");
   const auto attestations = TRY_PLAIN(parse_attestation_flags(session, invocation));
@@ -278,6 +279,9 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     if (&platform == &platforms.back())
       for (const auto& tag : tags) own.add("t", tag);
     if (platforms.size() > 1) session.err().line(concat("Building for ", platform));
+    auto own_cache = cache;
+    for (const auto& folder : cache.folders)
+      if (auto id = TRY_PLAIN(lent.lend(folder, platform)); !id.empty()) own_cache.from.push_back(json::object{{"ref", id}, {"local", true}});
     auto client = TRY_PLAIN(session.connect());  // it starts the daemon, if need be, before agents are lent
     // A session is of one build.
     auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
@@ -287,12 +291,9 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
       auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", own_headers));
       TRY_PLAIN(std::move(sent.answered));
       TRY(std::move(sent.written), "build context");
-      return follow_build(session, *client, invocation, has_tree);
+      return follow_build(session, *client, invocation, has_tree, take_shell);
     }();
     for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));
-    auto own_cache = cache;
-    for (const auto& folder : cache.folders)
-      if (auto id = TRY_PLAIN(lent.lend(folder, platform)); !id.empty()) own_cache.from.push_back(json::object{{"ref", id}, {"local", true}});
     agents.reset();
     TRY_PLAIN(session.err().flush());
     auto built = TRY_PLAIN(std::move(outcome));

@@ -94,4 +94,11 @@ Status enter_debug_shell(Session& session, const OfferedShell& shell) {
   return {};
 }
 
+Status decline_debug_shell(Session& session, const OfferedShell& shell, const std::string& why) {
+  session.err().line(concat("No debug shell: ", why));
+  TRY_PLAIN(session.err().flush());
+  if (!shell.container.empty()) ignore(session.call("DELETE", object_path("containers", shell.container) + "?force=1"));  // else the daemon waits a minute
+  return {};
+}
+
 }  // namespace caisson::cli

@@ -35,5 +35,7 @@ std::string debug_shell_banner(const OfferedShell& shell);
 /// Attaches, starts it and carries bytes until it has ended. What goes wrong is told and is no error: the build ends as it would have.
 /// Errors: unavailable when a signal ended it.
 Status enter_debug_shell(Session& session, const OfferedShell& shell);
+/// Says why it is not entered, and lets its build end.
+Status decline_debug_shell(Session& session, const OfferedShell& shell, const std::string& why);
 
 }  // namespace caisson::cli

@@ -330,6 +330,7 @@ inline constexpr std::array build = {
 inline constexpr std::array bake = {
     of("file", 'f', list, "list", "Build file; those of compose, docker-bake.json and docker-bake.hcl if not given", "", Words::files),
     on("check", 0, "Check the Dockerfiles and build nothing"),
+    with_bare_value(of("debug-shell", 0, text, "program", "Open a shell in what the first failing target's step left; the program is the stage's shell, else /bin/sh, if not given"), "auto"),
     on("load", 0, "Accepted: an image that is built is always here"),
     on("no-cache", 0, "Do every step again"),
     on("print", 0, "Print what would be built as JSON, and build nothing"),

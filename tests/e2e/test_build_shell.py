@@ -256,6 +256,55 @@ class DebugShellTest(caisson.EngineTest):
         self.assertEqual(terminal.wait()[1], 1)
         self.engine.ok("build", self.folder(dockerfile.replace("exit 5", "echo free > /c/f")))
 
+    # -- targets of a build file
+
+    def bake_file(self, targets):
+        """A folder with a build file of `targets`: {name: Dockerfile}."""
+        folder = self.folder("FROM busybox\n", {f"{name}/Dockerfile": text for name, text in targets.items()})
+        with open(os.path.join(folder, "docker-bake.hcl"), "w", encoding="utf-8") as file:
+            file.write("".join(f'target "{name}" {{ context = "{folder}/{name}" }}\n' for name in targets))
+        return os.path.join(folder, "docker-bake.hcl")
+
+    def test_one_targets_failure_opens_a_shell_beside_targets_that_go_on(self):
+        file = self.bake_file({"good": "FROM busybox\nRUN for i in $(seq 30); do echo good-$i; sleep 0.1; done\n", "bad": "FROM busybox\nRUN echo before-it; echo x > /f; exit 5\n"})
+        out = self.engine.cli("bake", "--debug-shell", "-f", file, "good", "bad", stdin="cat /f; sleep 1; echo end-of-shell\n", check=1, timeout=120)
+        self.assertIn("x\nend-of-shell\n", out.stdout)
+        self.assertIn("[bad] before-it\n", out.stdout)
+        self.assertLess(out.stdout.index("[bad] before-it"), out.stdout.index("x\nend-of-shell"))
+        self.assertIn("[good] good-30", out.stdout)
+        self.assertIn("Debug shell (/bin/sh) in line 2: RUN echo before-it;", out.stderr)
+        self.assertIn("target bad: ", out.stderr.splitlines()[-1])
+        self.assertIn("returned a non-zero code: 5", out.stderr.splitlines()[-1])
+        self.assert_nothing_left()
+
+    def test_of_targets_that_fail_side_by_side_the_first_has_the_shell(self):
+        file = self.bake_file({"first": "FROM busybox\nRUN echo first > /f; exit 5\n", "second": "FROM busybox\nRUN echo second > /f; sleep 2; exit 6\n", "third": "FROM busybox\nRUN echo third > /f; sleep 2; exit 7\n"})
+        out = self.engine.cli("bake", "--debug-shell=/bin/sh", "-f", file, "second", "first", "third", stdin="cat /f; sleep 4\n", check=1, timeout=120)
+        self.assertIn("first\n", out.stdout)
+        self.assertNotIn("second\n", out.stdout.replace("[second]", ""))
+        for name in ("second", "third"):
+            self.assertIn(f"[{name}] No debug shell: target first failed first and has it", out.stderr)
+        self.assertIn("target first: ", out.stderr.splitlines()[-1])
+        self.assert_nothing_left()
+
+    def test_a_terminal_is_a_targets_shell_and_a_signal_ends_it_all(self):
+        file = self.bake_file({"only": "FROM busybox\nRUN exit 5\n", "other": "FROM busybox\nRUN while sleep 0.1; do echo tick; done\n"})
+        terminal = Terminal([CAISSON, "-H", self.engine.host, "bake", "--debug-shell", "-f", file, "only", "other"], {**self.engine.environment(), "TERM": "xterm"})
+        self.addCleanup(self.end, terminal)
+        terminal.read_until(b"Leave with")
+        terminal.read_until(b"# ")
+        terminal.type(b"tty; sleep 1; echo the-$((1 + 1))nd\n")
+        self.assertNotIn(b"tick", terminal.read_until(b"the-2nd"), "the terminal is the shell's")
+        terminal.read_until(b"# ")
+        terminal.type(b"exit\n")
+        terminal.read_until(b"[other] tick")
+        os.kill(terminal.pid, signal.SIGINT)
+        terminal.wait()
+        wait_until(lambda: self.left() == [], lambda: f"left: {self.left()}")
+
+    def test_a_build_file_on_standard_input_leaves_none_for_a_shell(self):
+        self.assertIn("standard input", self.engine.cli("bake", "--debug-shell", "-f", "-", stdin="", check=1).stderr)
+
 
 if __name__ == "__main__":
     caisson.main()

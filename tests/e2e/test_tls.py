@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -119,6 +120,45 @@ class Verified(TlsTest):
                 data = os.urandom(1 << 19).hex()
                 run = self.run_client(program, "run", "--rm", "-i", "busybox", "cat", stdin=data, **variables)
                 self.assertEqual(run.stdout, data)
+
+    def folder_with(self, dockerfile):
+        folder = tempfile.mkdtemp(dir=self.keys)
+        with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
+            file.write(dockerfile)
+        return folder
+
+    @property
+    def ours(self):
+        return {"CAISSON_HOST": self.address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": self.client}
+
+    @unittest.skipUnless(all(shutil.which(name) for name in ("ssh-agent", "ssh-add", "ssh-keygen")), "needs OpenSSH's client: tools/dependencies test")
+    def test_a_builds_step_uses_the_clients_ssh_agent_over_it(self):
+        key = os.path.join(tempfile.mkdtemp(dir=self.keys), "key")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "key-here", "-f", key], check=True)
+        program = shutil.which("ssh-add")
+        linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+
+        def add(tar):
+            for path in {program, *re.findall(r"(/\S+) \(0x", linked)}:
+                with open(path, "rb") as file:
+                    caisson.add_file(tar, path.lstrip("/"), file.read(), mode=0o755)
+        self.engine.import_image(caisson.busybox_rootfs(add), "with-ssh:latest", ["CMD sh"])
+        folder = self.folder_with("FROM with-ssh\nRUN --mount=type=ssh ssh-add -l > /keys && for i in 1 2 3 4; do ssh-add -l & done >> /keys; wait\n")
+        self.run_client("caisson", "build", "-t", "by-tls", "--ssh", f"default={key}", folder, **self.ours)
+        self.assertEqual(self.engine.ok("run", "--rm", "by-tls", "grep", "-c", "key-here", "/keys"), "5")
+        self.assertIn("ssh agent default: not given", self.run_client("caisson", "build", self.folder_with("FROM with-ssh\nRUN --mount=type=ssh,required true\n"), check=1, **self.ours).stderr)
+
+    def test_a_failed_steps_shell_is_entered_over_it(self):
+        folder = self.folder_with("FROM busybox\nRUN echo kept > /f; exit 5\n")
+        run = self.run_client("caisson", "build", "--debug-shell", folder, stdin="cat /f; head -c 300000 /dev/zero | wc -c\n", check=1, **self.ours)
+        self.assertEqual(run.stdout.splitlines()[-2:], ["kept", "300000"])
+        self.assertIn("returned a non-zero code: 5", run.stderr)
+        terminal = Terminal([os.path.join(caisson.BIN, "caisson"), "build", "--debug-shell", folder], self.environment(TERM="xterm", **self.ours))
+        terminal.read_until(b"# ")
+        terminal.type(b"stty size; cat /f; exit\n")
+        terminal.read_until(b"kept\r\n")
+        self.assertEqual(terminal.wait()[1], 1)
+        wait_until(lambda: os.listdir(os.path.join(self.engine.root, "builds")) == [] and self.engine.ok("ps", "-aq") == "", "nothing of the builds is left")
 
     def test_a_terminal_works_over_it(self):
         name = f"tls-{os.getpid()}"
