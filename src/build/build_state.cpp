@@ -1,6 +1,8 @@
 // Layers and folders of a build that is going on.
 #include "build/build_state.hpp"
 
+#include <cerrno>
+
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
@@ -14,16 +16,23 @@ namespace caisson::build {
 Result<BuildFolder> BuildFolder::create(const std::string& parent) {
   auto path = concat(parent, "/", random_id().substr(0, 16));
   TRY(linux::mkdir(path, 0700), "build folder");
-  return BuildFolder(std::move(path));
+  return BuildFolder(std::move(path), true);
 }
 
+BuildFolder BuildFolder::create_later(const std::string& parent) { return {concat(parent, "/", random_id().substr(0, 16)), false}; }
+
 BuildFolder::~BuildFolder() {
-  if (path_.empty()) return;
+  if (path_.empty() || !is_there_) return;
   auto removed = linux::remove_tree(path_);
   if (!removed.ok()) log_error("remove build folder", path_, removed.error());
 }
 
 Result<std::string> BuildFolder::make(std::string_view purpose) {
+  if (!is_there_) {
+    auto made = linux::mkdir(path_, 0700);
+    if (!made.ok() && made.error().error_number() != EEXIST) return std::move(made).error().in("build folder");  // another thread of ours was first
+    is_there_ = true;
+  }
   auto path = concat(path_, "/", purpose, "-", count_++);
   TRY(linux::mkdir(path, 0755), "build folder");
   return path;

@@ -31,7 +31,9 @@ inline constexpr std::string_view build_label = "org.caisson.build";
 class BuildFolder {
  public:
   static Result<BuildFolder> create(const std::string& parent);
-  BuildFolder(BuildFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  /// The same, but it is not there before the first folder in it is: most builds need none.
+  static BuildFolder create_later(const std::string& parent);
+  BuildFolder(BuildFolder&& other) noexcept : path_(std::exchange(other.path_, {})), is_there_(other.is_there_.load()) {}
   BuildFolder& operator=(BuildFolder&&) = delete;
   BuildFolder(const BuildFolder&) = delete;
   BuildFolder& operator=(const BuildFolder&) = delete;
@@ -41,8 +43,9 @@ class BuildFolder {
   Result<std::string> make(std::string_view purpose);
 
  private:
-  explicit BuildFolder(std::string path) : path_(std::move(path)) {}
+  BuildFolder(std::string path, bool is_there) : path_(std::move(path)), is_there_(is_there) {}
   std::string path_;
+  std::atomic<bool> is_there_;
   std::atomic<unsigned> count_ = 0;
 };
 

@@ -92,10 +92,9 @@ Result<std::optional<Made>> Cache::find(const std::string& key) {
     made.owns_image = found->second.owns_image;
   }
   if (!made.image.empty()) {
-    auto image = images_.find(made.image);
-    auto layers = image.ok() ? images_.lowerdirs(image->id) : Result<std::vector<std::string>>(image.error());
-    bool has_layer = layers.ok() && (made.layer.is_empty || (!image->diff_ids.empty() && image->diff_ids.back() == made.layer.diff_id));
-    if (!has_layer) {  // somebody removed the image; the step is done again
+    // Which layers it has is in its id; whether it has them is asked here.
+    auto layers = images_.lowerdirs(TRY(Digest::parse(made.image), "build cache"));
+    if (!layers.ok()) {  // somebody removed the image; the step is done again
       TRY_PLAIN(take({key}));
       return std::optional<Made>();
     }

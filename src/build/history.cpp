@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view prefix = "build/history/";
 constexpr std::size_t most_records = 100;
+constexpr std::size_t most_waiting_bytes = 4096;
 constexpr std::uint64_t most_log_bytes = 8U << 20U;  // of one build: endless output must not fill the disk
 
 std::string_view name_of(BuildStatus status) {
@@ -92,11 +93,21 @@ History::Recording::~Recording() {
 
 void History::Recording::write(std::string_view text) {
   const auto room = most_log_bytes - std::min(most_log_bytes, record_.log_bytes);
-  if (text.size() > room || !linux::write_all(file_.get(), text).ok()) {
+  if (text.size() > room) {
     record_.lost_bytes += text.size();
     return;
   }
   record_.log_bytes += text.size();
+  waiting_ += text;
+}
+
+void History::Recording::flush() {
+  if (waiting_.empty()) return;
+  if (!linux::write_all(file_.get(), waiting_).ok()) {
+    record_.lost_bytes += waiting_.size();
+    record_.log_bytes -= waiting_.size();
+  }
+  waiting_.clear();
 }
 
 void History::Recording::take(const Event& event) {
@@ -106,6 +117,11 @@ void History::Recording::take(const Event& event) {
     ++record_.cached;
   }
   write(text_of(event));
+  // A build that finds all its steps done is over before anybody could read; whoever waits for a step sees what led to it.
+  const auto keyword = lower(std::string_view(event.text).substr(0, 4));
+  const bool is_copy = event.kind == EventKind::step && (keyword == "copy" || keyword == "add ");
+  const bool is_quick = (event.kind == EventKind::step && !is_copy) || event.kind == EventKind::cached || event.kind == EventKind::made || event.kind == EventKind::stage;
+  if (!is_quick || waiting_.size() >= most_waiting_bytes) flush();
 }
 
 void History::Recording::finish(const Result<BuildOutcome>& outcome, bool ended_early) {
@@ -121,6 +137,7 @@ void History::Recording::finish(const Result<BuildOutcome>& outcome, bool ended_
     record_.image = outcome->image.id.text();
   }
   if (!record_.error.empty()) write(concat(record_.error, "\n"));
+  flush();
   std::lock_guard lock(history_.mutex_);
   history_.records_[record_.id] = record_;
   auto stored = history_.store(record_);
@@ -156,8 +173,9 @@ Status History::open() {
   return {};
 }
 
-Status History::store(const BuildRecord& record) {
+Status History::store(const BuildRecord& record, const std::vector<std::string>& instead_of) {
   state::Transaction transaction;
+  for (const auto& id : instead_of) transaction.erase(concat(prefix, id));
   transaction.put(concat(prefix, record.id), encode(record));
   TRY_PLAIN(store_.commit(transaction));
   return {};
@@ -178,15 +196,19 @@ Result<std::unique_ptr<History::Recording>> History::begin(BuildRecord record) {
   record.started = now_ns();
   record.status = BuildStatus::running;
   std::lock_guard lock(mutex_);
-  while (records_.size() >= most_records) {
-    auto oldest = records_.end();
-    for (auto it = records_.begin(); it != records_.end(); ++it)
-      if (it->second.status != BuildStatus::running && (oldest == records_.end() || it->second.started < oldest->second.started)) oldest = it;
-    if (oldest == records_.end()) break;  // all of them are going on
-    TRY_PLAIN(erase(std::string(oldest->first)));
-  }
+  std::vector<const BuildRecord*> ended;  // the oldest first
+  for (const auto& [id, known] : records_)
+    if (known.status != BuildStatus::running) ended.push_back(&known);
+  std::sort(ended.begin(), ended.end(), [](const BuildRecord* a, const BuildRecord* b) { return a->started < b->started; });
+  std::vector<std::string> gone;
+  for (std::size_t i = 0; i < ended.size() && records_.size() - i >= most_records; ++i) gone.push_back(ended[i]->id);
   auto file = TRY_PLAIN(linux::open(log_path(record.id), O_WRONLY | O_CREAT | O_EXCL, 0600));
-  TRY_PLAIN(store(record));
+  TRY_PLAIN(store(record, gone));  // one commit for all
+  for (const auto& id : gone) {
+    records_.erase(id);
+    auto removed = linux::unlink(log_path(id));
+    if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) log_error("build history", id, removed.error());  // one without a record goes at the next start
+  }
   records_[record.id] = record;
   return std::make_unique<Recording>(*this, std::move(record), std::move(file));
 }

@@ -36,9 +36,11 @@ class History {
 
    private:
     void write(std::string_view text);
+    void flush();
     History& history_;
     BuildRecord record_;
     UniqueFd file_;
+    std::string waiting_;  ///< what steps that cost no time said; counted in log_bytes already
     bool is_finished_ = false;
   };
 
@@ -58,7 +60,8 @@ class History {
   Status remove(const std::string& name);
 
  private:
-  Status store(const BuildRecord& record);
+  /// `instead_of`: ids of records that go.
+  Status store(const BuildRecord& record, const std::vector<std::string>& instead_of = {});
   Status erase(const std::string& id);
   [[nodiscard]] std::string log_path(const std::string& id) const;
 

@@ -274,6 +274,8 @@ Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const Bui
       },
       cancel);
   recording->finish(outcome, !outcome.ok() && outcome.error().error_number() == ECANCELED);
+  constexpr int until_the_answer_is_out_ms = 2;
+  if (workers_ && request.remote.empty()) workers_->refill(until_the_answer_is_out_ms);
   return outcome;
 }
 
@@ -285,7 +287,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   for (const auto& tag : request.tags)
     if (TRY_PLAIN(image::parse_reference(tag)).digest) return Error(ErrorKind::invalid, concat("refusing to create a tag with a digest reference: ", tag));
   auto folder = TRY_PLAIN(BuildFolder::create(options_.root + "/builds"));
-  auto run_folder = TRY_PLAIN(BuildFolder::create(options_.exec_root + "/builds"));
+  auto run_folder = BuildFolder::create_later(options_.exec_root + "/builds");
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
   Materials materials;
   auto context = TRY_PLAIN(open_context(request, folder, materials, agents.get(), stop->cancel()));

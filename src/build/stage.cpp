@@ -41,15 +41,21 @@ void StageBuilder::send(EventKind kind, std::string text, std::string id) {
 void StageBuilder::begin_step(const std::string& text) { send(EventKind::step, text); }
 
 void StageBuilder::end_step() {
-  // The image as it would be if the build ended here; docker's users know the line, and nothing needs to be stored for it.
-  auto config = state_.config;
-  config.history.insert(config.history.end(), state_.history.begin(), state_.history.end());
-  for (auto& entry : config.history) entry.created = 0;
-  config.created = 0;
-  for (const auto& layer : state_.layers)
-    if (!layer.is_empty) config.diff_ids.push_back(layer.diff_id);
-  bool is_untouched = state_.history.empty() && !state_.base_image.empty();
-  send(EventKind::made, "", is_untouched ? state_.base_image : sha256_of(image::write_image_config(config)).text());
+  // Docker's users know the line. Nothing needs to be stored for it: it is the same where all until here is, and that is what it says.
+  if (state_.history.empty() && !state_.base_image.empty()) {
+    made_ = state_.base_image;
+  } else {
+    Hasher hasher;
+    auto add = [&](std::string_view text) {
+      hasher.update(concat(text.size(), ":"));
+      hasher.update(text);
+    };
+    add(made_);
+    add(state_.key);
+    for (; told_history_ < state_.history.size(); ++told_history_) add(state_.history[told_history_].created_by);
+    made_ = hasher.finish().text();
+  }
+  send(EventKind::made, "", made_);
   ++step_;
 }
 

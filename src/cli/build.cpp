@@ -228,10 +228,37 @@ Result<Source> open_source(const Invocation& invocation, const std::string& inli
 /// A Dockerfile on standard input, not an archive: text has neither NULs nor a compressor's mark at its start.
 bool is_dockerfile(std::string_view head) { return head.find('\0') == std::string_view::npos && !head.starts_with("\x1f\x8b") && !head.starts_with("\x28\xb5\x2f\xfd") && !head.starts_with("BZh"); }
 
+/// Heads of files and small files go together: each piece that goes alone wakes everybody on the way to the worker.
+class Gatherer {
+ public:
+  explicit Gatherer(int fd) : fd_(fd) {}
+  Status take(std::string_view bytes) {
+    if (buffer_.size() + bytes.size() > most_bytes) TRY_PLAIN(flush());
+    if (bytes.size() >= most_bytes) return linux::send_all(fd_, bytes);
+    buffer_ += bytes;
+    return {};
+  }
+  Status flush() {
+    auto sent = buffer_.empty() ? Status() : linux::send_all(fd_, buffer_);
+    buffer_.clear();
+    return sent;
+  }
+
+ private:
+  static constexpr std::size_t most_bytes = 64U << 10U;
+  int fd_;
+  std::string buffer_;
+};
+
 Status send_source(const Source& source, int fd) {
   if (!source.remote.empty()) return {};
-  image::TarWriter tar([fd](std::string_view bytes) { return linux::send_all(fd, bytes); });
-  if (!source.is_stdin) return pack_context(source.context, tar);
+  Gatherer gatherer(fd);
+  image::TarWriter tar([&](std::string_view bytes) { return gatherer.take(bytes); });
+  auto pack = [&](const BuildContext& context) -> Status {
+    TRY_PLAIN(pack_context(context, tar));
+    return gatherer.flush();
+  };
+  if (!source.is_stdin) return pack(source.context);
   std::string head(512, '\0');
   auto got = TRY(linux::read(0, head), "read standard input");
   head.resize(got);
@@ -239,7 +266,7 @@ Status send_source(const Source& source, int fd) {
     BuildContext context;
     context.dockerfile = "Dockerfile";
     context.dockerfile_text = head + TRY(linux::read_all(0), "read standard input");
-    return pack_context(context, tar);
+    return pack(context);
   }
   std::string buffer(256 << 10, '\0');
   TRY_PLAIN(linux::send_all(fd, head));

@@ -1,8 +1,6 @@
 // One thread that starts workers ahead of their jobs, and ends those that nobody needed.
 #include "image/ready_workers.hpp"
 
-#include <chrono>
-
 #include "base/log.hpp"
 #include "image/worker_process.hpp"
 #include "image/worker_protocol.hpp"
@@ -50,6 +48,7 @@ void ReadyWorkers::run() {
   std::unique_lock lock(mutex_);
   while (!is_stopped_) {
     if (is_wanted_ && !waiting_) {
+      if (changed_.wait_until(lock, due_, [&, due = due_] { return is_stopped_ || due_ != due; })) continue;
       is_wanted_ = false;
       lock.unlock();
       auto started = start();
@@ -83,8 +82,10 @@ std::optional<linux::ChildProcess> ReadyWorkers::hand_over(const std::vector<lin
   return std::nullopt;
 }
 
-void ReadyWorkers::refill() {
+void ReadyWorkers::refill(int delay_ms) {
   std::lock_guard lock(mutex_);
+  const auto due = std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_ms);
+  if (!is_wanted_ || due < due_) due_ = due;
   is_wanted_ = true;
   changed_.notify_all();
 }

@@ -1,6 +1,7 @@
 // Workers that have started already and wait for a job, so that a job does not wait for its worker. Each does one job and is gone.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -34,8 +35,9 @@ class ReadyWorkers {
 
   /// Hands a job to the worker that waits. Nothing: there is none, or it has died; the job is the caller's to start.
   std::optional<linux::ChildProcess> hand_over(const std::vector<linux::FdMapping>& fds);
-  /// A job has ended: the next one shall find a worker.
-  void refill();
+  /// A job has ended: the next one shall find a worker. `delay_ms`: until it is started, so that this does not compete with what the job was for; the
+  /// shortest counts when several ask.
+  void refill(int delay_ms = 0);
   /// A user namespace with the workers' ids, to map mounts by.
   [[nodiscard]] int ids() const { return ids_.get(); }
   /// Until one waits, or none does any more; for tests. False: it took longer.
@@ -59,6 +61,7 @@ class ReadyWorkers {
   std::condition_variable changed_;
   std::optional<Waiting> waiting_;
   bool is_wanted_ = false;
+  std::chrono::steady_clock::time_point due_;  ///< of one that is wanted
   bool is_stopped_ = false;
   std::thread thread_;  ///< starts them all: a worker dies with the thread that started it
 };

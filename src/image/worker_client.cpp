@@ -23,6 +23,7 @@ namespace caisson::image {
 namespace {
 
 constexpr std::uint32_t id_count = 65536;
+constexpr int refill_delay_ms = 100;  // starting one takes some milliseconds of processor time and locks memory maps: not while somebody waits for the rest of a build
 
 /// Numbers of capability.h (uapi): CHOWN and FOWNER for owners and modes of files, DAC_OVERRIDE for directories without
 /// permissions, FSETID for setgid files of other groups, SETFCAP for security.capability. All inside its own user namespace.
@@ -218,7 +219,7 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   if (!child) child = TRY_PLAIN(start_worker(options.path, {"caisson-worker"}, placement.id_map, std::move(fds)));
   pipe.write_end.reset();
   auto text = await_result(std::move(*child), pipe.read_end.get(), {job.on_progress, job.on_written}, job.cancel);
-  if (may_wait) ready->refill();
+  if (may_wait) ready->refill(refill_delay_ms);
   auto result = TRY_PLAIN(decode<WorkerResult>(TRY_PLAIN(std::move(text)), "worker result"));
   if (!result.ok) return Error(result.kind, result.text, result.error_number).with_hint(result.hint);
   return result;
