@@ -119,6 +119,14 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
   state.keys.push_back(key);
 }
 
+Result<TreeLimits> tree_limits(const SharedBuild& build) {
+  const auto disk = TRY(linux::statfs(build.options.root), "the builder's disk");
+  TreeLimits limits;
+  limits.cancel = build.cancel;
+  limits.most_hole_bytes = static_cast<std::uint64_t>(disk.f_bavail) * static_cast<std::uint64_t>(disk.f_bsize);
+  return limits;
+}
+
 Result<OpenedTree> hold_tree(SharedBuild& build, const std::vector<std::string>& lowers, bool writable) {
   OpenedTree tree;
   runtime::ViewRequest request;

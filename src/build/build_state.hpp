@@ -19,6 +19,7 @@
 #include "build/provenance.hpp"
 #include "build/portable_cache.hpp"
 #include "build/ssh_agents.hpp"
+#include "build/tree.hpp"
 #include "dockerfile/parser.hpp"
 #include "image/manifest.hpp"
 
@@ -133,6 +134,9 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
 Result<std::string> compose_step(SharedBuild& build, const StageState& state, const image::MadeLayer& layer);
 /// What lies in the upper folder as a layer; times clamped when the build has a SOURCE_DATE_EPOCH.
 Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper);
+
+/// Of trees that become layers in this build's store.
+Result<TreeLimits> tree_limits(const SharedBuild& build);
 
 /// A file system to read, or to write into an upper folder.
 struct OpenedTree {

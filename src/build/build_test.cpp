@@ -236,6 +236,8 @@ TEST_F(Trees, copies_keep_modes_links_and_times_and_merge_folders) {
   write("to/a", "old");
   linux::TimeSpec old{};
   old.tv_sec = 1'000'000;
+  const std::string capability("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);  // cap_net_bind_service=ep
+  ASSERT_TRUE(linux::fsetxattr(linux::openat(root.get(), "from/a", O_RDONLY)->get(), "security.capability", capability).ok());
   ASSERT_TRUE(linux::utimensat(root.get(), "from/a", old, old, 0).ok());
   auto from = *linux::openat(root.get(), "from", O_RDONLY | O_DIRECTORY);
   auto to = *linux::openat(root.get(), "to", O_RDONLY | O_DIRECTORY);
@@ -248,6 +250,7 @@ TEST_F(Trees, copies_keep_modes_links_and_times_and_merge_folders) {
   EXPECT_EQ(a.st_uid, 5U);
   EXPECT_EQ(a.st_gid, 6U);
   EXPECT_EQ(a.st_mtim.tv_sec, 1'000'000);
+  EXPECT_EQ(*linux::fgetxattr(linux::openat(to.get(), "a", O_RDONLY)->get(), "security.capability"), capability) << "a change of the owner takes it away";
   EXPECT_EQ(a.st_ino, linux::fstatat(to.get(), "hard", AT_SYMLINK_NOFOLLOW)->st_ino);
   EXPECT_EQ(*linux::readlinkat(to.get(), "l"), "/nowhere");
   EXPECT_EQ(*linux::read_file_at(to.get(), "d/kept"), "3");

@@ -199,7 +199,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
     }
   }
   if (plan.sources.empty()) return Error(ErrorKind::not_found, concat(keyword, " failed: no source files were specified"));
-  TreeHasher hasher(plan.exclude.empty() ? nullptr : &plan.exclude, plan.keeps_owner);
+  TreeHasher hasher(plan.exclude.empty() ? nullptr : &plan.exclude, plan.keeps_owner, TRY_PLAIN(tree_limits(build_)));
   for (const auto& source : plan.sources) plan.digests.push_back(TRY_PLAIN(hasher.digest(source.root_fd, source.path)));
   const bool is_file_checksum = std::none_of(words.begin(), words.end(), dockerfile::is_git_url);
   if (const auto* checksum = instruction.flag("checksum"); checksum != nullptr && is_file_checksum) {
@@ -263,6 +263,7 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
   auto target = TRY_PLAIN(hold_tree(build_, lowers, true));
   CopyOptions options;
   options.mode = plan.mode;
+  options.cancel = build_.cancel;
   options.exclude = plan.exclude.empty() ? nullptr : &plan.exclude;
   std::pair<std::uint32_t, std::uint32_t> owner{0, 0};
   if (!plan.owner.empty()) owner = TRY_PLAIN(resolve_owner(target.root.get(), plan.owner));
@@ -315,7 +316,7 @@ Status StageBuilder::begin_from_folder(int folder_fd, const std::string& name) {
   source.path = ".";
   plan.sources.push_back(std::move(source));
   KeyHasher key("FROM");
-  key.add(state_.key).add(TRY_PLAIN(TreeHasher(nullptr, false).digest(folder_fd, ".")));
+  key.add(state_.key).add(TRY_PLAIN(TreeHasher(nullptr, false, TRY_PLAIN(tree_limits(build_))).digest(folder_fd, ".")));
   if (build_.source_date_epoch_s) key.add(concat(*build_.source_date_epoch_s));
   TRY_PLAIN(cached_step(key.finish(), concat("FROM ", name), [&] { return make_copy(plan); }));
   add_history(concat("FROM ", name), state_.layers.back().is_empty);

@@ -168,6 +168,7 @@ Result<std::string> StageBuilder::bind_source(const RunMount& mount) {
   auto to = TRY_PLAIN(linux::open(place, O_RDONLY | O_DIRECTORY));
   CopyOptions options;
   if (!keeps_owner) options.owner = {0, 0};
+  options.cancel = build_.cancel;
   TreeCopier copier(options);
   if (!S_ISDIR(TRY_PLAIN(linux::fstat(from.get())).st_mode)) {
     TRY(copier.copy_file(from.get(), to.get(), "file"), concat("--mount: source ", source));
@@ -187,7 +188,7 @@ Result<std::string> StageBuilder::digest_of_bind(const RunMount& mount) {
     root_fd = named.folder_fd;
   }
   if (root_fd < 0) return Error(ErrorKind::invalid, "--mount=type=bind: this build has no context");
-  return TreeHasher(nullptr, false).digest(root_fd, source == "/" ? "." : source.substr(1));
+  return TreeHasher(nullptr, false, TRY_PLAIN(tree_limits(build_))).digest(root_fd, source == "/" ? "." : source.substr(1));
 }
 
 Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {

@@ -146,7 +146,7 @@ Status StageBuilder::begin(const dockerfile::StageScope* base_scope) {
   }
   auto& env = state_.config.config.env;
   bool has_path = std::any_of(env.begin(), env.end(), [](const std::string& item) { return item.starts_with("PATH="); });
-  if (!has_path && name != "scratch") env.insert(env.begin(), std::string(default_path));
+  if (!has_path) env.insert(env.begin(), std::string(default_path));
   scope_.set_environment(env);
   return {};
 }

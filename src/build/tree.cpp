@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include "base/strings.hpp"
 #include "dockerfile/glob.hpp"
+#include "linux/event.hpp"
 #include "linux/tree.hpp"
 
 namespace caisson::build {
@@ -25,6 +27,29 @@ std::vector<std::string> sorted_names(const std::vector<linux::DirectoryEntry>& 
 bool is_kept_attribute(std::string_view name) {
   if (name == "security.capability") return true;
   return !name.starts_with("security.") && !name.starts_with("system.") && !name.starts_with("trusted.") && !name.starts_with("user.overlay.");
+}
+
+constexpr std::uint64_t bytes_between_looks = 16U << 20U;
+
+Status check_cancelled(const Cancel& cancel) {
+  if (cancel.fd < 0 || !TRY_PLAIN(linux::wait_readable(cancel.fd, 0))) return {};
+  return Error(ErrorKind::unavailable, "the build was cancelled", ECANCELED);
+}
+
+/// linux::copy_all, but a large file's copy ends when the build does.
+Status copy_bytes(int from_fd, int to_fd, const linux::FileStatus& status, const Cancel& cancel) {
+  std::uint64_t copied = 0;
+  while (static_cast<std::uint64_t>(status.st_size) - copied > bytes_between_looks) {
+    auto moved = linux::copy_file_range(from_fd, to_fd, bytes_between_looks);
+    if (!moved.ok() && copied == 0) break;  // not between these file systems: the other ways are tried below
+    const auto count = TRY_PLAIN(std::move(moved));
+    if (count == 0) break;  // it has shrunk, or tells no size
+    copied += count;
+    TRY_PLAIN(check_cancelled(cancel));
+    if (copied >= static_cast<std::uint64_t>(status.st_size)) break;
+  }
+  TRY_PLAIN(linux::copy_all(from_fd, to_fd));
+  return {};
 }
 
 std::string joined(const std::string& folder, const std::string& name) { return folder.empty() ? name : concat(folder, "/", name); }
@@ -67,12 +92,7 @@ Result<std::string> TreeHasher::digest(int root_fd, const std::string& path) {
   hasher.update(concat("file ", status.st_mode, " ", with_owners_ ? concat(status.st_uid, ":", status.st_gid) : "", " ", status.st_size, "\n"));
   if (S_ISREG(status.st_mode)) {
     auto file = TRY_PLAIN(linux::reopen(fd.get(), O_RDONLY));
-    std::vector<char> buffer(1 << 17);
-    while (true) {
-      auto got = TRY_PLAIN(linux::read(file.get(), buffer));
-      if (got == 0) break;
-      hasher.update({buffer.data(), got});
-    }
+    TRY_PLAIN(add_content(file.get(), status, path, hasher));
   }
   return hasher.finish().text();
 }
@@ -104,11 +124,24 @@ Status TreeHasher::add(int dir_fd, const std::string& name, const std::string& s
       if (is_kept_attribute(attribute)) hasher.update(concat(attribute, "=", base64_encode(TRY_PLAIN(linux::fgetxattr(fd.get(), attribute))), "\n"));
   }
   if (S_ISDIR(status.st_mode)) return add_folder(fd.get(), shown, hasher);
+  return add_content(fd.get(), status, shown, hasher);
+}
+
+Status TreeHasher::add_content(int fd, const linux::FileStatus& status, const std::string& shown, Hasher& hasher) {
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  const auto on_disk = static_cast<std::uint64_t>(status.st_blocks) * 512;
+  if (size > on_disk) hole_bytes_ += size - on_disk;
+  if (hole_bytes_ > limits_.most_hole_bytes)
+    return Error(ErrorKind::unavailable, concat(shown, ": with its holes it has ", size, " bytes, and there is no room for them (", limits_.most_hole_bytes, " bytes are free)"), ENOSPC);
   std::vector<char> buffer(1 << 17);
-  while (true) {
-    auto got = TRY_PLAIN(linux::read(fd.get(), buffer));
+  for (std::uint64_t done = 0, asked = 0;;) {
+    auto got = TRY_PLAIN(linux::read(fd, buffer));
     if (got == 0) return {};
     hasher.update({buffer.data(), got});
+    done += got;
+    if (done - asked < bytes_between_looks) continue;
+    asked = done;
+    TRY_PLAIN(check_cancelled(limits_.cancel));
   }
 }
 
@@ -162,17 +195,18 @@ Status TreeCopier::copy_folder(int from_fd, const std::string& from_name, int to
   auto from = TRY_PLAIN(linux::openat(from_fd, from_name, open_folder));
   auto to = TRY_PLAIN(linux::openat(to_fd, to_name, open_folder));
   TRY_PLAIN(copy_all_in(from.get(), to.get(), shown));
-  for (const auto& name : TRY_PLAIN(linux::flistxattr(from.get())))
-    if (is_kept_attribute(name)) TRY_PLAIN(linux::fsetxattr(to.get(), name, TRY_PLAIN(linux::fgetxattr(from.get(), name))));
-  return set_attributes(to.get(), status, true);
+  return set_attributes(from.get(), to.get(), status, true);
 }
 
-Status TreeCopier::set_attributes(int fd, const linux::FileStatus& status, bool is_folder) const {
+/// In this order: a change of the owner takes capabilities and setuid away.
+Status TreeCopier::set_attributes(int from_fd, int fd, const linux::FileStatus& status, bool is_folder) const {
   auto owner = options_.owner.value_or(std::pair<std::uint32_t, std::uint32_t>(status.st_uid, status.st_gid));
   TRY_PLAIN(linux::fchown(fd, owner.first, owner.second));
+  for (const auto& name : TRY_PLAIN(linux::flistxattr(from_fd)))
+    if (is_kept_attribute(name)) TRY_PLAIN(linux::fsetxattr(fd, name, TRY_PLAIN(linux::fgetxattr(from_fd, name))));
   std::uint32_t mode = status.st_mode & 07777;
   if (!options_.mode.empty()) mode = TRY_PLAIN(change_mode(options_.mode, mode, is_folder));
-  TRY_PLAIN(linux::fchmod(fd, mode));  // behind chown, which takes setuid away
+  TRY_PLAIN(linux::fchmod(fd, mode));
   return linux::utimensat(fd, "", status.st_mtim, status.st_mtim, AT_EMPTY_PATH);
 }
 
@@ -180,12 +214,8 @@ Status TreeCopier::copy_content(int from_fd, int to_fd, const std::string& to_na
   auto key = std::pair<std::uint64_t, std::uint64_t>(status.st_dev, status.st_ino);
   if (auto first = linked_.find(key); status.st_nlink > 1 && first != linked_.end()) return linux::linkat(first->second.get(), "", to_fd, to_name, AT_EMPTY_PATH);
   auto to = TRY_PLAIN(linux::openat(to_fd, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  TRY_PLAIN(linux::copy_all(from_fd, to.get()));
-  auto owner = options_.owner.value_or(std::pair<std::uint32_t, std::uint32_t>(status.st_uid, status.st_gid));
-  TRY_PLAIN(linux::fchown(to.get(), owner.first, owner.second));
-  for (const auto& name : TRY_PLAIN(linux::flistxattr(from_fd)))
-    if (is_kept_attribute(name)) TRY_PLAIN(linux::fsetxattr(to.get(), name, TRY_PLAIN(linux::fgetxattr(from_fd, name))));
-  TRY_PLAIN(set_attributes(to.get(), status, false));
+  TRY_PLAIN(copy_bytes(from_fd, to.get(), status, options_.cancel));
+  TRY_PLAIN(set_attributes(from_fd, to.get(), status, false));
   if (status.st_nlink > 1) linked_.emplace(key, TRY_PLAIN(linux::openat(to_fd, to_name, O_PATH | O_NOFOLLOW)));
   return {};
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cancel.hpp"
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
@@ -21,24 +23,35 @@ namespace caisson::build {
 /// `root_fd`: a folder opened for reading; no path leads out of it. A plain path that is missing is an error of kind not_found.
 Result<std::vector<std::string>> find_sources(int root_fd, std::string_view source);
 
+/// What a tree may cost. An archive of a few bytes may hold a file of terabytes that is all holes.
+struct TreeLimits {
+  Cancel cancel;                                                                  ///< asked every few megabytes
+  std::uint64_t most_hole_bytes = std::numeric_limits<std::uint64_t>::max();      ///< of all files together: there would be no room for their layer
+};
+
 /// The digest of a file or of a folder with all below it: names, types, modes, owners where `with_owners`, contents, link targets,
-/// extended attributes; no times. Thread-safe; contents are read once per inode.
+/// extended attributes; no times. Contents are read once per inode.
 class TreeHasher {
  public:
-  TreeHasher(const dockerfile::IgnoreList* exclude, bool with_owners) : exclude_(exclude), with_owners_(with_owners) {}
+  TreeHasher(const dockerfile::IgnoreList* exclude, bool with_owners, TreeLimits limits = {}) : exclude_(exclude), with_owners_(with_owners), limits_(limits) {}
+  /// Errors: also unavailable (cancelled; holes beyond the limit, naming the file).
   Result<std::string> digest(int root_fd, const std::string& path);
 
  private:
   Status add(int dir_fd, const std::string& name, const std::string& shown, Hasher& hasher);
   Status add_folder(int fd, const std::string& shown, Hasher& hasher);
+  Status add_content(int fd, const linux::FileStatus& status, const std::string& shown, Hasher& hasher);
   const dockerfile::IgnoreList* exclude_;
   bool with_owners_;
+  TreeLimits limits_;
+  std::uint64_t hole_bytes_ = 0;
 };
 
 struct CopyOptions {
   std::optional<std::pair<std::uint32_t, std::uint32_t>> owner;  ///< none: the source's
   std::string mode;                                              ///< --chmod; "": the source's
   const dockerfile::IgnoreList* exclude = nullptr;               ///< borrowed; paths relative to the source
+  Cancel cancel;
 };
 
 /// Copies files, folders, links and devices by descriptors; never follows a symbolic link that lies in either tree.
@@ -57,7 +70,7 @@ class TreeCopier {
   Status copy_all_in(int from_fd, int to_fd, const std::string& above);
   Status copy_content(int from_fd, int to_fd, const std::string& to_name, const linux::FileStatus& status);
   Status copy_special(int from_fd, const std::string& from_name, int to_fd, const std::string& to_name, const linux::FileStatus& status);
-  Status set_attributes(int fd, const linux::FileStatus& status, bool is_folder) const;
+  Status set_attributes(int from_fd, int fd, const linux::FileStatus& status, bool is_folder) const;
 
   CopyOptions options_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, UniqueFd> linked_;  ///< copies of files that have several names

@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -281,15 +282,25 @@ target "tool" {
         self.assertIn("Running in", self.build(files).stdout)
 
     def test_the_same_files_and_time_give_the_same_image_on_another_engine(self):
-        files = {"Dockerfile": "FROM busybox\nCOPY d /d\nRUN mkdir /r && echo x > /r/f && ln -s f /r/l\nCMD [\"sh\"]\n", "d/a": "1", "d/b/c": "2"}
-        mine = self.build(files, "-q", "--build-arg", "SOURCE_DATE_EPOCH=1700000000").stdout.strip()
+        files = {"Dockerfile": "FROM busybox\nCOPY d /d\nADD d/b /e/\nRUN mkdir /r && echo x > /r/f && ln -s f /r/l && chown 3:4 /r/f\nWORKDIR /w\nCMD [\"sh\"]\n", "d/a": "1", "d/b/c": "2"}
+        epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+        archive = os.path.join(self.engine.folder, "busybox.tar")
+        self.engine.ok("save", "-o", archive, "busybox")
+        mine = self.build(files, "-q", *epoch).stdout.strip()
         with caisson.Engine() as other:
-            other.import_busybox()
-            same_base = self.config("busybox")["RootFS"] == json.loads(other.ok("image", "inspect", "busybox"))[0]["RootFS"]
-            self.assertTrue(same_base)
-            other_image = other.ok("build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", self.folder({}))
-            layers = json.loads(other.ok("image", "inspect", other_image))[0]["RootFS"]["Layers"]
+            other.ok("load", "-i", archive)
+            # Another folder, other times and another user's files.
+            folder = tempfile.mkdtemp(prefix=caisson.PREFIX)
+            self.addCleanup(shutil.rmtree, folder, True)
+            shutil.copytree(self.folder({}), folder, dirs_exist_ok=True)
+            for place, folders, names in os.walk(folder):
+                for name in folders + names:
+                    os.utime(os.path.join(place, name), (1_750_000_000, 1_750_000_000 + len(name)))
+                    os.chown(os.path.join(place, name), 1234, 1234)
+            theirs = other.ok("build", "-q", *epoch, folder)
+            layers = json.loads(other.ok("image", "inspect", theirs))[0]["RootFS"]["Layers"]
         self.assertEqual(self.config(mine)["RootFS"]["Layers"], layers)
+        self.assertEqual(mine, theirs, "the id covers configuration and history, too")
 
     def test_independent_stages_run_side_by_side(self):
         name = self.built("FROM busybox AS a\nRUN --mount=type=cache,target=/c,id=meet touch /c/a && until [ -e /c/b ]; do usleep 20000; done\n"
@@ -366,6 +377,55 @@ target "tool" {
         self.assert_nothing_left()
         out = self.build({"Dockerfile": "FROM busybox\nRUN echo done > /done\nRUN true\n"})
         self.assertIn("Using cache", out.stdout)
+
+    def test_output_without_end_is_bounded_where_it_is_kept_and_ends_with_the_client(self):
+        folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo first; yes 0123456789abcdef0123456789abcdef0123456789abcdef\n"})
+        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        self.addCleanup(process.stdout.close)
+        seen = 0
+        while seen < 10 << 20:  # more than the 8 MiB that are kept
+            seen += len(process.stdout.read(1 << 16))
+        process.kill()
+        process.wait()
+        wait_until(lambda: self.engine.ok("ps", "-aq") == "" and os.listdir(os.path.join(self.engine.root, "builds")) == [], "the step has ended")
+        wait_until(lambda: json.loads(self.engine.ok("build", "history", "inspect", "^0"))[0]["Status"] != "Running", "the build has ended")
+        logs = os.path.join(self.engine.root, "build-history")
+        self.assertLessEqual(max(os.path.getsize(os.path.join(logs, name)) for name in os.listdir(logs)), 8 << 20)
+        self.assertIn("first\n", self.engine.ok("build", "history", "logs", "^0"))
+
+    def test_a_context_with_devices_links_and_holes_harms_nobody(self):
+        sparse = io.BytesIO()
+        with tarfile.open(fileobj=sparse, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            caisson.add_file(tar, "Dockerfile", b"FROM busybox\nCOPY . /all\n")
+            entry = tarfile.TarInfo("device")
+            entry.type, entry.devmajor, entry.devminor = tarfile.CHRTYPE, 1, 3
+            tar.addfile(entry)
+            entry = tarfile.TarInfo("out")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/"
+            tar.addfile(entry)
+            caisson.add_file(tar, "out/written-through-a-link", b"x")
+            entry = tarfile.TarInfo("holes")  # eight terabytes, of which one byte is there
+            data = b"1\n8796093022207\n1\n".ljust(512, b"\0") + b"x"
+            entry.size = len(data)
+            entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "holes", "GNU.sparse.realsize": str(8 << 40)}
+            tar.addfile(entry, io.BytesIO(data))
+        status, _, body = self.engine.request("POST", "/build?t=hostile", sparse.getvalue(), {"Content-Type": "application/x-tar"}, timeout=120)
+        self.assertIn(status, (200, 400), body)
+        self.assertFalse(os.path.exists("/written-through-a-link"))
+        self.assertLess(sum(os.lstat(os.path.join(place, name)).st_blocks for place, _, names in os.walk(self.engine.root) for name in names) * 512, 64 << 20)
+        self.assertRegex(body.decode(), "holes: with its holes it has 8796093022208 bytes, and there is no room|too large|not supported|sparse")
+        for name in ("../up", "/abs/../../up", "d/../../../up"):
+            status, _, body = self.engine.request("POST", "/build", context_of({"Dockerfile": "FROM busybox\nCOPY . /all\n", name: "x"}), {"Content-Type": "application/x-tar"}, timeout=60)
+            self.assertFalse(os.path.exists(os.path.join(self.engine.root, "builds", "up")), body)
+        self.assert_nothing_left()
+
+    def test_rights_that_nobody_allowed_are_refused(self):
+        for flag, right in (("--security=insecure", "security.insecure"), ("--network=host", "network.host")):
+            out = self.build({"Dockerfile": f"FROM busybox\nRUN {flag} true\n"}, check=1)
+            self.assertIn(right, out.stderr)
+        self.build({"Dockerfile": "FROM busybox\nRUN --network=host ls /sys/class/net > /nets\n"}, "-t", "allowed", "--allow", "network.host")
+        bridges = [name for name in os.listdir("/sys/class/net") if name == "lo" or name.startswith("cst")]
+        self.assertLessEqual(set(bridges), set(self.shell("allowed", "cat /nets").split()))
 
     # -- on a terminal
 

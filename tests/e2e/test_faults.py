@@ -317,6 +317,28 @@ class DiskIsFull(OwnEngine):
         wait_until(lambda: abs(shutil.disk_usage(self.engine.root).free - free_before) < 1 << 20, "the space is given back", 10)
         self.assertEqual(self.engine.ok("run", "--rm", "busybox", "echo", "works"), "works")
 
+    def test_a_build_that_does_not_fit_fails_leaves_nothing_and_its_cache_stays_right(self):
+        folder = os.path.join(self.engine.folder, "context")
+        os.mkdir(folder)
+
+        def build(dockerfile, check):
+            with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
+                file.write("FROM busybox\nRUN echo done > /done\n" + dockerfile)
+            return self.engine.cli("build", folder, check=check, timeout=120)
+        build("", 0)
+        free_before = shutil.disk_usage(self.engine.root).free
+        out = build("RUN dd if=/dev/urandom of=/big bs=1M count=64\n", 1)
+        self.assertRegex(out.stdout + out.stderr, "(?i)no space left|full")
+        with open(os.path.join(folder, "big"), "wb") as file:
+            file.write(os.urandom(64 << 20))
+        out = build("COPY big /big\n", 1)  # the context itself does not fit
+        self.assertRegex(out.stdout + out.stderr, "(?i)no space left|full")
+        os.unlink(os.path.join(folder, "big"))
+        self.assertEqual(os.listdir(os.path.join(self.engine.root, "builds")), [])
+        self.assertEqual(self.engine.ok("ps", "-aq"), "")
+        wait_until(lambda: abs(shutil.disk_usage(self.engine.root).free - free_before) < 1 << 20, "the space is given back", 10)
+        self.assertIn("Using cache", build("RUN true\n", 0).stdout)
+
     def test_log_lines_that_do_not_fit_are_counted_not_corrupted(self):
         command = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo end"
         free = self.fill()
