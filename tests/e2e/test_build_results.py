@@ -180,6 +180,13 @@ class Results(registries.NamespaceTest):
             seen = subprocess.run(["skopeo", "inspect", "--override-arch", "arm64", f"oci-archive:{archive}"], capture_output=True, text=True, check=True).stdout
             self.assertEqual(json.loads(seen)["Architecture"], "arm64")
 
+    def test_a_base_of_another_platform_is_warned_of_by_its_rule(self):
+        self.write("program", "x")
+        self.write("Dockerfile", "FROM --platform=linux/arm64 busybox\nCOPY program /program\n")
+        said = self.run_here("build", self.context).stdout
+        self.assertIn('InvalidBaseImagePlatform: Base image busybox was pulled with platform "linux/amd64", expected "linux/arm64" for current build', said)
+        self.assertIn("cannot be pulled", said)
+
     def test_a_step_of_another_platform_says_what_is_missing(self):
         if os.path.exists("/proc/sys/fs/binfmt_misc/register") and any("aarch64" in name for name in os.listdir("/proc/sys/fs/binfmt_misc")):
             self.skipTest("this host emulates arm64")
