@@ -8,6 +8,7 @@
 #include "base/environment.hpp"
 #include "build/builder.hpp"
 #include "app/daemon_options.hpp"
+#include "app/rootless.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "engine/local.hpp"
@@ -30,13 +31,16 @@ namespace {
 constexpr mode_t socket_mode = 0660;
 constexpr std::uint32_t first_worker_id = 0x70000000;  // range 0 of the containers' ranges (engine/id_ranges.hpp)
 constexpr std::uint32_t fetch_id = first_worker_id + 65534;  // "nobody" of that range, of which no file is ever made
+constexpr std::uint32_t nobody = 65534;                      // of the one range that an engine without root has
 
 Surroundings read_surroundings() {
   Surroundings surroundings;
-  surroundings.is_root = linux::geteuid() == 0;
+  // Inside its namespaces an ordinary user's engine is root, and still an ordinary user's: it says the same of itself as its supervisor.
+  surroundings.is_root = linux::geteuid() == 0 && !HostSide::is_there();
   surroundings.home = environment_text("HOME");
   surroundings.runtime_dir = environment_text("XDG_RUNTIME_DIR");
   surroundings.data_home = environment_text("XDG_DATA_HOME");
+  surroundings.config_home = environment_text("XDG_CONFIG_HOME");
   auto self = linux::readlinkat(AT_FDCWD, "/proc/self/exe");
   if (self.ok()) surroundings.own_folder = split_last(*self, '/').before;
   return surroundings;
@@ -148,7 +152,30 @@ struct Assembled {
   std::unique_ptr<build::Builder> builder;
 };
 
+/// A new network namespace begins without it.
+Status bring_up_loopback(network::NetworkManager& network) {
+  auto own = TRY_PLAIN(linux::open_namespace(0, "net"));
+  return network.bring_up_loopback(own.get());
+}
+
+/// Without root: scopes of the user's systemd where it has cgroup v2 for us, else a delegated folder that was named, else none.
+Status choose_cgroups(const DaemonOptions& options, engine::LocalOptions& local) {
+  bool by_systemd = options.cgroup_driver == linux::CgroupDriver::systemd;
+  if (options.rootless) {
+    const auto layout = TRY(linux::detect_cgroup_layout(), "cgroups");
+    if (!options.cgroup_is_given && layout.mode == linux::CgroupMode::unified) by_systemd = linux::exists(environment_text("XDG_RUNTIME_DIR") + "/systemd/private").value_or(false);
+    local.has_cgroups = by_systemd || linux::may_make_cgroup(layout, options.cgroup_parent);
+    if (!local.has_cgroups)
+      log(LogLevel::warning, "rootless", "cgroups", "none are delegated to this user: containers cannot be limited, paused or measured (see `caisson doctor`)");
+  }
+  if (by_systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
+  return {};
+}
+
 Result<Assembled> assemble(const DaemonOptions& options) {
+  const std::uint32_t worker_id = options.rootless ? 0 : first_worker_id;  // workers of one without root have its own range
+  std::shared_ptr<HostSide> host;
+  if (options.rootless) host = TRY(HostSide::open(), "rootless");
   engine::LocalParts parts;
   auto opened = TRY(state::open_sqlite_store({.path = options.root + "/state.db"}), "open the state");
   parts.store = std::move(opened.store);
@@ -156,15 +183,20 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   image::ImageOptions images;
   images.root = options.root;
   images.worker_path = options.worker_path;
-  images.worker_first_id = first_worker_id;
+  images.worker_first_id = worker_id;
   images.snapshot_form = options.snapshot_form;
+  // Only the host's root may mount a file as EROFS.
+  if (options.rootless && images.snapshot_form == image::SnapshotForm::automatic) images.snapshot_form = image::SnapshotForm::directory;
   images.quota_bytes = TRY(store_quota(options), "--store-quota");
-  parts.registries = std::make_unique<image::Registries>(options.registry, fetch_id);
+  parts.registries = std::make_unique<image::Registries>(options.registry, options.rootless ? nobody : fetch_id);
   images.registries = parts.registries.get();
   images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};
   images.trust.lookaside_folder = options.signature_places;
   parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
-  parts.network = TRY(network::create_network_manager(*parts.store, options.network), "set up networks");
+  auto network_options = options.network;
+  if (host) network_options.bind_on_host = [host](network::Protocol protocol, const linux::SocketAddress& address) { return host->bind_port(protocol, address); };
+  parts.network = TRY(network::create_network_manager(*parts.store, network_options), "set up networks");
+  if (host) TRY(bring_up_loopback(*parts.network), "set up networks");
   parts.make_runtime = [path = options.runtime_path](runtime::RuntimeObserver& observer) {
     return runtime::create_oci_runtime({.launcher_path = path}, observer);
   };
@@ -172,22 +204,24 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   local.root = options.root;
   local.exec_root = options.exec_root;
   local.cgroup_parent = options.cgroup_parent;
-  if (options.cgroup_driver == linux::CgroupDriver::systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
+  TRY_PLAIN(choose_cgroups(options, local));
   local.rootless = options.rootless;
   local.loads_apparmor = local.hears_refusals = !options.rootless;
+  local.missing_limits = options.missing_limits;
+  if (host) local.is_of_host = [host](pid_t pid) { return host->is_of_host(pid); };
   local.settings = options.settings;
   for (const auto& host : options.hosts)
     if (auto path = unix_path(host); !path.empty()) local.sockets.push_back(path);
   local.audit_log = options.audit_log.value_or(options.root + "/audit.log");
   if (!options.cdi_spec_dirs.empty()) local.cdi_spec_dirs = options.cdi_spec_dirs;
   local.start_pool = options.start_pool;
-  local.worker = {options.worker_path, first_worker_id};
+  local.worker = {options.worker_path, worker_id};
   auto& store = *parts.store;
   auto& image_store = *parts.images;
   build::BuilderOptions builder;
   builder.root = options.root;
   builder.exec_root = options.exec_root;
-  builder.worker = {options.worker_path, first_worker_id};
+  builder.worker = {options.worker_path, worker_id};
   Assembled out;
   out.engine = TRY_PLAIN(engine::open_local_engine(std::move(local), std::move(parts)));
   out.builder = TRY_PLAIN(build::open_builder(std::move(builder), *out.engine, image_store, store));
@@ -300,10 +334,8 @@ int run(const std::vector<std::string>& arguments) {
     std::puts("caissond version " CAISSON_VERSION);
     return 0;
   }
-  if (parsed->options.rootless)
-    return report(Error(ErrorKind::unsupported, "this version runs as root only: giving every container 65536 user ids and mounting its layers needs it")
-                      .with_hint("start it with sudo; containers have user namespaces of their own all the same"));
   configure_log(parsed->options.log);
+  if (parsed->options.rootless && !HostSide::is_there()) return supervise(parsed->options, arguments);
   limit_allocator();
   raise_descriptor_limit();
   linux::umask(022);  // folders of containers get exact modes; a stricter mask would lock their users out of "/"

@@ -127,6 +127,23 @@ Status set_start_pool(DaemonOptions& options, const std::string& value) {
   return {};
 }
 
+Status set_rootless_network(DaemonOptions& options, const std::string& value) {
+  static constexpr std::pair<std::string_view, RootlessNetwork> names[] = {
+      {"auto", RootlessNetwork::automatic}, {"pasta", RootlessNetwork::pasta}, {"slirp4netns", RootlessNetwork::slirp4netns}, {"none", RootlessNetwork::none}};
+  for (const auto& [name, network] : names) {
+    if (name != value) continue;
+    options.rootless_network = network;
+    return {};
+  }
+  return Error(ErrorKind::invalid, concat("\"", value, "\" is not auto, pasta, slirp4netns or none"));
+}
+
+Status set_missing_limits(DaemonOptions& options, const std::string& value) {
+  if (value != "warn" && value != "refuse") return Error(ErrorKind::invalid, concat("\"", value, "\" is not warn or refuse"));
+  options.missing_limits = value == "refuse" ? engine::MissingLimits::refuse : engine::MissingLimits::warn;
+  return {};
+}
+
 /// "key=value", as docker's --log-opt has it.
 Status set_log_option(DaemonOptions& options, const std::string& value) {
   auto halves = split_once(value, '=');
@@ -226,11 +243,17 @@ const Setting settings[] = {
     {"--registry-stall-timeout", "registry.stall-timeout", "SECONDS", "a connection on which nothing comes for so long is given up (default 30)", set_stall_timeout},
     {"--snapshot-form", "snapshot-form", "FORM", "how layers to come are kept: directory, erofs (the tar and an index of it, Linux 6.12) or auto: erofs where it can be mounted (default auto)", set_snapshot_form},
     {"--store-quota", "store-quota", "SIZE", "what images, layers and downloads may take on the disk together: 50GB, or 40% of the file system; 0: no bound (default 0)", set_store_quota},
-    {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)", CAISSON_TEXT(cgroup_parent)},
+    {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)",
+     [](DaemonOptions& options, const std::string& value) -> Status {
+       options.cgroup_parent = value;
+       options.cgroup_is_given = true;
+       return {};
+     }},
     {"--cgroup-driver", "cgroup-driver", "NAME", "who makes containers' cgroups: cgroupfs (the daemon) or systemd (as scopes; default cgroupfs)",
      [](DaemonOptions& options, const std::string& value) -> Status {
        if (value != "cgroupfs" && value != "systemd") return Error(ErrorKind::invalid, concat("\"", value, "\" is not cgroupfs or systemd"));
        options.cgroup_driver = value == "systemd" ? linux::CgroupDriver::systemd : linux::CgroupDriver::cgroupfs;
+       options.cgroup_is_given = true;
        return {};
      }},
     {"--bridge", "network.bridge", "NAME", "bridge interface of the default network (default caisson0)", CAISSON_TEXT(network.bridge_interface)},
@@ -275,6 +298,8 @@ const Setting settings[] = {
     {"--debug", "debug", "BOOL", "log level debug, and say so in `info` (default false)", set_debug},
     {"--default-pids-limit", "containers.pids-limit", "N", "processes per container that asks for no limit; 0: unlimited (default 4096)", set_pids_limit},
     {"--start-pool", "start.pool", "N", "namespaces kept ready for the next containers, per kind of network in use; 0: none (default 4)", set_start_pool},
+    {"--rootless-network", "rootless.network", "NAME", "without root, what leads to the host's network: pasta, slirp4netns, none, or auto: the first of them that is installed (default auto)", set_rootless_network},
+    {"--missing-limits", "rootless.missing-limits", "WORD", "what becomes of a limit where this user has no cgroups: warn, and run without it, or refuse the container (default warn)", set_missing_limits},
     {"--log-level", "log-level", "LEVEL", "debug, info, warning, error (default info)", set_level},
     {"--log-format", "log-format", "FORMAT", "text or json (default text)", set_format},
 };
@@ -343,8 +368,14 @@ std::string beside_or_installed(const Surroundings& surroundings, const std::str
   return linux::exists(beside).value_or(false) ? beside : "/usr/lib/caisson/" + name;
 }
 
+/// Of an ordinary user; root's is /etc/caisson.
+std::string config_folder(const Surroundings& surroundings) {
+  return concat(surroundings.config_home.empty() ? surroundings.home + "/.config" : surroundings.config_home, "/caisson");
+}
+
 Status fill_defaults(DaemonOptions& options, const Surroundings& surroundings) {
   options.rootless = !surroundings.is_root;
+  if (options.rootless && !options.roles_is_given) options.roles_path = config_folder(surroundings) + "/roles.toml";
   std::string runtime_dir = surroundings.runtime_dir;
   if (options.rootless && runtime_dir.empty() && (options.exec_root.empty() || options.hosts.empty()))
     return Error(ErrorKind::invalid, "XDG_RUNTIME_DIR is not set").with_hint("log in through a session that sets it, or give --exec-root and --host");
@@ -380,7 +411,7 @@ const Setting* find_flag(std::string_view flag) {
 
 Result<ParsedArguments> parse_arguments(const std::vector<std::string>& arguments, const Surroundings& surroundings) {
   ParsedArguments parsed;
-  std::string config_path = default_config_path;
+  std::string config_path = surroundings.is_root ? default_config_path : config_folder(surroundings) + "/caisson.toml";
   bool config_is_given = false;
   std::vector<std::string_view> given;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -435,7 +466,8 @@ std::vector<std::string> differences_that_need_a_restart(const DaemonOptions& ru
 }
 
 std::string help_text() {
-  std::string text = "Usage: caissond [FLAGS]\n\nThe Caisson container engine. Settings that should last stand in /etc/caisson/caisson.toml.\n\nFlags:\n";
+  std::string text = "Usage: caissond [FLAGS]\n\nThe Caisson container engine. Settings that should last stand in /etc/caisson/caisson.toml.\n"
+      "An ordinary user's engine keeps its own under ~/.config/caisson, ~/.local/share/caisson and $XDG_RUNTIME_DIR (docs/how-to/rootless.md).\n\nFlags:\n";
   constexpr std::size_t column = 34;
   auto line = [&](std::string flag, std::string_view help, std::string_view key) {
     flag.resize(std::max(column, flag.size() + 2), ' ');

@@ -19,6 +19,9 @@
 
 namespace caisson::app {
 
+/// What carries packets between the network namespace of an engine without root and the host.
+enum class RootlessNetwork : std::uint8_t { automatic, pasta, slirp4netns, none };
+
 struct DaemonOptions {
   std::string root;
   std::string exec_root;
@@ -49,7 +52,10 @@ struct DaemonOptions {
   std::string signature_places = "/etc/containers/registries.d";
   std::string home;                     ///< of the user who runs it; "" as a service
   LogOptions log;
-  bool rootless = false;
+  bool rootless = false;                ///< an ordinary user's: the supervisor, or the engine in its namespaces
+  RootlessNetwork rootless_network = RootlessNetwork::automatic;
+  engine::MissingLimits missing_limits = engine::MissingLimits::warn;
+  bool cgroup_is_given = false;         ///< --cgroup-parent or --cgroup-driver was
   std::map<std::string, std::string> given;  ///< every setting that was named, by its flag, as text
 };
 
@@ -65,6 +71,7 @@ struct Surroundings {
   std::string home;
   std::string runtime_dir;   ///< $XDG_RUNTIME_DIR
   std::string data_home;     ///< $XDG_DATA_HOME
+  std::string config_home;   ///< $XDG_CONFIG_HOME
   std::string own_folder;    ///< of the running binary
 };
 

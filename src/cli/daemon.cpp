@@ -42,6 +42,8 @@ bool file_exists(const std::string& path) { return std::move(linux::exists(path)
 std::string systemd_unit(const Endpoint& endpoint) {
   if (!file_exists("/run/systemd/system")) return "";  // sd_booted(3)
   std::vector<std::string> folders = {"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"};
+  // Without a systemd of the user (su, a container) the command line starts the daemon itself.
+  if (endpoint.is_rootless && !file_exists(concat(runtime_folder(), "/systemd/private"))) return "";
   if (endpoint.is_rootless)
     folders = {concat(environment_text("HOME"), "/.config/systemd/user"), "/etc/systemd/user", "/usr/lib/systemd/user"};
   for (std::string_view unit : {"caissond.socket", "caissond.service"})

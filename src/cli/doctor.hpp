@@ -67,7 +67,17 @@ struct HostReading {
   bool needs_gpgv = false;     ///< the policy asks for OpenPGP, and gpgv is not here
 
   bool has_id_map_helpers = true;  ///< newuidmap and newgidmap
+  bool may_map_ids = true;         ///< they have the rights that they need (setuid root, or file capabilities)
   bool has_subordinate_ids = true;
+  std::uint64_t subordinate_ids = 65536;  ///< the fewer of /etc/subuid's and /etc/subgid's
+  std::string uplink = "pasta";    ///< what an engine without root reaches the network by: pasta, slirp4netns or ""
+  bool has_tun = true;             ///< /dev/net/tun can be opened
+  // Of an ordinary user only:
+  bool has_runtime_dir = true;     ///< $XDG_RUNTIME_DIR is there and this user's
+  bool has_user_manager = true;    ///< the user's own systemd runs
+  std::vector<std::string> missing_delegation;  ///< of cpu, io, memory and pids: what that systemd was not given
+  bool lingers = true;             ///< it runs from boot on and after logout
+  std::uint32_t first_user_port = 1024;  ///< net.ipv4.ip_unprivileged_port_start
   TimestampNs now = 0;
   bool has_kvm = true;
   bool has_criu = true;

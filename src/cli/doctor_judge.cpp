@@ -33,6 +33,8 @@ class Judge {
   }
 
  private:
+  static constexpr std::uint64_t ids_needed = 65535;  // with the user's own as 0: those that containers map
+
   Finding& add(std::string_view check, Verdict verdict, std::string what, std::string why = "", std::string mend = "") {
     findings_.push_back({std::string(check), verdict, std::move(what), std::move(why), std::move(mend), {}});
     return findings_.back();
@@ -84,6 +86,7 @@ class Judge {
                           "images are layers of an overlay", "modprobe overlay");
       finding.repair.commands = {{"modprobe", "overlay"}};
     }
+    if (!host_.is_root) return;  // nothing is mapped without root
     if (host_.idmap_problem.empty()) good("idmapped-mounts", concat(host_.root, " can be mounted through id maps"));
     else
       add("idmapped-mounts", Verdict::broken, concat("the file system of ", host_.root, " cannot be mounted through an id map: ", host_.idmap_problem),
@@ -134,9 +137,11 @@ class Judge {
       good("nftables", "works");
     } else {
       bool is_missing = host_.nft_problem == "not installed";
-      add("nftables", host_.is_root ? Verdict::broken : Verdict::note, concat("nft: ", host_.nft_problem), "published ports and the way out of containers are rules of it",
+      if (!host_.is_root && !is_missing) return good("nftables", "is installed");  // an ordinary user may use it in namespaces of his own
+      add("nftables", Verdict::broken, concat("nft: ", host_.nft_problem), "published ports and the way out of containers are rules of it",
           is_missing ? install("nftables") : "nft list tables");
     }
+    if (!host_.is_root) return;  // the rest is in a network namespace of the engine's own
     if (host_.forwards_ipv4) {
       good("ip-forward", "IPv4 is forwarded");
     } else {
@@ -193,9 +198,10 @@ class Judge {
     if (!host_.has_systemd) add("systemd", Verdict::note, "systemd does not run here", "the daemon is started by the first command instead of at boot");
     else if (!host_.has_unit) add("systemd", Verdict::note, "no unit caissond.socket", "the daemon is started by the first command instead of at boot", install("caisson"));
     else if (!host_.is_unit_enabled) {
-      auto& finding = add("systemd", Verdict::warning, "caissond.socket is not enabled", "containers with a restart policy do not come back after a boot",
-                          "systemctl enable --now caissond.socket caissond.service");
-      finding.repair.commands = {{"systemctl", "enable", "--now", "caissond.socket", "caissond.service"}};
+      std::vector<std::string> command = {"systemctl", "enable", "--now", "caissond.socket", "caissond.service"};
+      if (!host_.is_root) command.insert(command.begin() + 1, "--user");
+      auto& finding = add("systemd", Verdict::warning, "caissond.socket is not enabled", "containers with a restart policy do not come back after a boot", join(command, " "));
+      finding.repair.commands = {command};
     } else {
       good("systemd", "caissond.socket is enabled");
     }
@@ -218,10 +224,62 @@ class Judge {
           "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0");
     if (!host_.has_id_map_helpers)
       add("id-maps", host_.is_root ? Verdict::note : Verdict::broken, "newuidmap and newgidmap are not installed", "an engine without root maps ids with them", install("uidmap"));
+    else if (!host_.may_map_ids)
+      add("id-maps", host_.is_root ? Verdict::note : Verdict::broken, "newuidmap and newgidmap are neither setuid root nor have they file capabilities", "they cannot map anything then",
+          "apt-get install --reinstall uidmap");
     else if (!host_.has_subordinate_ids)
       add("id-maps", host_.is_root ? Verdict::note : Verdict::broken, concat("/etc/subuid or /etc/subgid has no range for ", host_.user),
-          "an engine without root maps its containers' ids there", concat("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ", host_.user));
+          "an engine without root maps its containers' ids there", give_ids());
+    else if (host_.subordinate_ids < ids_needed)
+      add("id-maps", Verdict::broken, concat("/etc/subuid and /etc/subgid give ", host_.user, " ", host_.subordinate_ids, " ids"), concat("containers need ", ids_needed), give_ids());
     else good("id-maps", "newuidmap, newgidmap and subordinate ids are there");
+    uplink();
+    if (!host_.is_root) session();
+  }
+
+  [[nodiscard]] std::string give_ids() const {
+    return concat("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ", host_.user, "   # or a range that nobody has");
+  }
+
+  void uplink() {
+    const Verdict verdict = host_.is_root ? Verdict::note : Verdict::warning;
+    constexpr std::string_view why = "containers of an engine without root reach the network by it, and so do its pulls";
+    if (host_.uplink.empty()) add("rootless-network", verdict, "neither pasta nor slirp4netns is installed", std::string(why), install("passt"));
+    else if (!host_.has_tun) add("rootless-network", verdict, concat("/dev/net/tun cannot be opened, and ", host_.uplink, " needs it"), std::string(why), "modprobe tun; chmod 0666 /dev/net/tun");
+    else good("rootless-network", concat(host_.uplink, " is installed"));
+  }
+
+  /// What an ordinary user's session must have.
+  void session() {
+    if (host_.has_runtime_dir) good("runtime-dir", "XDG_RUNTIME_DIR is there");
+    else
+      add("runtime-dir", Verdict::broken, "XDG_RUNTIME_DIR is not set, or no folder of this user", "the daemon's socket lies there; su and sudo do not set it",
+          concat("log in by ssh or on a console, or: machinectl shell ", host_.user, "@"));
+    delegation();
+    if (host_.has_systemd) {
+      if (host_.lingers) good("linger", "this user's services run from boot on");
+      else
+        add("linger", Verdict::note, concat(host_.user, "'s services end at logout and do not start at boot"), "and so do the daemon and its containers",
+            concat("loginctl enable-linger ", host_.user));
+    }
+    constexpr std::uint32_t first_of_everybody = 1024;
+    if (host_.first_user_port < first_of_everybody) good("low-ports", concat("ports from ", host_.first_user_port, " on can be published"));
+    else
+      add("low-ports", Verdict::note, concat("ports below ", host_.first_user_port, " are for root"), "they cannot be published without root", "sysctl -w net.ipv4.ip_unprivileged_port_start=80");
+  }
+
+  void delegation() {
+    constexpr std::string_view why = "without them containers are neither limited nor paused nor measured";
+    if (host_.cgroup_mode != linux::CgroupMode::unified)
+      add("delegation", Verdict::warning, concat("cgroups of layout ", to_string(host_.cgroup_mode), " are not delegated to users"), std::string(why),
+          "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line");
+    else if (!host_.has_user_manager)
+      add("delegation", Verdict::warning, concat("no systemd of ", host_.user, " runs, which makes containers' cgroups"), std::string(why),
+          concat("apt-get install dbus-user-session; loginctl enable-linger ", host_.user));
+    else if (!host_.missing_delegation.empty())
+      add("delegation", Verdict::warning, concat("not delegated to users: ", join(host_.missing_delegation, ", ")), "limits of that kind are refused",
+          "mkdir -p /etc/systemd/system/user@.service.d; printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > /etc/systemd/system/user@.service.d/delegate.conf; systemctl daemon-reload");
+    else good("delegation", "cpu, io, memory and pids are delegated to this user");
   }
 
   void clock() {

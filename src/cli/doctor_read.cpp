@@ -17,6 +17,7 @@
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
 #include "linux/spawn.hpp"
+#include "linux/subordinate_ids.hpp"
 #include "linux/sysinfo.hpp"
 #include "network/firewall.hpp"
 #include "runtime/plan.hpp"
@@ -103,6 +104,21 @@ Status probe_idmapped_mount(const std::string& folder, int userns_fd) {
   return linux::idmap_mount(tree.get(), userns_fd);
 }
 
+/// An ordinary user mounts inside a user namespace of his own (Linux 5.11), so a process that is gone afterwards tries it there.
+Status probe_own_overlay() {
+  auto child = TRY_PLAIN(linux::fork_with_pidfd(0));
+  if (child.pid == 0) {
+    auto mount = [] {
+      if (!linux::unshare(CLONE_NEWUSER | CLONE_NEWNS).ok()) return false;
+      return linux::mount_detached("overlay", {{"lowerdir", "/usr:/etc"}, {"userxattr", ""}}, 0).ok();
+    };
+    linux::exit_now(mount() ? 0 : 1);
+  }
+  auto status = TRY_PLAIN(linux::wait_pidfd(child.pidfd.get()));
+  if (status.exit_code() == 0) return {};
+  return Error(ErrorKind::unsupported, "not in a user namespace, which Linux 5.11 and later allow");
+}
+
 void read_kernel(HostReading& host) {
   if (auto name = linux::uname(); name.ok()) host.kernel = name->release;
   if (auto facts = runtime::read_host_facts(); facts.ok()) {
@@ -115,7 +131,8 @@ void read_kernel(HostReading& host) {
                                         setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1";
   auto userns = linux::create_user_namespace(probe_map(host.is_root));
   host.user_namespace_problem = problem_of(userns);
-  if (host.is_root) {  // mounts of an ordinary user are made inside its namespaces, which only the engine has
+  if (!host.is_root) host.overlay_problem = problem_of(probe_own_overlay());
+  if (host.is_root) {
     // Two folders that every host has; the mount is attached nowhere and gone with its descriptor.
     host.overlay_problem = problem_of(linux::mount_detached("overlay", {{"lowerdir", "/usr:/etc"}}, 0));
     if (userns.ok()) host.idmap_problem = problem_of(probe_idmapped_mount(nearest_folder(host.root), userns->get()));
@@ -190,10 +207,15 @@ void read_space(HostReading& host) {
 void read_service(HostReading& host, const Invocation& global) {
   host.has_systemd = is_there("/run/systemd/system");
   host.has_unit = false;
-  for (const char* folder : {"/etc/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"})
-    host.has_unit = host.has_unit || is_there(concat(folder, "/caissond.socket"));
+  std::vector<std::string> folders = {"/etc/systemd/system", "/usr/lib/systemd/system", "/usr/local/lib/systemd/system"};
+  if (!host.is_root) folders = {environment_text("HOME") + "/.config/systemd/user", "/etc/systemd/user", "/usr/lib/systemd/user", "/usr/local/lib/systemd/user"};
+  for (const auto& folder : folders) host.has_unit = host.has_unit || is_there(concat(folder, "/caissond.socket"));
   if (host.has_systemd && host.has_unit) {
-    auto enabled = run({"systemctl", "is-enabled", "--quiet", "caissond.socket"});
+    const auto command = host.is_root ? std::vector<std::string>{"systemctl", "is-enabled", "--quiet", "caissond.socket"}
+                                      : std::vector<std::string>{"systemctl", "--user", "is-enabled", "--quiet", "caissond.socket"};
+    linux::RunOptions options;
+    options.env = whole_environment();  // the user's systemd is found by the session's variables
+    auto enabled = linux::run_program(command, options);
     host.is_unit_enabled = enabled.ok() && enabled->status.exit_code() == 0;
   }
   auto endpoint = choose_endpoint(global);
@@ -210,11 +232,42 @@ void read_service(HostReading& host, const Invocation& global) {
 
 void read_id_maps(HostReading& host) {
   host.has_id_map_helpers = has_program("newuidmap") && has_program("newgidmap");
-  auto has_range = [&](const char* path) {
-    std::string text = concat("\n", setting(path));
-    return text.find(concat("\n", host.user, ":")) != std::string::npos || text.find(concat("\n", linux::geteuid(), ":")) != std::string::npos;
-  };
-  host.has_subordinate_ids = host.is_root || (has_range("/etc/subuid") && has_range("/etc/subgid"));
+  for (const char* name : {"newuidmap", "newgidmap"}) {
+    auto path = linux::find_program(name, program_path);
+    if (!path.ok()) continue;
+    auto status = linux::stat(*path);
+    constexpr std::uint32_t set_user_id = 04000;
+    const bool is_setuid = status.ok() && (status->st_mode & set_user_id) != 0;
+    host.may_map_ids = host.may_map_ids && (is_setuid || linux::lgetxattr(*path, "security.capability").ok());
+  }
+  if (host.is_root) return;
+  host.subordinate_ids = std::min(linux::count_ids(linux::subordinate_ids(setting("/etc/subuid"), host.user, linux::geteuid())),
+                                  linux::count_ids(linux::subordinate_ids(setting("/etc/subgid"), host.user, linux::geteuid())));
+  host.has_subordinate_ids = host.subordinate_ids > 0;
+}
+
+// What the user's systemd may hand on to containers: the controllers in the cgroup that it was given (systemd.resource-control(5), Delegate=).
+void read_delegation(HostReading& host) {
+  if (host.cgroup_mode != linux::CgroupMode::unified) return;
+  const auto uid = linux::geteuid();
+  const std::string given = setting(concat("/sys/fs/cgroup/user.slice/user-", uid, ".slice/user@", uid, ".service/cgroup.controllers"));
+  const auto words = split(given, ' ');
+  for (std::string_view controller : {"cpu", "io", "memory", "pids"})
+    if (std::find(words.begin(), words.end(), controller) == words.end()) host.missing_delegation.emplace_back(controller);
+}
+
+void read_rootless(HostReading& host) {
+  host.uplink = has_program("pasta") ? "pasta" : has_program("slirp4netns") ? "slirp4netns" : "";
+  constexpr int may_read_and_write = 6;
+  host.has_tun = linux::faccessat(AT_FDCWD, "/dev/net/tun", may_read_and_write).ok();
+  if (host.is_root) return;
+  const std::string folder = environment_text("XDG_RUNTIME_DIR");
+  auto status = folder.empty() ? Result<linux::FileStatus>(Error(ErrorKind::not_found, "not set")) : linux::stat(folder);
+  host.has_runtime_dir = status.ok() && status->st_uid == linux::geteuid();
+  host.has_user_manager = host.has_runtime_dir && is_there(folder + "/systemd/private");
+  read_delegation(host);
+  host.lingers = is_there(concat("/var/lib/systemd/linger/", host.user));
+  host.first_user_port = parse_integer<std::uint32_t>(setting("/proc/sys/net/ipv4/ip_unprivileged_port_start")).value_or(1024);
 }
 
 void read_policy(HostReading& host) {
@@ -231,14 +284,30 @@ void read_policy(HostReading& host) {
   host.needs_gpgv = is_asked && !has_program("gpgv");
 }
 
+// By the number, because $USER may still be somebody else's after setpriv or su; by $USER for users who do not stand in /etc/passwd.
+std::string own_name() {
+  const std::string text = setting("/etc/passwd");
+  for (auto line : split(text, '\n')) {
+    const auto columns = split(line, ':');
+    if (columns.size() > 2 && columns[2] == concat(linux::geteuid())) return std::string(columns[0]);
+  }
+  const std::string user = environment_text("USER");
+  return user.empty() ? concat("uid ", linux::geteuid()) : user;
+}
+
+// Where an ordinary user's daemon keeps its state (XDG base directories).
+std::string own_state_folder() {
+  const std::string data = environment_text("XDG_DATA_HOME");
+  return concat(data.empty() ? environment_text("HOME") + "/.local/share" : data, "/caisson");
+}
+
 }  // namespace
 
 Result<HostReading> read_host(const Invocation& global) {
   HostReading host;
   host.is_root = linux::geteuid() == 0;
-  const char* user = environment("USER");
-  host.user = host.is_root ? "root" : user != nullptr && *user != 0 ? user : concat("uid ", linux::geteuid());
-  host.root = global.has("root") ? std::string(global.text("root")) : "/var/lib/caisson";
+  host.user = host.is_root ? "root" : own_name();
+  host.root = global.has("root") ? std::string(global.text("root")) : host.is_root ? "/var/lib/caisson" : own_state_folder();
   host.now = now_ns();
   read_programs(host);
   read_kernel(host);
@@ -248,6 +317,7 @@ Result<HostReading> read_host(const Invocation& global) {
   read_space(host);
   read_service(host, global);
   read_id_maps(host);
+  read_rootless(host);
   read_policy(host);
   host.has_criu = has_program("criu");
   host.has_mmdebstrap = has_program("mmdebstrap");

@@ -160,6 +160,34 @@ TEST(Doctor, takes_what_only_an_engine_without_root_needs_as_a_note_for_root) {
   EXPECT_EQ(finding_of(host, "id-maps").verdict, Verdict::broken);
 }
 
+TEST(Doctor, says_what_an_ordinary_user_lacks_for_an_engine_of_his_own) {
+  auto user = healthy();
+  user.is_root = false;
+  user.user = "anna";
+  for (const auto& finding : judge_host(user)) {
+    const bool is_expected = finding.check == "low-ports";  // a note on every host
+    EXPECT_EQ(finding.verdict, is_expected ? Verdict::note : Verdict::good) << finding.check << ": " << finding.what;
+  }
+  auto with = [&](auto change) {
+    auto host = user;
+    change(host);
+    return host;
+  };
+  auto few_ids = finding_of(with([](auto& host) { host.subordinate_ids = 1000; }), "id-maps");
+  EXPECT_EQ(few_ids.verdict, Verdict::broken);
+  EXPECT_NE(few_ids.mend.find("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 anna"), std::string::npos) << few_ids.mend;
+  EXPECT_EQ(finding_of(with([](auto& host) { host.may_map_ids = false; }), "id-maps").verdict, Verdict::broken);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.uplink = ""; }), "rootless-network").mend, "apt-get install passt");
+  EXPECT_EQ(finding_of(with([](auto& host) { host.has_tun = false; }), "rootless-network").verdict, Verdict::warning);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.has_runtime_dir = false; }), "runtime-dir").verdict, Verdict::broken);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.cgroup_mode = linux::CgroupMode::legacy; }), "delegation").verdict, Verdict::warning);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.has_user_manager = false; }), "delegation").verdict, Verdict::warning);
+  EXPECT_NE(finding_of(with([](auto& host) { host.missing_delegation = {"cpu", "io"}; }), "delegation").what.find("cpu, io"), std::string::npos);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.lingers = false; }), "linger").mend, "loginctl enable-linger anna");
+  EXPECT_EQ(finding_of(with([](auto& host) { host.first_user_port = 80; }), "low-ports").verdict, Verdict::good);
+  EXPECT_NE(finding_of(with([](auto& host) { host.is_unit_enabled = false; }), "systemd").mend.find("systemctl --user enable"), std::string::npos);
+}
+
 TEST(Doctor, accepts_a_resolver_on_this_host_only_with_the_list_behind_it) {
   auto host = healthy();
   host.has_only_loopback_nameservers = true;

@@ -57,6 +57,14 @@ bool is_in_cgroup_of(std::string_view theirs, std::string_view of_container, con
   return false;
 }
 
+/// Whether a process has another namespace than we, and the same as that other process. False also for what cannot be seen.
+bool is_in_namespace_of(pid_t pid, pid_t other, std::string_view kind) {
+  auto theirs = linux::readlinkat(AT_FDCWD, concat("/proc/", pid, "/ns/", kind));
+  auto others = linux::readlinkat(AT_FDCWD, concat("/proc/", other, "/ns/", kind));
+  auto ours = linux::readlinkat(AT_FDCWD, concat("/proc/self/ns/", kind));
+  return theirs.ok() && others.ok() && ours.ok() && *theirs == *others && *theirs != *ours;
+}
+
 /// Whether a process shares our user and PID namespace, as every process of the host does. Errors: those of a process that is gone.
 Result<bool> is_in_our_namespaces(pid_t pid) {
   for (const char* kind : {"user", "pid"}) {
@@ -107,6 +115,13 @@ LocalEngine::Pointer LocalEngine::container_of_peer(const Connection& connection
     auto container = container_of_process(connection.pid);
     if (container && linux::pidfd_send_signal(connection.pidfd, 0).ok()) return container;
   }
+  // Without cgroups, and where all containers share our ids, the namespaces tell: those of containers are below ours, and to be seen.
+  if (options_.rootless && connection.pidfd >= 0 && connection.pid > 0)
+    for (const auto& container : registry_.all()) {
+      const pid_t first = container->snapshot()->info.pid;
+      const bool is_inside = first != 0 && (is_in_namespace_of(connection.pid, first, "pid") || is_in_namespace_of(connection.pid, first, "user"));
+      if (is_inside && linux::pidfd_send_signal(connection.pidfd, 0).ok()) return container;
+    }
   return container_of_user(connection.peer.uid);
 }
 
@@ -118,6 +133,8 @@ LocalEngine::Pointer LocalEngine::container_of_user(std::uint32_t uid) {
   }
   return nullptr;
 }
+
+Result<bool> LocalEngine::is_of_host(pid_t pid) const { return options_.is_of_host ? options_.is_of_host(pid) : is_in_our_namespaces(pid); }
 
 Caller LocalEngine::identify(const Connection& connection) {
   Caller caller;
@@ -134,7 +151,7 @@ Caller LocalEngine::identify(const Connection& connection) {
     policy::Peer peer = connection.peer;
     if (peer.is_unix) {
       const bool is_there = connection.pidfd >= 0 && connection.pid > 0;
-      auto ours = is_there ? is_in_our_namespaces(connection.pid) : Result<bool>(false);
+      auto ours = is_there ? is_of_host(connection.pid) : Result<bool>(false);
       // A process that has ended by now could have been any: its number may be another's.
       peer.is_elsewhere = !ours.ok() || !*ours || !linux::pidfd_send_signal(connection.pidfd, 0).ok();
     }

@@ -78,7 +78,7 @@ Result<LocalEngine::OpenFiles> LocalEngine::open_files(const Pointer& container)
   if (is_alive(record->info.state)) {
     // The descriptor keeps the root alive by itself; a stop must not wait for a slow reader.
     files.view = TRY_PLAIN(runtime::open_running_root(record->info.pid, record->start_time));
-    files.first_view_id = record->info.first_host_id;
+    files.first_view_id = IdRanges::root_of(record->info.first_host_id);
     files.operation.unlock();
     return files;
   }

@@ -252,6 +252,14 @@ Result<std::string> mode_by_id(const std::string& mode, Registry& registry) {
 }
 }  // namespace
 
+/// Why limits that are asked for cannot be kept; "" when they can, or none is.
+std::string LocalEngine::missing_limits(const ResourceSpec& resources) const {
+  if (options_.has_cgroups) return "";
+  const auto asked = asked_limits(resources);
+  if (asked.empty()) return "";
+  return concat("no cgroups are delegated to this user: limits of ", join(asked, ", "), " cannot be kept");
+}
+
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
   TRY_PLAIN(permit_verb(caller, Verb::container_create, spec.name));
   fill_log_defaults(spec, *settings());
@@ -282,6 +290,11 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
   TRY_PLAIN(bound_creation(caller, info, image.repo_tags));
+  if (auto missing = missing_limits(info.spec.resources); !missing.empty()) {
+    if (options_.missing_limits == MissingLimits::refuse)
+      return Error(ErrorKind::unsupported, missing).with_hint("`caisson doctor` says how a user gets cgroups; rootless.missing-limits = \"warn\" runs containers without their limits");
+    info.warnings.push_back(concat(missing, "; the container runs without"));
+  }
   if (info.spec.network.mode == "host" && (!info.spec.ports.empty()))
     info.warnings.emplace_back("Published ports are discarded when using host network mode");
 

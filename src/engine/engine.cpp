@@ -42,6 +42,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       make_dns_(std::move(parts.make_dns)),
       make_runtime_(std::move(parts.make_runtime)),
       settings_(std::make_shared<const Settings>(options_.settings)),
+      ranges_(options_.rootless),
       repairs_(parts.repairs),
       state_damage_(std::move(parts.repairs)),
       shippers_(options_.journal_socket),
@@ -169,6 +170,7 @@ std::shared_ptr<const Settings> LocalEngine::settings() const {
 }
 
 std::string LocalEngine::cgroups_path_of(const Record& record) const {
+  if (!options_.has_cgroups) return "";
   const auto& parent = record.info.spec.cgroup_parent;
   return cgroup_below(parent.empty() ? options_.cgroup_parent : parent, record.info.id);
 }

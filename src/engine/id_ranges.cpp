@@ -8,7 +8,7 @@ Result<std::uint32_t> IdRanges::allocate() {
   for (std::uint32_t tried = 1; tried < count; ++tried) {
     std::uint32_t index = next_;
     next_ = next_ + 1 < count ? next_ + 1 : 1;
-    std::uint32_t first = base + index * size;
+    std::uint32_t first = base_ + index * size;
     if (users_.emplace(first, 1).second) return first;
   }
   return Error(ErrorKind::unavailable, "all 4095 ranges of host user ids are taken by containers")
@@ -37,8 +37,8 @@ std::uint32_t IdRanges::users(std::uint32_t first_id) {
 linux::IdMap IdRanges::map_of(std::uint32_t first_id) {
   linux::IdMap map;
   if (first_id == 0) return map;
-  map.uids = {{0, first_id, size}};
-  map.gids = {{0, first_id, size}};
+  map.uids = {{0, root_of(first_id), size}};
+  map.gids = map.uids;
   return map;
 }
 

@@ -12,12 +12,17 @@ namespace caisson::engine {
 
 /// Which ranges are in use. Who holds one is written in the container's own record, so a crash cannot lose or leak a range: at
 /// start the records fill this again. Ranges are counted, because containers that join another's namespaces share its range.
+/// An engine without root has one range only, its own (docs/adr/0018): every container's user namespace maps all of it to itself. What is given
+/// out then are numbers of `shared_base` and above, which are nobody's ids but keep the books the same: who joins whose namespaces.
 /// Thread-safe.
 class IdRanges {
  public:
   static constexpr std::uint32_t size = 65536;
   static constexpr std::uint32_t base = 0x70000000;   ///< above systemd's ranges (systemd.io/UIDS-GIDS): 1879048192 up to 2^31
   static constexpr std::uint32_t count = 4096;        ///< index 0 belongs to the image worker
+  static constexpr std::uint32_t shared_base = 0x80000000;
+
+  explicit IdRanges(bool is_shared = false) : base_(is_shared ? shared_base : base) {}
 
   /// The first host id of a free range, freed longest ago. Errors: unavailable, with a hint.
   Result<std::uint32_t> allocate();
@@ -28,8 +33,11 @@ class IdRanges {
   std::uint32_t users(std::uint32_t first_id);
 
   static linux::IdMap map_of(std::uint32_t first_id);
+  /// The id, as the engine sees it, of the root of a container with that range.
+  static std::uint32_t root_of(std::uint32_t first_id) { return first_id >= shared_base ? 0 : first_id; }
 
  private:
+  const std::uint32_t base_;
   std::mutex mutex_;
   std::map<std::uint32_t, std::uint32_t> users_;  ///< by first id
   std::uint32_t next_ = 1;

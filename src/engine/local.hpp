@@ -21,12 +21,19 @@
 
 namespace caisson::engine {
 
+/// What is done with a limit that cannot be kept.
+enum class MissingLimits : std::uint8_t { warn, refuse };
+
 struct LocalOptions {
   std::string root;                 ///< exists, 0700: containers/, volumes/ below
   std::string exec_root;            ///< exists, 0711: containers/<id> while it runs; gone after a reboot
   std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup; with systemd "/a/b" means the slice a-b.slice
   std::optional<linux::SystemdManager> systemd;  ///< set: containers get scopes of this manager instead of directories of ours
-  bool rootless = false;
+  bool rootless = false;            ///< we are root of a user namespace of an ordinary user, whose ids are all that containers can have
+  bool has_cgroups = true;          ///< false: this user was delegated none, so containers have none and cannot be limited
+  MissingLimits missing_limits = MissingLimits::warn;  ///< what a limit means then
+  /// Whether a process is one of the host's own, in no container: asked of who can see the host's namespaces. Empty: by comparing with ours.
+  std::function<Result<bool>(pid_t)> is_of_host;
   std::vector<std::string> sockets; ///< paths of the API's unix sockets: a container that mounts one speaks to us as itself
   std::string audit_log;            ///< "": none is kept
   bool loads_apparmor = false;      ///< the default profile, where AppArmor is on

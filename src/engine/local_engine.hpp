@@ -176,6 +176,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Pointer container_of_process(pid_t pid);
   /// By its range of ids.
   Pointer container_of_user(std::uint32_t uid);
+  [[nodiscard]] Result<bool> is_of_host(pid_t pid) const;
   Status refuse(const Caller& caller, Verb verb, std::string_view object, std::string_view id, std::string_view why) const;
   void note(const Caller& caller, Verb verb, std::string_view object, std::string_view id, const json::object& asks = {}) const;
   void publish(const Record& record, std::string action, std::map<std::string, std::string> more = {});
@@ -252,6 +253,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
     std::shared_ptr<const Record> target;  // shared: a snapshot
   };
   /// Targets become ids, so that a link follows a rename. Errors: invalid, when a link's container is not there.
+  [[nodiscard]] std::string missing_limits(const ResourceSpec& resources) const;
   Status settle_links(ContainerSpec& spec);
   [[nodiscard]] std::vector<LiveLink> links_of(const ContainerSpec& spec);
   /// Errors: conflict, in docker's words.

@@ -43,6 +43,8 @@ Result<runtime::Spec> build_spec(const SpecInput& input);
 
 /// Limits as the runtime wants them; also for update.
 runtime::Resources build_resources(const ResourceSpec& spec);
+/// The controllers whose limits it asks for: "memory", "cpu", "cpuset", "pids", "blkio".
+std::vector<std::string> asked_limits(const ResourceSpec& spec);
 
 /// The environment of the first process: docker's defaults, links, then spec.env, then HOME.
 std::vector<std::string> build_environment(const ContainerSpec& spec, const std::string& id, const ResolvedUser& user, const std::vector<std::string>& link_env = {});

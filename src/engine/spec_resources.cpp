@@ -37,6 +37,20 @@ runtime::CpuLimits cpu_limits(const ResourceSpec& spec) {
 }
 }  // namespace
 
+std::vector<std::string> asked_limits(const ResourceSpec& spec) {
+  std::vector<std::string> names;
+  auto name = [&](bool is_asked, const char* text) {
+    if (is_asked) names.emplace_back(text);
+  };
+  name(spec.memory_bytes != 0 || spec.memory_swap_bytes != 0 || spec.memory_reservation_bytes != 0 || spec.memory_swappiness || spec.oom_kill_disable.value_or(false), "memory");
+  name(spec.nano_cpus != 0 || spec.cpu_quota_us != 0 || spec.cpu_period_us != 0 || spec.cpu_shares != 0 || spec.cpu_realtime_period_us != 0 || spec.cpu_realtime_runtime_us != 0, "cpu");
+  name(!spec.cpuset_cpus.empty() || !spec.cpuset_mems.empty(), "cpuset");
+  name(spec.pids_limit.value_or(0) > 0, "pids");
+  name(spec.blkio_weight != 0 || !spec.blkio_weight_devices.empty() || !spec.blkio_read_bps.empty() || !spec.blkio_write_bps.empty() || !spec.blkio_read_iops.empty() ||
+           !spec.blkio_write_iops.empty(), "blkio");
+  return names;
+}
+
 runtime::Resources build_resources(const ResourceSpec& spec) {
   runtime::Resources resources;
   resources.memory = memory_limits(spec);

@@ -159,6 +159,7 @@ Status LocalEngine::write_network_files(const ContainerInfo& info) {
 
 std::vector<std::string> LocalEngine::find_unmappable_sources(const ContainerInfo& info, int user_namespace) const {
   std::vector<std::string> sources;
+  if (options_.rootless) return sources;  // nothing is mapped, and ids mean in the container what they mean to us
   for (const auto& point : info.mounts) {
     // Volumes lie in a folder of ours, which can map ids; others are elsewhere.
     if (point.type == MountType::tmpfs || (point.type == MountType::volume && point.source == volume_dir(point.name) + "/_data")) continue;

@@ -51,6 +51,14 @@ TEST(Capabilities, a_thread_can_give_up_its_own) {
 TEST(IdMap, texts_are_as_the_kernel_wants_them) {
   EXPECT_EQ(must(id_map_text({{0, 100000, 65536}, {65536, 5, 1}})), "0 100000 65536\n65536 5 1\n");
   EXPECT_EQ(must(parse_id_map("         0     100000      65536\n")), (std::vector<IdMapping>{{0, 100000, 65536}}));
+  const std::vector<IdMapping> own{{0, 1000, 1}, {1, 100000, 99}, {100, 500000, 50}};
+  EXPECT_EQ(split_at_lines_of(own, {{0, 0, 120}}), (std::vector<IdMapping>{{0, 0, 1}, {1, 1, 99}, {100, 100, 20}}));
+  EXPECT_EQ(split_at_lines_of(own, {{7, 0, 1}, {50, 90, 5}}), (std::vector<IdMapping>{{7, 0, 1}, {50, 90, 5}}));
+  EXPECT_EQ(split_at_lines_of(own, {{0, 140, 20}}), (std::vector<IdMapping>{{0, 140, 10}, {10, 150, 10}})) << "the kernel refuses what is not there";
+  EXPECT_TRUE(is_identity({{{0, 0, 10}, {20, 20, 5}}, {{0, 0, 10}}}));
+  EXPECT_FALSE(is_identity({{{0, 0, 10}, {20, 21, 5}}, {{0, 0, 10}}}));
+  EXPECT_FALSE(is_identity({{{0, 0, 10}}, {{0, 1, 10}}}));
+  EXPECT_FALSE(is_identity({})) << "no map maps nothing";
   EXPECT_EQ(parse_id_map("0 1\n").error().kind(), ErrorKind::corrupt);
   EXPECT_EQ(parse_id_map("0 -1 5\n").error().kind(), ErrorKind::corrupt);
 }

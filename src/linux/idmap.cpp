@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 #include <vector>
 
@@ -82,6 +83,18 @@ Status run_map_helper(const std::string& program, int pid, const std::vector<IdM
       .with_hint(concat("give this user a range of ids in ", file));
 }
 
+/// Refused as a whole where a line spans two of ours, which on most hosts, with one line, cannot be: so it is looked at only then.
+Status write_map(const std::string& folder, std::string_view name, const std::vector<IdMapping>& mappings, const std::string& text) {
+  const std::string path = concat(folder, "/", name);
+  auto written = write_kernel_file(path, text);
+  if (written || written.error().error_number() != EPERM) return written;
+  const auto own = parse_id_map(TRY_PLAIN(read_kernel_file(concat("/proc/self/", name))));
+  if (!own) return written;
+  const auto split = split_at_lines_of(*own, mappings);
+  if (split == mappings) return written;
+  return write_kernel_file(path, TRY_PLAIN(id_map_text(split)));
+}
+
 }  // namespace
 
 Result<std::string> id_map_text(const std::vector<IdMapping>& mappings) {
@@ -119,6 +132,24 @@ std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mapping
   return std::nullopt;
 }
 
+bool is_identity(const IdMap& map) {
+  auto keeps = [](const IdMapping& m) { return m.inside == m.outside; };
+  return !map.empty() && std::all_of(map.uids.begin(), map.uids.end(), keeps) && std::all_of(map.gids.begin(), map.gids.end(), keeps);
+}
+
+std::vector<IdMapping> split_at_lines_of(const std::vector<IdMapping>& own, const std::vector<IdMapping>& mappings) {
+  std::vector<IdMapping> out;
+  for (IdMapping rest : mappings) {
+    while (rest.count != 0) {
+      const auto line = std::find_if(own.begin(), own.end(), [&](const IdMapping& m) { return rest.outside >= m.inside && rest.outside - m.inside < m.count; });
+      const std::uint32_t count = line == own.end() ? rest.count : std::min(rest.count, line->count - (rest.outside - line->inside));
+      out.push_back({rest.inside, rest.outside, count});
+      rest = {rest.inside + count, rest.outside + count, rest.count - count};
+    }
+  }
+  return out;
+}
+
 bool in_initial_user_namespace() {
   constexpr std::uint64_t initial_inode = 0xEFFFFFFDU;  // PROC_USER_INIT_INO, include/linux/proc_ns.h; the same since 3.8
   auto found = fstatat(AT_FDCWD, "/proc/self/ns/user", 0);
@@ -130,8 +161,8 @@ Status write_id_maps(int pid, const IdMap& map) {
   const std::string gid_text = TRY(id_map_text(map.gids), "group ids");
   const std::string folder = concat("/proc/", pid);
   if (may_map_freely()) {
-    TRY(write_kernel_file(folder + "/uid_map", uid_text), "map user ids");
-    TRY(write_kernel_file(folder + "/gid_map", gid_text), "map group ids");
+    TRY(write_map(folder, "uid_map", map.uids, uid_text), "map user ids");
+    TRY(write_map(folder, "gid_map", map.gids, gid_text), "map group ids");
     return {};
   }
   if (maps_only(map.uids, geteuid())) TRY(write_kernel_file(folder + "/uid_map", uid_text), "map user ids");

@@ -21,6 +21,13 @@ Result<std::vector<IdMapping>> parse_id_map(std::string_view text);
 std::optional<std::uint32_t> map_to_outside(const std::vector<IdMapping>& mappings, std::uint32_t inside);
 std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mappings, std::uint32_t outside);
 
+/// Whether every id is mapped to itself: a mount seen through such a map shows what it shows without one.
+bool is_identity(const IdMap& map);
+
+/// The same map with lines that end where those of `own` do, the map of the user namespace above: the kernel takes no line that spans two of them
+/// (map_write in kernel/user_namespace.c). What `own` does not have is left as it is, for the kernel to refuse.
+std::vector<IdMapping> split_at_lines_of(const std::vector<IdMapping>& own, const std::vector<IdMapping>& mappings);
+
 /// False in a user namespace that somebody made: who is root there has no rights over what belongs to the host.
 bool in_initial_user_namespace();
 

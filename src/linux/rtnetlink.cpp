@@ -2,6 +2,7 @@
 #include "linux/rtnetlink.hpp"
 
 #include <arpa/inet.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
@@ -226,6 +227,26 @@ void replace_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gatewa
   batch.header(header);
   batch.attribute_u32_network(RTA_GATEWAY, gateway.value);
   batch.attribute_u32(RTA_OIF, index);
+}
+
+void add_local_delivery(NetlinkBatch& batch, std::uint8_t family, std::uint32_t mark, std::uint8_t table) {
+  constexpr std::uint32_t loopback_index = 1;  // of lo in every network namespace
+  batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, concat("routing marked packets to ourselves by table ", table + 0));
+  rtmsg route{};
+  route.rtm_family = family;
+  route.rtm_table = table;
+  route.rtm_protocol = RTPROT_BOOT;
+  route.rtm_scope = RT_SCOPE_HOST;
+  route.rtm_type = RTN_LOCAL;
+  batch.header(route);
+  batch.attribute_u32(RTA_OIF, loopback_index);
+  batch.begin(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, concat("routing marked packets by table ", table + 0));
+  fib_rule_hdr rule{};
+  rule.family = family;
+  rule.table = table;
+  rule.action = FR_ACT_TO_TBL;
+  batch.header(rule);
+  batch.attribute_u32(FRA_FWMARK, mark);
 }
 
 void move_link(NetlinkBatch& batch, std::uint32_t index, int netns_fd, std::string_view name) {

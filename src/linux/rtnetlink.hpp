@@ -83,6 +83,10 @@ void add_ipv6_address(NetlinkBatch& batch, std::uint32_t index, const Ipv6& addr
 void replace_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gateway);
 void replace_ipv6_default_route(NetlinkBatch& batch, std::uint32_t index, const Ipv6& gateway);
 
+/// What carries the firewall mark comes to us, whatever address it is for: a rule, and a table (1 to 252) with one route that is local, for AF_INET or
+/// AF_INET6. A relay that speaks under its client's address gets its answers so (tproxy.rst). Errors: conflict (EEXIST: they are there already).
+void add_local_delivery(NetlinkBatch& batch, std::uint8_t family, std::uint32_t mark, std::uint8_t table);
+
 /// An interface of its own MAC on a parent's wire (macvlan), born in another namespace.
 struct Macvlan {
   std::string name;          ///< inside

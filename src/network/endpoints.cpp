@@ -390,17 +390,50 @@ Status HostNetworkManager::hold_ports(const std::string& container_id, Endpoint&
 Status HostNetworkManager::forward_local(const std::string& container_id, Endpoint& endpoint, std::size_t& refused) {
   for (std::size_t i = 0; i < endpoint.ports.size(); ++i) {
     refused = i;
-    if (is_forwarded(endpoint.ports[i]) || has_loopback_twin(endpoint.ports[i])) TRY_PLAIN(forward_port(container_id, endpoint, endpoint.ports[i]));
+    if (answers_on_loopback(endpoint, endpoint.ports[i])) TRY_PLAIN(forward_port(container_id, endpoint, endpoint.ports[i]));
+    if (options_.bind_on_host) TRY_PLAIN(relay_port(container_id, endpoint, endpoint.ports[i]));
+  }
+  return {};
+}
+
+/// Where a relay serves the host's [::] too, that is its [::1].
+bool HostNetworkManager::answers_on_loopback(const Endpoint& endpoint, const PortBinding& binding) const {
+  return is_forwarded(binding) || (has_loopback_twin(binding) && (!options_.bind_on_host || endpoint.ipv6.empty()));
+}
+
+Result<LocalForwarder*> HostNetworkManager::forwarder() {
+  if (forwarder_) return forwarder_.get();
+  LocalForwarder::BindLoopback bind;
+  if (options_.bind_on_host)
+    bind = [this](Protocol protocol, std::uint16_t port) { return options_.bind_on_host(protocol, linux::SocketAddress::ipv6(linux::Ipv6{0, 1}.bytes(), port)); };
+  forwarder_ = TRY_PLAIN(LocalForwarder::create(std::move(bind)));
+  return forwarder_.get();
+}
+
+/// The sockets on the host that hold the port lead to the container from now on; what the table says of the port is for packets of our own namespace.
+Status HostNetworkManager::relay_port(const std::string& container_id, const Endpoint& endpoint, const PortBinding& binding) {
+  if (is_forwarded(binding)) return {};
+  if (binding.protocol == Protocol::sctp)
+    return Error(ErrorKind::unsupported, concat("port ", binding.container_port, "/sctp: without root only ports of tcp and udp are published"));
+  LocalForwarder* relays = TRY_PLAIN(forwarder());
+  for (auto& held : TRY_PLAIN(reservations_.sockets_of(container_id, binding))) {
+    RelayPlace place;
+    place.socket = std::move(held.socket);
+    place.target = held.is_v6 ? linux::SocketAddress::ipv6(TRY_PLAIN(linux::parse_ipv6(endpoint.ipv6)).bytes(), binding.container_port)
+                              : linux::SocketAddress::ipv4(TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4)).value, binding.container_port);
+    place.keeps_source = keeps_sources_;
+    if (options_.published.is_declared()) place.admits = [sources = options_.published.allowed_sources](const linux::SocketAddress& client) { return is_allowed_source(sources, client); };
+    TRY(relays->relay(container_id, binding.protocol, std::move(place)), host_endpoint_text(binding));
   }
   return {};
 }
 
 Status HostNetworkManager::forward_port(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding) {
-  if (!forwarder_) forwarder_ = TRY_PLAIN(LocalForwarder::create());
+  LocalForwarder* relays = TRY_PLAIN(forwarder());
   const auto target = linux::SocketAddress::ipv4(TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4)).value, binding.container_port);
-  TRY_PLAIN(reservations_.set_shared(container_id, binding, true));
-  auto port = forwarder_->add(container_id, binding, target);
-  TRY_PLAIN(reservations_.set_shared(container_id, binding, false));
+  if (!options_.bind_on_host) TRY_PLAIN(reservations_.set_shared(container_id, binding, true));
+  auto port = relays->add(container_id, binding, target);
+  if (!options_.bind_on_host) TRY_PLAIN(reservations_.set_shared(container_id, binding, false));
   // "Every address" of a host without IPv6 is every one of IPv4; dockerd starts such a container too.
   if (!port && port.error().kind() == ErrorKind::unsupported && binding.host_ip.empty()) return {};
   if (!port) return std::move(port).error();

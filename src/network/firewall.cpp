@@ -6,6 +6,7 @@
 
 #include "base/strings.hpp"
 #include "linux/spawn.hpp"
+#include "network/local_relay.hpp"
 #include "network/port_reservations.hpp"
 
 namespace caisson::network {
@@ -71,7 +72,7 @@ table inet {table} {
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
   }
 
-  # Who may open a published port; the host's own connections are not forwarded and never come here.
+{relays}  # Who may open a published port; the host's own connections are not forwarded and never come here.
   chain admission {
 {admission}  }
 
@@ -106,6 +107,13 @@ std::string admission_text(const PortPolicy& policy) {
   if (!sources6.empty()) text += concat("    ip6 saddr { ", join(sources6, ", "), " } accept\n");
   if (!policy.allowed_interfaces.empty()) text += concat("    iifname { ", quoted_list(policy.allowed_interfaces), " } accept\n");
   return text + "    counter drop\n";
+}
+
+/// The answers to what a relay says under its client's address are for us, not for the way out to the client.
+std::string relays_text() {
+  return concat("  chain relayed {\n    type filter hook output priority mangle; policy accept;\n    meta mark ", relay_mark, " ct mark set ", answer_mark,
+                "\n  }\n  chain answered {\n    type filter hook prerouting priority mangle; policy accept;\n    ct direction reply ct mark ", answer_mark,
+                " meta mark set ct mark\n  }\n\n");
 }
 
 /// One line per set that knows the bridge.
@@ -178,6 +186,7 @@ std::string ruleset_text(const FirewallPlan& plan, const std::vector<PublishedPo
   // Earlier builds had a table of family ip.
   std::string text = concat("table ip ", plan.table, " {}\ndelete table ip ", plan.table, "\n", replace_all(ruleset_template, "{table}", plan.table));
   text = replace_all(text, "{admission}", admission_text(plan.published));
+  text = replace_all(text, "{relays}", plan.relays ? relays_text() : "");
   for (const auto& rules : plan.bridges) text += bridge_text("add", plan.table, rules);
   for (const auto& port : ports) add_element_lines(text, plan.table, port);
   return text;
@@ -212,6 +221,22 @@ std::vector<linux::NftElement> port_elements(const std::vector<PublishedPort>& p
     }
   }
   return elements;
+}
+
+bool is_allowed_source(const std::vector<std::string>& sources, const linux::SocketAddress& address) {
+  const std::string text = address.text();
+  std::string_view host = split_last(text, ':').before;
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  const auto ipv4 = linux::parse_ipv4(host);
+  const auto ipv6 = linux::parse_ipv6(host);
+  return std::any_of(sources.begin(), sources.end(), [&](const std::string& source) {
+    if (ipv4.ok()) {
+      auto prefix = linux::parse_ipv4_prefix(source);
+      return prefix.ok() && prefix->contains(*ipv4);
+    }
+    auto prefix = linux::parse_ipv6_prefix(source);
+    return ipv6.ok() && prefix.ok() && prefix->contains(*ipv6);
+  });
 }
 
 Status check_table_name(std::string_view name) {

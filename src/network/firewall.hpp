@@ -29,6 +29,7 @@ struct FirewallPlan {
   std::string table;   ///< of family inet
   PortPolicy published;
   std::vector<BridgeRules> bridges;
+  bool relays = false;  ///< published ports are relayed under their clients' addresses (local_relay.hpp)
 };
 
 /// A published port and where it leads.
@@ -62,6 +63,8 @@ Status run_table_change(const std::string& table, const std::string& text);
 Status remove_table(const std::string& table);
 /// Errors: invalid, naming the text.
 Status check_port_policy(const PortPolicy& policy);
+/// Whether an address lies in one of these networks, which check_port_policy() has accepted. Pure.
+bool is_allowed_source(const std::vector<std::string>& sources, const linux::SocketAddress& address);
 
 /// Where a chain of the host on the forward hook has policy drop (dockerd and ufw set it), an accept in our table does not
 /// help: a packet must be accepted by every table. Appends accepts, marked with a comment, to those

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/strings.hpp"
+#include "linux/file.hpp"
 #include "network/event_loop.hpp"
 #include "network/local_relay.hpp"
 
@@ -36,7 +37,7 @@ Error bind_error(Error error, const PortBinding& binding) {
 
 class ThreadedLocalForwarder : public LocalForwarder {
  public:
-  explicit ThreadedLocalForwarder(std::unique_ptr<EventLoop> loop) : loop_(std::move(loop)) {}
+  ThreadedLocalForwarder(std::unique_ptr<EventLoop> loop, BindLoopback bind) : loop_(std::move(loop)), bind_(std::move(bind)) {}
   ThreadedLocalForwarder(const ThreadedLocalForwarder&) = delete;
   ThreadedLocalForwarder& operator=(const ThreadedLocalForwarder&) = delete;
   /// The thread first: then nobody else uses what it used.
@@ -44,18 +45,22 @@ class ThreadedLocalForwarder : public LocalForwarder {
 
   Result<std::uint16_t> add(const std::string& owner, const PortBinding& binding, const linux::SocketAddress& target) override {
     const bool is_tcp = binding.protocol == Protocol::tcp;
-    auto socket = bind_loopback(is_tcp ? SOCK_STREAM : SOCK_DGRAM, binding.host_port);
+    auto socket = bind_ ? bind_(binding.protocol, binding.host_port) : bind_loopback(is_tcp ? SOCK_STREAM : SOCK_DGRAM, binding.host_port);
     if (!socket) return bind_error(std::move(socket).error(), binding);
-    // Shared, because what is posted must be copyable; the loop alone uses it.
-    auto place = std::make_shared<RelayPlace>();
-    place->socket = std::move(*socket);
-    place->target = target;
-    place->watch = TRY_PLAIN(loop_->reserve_watch(place->socket.get()));
-    const std::uint16_t port = TRY_PLAIN(linux::getsockname(place->socket.get())).port();
-    TRY_PLAIN(loop_->post([this, owner, place, is_tcp] {
-      relays_[owner].push_back(is_tcp ? relay_connections(*loop_, std::move(*place)) : relay_datagrams(*loop_, std::move(*place)));
-    }));
+    const std::uint16_t port = TRY_PLAIN(linux::getsockname(socket->get())).port();
+    RelayPlace place;
+    place.socket = std::move(*socket);
+    place.target = target;
+    if (bind_) TRY_PLAIN(relay(owner, binding.protocol, std::move(place)));
+    else TRY_PLAIN(begin(owner, is_tcp, std::move(place)));
     return port;
+  }
+
+  Status relay(const std::string& owner, Protocol protocol, RelayPlace place) override {
+    if (protocol == Protocol::sctp) return Error(ErrorKind::unsupported, "ports of sctp cannot be relayed");
+    TRY_PLAIN(linux::set_nonblocking(place.socket.get(), true));
+    if (protocol == Protocol::tcp) TRY_PLAIN(linux::listen(place.socket.get()));
+    return begin(owner, protocol == Protocol::tcp, std::move(place));
   }
 
   Status remove(const std::string& owner) override {
@@ -63,15 +68,25 @@ class ThreadedLocalForwarder : public LocalForwarder {
   }
 
  private:
+  Status begin(const std::string& owner, bool is_tcp, RelayPlace given) {
+    // Shared, because what is posted must be copyable; the loop alone uses it.
+    auto place = std::make_shared<RelayPlace>(std::move(given));
+    place->watch = TRY_PLAIN(loop_->reserve_watch(place->socket.get()));
+    return loop_->post([this, owner, place, is_tcp] {
+      relays_[owner].push_back(is_tcp ? relay_connections(*loop_, std::move(*place)) : relay_datagrams(*loop_, std::move(*place)));
+    });
+  }
+
   std::unique_ptr<EventLoop> loop_;
+  const BindLoopback bind_;
   std::map<std::string, std::vector<std::unique_ptr<LocalRelay>>> relays_;  // of the loop's thread
 };
 
 }  // namespace
 
-Result<std::unique_ptr<LocalForwarder>> LocalForwarder::create() {
-  auto loop = TRY(EventLoop::create("local-ports"), "starting the forwarder of [::1]");
-  return std::unique_ptr<LocalForwarder>(std::make_unique<ThreadedLocalForwarder>(std::move(loop)));
+Result<std::unique_ptr<LocalForwarder>> LocalForwarder::create(BindLoopback bind) {
+  auto loop = TRY(EventLoop::create("local-ports"), "starting the forwarder of published ports");
+  return std::unique_ptr<LocalForwarder>(std::make_unique<ThreadedLocalForwarder>(std::move(loop), std::move(bind)));
 }
 
 }  // namespace caisson::network

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/event.hpp"
 #include "linux/stream_socket.hpp"
@@ -80,6 +81,11 @@ void TcpRelay::pause_accepting() {
 Status TcpRelay::open(UniqueFd client) {
   UniqueFd target = TRY_PLAIN(linux::socket(place_.target.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK));
   TRY_PLAIN(linux::setsockopt(target.get(), IPPROTO_TCP, TCP_NODELAY, 1));
+  if (place_.admits || place_.keeps_source) {
+    const auto from = TRY_PLAIN(linux::getpeername(client.get()));
+    if (place_.admits && !place_.admits(from)) return Error(ErrorKind::denied, concat("connection of ", from.text()));
+    if (place_.keeps_source) ignore(speak_as(target.get(), from, place_.target));  // else the target sees ours
+  }
   for (const int fd : {client.get(), target.get()}) TRY_PLAIN(linux::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, 1));
   Status connected = linux::connect(target.get(), place_.target);
   if (!connected && !linux::connect_in_progress(connected.error())) return connected;

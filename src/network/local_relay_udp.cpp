@@ -53,6 +53,7 @@ void UdpRelay::read_clients() {
   for (int i = 0; i < datagrams_per_turn; ++i) {
     auto datagram = linux::receive_datagram(place_.socket.get(), buffer_);
     if (!datagram || !*datagram) return;
+    if (place_.admits && !place_.admits((*datagram)->from)) continue;
     auto flow = flow_of((*datagram)->from);
     if (!flow) continue;
     (*flow)->last_ns = monotonic_ns();
@@ -69,6 +70,7 @@ Result<UdpRelay::Flow*> UdpRelay::flow_of(const linux::SocketAddress& client) {
   Flow flow;
   flow.client = client;
   flow.socket = TRY_PLAIN(linux::socket(place_.target.storage.ss_family, SOCK_DGRAM | SOCK_NONBLOCK));
+  if (place_.keeps_source) ignore(speak_as(flow.socket.get(), client, place_.target));  // else the target sees an address of ours
   TRY_PLAIN(linux::connect(flow.socket.get(), place_.target));
   flow.watch = TRY_PLAIN(loop_.watch(flow.socket.get(), EPOLLIN, [this, name](std::uint32_t) { read_target(name); }));
   flow.last_ns = monotonic_ns();

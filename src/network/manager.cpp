@@ -51,6 +51,9 @@ Result<std::unique_ptr<NetworkManager>> HostNetworkManager::create(state::Store&
     return Error(ErrorKind::invalid, concat("network options: mtu ", options.mtu, " is not 68 to 65535"));
   std::unique_ptr<HostNetworkManager> manager(new HostNetworkManager(store, options));
   TRY(manager->load_records(), "reading the records of networks");
+  if (options.bind_on_host && !options.published.allowed_interfaces.empty())
+    return Error(ErrorKind::unsupported, "network options: published-interfaces: without root nobody sees through which interface a connection came").with_hint("say published-sources instead");
+  if (options.bind_on_host) manager->keeps_sources_ = deliver_answers().ok();  // else containers see the bridge's address
   return std::unique_ptr<NetworkManager>(std::move(manager));
 }
 

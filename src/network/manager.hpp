@@ -42,7 +42,7 @@ class HostNetworkManager : public NetworkManager {
   Status shut_down() override;
 
  private:
-  HostNetworkManager(state::Store& store, Options options) : store_(store), options_(std::move(options)) {}
+  HostNetworkManager(state::Store& store, Options options) : store_(store), options_(std::move(options)), reservations_(options_.bind_on_host) {}
 
   /// A network with what only memory knows of it.
   struct Known {
@@ -112,6 +112,10 @@ class HostNetworkManager : public NetworkManager {
   Status hold_ports(const std::string& container_id, Endpoint& endpoint);
   Status forward_local(const std::string& container_id, Endpoint& endpoint, std::size_t& refused);
   Status forward_port(const std::string& container_id, const Endpoint& endpoint, PortBinding& binding);
+  [[nodiscard]] bool answers_on_loopback(const Endpoint& endpoint, const PortBinding& binding) const;
+  static Status deliver_answers();
+  Status relay_port(const std::string& container_id, const Endpoint& endpoint, const PortBinding& binding);
+  Result<LocalForwarder*> forwarder();
   void release_ports(const std::string& container_id);
   void release_addresses(const EndpointRecord& record);
   // -- recover.cpp
@@ -135,6 +139,7 @@ class HostNetworkManager : public NetworkManager {
   std::map<std::string, Records> records_;  ///< by container id, in the order of connecting
   std::map<std::string, std::string> unreadable_;  ///< key of a record → why it cannot be read; until recover()
   bool table_is_there_ = false;
+  bool keeps_sources_ = false;  ///< relayed connections have their clients' addresses
   std::uint64_t pool_generation_ = 0;  ///< counts the pools there were
   PortReservations reservations_;
   std::unique_ptr<LocalForwarder> forwarder_;  ///< made when the first port that [::1] answers is published

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
+#include "linux/socket.hpp"
 #include "state/store.hpp"
 
 namespace caisson::network {
@@ -131,6 +133,8 @@ struct Options {
   std::uint32_t mtu = 0;            ///< 0: the MTU of the host's default route, else 1500
   bool enabled = true;              ///< false: no bridge is made; connect() to it is `unsupported`
   PortPolicy published;             ///< undeclared: open to everybody
+  /// Set where our network namespace is not the host's (an engine without root): binds published ports on the host, and what comes there is relayed.
+  std::function<Result<UniqueFd>(Protocol, const linux::SocketAddress&)> bind_on_host;
 };
 
 /// Thread-safe. Privilege: CAP_NET_ADMIN.

@@ -124,6 +124,23 @@ TEST(Firewall, a_declared_policy_names_who_may_open_published_ports) {
   EXPECT_FALSE(check_port_policy(policy).ok());
 }
 
+TEST(Firewall, a_relay_asks_the_same_policy) {
+  const std::vector<std::string> sources = {"192.168.0.0/16", "fd00::/8"};
+  auto admits = [&](const char* address) { return is_allowed_source(sources, *linux::SocketAddress::parse(address, 4711)); };
+  EXPECT_TRUE(admits("192.168.3.4"));
+  EXPECT_TRUE(admits("fd12::1"));
+  for (const char* outside : {"192.169.0.1", "127.0.0.1", "fe80::1", "::1", "2001:db8::1"}) EXPECT_FALSE(admits(outside)) << outside;
+}
+
+TEST(Firewall, answers_to_a_relay_are_marked_only_where_there_is_one) {
+  FirewallPlan plan;
+  plan.table = "t";
+  EXPECT_THAT(ruleset_text(plan, {}), testing::Not(testing::AnyOf(HasSubstr("chain relayed"), HasSubstr("{relays}"))));
+  plan.relays = true;
+  EXPECT_THAT(ruleset_text(plan, {}), HasSubstr("chain relayed {\n    type filter hook output priority mangle; policy accept;\n    meta mark 3390373889 ct mark set 3390373890\n  }"));
+  EXPECT_THAT(ruleset_text(plan, {}), HasSubstr("ct direction reply ct mark 3390373890 meta mark set ct mark\n"));
+}
+
 TEST(Firewall, a_port_of_both_families_has_an_element_in_each) {
   auto ports = some_ports();
   for (auto& port : ports) port.container6 = *linux::parse_ipv6("fd00::2");

@@ -77,6 +77,7 @@ Status HostNetworkManager::rebuild_table(const Known* coming) {
   FirewallPlan plan;
   plan.table = options_.nft_table;
   plan.published = options_.published;
+  plan.relays = options_.bind_on_host != nullptr;
   for (const auto& [name, network] : networks_) {
     const Network& definition = network.definition;
     if (definition.driver != "bridge") continue;
@@ -84,6 +85,19 @@ Status HostNetworkManager::rebuild_table(const Known* coming) {
   }
   TRY_PLAIN(install_table(plan, all_ports()));
   table_is_there_ = true;
+  return {};
+}
+
+Status HostNetworkManager::deliver_answers() {
+  auto socket = TRY_PLAIN(linux::NetlinkSocket::open(NETLINK_ROUTE));
+  for (const int family : {AF_INET, AF_INET6}) {
+    linux::NetlinkBatch batch;
+    linux::add_local_delivery(batch, static_cast<std::uint8_t>(family), answer_mark, answer_table);
+    for (const auto& answer : TRY_PLAIN(socket.exchange(batch))) {
+      const bool is_there = answer.error_number == 0 || answer.error_number == EEXIST;
+      if (!is_there && family == AF_INET) return linux::netlink_error(answer);  // a host may have no IPv6
+    }
+  }
   return {};
 }
 

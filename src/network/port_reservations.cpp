@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/strings.hpp"
+#include "linux/file.hpp"
 #include "linux/socket.hpp"
 
 namespace caisson::network {
@@ -26,11 +27,10 @@ linux::SocketAddress socket_address(const HostAddresses& address, std::uint16_t 
   return address.ipv6 ? linux::SocketAddress::ipv6(address.ipv6->bytes(), port) : linux::SocketAddress::ipv4(address.ipv4.value_or(linux::Ipv4{}).value, port);
 }
 
-/// Binds without listening: a program that wants the port gets EADDRINUSE, and a connection that no rule translates is
-/// refused by the kernel instead of waiting in a backlog nobody serves.
-Result<UniqueFd> bind_socket(Protocol protocol, const HostAddresses& address, std::uint16_t port) {
-  UniqueFd socket = TRY_PLAIN(open_socket(protocol, address.ipv6.has_value()));
-  auto where = socket_address(address, port);
+}  // namespace
+
+Result<UniqueFd> bind_host_port(Protocol protocol, const linux::SocketAddress& where) {
+  UniqueFd socket = TRY_PLAIN(open_socket(protocol, where.storage.ss_family == AF_INET6));
   Status bound = linux::bind(socket.get(), where);
   if (!bound && protocol == Protocol::tcp && bound.error().error_number() == EADDRINUSE) {
     // Connections of a server that has just ended may hold the port for a minute (TIME_WAIT); with SO_REUSEADDR they do
@@ -40,10 +40,10 @@ Result<UniqueFd> bind_socket(Protocol protocol, const HostAddresses& address, st
     if (bound) TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, 0));
   }
   if (!bound) return std::move(bound).error();
-  // Datagrams that no rule translates are not kept for a reader that never comes (the kernel rounds up to its minimum).
-  if (protocol == Protocol::udp) TRY_PLAIN(linux::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, 1));
   return socket;
 }
+
+namespace {
 
 /// Whether an address of both may be meant by one packet.
 bool overlap(const HostAddresses& a, const HostAddresses& b) {
@@ -117,7 +117,7 @@ Result<PortReservations::Held> PortReservations::bind_port(const PortBinding& bi
   Held held;
   held.protocol = binding.protocol;
   held.address = address;
-  auto socket = bind_socket(binding.protocol, address, port);
+  auto socket = bind_ ? bind_(binding.protocol, socket_address(address, port)) : bind_host_port(binding.protocol, socket_address(address, port));
   if (!socket) {
     const int number = socket.error().error_number();
     if (number == EPROTONOSUPPORT && binding.protocol == Protocol::sctp) {
@@ -125,11 +125,16 @@ Result<PortReservations::Held> PortReservations::bind_port(const PortBinding& bi
       return held;
     }
     if (number == EADDRINUSE) return Error(ErrorKind::conflict, concat(where, ": address already in use"), number).with_hint("another program of this host uses the port; choose another host port");
+    if (number == EACCES)
+      return Error(ErrorKind::denied, concat(where, ": this port is for root"), number)
+          .with_hint("sudo sysctl -w net.ipv4.ip_unprivileged_port_start=PORT gives ports from there on to everybody; or publish a port of 1024 and above");
     if (number == EADDRNOTAVAIL) return Error(ErrorKind::invalid, concat(where, ": this host has no such address"), number);
     return std::move(socket).error().in(where);
   }
   auto bound = TRY(linux::getsockname(socket->get()), where);
   held.port = bound.port();
+  // Datagrams that no rule translates are not kept for a reader that never comes (the kernel rounds up to its minimum).
+  if (!bind_ && binding.protocol == Protocol::udp) TRY_PLAIN(linux::setsockopt(socket->get(), SOL_SOCKET, SO_RCVBUF, 1));
   held.socket = std::move(*socket);
   return held;
 }
@@ -176,6 +181,18 @@ Status PortReservations::reserve(const std::string& owner, std::vector<PortBindi
   }
   bindings = std::move(filled);
   return {};
+}
+
+Result<std::vector<PortReservations::HeldSocket>> PortReservations::sockets_of(const std::string& owner, const PortBinding& binding) const {
+  constexpr int above_standard_streams = 3;
+  const HostAddresses addresses = TRY_PLAIN(host_addresses(binding, true));
+  std::vector<HeldSocket> out;
+  for (const auto& held : held_) {
+    const bool is_meant = (held.address.ipv4 && held.address.ipv4 == addresses.ipv4) || (held.address.ipv6 && held.address.ipv6 == addresses.ipv6);
+    if (held.owner != owner || held.protocol != binding.protocol || held.port != binding.host_port || !held.socket || !is_meant) continue;
+    out.push_back({held.address.ipv6.has_value(), TRY_PLAIN(linux::dup_at_least(held.socket.get(), above_standard_streams))});
+  }
+  return out;
 }
 
 Status PortReservations::set_shared(const std::string& owner, const PortBinding& binding, bool shared) {

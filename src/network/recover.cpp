@@ -15,7 +15,8 @@ Status HostNetworkManager::reserve_again(const std::string& container_id, Endpoi
     std::vector<PortBinding> one = {binding};
     Status reserved = reservations_.reserve(container_id, one, !record.endpoint.ipv6.empty());
     if (reserved && is_forwarded(binding)) reserved = forward_port(container_id, record.endpoint, one.front());
-    if (reserved && has_loopback_twin(binding)) {
+    if (reserved && options_.bind_on_host) reserved = relay_port(container_id, record.endpoint, one.front());
+    if (reserved && !is_forwarded(binding) && answers_on_loopback(record.endpoint, binding)) {
       Status forwarded = forward_port(container_id, record.endpoint, one.front());
       if (!forwarded) repairs.push_back(concat("container ", container_id.substr(0, 12), ": ", forwarded.error().text(), "; its other addresses are published as before"));
     }

@@ -153,7 +153,7 @@ class Preparation {
 
   Status make_root(ChildSetup& setup) {
     if (plan_.overlay) {
-      root_ = TRY_PLAIN(detail::mount_overlay(*plan_.overlay, userns_, overlay_way(), outside_root(plan_)));
+      root_ = TRY_PLAIN(detail::mount_overlay(*plan_.overlay, mapping_userns(), overlay_way(), outside_root(plan_)));
     } else {
       auto tree = linux::open_tree(AT_FDCWD, plan_.root_path, OPEN_TREE_CLONE | AT_RECURSIVE);
       if (!tree && tree.error().error_number() == ENOENT)
@@ -182,10 +182,11 @@ class Preparation {
           continue;
         }
       }
-      if (mount.id_mapped && mount.kind != MountKind::bind) TRY_PLAIN(open_id_map(setup, i));
+      if (mount.id_mapped && mount.kind != MountKind::bind && !maps_to_itself(mount)) TRY_PLAIN(open_id_map(setup, i));
       if (mount.kind == MountKind::bind) {
         PlanMount with_source = mount;
         if (mount.type == "cgroup" && mount.source.empty()) with_source.source = own_v2_directory();
+        if (maps_to_itself(mount)) with_source.id_mapped = false;
         keep(setup.mount_fds[i], TRY_PLAIN(detail::clone_bind(with_source, i, userns_)));
       } else if (mount.kind == MountKind::device_folder) {
         keep(setup.mount_fds[i], TRY(detail::make_device_folder(mount, plan_, setup.device_done), concat("mounts[", i, "]: /dev")));
@@ -197,6 +198,13 @@ class Preparation {
       }
     }
     return {};
+  }
+
+  /// What layers are shown through; -1: as they are. A map of every id to itself changes nothing, and is all that an engine without root can
+  /// have: only the host's root may map the ids of the host's file systems.
+  [[nodiscard]] int mapping_userns() const { return linux::is_identity(plan_.id_map) ? -1 : userns_; }
+  [[nodiscard]] bool maps_to_itself(const PlanMount& mount) const {
+    return linux::is_identity(mount.id_map.empty() ? plan_.id_map : mount.id_map);
   }
 
   /// For a mount the child makes: a user namespace with its map.

@@ -53,6 +53,9 @@ Status OciRuntime::start_launcher() {
   request.argv = {"caisson-runtime", "launcher"};
   // Tests choose how overlays are made; nothing else of our environment is the launcher's business.
   if (const char* way = environment("CAISSON_OVERLAY")) request.env.push_back(concat("CAISSON_OVERLAY=", way));
+  // Where the user's systemd is asked for scopes, which an engine without root does.
+  for (const char* name : {"XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"})
+    if (const char* value = environment(name)) request.env.push_back(concat(name, "=", value));
   request.fds = {{pair.second.get(), 3}};
   request.new_session = true;
   launcher_ = TRY(linux::spawn_process(request), "launcher");

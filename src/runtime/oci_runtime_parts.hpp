@@ -130,6 +130,9 @@ class OciRuntime final : public Runtime {
   Reply wait_for(std::unique_lock<std::mutex>& lock, std::uint64_t request);
   Status wait_for_state(std::unique_lock<std::mutex>& lock, Container& container);
   Result<linux::Cgroup> cgroup_of(const std::string& id);
+  /// Of an engine without root that was delegated none.
+  bool has_no_cgroup(const std::string& id);
+  Result<std::vector<pid_t>> processes_without_cgroup(const std::string& id);
 
   void event_loop();
   void handle_launcher();

@@ -27,6 +27,12 @@ Status OciRuntime::kill(const std::string& id, int signal) {
   return {};
 }
 
+bool OciRuntime::has_no_cgroup(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  auto container = find(id);
+  return container.ok() && (*container)->cgroup_path.empty();
+}
+
 Result<linux::Cgroup> OciRuntime::cgroup_of(const std::string& id) {
   std::string path;
   {
@@ -35,11 +41,36 @@ Result<linux::Cgroup> OciRuntime::cgroup_of(const std::string& id) {
     if (!container->running) return not_running(id);
     path = container->cgroup_path;
   }
-  if (path.empty()) return Error(ErrorKind::unsupported, concat("container ", id, " has no cgroup of its own"));
+  if (path.empty())
+    return Error(ErrorKind::unsupported, concat("container ", id, " has no cgroup of its own")).with_hint("without root a user needs cgroups that are delegated: see `caisson doctor`");
   return TRY(linux::Cgroup::open(layout_, path), concat("container ", id));
 }
 
+/// The processes of the container's PID namespace, whose first one is `pid`; of one that it has not for itself, nothing.
+Result<std::vector<pid_t>> OciRuntime::processes_without_cgroup(const std::string& id) {
+  pid_t first = 0;
+  bool is_own = false;
+  {
+    std::lock_guard lock(mutex_);
+    auto container = TRY_PLAIN(find(id));
+    if (!container->running) return not_running(id);
+    first = container->pid;
+    is_own = container->own_pid_namespace;
+  }
+  if (!is_own) return Error(ErrorKind::unsupported, concat("container ", id, " has neither a cgroup nor a pid namespace of its own"));
+  const auto space = TRY(linux::readlinkat(AT_FDCWD, concat("/proc/", first, "/ns/pid")), concat("container ", id));
+  std::vector<pid_t> out;
+  for (const auto& entry : TRY(linux::list_dir("/proc"), concat("container ", id))) {
+    auto pid = parse_integer<pid_t>(entry.name);
+    if (!pid.ok()) continue;
+    auto theirs = linux::readlinkat(AT_FDCWD, concat("/proc/", entry.name, "/ns/pid"));
+    if (theirs.ok() && *theirs == space) out.push_back(*pid);  // else it has ended, or is not ours to see
+  }
+  return out;
+}
+
 Status OciRuntime::kill_all(const std::string& id) {
+  if (has_no_cgroup(id)) return kill(id, SIGKILL);  // the kernel ends its PID namespace with it (pid_namespaces(7))
   auto cgroup = TRY_PLAIN(cgroup_of(id));
   TRY(cgroup.kill_all(), concat("container ", id));
   return {};
@@ -65,6 +96,7 @@ Status OciRuntime::update(const std::string& id, const Resources& resources) {
 }
 
 Result<std::vector<pid_t>> OciRuntime::processes(const std::string& id) {
+  if (has_no_cgroup(id)) return processes_without_cgroup(id);
   auto cgroup = TRY_PLAIN(cgroup_of(id));
   return TRY(cgroup.pids(), concat("container ", id));
 }

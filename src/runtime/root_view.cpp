@@ -41,7 +41,7 @@ Result<StagedMount> stage_mount(const ViewMount& wanted, int userns) {
   const unsigned recursive = wanted.recursive ? AT_RECURSIVE : 0;
   staged.tree = TRY(linux::open_tree(AT_FDCWD, wanted.source, OPEN_TREE_CLONE | recursive), concat("mount ", wanted.target));
   staged.is_folder = S_ISDIR(TRY(linux::fstat(staged.tree.get()), concat("mount ", wanted.target)).st_mode);
-  auto mapped = linux::idmap_mount(staged.tree.get(), userns, wanted.recursive);
+  auto mapped = userns < 0 ? Status() : linux::idmap_mount(staged.tree.get(), userns, wanted.recursive);
   if (!mapped.ok() && mapped.error().kind() != ErrorKind::invalid && mapped.error().kind() != ErrorKind::unsupported && mapped.error().kind() != ErrorKind::denied)
     return std::move(mapped).error().in(concat("mount ", wanted.target));
   linux::MountAttributes attributes;
@@ -104,11 +104,14 @@ Result<UniqueFd> run_in_stage(StageJob& job) {
 }  // namespace
 
 Result<RootView> open_root_view(const ViewRequest& request) {
-  linux::IdMap map;
-  map.uids.push_back({0, request.first_host_id, id_count});
-  map.gids.push_back({0, request.first_host_id, id_count});
   const RootIds ids{request.first_host_id, request.first_host_id};
-  auto userns = TRY(linux::create_user_namespace(map), "ids of the view");
+  UniqueFd userns;
+  if (request.first_host_id != 0) {
+    linux::IdMap map;
+    map.uids.push_back({0, request.first_host_id, id_count});
+    map.gids.push_back({0, request.first_host_id, id_count});
+    userns = TRY(linux::create_user_namespace(map), "ids of the view");
+  }
   static std::mutex turn;  // staging processes of one program share a stack
   std::lock_guard lock(turn);
   auto root = TRY_PLAIN(detail::mount_overlay(request.rootfs, userns.get(), overlay_way(), ids));

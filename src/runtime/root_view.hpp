@@ -23,7 +23,7 @@ struct ViewRequest {
   linux::Overlay rootfs;            ///< without upperdir: read-only
   bool read_only = false;           ///< the root; mounts say so themselves
   std::vector<ViewMount> mounts;    ///< parents before children
-  std::uint32_t first_host_id = 0;  ///< what is 0 on disk belongs to this id in the view, and so on for 65536 ids
+  std::uint32_t first_host_id = 0;  ///< what is 0 on disk belongs to this id in the view, and so on for 65536 ids; 0: nothing is mapped
 };
 
 struct RootView {

@@ -4,12 +4,14 @@ Every engine has its own state folder, runtime folder, socket, bridge, nft table
 run side by side, and beside an engine that is the host's own.
 """
 
+import atexit
 import contextlib
 import hashlib
 import http.client
 import io
 import json
 import os
+import pwd
 import random
 import re
 import shutil
@@ -26,6 +28,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BIN = os.environ.get("CAISSON_BIN") or os.path.join(TREE, "build", "release", "bin")
 SNAPSHOT_FORM = os.environ.get("CAISSON_SNAPSHOT_FORM", "")  # "erofs", "directory": the suites once more, with layers in that form
 FULL = os.environ.get("CAISSON_TEST_FULL", "") not in ("", "0")
+ROOTLESS = os.environ.get("CAISSON_TEST_ROOTLESS", "") not in ("", "0")  # the suites once more, with engines of an ordinary user
 BINARIES = ("caisson", "caissond", "caisson-runtime", "caisson-worker")
 PREFIX = "/tmp/caisson-test-"
 
@@ -37,11 +40,62 @@ def why_not():
         return f"{', '.join(missing)} not built in {BIN}"
     if os.geteuid() != 0:
         return "needs root: namespaces with mapped ids, cgroups and a bridge are made on the host"
+    if ROOTLESS and why_no_user():
+        return why_no_user()
     if not shutil.which("busybox"):
         return "needs busybox-static for its test image: tools/dependencies test"
     if os.environ.get("CAISSON_TEST_LONG") == "1" and os.environ.get("CAISSON_TEST_FULL") != "1":
         return "minutes more of what ran with layers in the other form: make test-all, or CAISSON_TEST_FULL=1"
     return None
+
+
+def why_no_user():
+    """The reason why no engine can run without root here, or None."""
+    missing = [name for name in ("newuidmap", "newgidmap", "setpriv", "useradd", "userdel") if not shutil.which(name)]
+    if missing:
+        return f"{', '.join(missing)} not installed: apt-get install uidmap passwd util-linux"
+    folder = BIN
+    while folder != "/":
+        if not os.stat(folder).st_mode & 0o001:
+            return f"an ordinary user cannot enter {folder}"
+        folder = os.path.dirname(folder)
+    return None
+
+
+class User:
+    """An ordinary user with subordinate ids for the engines of this process, who goes when it ends. One that a killed run left goes with the next."""
+
+    _made = None
+
+    def __init__(self):
+        for entry in pwd.getpwall():
+            if entry.pw_name.startswith("cstu-") and not is_alive(int(entry.pw_name[5:])):
+                subprocess.run(["userdel", entry.pw_name], capture_output=True, check=False)
+        self.name = f"cstu-{os.getpid()}"
+        subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", self.name], capture_output=True, check=True)
+        entry = pwd.getpwnam(self.name)
+        self.uid, self.gid = entry.pw_uid, entry.pw_gid
+        for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+            with open(path, encoding="utf-8") as file:
+                if f"{self.name}:" in file.read():  # useradd has chosen a range
+                    continue
+            subprocess.run(["usermod", option, f"{0x40000000 + self.uid * 65536}-{0x40000000 + self.uid * 65536 + 65535}", self.name], check=True)
+        atexit.register(lambda: subprocess.run(["userdel", self.name], capture_output=True, check=False))
+
+    @classmethod
+    def get(cls):
+        if cls._made is None:
+            cls._made = cls()
+        return cls._made
+
+    def command(self):
+        """What a command line begins with to be this user's."""
+        return ["setpriv", "--reuid", str(self.uid), "--regid", str(self.gid), "--clear-groups", "--inh-caps=-all", "--"]
+
+
+def differs_without_root(why):
+    """Skips a test where engines run without root; `why` stands in docs/how-to/rootless.md too."""
+    return unittest.skipIf(ROOTLESS, f"differs without root: {why}")
 
 
 def wait_until(condition, what, timeout_s=20.0):
@@ -252,15 +306,30 @@ class Engine:
         self.prefix_command = []
         self.process = None
         os.chmod(self.folder, 0o711)
+        self.user = User.get() if ROOTLESS else None
+        if self.user:
+            os.makedirs(self.runtime_dir, mode=0o700, exist_ok=True)
+            for path in (self.folder, self.runtime_dir):
+                os.chown(path, self.user.uid, self.user.gid)
+
+    @property
+    def runtime_dir(self):
+        return os.path.join(self.folder, "xdg")
+
+    def as_user(self, command):
+        """`command` as whoever this engine belongs to."""
+        return [*self.user.command(), *command] if self.user else list(command)
 
     def daemon_command(self):
-        return [*self.prefix_command, os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
+        return [*self.as_user(self.prefix_command), os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
                 "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", "/" + self.tag,
                 "--config", os.devnull, "--roles", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
 
     def start(self, timeout_s=20.0):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            environment = {**os.environ, "HOME": self.folder, "XDG_RUNTIME_DIR": self.runtime_dir} if self.user else None
+            self.process = subprocess.Popen(self.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment,
+                                            cwd="/" if self.user else None)
 
         def answers():
             if self.process.poll() is not None:
@@ -294,13 +363,15 @@ class Engine:
     def environment(self):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("DOCKER_", "CAISSON_"))}
         environment.update(DOCKER_HOST=self.host, CAISSON_HOST=self.host, HOME=self.folder, DOCKER_CONFIG=os.path.join(self.folder, "docker"))
+        if self.user:
+            environment.update(XDG_RUNTIME_DIR=self.runtime_dir)
         return environment
 
     def cli(self, *arguments, stdin=None, timeout=60, check=None, program=None, text=True, cwd=None, env=None):
         """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any); `env`: variables beside the usual ones."""
         command = [docker_program() if program == "docker" else program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=text, timeout=timeout, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
+        run = subprocess.run(self.as_user([*command, *map(str, arguments)]), capture_output=True, text=text, timeout=timeout, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
         if check is not None and run.returncode != check:
             raise AssertionError(f"{' '.join(map(str, arguments))}\nended with {run.returncode}, not {check}\nstdout: {run.stdout}\nstderr: {run.stderr}\n"
                                  f"daemon: {self.log_text()[-1500:]}")
@@ -319,6 +390,8 @@ class Engine:
 
     def request(self, method, path, body=None, headers=None, timeout=30):
         """(status, headers, body bytes) of one request to the API."""
+        if self.user:
+            return self.request_as_user(method, path, body, headers, timeout)
         connection = UnixConnection(self.socket, timeout)
         try:
             if isinstance(body, (dict, list)):
@@ -329,6 +402,23 @@ class Engine:
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
+
+    def request_as_user(self, method, path, body, headers, timeout):
+        """The same from a process of the user: the engine knows its callers by their ids and namespaces."""
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+        sent = {"Content-Type": "application/json"} if body is not None else {}
+        asked = json.dumps([self.socket, method, path, {**sent, **(headers or {})}, timeout, body is not None]).encode() + b"\n" + (body or b"")
+        run = subprocess.run([*self.user.command(), sys.executable, "-I", "-B", os.path.join(os.path.dirname(os.path.abspath(__file__)), "ask.py")],
+                             input=asked, capture_output=True, timeout=timeout + 20, check=False)
+        if run.returncode != 0:
+            raise OSError(run.stderr.decode(errors="replace")[-500:])
+        head, _, data = run.stdout.partition(b"\n")
+        status, fields = json.loads(head)
+        answer = http.client.HTTPMessage()
+        for key, value in fields:
+            answer[key] = value
+        return status, answer, data
 
     def import_image(self, rootfs, name, changes=()):
         arguments = [word for change in changes for word in ("--change", change)]

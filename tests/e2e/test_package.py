@@ -47,7 +47,7 @@ class Packages(unittest.TestCase):
     def test_the_engine_comes_with_units_manual_and_completions(self):
         contents = self.contents("caisson")
         for path in ("/usr/bin/caisson", "/usr/bin/caissond", "/usr/bin/caisson-runtime", "/usr/bin/caisson-worker", "/usr/lib/systemd/system/caissond.socket",
-                     "/usr/lib/systemd/system/caissond.service", "/usr/share/man/man1/caisson.1.gz", "/usr/share/man/man1/caisson-volume-create.1.gz",
+                     "/usr/lib/systemd/system/caissond.service", "/usr/lib/systemd/user/caissond.socket", "/usr/lib/systemd/user/caissond.service", "/usr/share/man/man1/caisson.1.gz", "/usr/share/man/man1/caisson-volume-create.1.gz",
                      "/usr/share/man/man8/caissond.8.gz", "/usr/share/bash-completion/completions/caisson", "/usr/share/zsh/vendor-completions/_caisson",
                      "/usr/share/fish/vendor_completions.d/caisson.fish", "/usr/share/doc/caisson/copyright", "/usr/share/doc/caisson/changelog.gz"):
             self.assertIn(path, contents)

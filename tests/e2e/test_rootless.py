@@ -1,0 +1,338 @@
+#!/usr/bin/env python3
+"""An engine of an ordinary user: what is its own way, beside the suites that run in both modes (ctest e2e_rootless/*)."""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import unittest
+
+os.environ["CAISSON_TEST_ROOTLESS"] = "1"
+import caisson  # noqa: E402: reads the variable
+from caisson import wait_until  # noqa: E402
+
+
+def run(*command, check=True):
+    return subprocess.run(command, capture_output=True, text=True, check=check)
+
+
+class Tun:
+    """/dev/net/tun for everybody, as Debian's udev has it, while tests run."""
+
+    def __enter__(self):
+        self.mode = None
+        with contextlib.suppress(OSError):
+            self.mode = stat.S_IMODE(os.stat("/dev/net/tun").st_mode)
+            os.chmod("/dev/net/tun", 0o666)
+        return self
+
+    def __exit__(self, *_):
+        if self.mode is not None:
+            os.chmod("/dev/net/tun", self.mode)
+
+
+class Outside:
+    """A machine beside the host: a network namespace with an address of its own, one hop away."""
+
+    def __init__(self):
+        number = random.SystemRandom().randrange(1, 250)
+        self.name = f"cstout{number}"
+        self.host_address, self.address = f"10.197.{number}.1", f"10.197.{number}.2"
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", f"cstv{number}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        run("ip", "address", "add", f"{self.host_address}/24", "dev", f"cstv{number}")
+        run("ip", "link", "set", f"cstv{number}", "up")
+        for command in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+            run("ip", "-n", self.name, *command)
+
+    def close(self):
+        run("ip", "netns", "delete", self.name, check=False)
+
+    def python(self, code, *arguments, timeout=20):
+        return subprocess.run(["ip", "netns", "exec", self.name, sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False)
+
+    def ask_tcp(self, address, port):
+        return self.python("import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.settimeout(5); print(s.recv(100).decode().strip())",
+                           address, port)
+
+    def serve(self, port):
+        """A server that says hello; ends with close()."""
+        code = ("import socket, sys\ns = socket.create_server((sys.argv[1], int(sys.argv[2])))\nprint('ready', flush=True)\n"
+                "while True:\n  c, peer = s.accept()\n  c.sendall(b'hello')\n  c.close()\n")
+        server = subprocess.Popen(["ip", "netns", "exec", self.name, sys.executable, "-c", code, self.address, str(port)], stdout=subprocess.PIPE, text=True)
+        server.stdout.readline()
+        return server
+
+
+def comm_of(pid):
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def ask_tcp(address, port):
+    with socket.create_connection((address, port), 5) as connection:
+        connection.settimeout(5)
+        return connection.recv(100).decode().strip()
+
+
+class Own(caisson.EngineTest):
+    """Without a network: what ids, files, processes and callers are."""
+
+    engine_options = ("--rootless-network", "none")
+
+    def test_root_inside_is_the_user_and_has_a_namespace_of_its_own(self):
+        name = self.run_detached("-u", "0")
+        pid = self.engine.inspect(name)["State"]["Pid"]
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            status = file.read()
+        self.assertEqual(re.search(r"^Uid:\s+(\d+)", status, re.M).group(1), str(self.engine.user.uid))
+        monitor = self.engine.monitor_of(name)
+        for kind in ("user", "mnt", "pid", "net", "ipc", "uts"):
+            with self.subTest(kind=kind):
+                self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/{kind}"), os.readlink(f"/proc/{monitor}/ns/{kind}"))
+                if kind in ("user", "mnt", "net"):
+                    self.assertNotEqual(os.readlink(f"/proc/{monitor}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}"))
+        self.assertIn("rootless", self.engine.ok("info"))
+
+    def test_owners_of_files_are_kept_in_layers_volumes_and_copies(self):
+        name = self.run_detached("-v", "rootless-data:/data", command=("sh", "-c", "touch /data/a /b; chown 1000:1500 /data/a /b; sleep 1000"))
+        self.addCleanup(lambda: self.engine.cli("volume", "rm", "-f", "rootless-data"))
+        wait_until(lambda: self.engine.cli("exec", name, "stat", "-c", "%u:%g", "/b").stdout.strip() == "1000:1500", "the file's owner")
+        self.assertEqual(self.engine.ok("exec", name, "stat", "-c", "%u:%g", "/data/a"), "1000:1500")
+        self.assertEqual(self.engine.ok("run", "--rm", "-v", "rootless-data:/data", "busybox", "stat", "-c", "%u:%g", "/data/a"), "1000:1500")
+        on_disk = os.stat(os.path.join(self.engine.root, "volumes", "rootless-data", "_data", "a"))
+        self.assertNotIn(on_disk.st_uid, (0, 1000, self.engine.user.uid), "a subordinate id")
+        self.assertEqual(self.engine.ok("run", "--rm", "-u", "user", "busybox", "stat", "-c", "%u", "/home/user"), "1000", "the image's owner")
+        self.engine.ok("commit", name, "rootless-owned")
+        self.addCleanup(lambda: self.engine.cli("rmi", "-f", "rootless-owned"))
+        self.assertEqual(self.engine.ok("run", "--rm", "rootless-owned", "stat", "-c", "%u:%g", "/b"), "1000:1500")
+
+    def test_host_network_is_the_engines_own(self):
+        inside = self.engine.ok("run", "--rm", "--network", "host", "busybox", "cat", "/proc/net/dev")
+        names = re.findall(r"^\s*(\S+):", inside, re.M)
+        self.assertIn("lo", names)
+        self.assertNotIn("eth0", names)
+
+    def test_limits_are_warned_of_where_no_cgroups_are_delegated(self):
+        if os.path.exists(f"/sys/fs/cgroup/user.slice/user-{self.engine.user.uid}.slice"):
+            self.skipTest("this user has cgroups")
+        run_ = self.engine.cli("run", "--rm", "-m", "64m", "--cpus", "1", "busybox", "echo", "ran", check=0)
+        self.assertEqual(run_.stdout, "ran\n")
+        self.assertIn("limits of memory, cpu cannot be kept", run_.stderr)
+        name = self.run_detached()
+        self.assertIn("no cgroup of its own", self.engine.cli("pause", name, check=1).stderr)
+        self.assertIn("sleep", self.engine.ok("top", name))
+        with caisson.Engine(options=("--rootless-network", "none", "--missing-limits", "refuse")) as strict:
+            strict.import_busybox()
+            refused = strict.cli("run", "--rm", "-m", "64m", "busybox", "true", check=125)
+            self.assertIn("limits of memory cannot be kept", refused.stderr)
+            strict.ok("run", "--rm", "busybox", "true")
+
+    def test_a_killed_daemon_loses_nothing(self):
+        with caisson.Engine(options=("--rootless-network", "none")) as engine:
+            engine.import_busybox()
+            engine.ok("run", "-d", "--name", "one", "busybox", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done")
+            pid = engine.inspect("one")["State"]["Pid"]
+            space = os.readlink(f"/proc/{engine.monitor_of('one')}/ns/user")
+            engine.kill9()
+            self.assertTrue(caisson.is_alive(pid))
+            engine.start()
+            self.assertEqual(engine.inspect("one")["State"]["Status"], "running")
+            engine.ok("exec", "one", "true")
+            engine.ok("run", "-d", "--name", "two", "busybox", "sleep", "1000")
+            self.assertEqual(os.readlink(f"/proc/{engine.monitor_of('two')}/ns/user"), space, "the namespaces are the same")
+            engine.stop()
+            self.assertTrue(caisson.is_alive(pid), "a stop leaves containers alone")
+            engine.start()
+            engine.ok("stop", "one")
+            self.assertEqual(engine.ok("wait", "one"), "7")
+            engine.ok("rm", "-f", "one", "two")
+            engine.stop()
+            self.assertEqual(engine.leftovers(), [])
+
+    def test_the_engine_ends_with_its_supervisor_and_the_supervisor_with_it(self):
+        with caisson.Engine(options=("--rootless-network", "none")) as engine:
+            engines = [pid for pid in engine.processes("caissond") if comm_of(pid) == "caissond" and caisson.parent_of(pid) == engine.process.pid]
+            self.assertEqual(len(engines), 1, engines)
+            os.kill(engines[0], signal.SIGKILL)
+            self.assertEqual(engine.process.wait(10), 128 + signal.SIGKILL)
+            wait_until(lambda: not engine.leftovers(), lambda: engine.leftovers())
+
+    def test_other_users_are_nobody_and_a_container_with_the_socket_is_itself(self):
+        engine = self.engine
+        os.chmod(engine.socket, 0o666)
+        self.addCleanup(lambda: os.chmod(engine.socket, 0o660))
+        asked = subprocess.run([os.path.join(caisson.BIN, "caisson"), "-H", engine.host, "run", "--rm", "-v", "/:/host", "busybox", "true"],
+                               capture_output=True, text=True, env=engine.environment(), check=False)
+        self.assertNotEqual(asked.returncode, 0, "root of the host is nobody here")
+        self.assertIn("does not allow", asked.stderr)
+        self.assertEqual(engine.request("GET", "/containers/json")[0], 200)
+        program = os.path.join(caisson.BIN, "caisson")
+        probe = engine.cli("run", "--rm", "-v", f"{engine.socket}:/run/caisson.sock", "-v", f"{program}:/caisson:ro", "busybox",
+                           "/caisson", "-H", "unix:///run/caisson.sock", "run", "--rm", "-v", "/:/host", "busybox", "true")
+        self.assertNotEqual(probe.returncode, 0)
+        self.assertIn("does not allow", probe.stderr)
+
+    def test_what_is_missing_is_said(self):
+        user = self.engine.user
+        environment = {"PATH": os.environ["PATH"], "HOME": self.engine.folder}
+        daemon = os.path.join(caisson.BIN, "caissond")
+        no_session = subprocess.run([*user.command(), daemon], capture_output=True, text=True, env=environment, check=False)
+        self.assertEqual(no_session.returncode, 1)
+        self.assertIn("XDG_RUNTIME_DIR is not set", no_session.stderr)
+        # The same user under another group's id: no line of /etc/subuid is for uid 65000.
+        folder = os.path.join(self.engine.folder, "stranger")
+        os.makedirs(folder)
+        os.chown(folder, 65000, 65000)
+        stranger = subprocess.run(["setpriv", "--reuid", "65000", "--regid", "65000", "--clear-groups", "--", daemon, "--root", folder + "/root", "--exec-root", folder + "/run",
+                                   "-H", f"unix://{folder}/s", "--config", os.devnull], capture_output=True, text=True, env=environment, timeout=30, check=False)
+        self.assertEqual(stranger.returncode, 1)
+        self.assertIn("/etc/subuid: no range of ids for", stranger.stderr)
+        self.assertIn("usermod --add-subuids", stranger.stderr)
+
+    def test_doctor_speaks_to_the_user(self):
+        text = self.engine.cli("doctor", "--verbose").stdout
+        for check in ("id-maps", "rootless-network", "runtime-dir", "delegation"):
+            self.assertIn(check, text)
+        self.assertIn("newuidmap, newgidmap and subordinate ids are there", text)
+        self.assertNotIn("idmapped-mounts", text)
+
+
+class Networks(caisson.EngineTest):
+    """With an uplink: ports, names, the way out."""
+
+    uplink = "pasta"
+
+    @classmethod
+    def setUpClass(cls):
+        if not shutil.which(cls.uplink):
+            raise unittest.SkipTest(f"{cls.uplink} is not installed: tools/dependencies test")
+        if not os.path.exists("/dev/net/tun") or "default" not in run("ip", "route").stdout:
+            raise unittest.SkipTest("needs /dev/net/tun and a default route")
+        cls.engine_options = ("--rootless-network", cls.uplink)
+        cls.tun = Tun().__enter__()
+        cls.outside = Outside()
+        try:
+            super().setUpClass()
+        except BaseException:
+            cls.outside.close()
+            cls.tun.__exit__()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.outside.close()
+            cls.tun.__exit__()
+
+    def publish(self, spec, *command):
+        name = self.run_detached("-p", spec, command=command)
+        return name, int(self.engine.ok("port", name).splitlines()[0].rsplit(":", 1)[1])
+
+    def until_answers(self, ask):
+        def answered():
+            with contextlib.suppress(OSError):
+                return ask()
+            return None
+
+        return wait_until(answered, "an answer at the published port")
+
+    def test_a_published_port_shows_the_clients_address(self):
+        name, port = self.publish("80", "tcpsvd", "-v", "0", "80", "sh", "-c", "echo $TCPREMOTEADDR")
+        here = self.until_answers(lambda: ask_tcp("127.0.0.1", port))
+        self.assertTrue(here.startswith(self.engine.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["Gateway"] + ":"), here)
+        there = self.outside.ask_tcp(self.outside.host_address, port)
+        self.assertEqual(there.returncode, 0, there.stderr)
+        self.assertTrue(there.stdout.startswith(self.outside.address + ":"), there.stdout)
+        self.assertTrue(ask_tcp("::1", port))
+
+    def test_a_megabyte_passes_through_a_published_port(self):
+        _, port = self.publish("80", "nc", "-lk", "-p", "80", "-e", "cat")
+        self.until_answers(lambda: socket.create_connection(("127.0.0.1", port), 2).close() or True)
+        code = ("import socket, sys, hashlib\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)\nimport threading\n"
+                "data = bytes(range(256)) * 4096\nt = threading.Thread(target=lambda: s.sendall(data)); t.start()\ngot = b''\n"
+                "while len(got) < len(data): got += s.recv(65536)\nprint(got == data)\n")
+        said = self.outside.python(code, self.outside.host_address, port, timeout=60)
+        self.assertEqual(said.stdout, "True\n", said.stderr)
+
+    def test_udp_shows_the_clients_address_too(self):
+        _, port = self.publish("5000/udp", "udpsvd", "-v", "0", "5000", "sh", "-c", "echo $UDPREMOTEADDR")
+        code = ("import socket, sys\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(1)\ns.connect((sys.argv[1], int(sys.argv[2])))\n"
+                "for _ in range(10):\n  try:\n    s.send(b'x'); print(s.recv(100).decode().strip()); break\n  except OSError: pass\n")
+        said = self.outside.python(code, self.outside.host_address, port, timeout=30)
+        self.assertTrue(said.stdout.startswith(self.outside.address + ":"), said.stdout + said.stderr)
+
+    def test_ports_that_cannot_be_had_are_refused_with_the_reason(self):
+        with socket.create_server(("0.0.0.0", 0)) as taken:
+            port = taken.getsockname()[1]
+            refused = self.engine.cli("run", "--rm", "-p", f"{port}:80", "busybox", "true")
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertIn("address already in use", refused.stderr)
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="utf-8") as file:
+            first_of_everybody = int(file.read())
+        if first_of_everybody > 81:
+            low = self.engine.cli("run", "--rm", "-p", "81:80", "busybox", "true")
+            self.assertNotEqual(low.returncode, 0)
+            self.assertIn("ip_unprivileged_port_start", low.stderr)
+        name, port = self.publish("80", "sleep", "1000")
+        again = self.engine.cli("run", "--rm", "-p", f"{port}:80", "busybox", "true")
+        self.assertIn("port is already allocated", again.stderr)
+        self.engine.ok("rm", "-f", name)
+        with socket.create_server(("0.0.0.0", port)):
+            pass  # free again
+
+    def test_names_and_several_networks(self):
+        for network in ("rootless-a", "rootless-b"):
+            self.engine.ok("network", "create", network)
+            self.addCleanup(lambda network=network: self.engine.cli("network", "rm", network))
+        server = self.run_detached("--network", "rootless-a", "--network-alias", "web", command=("nc", "-lk", "-p", "80", "-e", "echo", "hello"))
+        asked = self.engine.ok("run", "--rm", "--network", "rootless-a", "busybox", "sh", "-c", "nc -w 3 web 80 </dev/null")
+        self.assertEqual(asked, "hello")
+        address = self.engine.inspect(server)["NetworkSettings"]["Networks"]["rootless-a"]["IPAddress"]
+        other = self.engine.cli("run", "--rm", "--network", "rootless-b", "busybox", "nc", "-w", "1", address, "80", stdin="")
+        self.assertNotEqual(other.stdout, "hello\n", "networks are apart")
+        self.engine.ok("network", "connect", "rootless-b", server)
+        self.assertEqual(self.engine.ok("run", "--rm", "--network", "rootless-b", "busybox", "sh", "-c", f"nc -w 3 {server} 80 </dev/null"), "hello")
+
+    def test_the_world_is_reached_and_the_hosts_loopback_is_not(self):
+        server = self.outside.serve(8000)
+        self.addCleanup(lambda: (server.kill(), server.wait()))
+        self.assertEqual(self.engine.ok("run", "--rm", "busybox", "sh", "-c", f"nc -w 5 {self.outside.address} 8000 </dev/null"), "hello")
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            closed.listen()
+            port = closed.getsockname()[1]
+            gateway = re.search(r"default via (\S+)", run("ip", "route").stdout).group(1)
+            for address in (gateway, "10.0.2.2", "127.0.0.1"):
+                for network in ("bridge", "host"):
+                    got = self.engine.cli("run", "--rm", "--network", network, "busybox", "nc", "-w", "1", address, str(port), stdin="", timeout=30)
+                    self.assertNotEqual(got.returncode, 0, f"{address} from {network}")
+
+    def test_ports_come_back_with_a_new_daemon_and_the_uplink_when_it_dies(self):
+        name, port = self.publish("80", "tcpsvd", "-v", "0", "80", "sh", "-c", "echo $TCPREMOTEADDR")
+        self.until_answers(lambda: ask_tcp("127.0.0.1", port))
+        self.engine.kill9()
+        self.engine.start()
+        self.until_answers(lambda: ask_tcp("127.0.0.1", port))
+        self.assertTrue(self.until_answers(lambda: self.outside.ask_tcp(self.outside.host_address, port).stdout).startswith(self.outside.address))
+        for pid, arguments in caisson.processes_mentioning(self.uplink).items():
+            if "uplink" in arguments and os.stat(f"/proc/{pid}").st_uid == self.engine.user.uid:
+                os.kill(pid, signal.SIGKILL)
+        server = self.outside.serve(8001)
+        self.addCleanup(lambda: (server.kill(), server.wait()))
+        wait_until(lambda: self.engine.cli("exec", name, "sh", "-c", f"nc -w 2 {self.outside.address} 8001 </dev/null").stdout == "hello", "the uplink comes back", 40)
+
+
+class NetworksBySlirp(Networks):
+    uplink = "slirp4netns"
+
+
+if __name__ == "__main__":
+    caisson.main()
