@@ -336,6 +336,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   configure_log(parsed->options.log);
   if (parsed->options.rootless && !HostSide::is_there()) return supervise(parsed->options, arguments);
+  if (parsed->options.rootless) ignore(linux::set_thread_name("caissond"));  // its supervisor executed it by /proc/self/exe
   limit_allocator();
   raise_descriptor_limit();
   linux::umask(022);  // folders of containers get exact modes; a stricter mask would lock their users out of "/"

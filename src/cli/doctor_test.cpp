@@ -180,7 +180,7 @@ TEST(Doctor, says_what_an_ordinary_user_lacks_for_an_engine_of_his_own) {
   EXPECT_EQ(finding_of(with([](auto& host) { host.uplink = ""; }), "rootless-network").mend, "apt-get install passt");
   EXPECT_EQ(finding_of(with([](auto& host) { host.has_tun = false; }), "rootless-network").verdict, Verdict::warning);
   EXPECT_EQ(finding_of(with([](auto& host) { host.has_runtime_dir = false; }), "runtime-dir").verdict, Verdict::broken);
-  EXPECT_EQ(finding_of(with([](auto& host) { host.cgroup_mode = linux::CgroupMode::legacy; }), "delegation").verdict, Verdict::warning);
+  EXPECT_EQ(finding_of(with([](auto& host) { host.cgroup_mode = linux::CgroupMode::hybrid; }), "delegation").verdict, Verdict::warning);
   EXPECT_EQ(finding_of(with([](auto& host) { host.has_user_manager = false; }), "delegation").verdict, Verdict::warning);
   EXPECT_NE(finding_of(with([](auto& host) { host.missing_delegation = {"cpu", "io"}; }), "delegation").what.find("cpu, io"), std::string::npos);
   EXPECT_EQ(finding_of(with([](auto& host) { host.lingers = false; }), "linger").mend, "loginctl enable-linger anna");

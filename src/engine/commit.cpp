@@ -65,6 +65,8 @@ class LocalEngine::PausedForCommit {
  public:
   static Result<PausedForCommit> create(LocalEngine& engine, Pointer container, bool wanted) {
     if (!wanted || container->snapshot()->info.state != State::running) return PausedForCommit(engine, nullptr);
+    // Without cgroups nothing can be paused: what is written meanwhile is in the image or not, as with --pause=false.
+    if (!engine.options_.has_cgroups) return PausedForCommit(engine, nullptr);
     TRY_PLAIN(linux::write_file(engine.commit_mark(container->id), ""));
     PausedForCommit paused(engine, container);
     TRY(engine.runtime_->pause(container->id), "pause");

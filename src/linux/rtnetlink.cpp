@@ -231,6 +231,7 @@ void replace_default_route(NetlinkBatch& batch, std::uint32_t index, Ipv4 gatewa
 
 void add_local_delivery(NetlinkBatch& batch, std::uint8_t family, std::uint32_t mark, std::uint8_t table) {
   constexpr std::uint32_t loopback_index = 1;  // of lo in every network namespace
+  constexpr std::uint32_t priority = 100;      // before the main table's
   batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, concat("routing marked packets to ourselves by table ", table + 0));
   rtmsg route{};
   route.rtm_family = family;
@@ -246,6 +247,7 @@ void add_local_delivery(NetlinkBatch& batch, std::uint8_t family, std::uint32_t 
   rule.table = table;
   rule.action = FR_ACT_TO_TBL;
   batch.header(rule);
+  batch.attribute_u32(FRA_PRIORITY, priority);  // without one each would be a new rule
   batch.attribute_u32(FRA_FWMARK, mark);
 }
 

@@ -64,10 +64,10 @@ TEST(NetlinkBatch, addresses_and_routes_are_in_network_byte_order) {
 
 TEST(NetlinkBatch, marked_packets_are_delivered_to_ourselves_by_a_table_and_a_rule) {
   NetlinkBatch batch;
-  add_local_delivery(batch, AF_INET, 0xca150002, 202);
+  add_local_delivery(batch, 2 /* AF_INET */, 0xca150002, 202);
   EXPECT_EQ(hex(batch),
             "24000000" "1800" "0506" "00000000" "00000000" "02000000" "ca03fe02" "00000000" "08000400" "01000000"   // RTM_NEWROUTE, RTN_LOCAL of table 202 by lo
-            "24000000" "2000" "0506" "00000000" "00000000" "02000000" "ca000001" "00000000" "08000a00" "020015ca");  // RTM_NEWRULE, FRA_FWMARK
+            "2c000000" "2000" "0506" "00000000" "00000000" "02000000" "ca000001" "00000000" "08000600" "64000000" "08000a00" "020015ca");  // RTM_NEWRULE, FRA_FWMARK
 }
 
 TEST(NetlinkBatch, an_nftables_transaction_frames_its_elements) {

@@ -59,7 +59,12 @@ class ThreadedLocalForwarder : public LocalForwarder {
   Status relay(const std::string& owner, Protocol protocol, RelayPlace place) override {
     if (protocol == Protocol::sctp) return Error(ErrorKind::unsupported, "ports of sctp cannot be relayed");
     TRY_PLAIN(linux::set_nonblocking(place.socket.get(), true));
-    if (protocol == Protocol::tcp) TRY_PLAIN(linux::listen(place.socket.get()));
+    if (protocol == Protocol::tcp) {
+      // Connections must inherit it, or those that linger after their end (TIME_WAIT) would keep the port from the next daemon; who listens shares
+      // it with nobody all the same.
+      TRY_PLAIN(linux::setsockopt(place.socket.get(), SOL_SOCKET, SO_REUSEADDR, 1));
+      TRY_PLAIN(linux::listen(place.socket.get()));
+    }
     return begin(owner, protocol == Protocol::tcp, std::move(place));
   }
 

@@ -81,6 +81,11 @@ class User:
                     continue
             subprocess.run(["usermod", option, f"{0x40000000 + self.uid * 65536}-{0x40000000 + self.uid * 65536 + 65535}", self.name], check=True)
         atexit.register(lambda: subprocess.run(["userdel", self.name], capture_output=True, check=False))
+        # As Debian's udev has it; this machine may have no udev.
+        with contextlib.suppress(OSError):
+            mode = os.stat("/dev/net/tun").st_mode & 0o7777
+            os.chmod("/dev/net/tun", 0o666)
+            atexit.register(lambda: os.chmod("/dev/net/tun", mode))
 
     @classmethod
     def get(cls):
@@ -96,6 +101,10 @@ class User:
 def differs_without_root(why):
     """Skips a test where engines run without root; `why` stands in docs/how-to/rootless.md too."""
     return unittest.skipIf(ROOTLESS, f"differs without root: {why}")
+
+
+# Users without a session of systemd, as the tests' is, are delegated none.
+needs_cgroups = differs_without_root("limits, pause and statistics need cgroups that are delegated")
 
 
 def wait_until(condition, what, timeout_s=20.0):

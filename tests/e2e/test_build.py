@@ -75,6 +75,7 @@ class BuildTest(caisson.EngineTest):
 
     # -- instructions
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_a_dockerfile_becomes_an_image_with_files_and_configuration(self):
         name = self.built(
             "ARG BASE=busybox\nFROM $BASE AS first\nARG WHO=world\nENV GREETING=\"hello $WHO\" A=1\nWORKDIR /srv/app\nCOPY a.txt b/ ./\nRUN echo \"$GREETING\" > out && pwd >> out\n"
@@ -111,6 +112,7 @@ class BuildTest(caisson.EngineTest):
         self.assertEqual(members["kept/link"].linkname, "e")
         self.assertEqual((members["renamed"].uid, members["renamed"].gid), (5, 6))
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_named_contexts_stand_for_stages_images_and_folders(self):
         files = self.folder({"lib/a": ("lib", 0o640), "lib/skipped": "no", "lib/.dockerignore": "skipped\n", "app/f": "f", "app/Dockerfile":
                              "FROM given\nCOPY --from=lib . /lib\nCOPY . /app\nRUN --mount=from=lib,target=/m cat /m/a > /mounted\nCOPY --from=slow /bin/busybox /slow\n",
@@ -195,6 +197,7 @@ target "tool" {
             file.write("FROM busybox\nRUN --mount=type=bind,source=link,target=/x cat /x\n")
         self.assertNotIn("host file", (out := self.engine.cli("build", folder, check=1)).stdout + out.stderr)
 
+    @caisson.differs_without_root("the host's network is not the engine's")
     def test_add_takes_archives_apart_and_fetches_files(self):
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz") as tar:
@@ -246,6 +249,7 @@ target "tool" {
         self.assertIn("Running in", self.build({"Dockerfile": files["Dockerfile"], "f": "1"}, "--build-arg", "A=2").stdout, "an argument is")
         self.assertIn("Running in", self.build({}, "--no-cache").stdout)
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_system_prune_takes_the_cache_along_and_says_so(self):
         with caisson.Engine() as engine, tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as folder:
             engine.import_busybox()
@@ -353,7 +357,7 @@ target "tool" {
 
     def test_a_client_that_leaves_ends_its_build(self):
         folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo started; sleep 1000\n"})
-        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        process = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.addCleanup(process.stdout.close)
         for line in process.stdout:
             if b"started" in line:
@@ -366,7 +370,7 @@ target "tool" {
     def test_a_daemon_killed_in_a_build_clears_up_and_reuses_what_was_done(self):
         files = {"Dockerfile": "FROM busybox\nRUN echo done > /done\nRUN echo started; sleep 1000\n"}
         folder = self.folder(files)
-        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        process = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.addCleanup(process.stdout.close)
         for line in process.stdout:
             if b"started" in line:
@@ -430,7 +434,7 @@ target "tool" {
     # -- on a terminal
 
     def on_terminal(self, *words):
-        return Terminal([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", *words], {**self.engine.environment(), "TERM": "xterm"})
+        return Terminal(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", *words]), {**self.engine.environment(), "TERM": "xterm"})
 
     def test_a_terminal_shows_stages_as_they_run_and_what_failed(self):
         folder = self.folder({"Dockerfile": "FROM busybox AS tools\nRUN echo a-word; sleep 1; echo $((6 * 7))\nFROM busybox\nCOPY --from=tools /bin/true /t\nRUN echo last; echo words; exit 3\n"})
@@ -459,6 +463,7 @@ target "tool" {
 
     # -- clients
 
+    @caisson.differs_without_root("this test's clients are root's")
     def test_dockers_classic_client_builds_and_reads_the_words(self):
         folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo hello\nENV A=b\n"})
         environment = {**self.engine.environment(), "DOCKER_BUILDKIT": "0"}
@@ -524,6 +529,7 @@ target "tool" {
     # -- beside docker
 
     @unittest.skipIf(peers.PrivateDockerd.why_not(), peers.PrivateDockerd.why_not())
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_dockers_builder_makes_the_same_of_the_same_files(self):
         files = {"f": "1", "d/x": ("x", 0o600), "d/y/z": ("z", 0o755),
                  "Dockerfile": "ARG B=busybox\nFROM $B\nARG V=1\nMAINTAINER somebody\nENV A=1 B=\"two words\"\nENV OLD old style\nLABEL a=1 b=\"x y\"\nWORKDIR /w/sub\nCOPY f d /w/\nADD d /added/\nRUN echo $V $A > /w/run && chmod 4755 /w/run && rm /w/f\n"

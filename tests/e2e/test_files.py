@@ -173,6 +173,7 @@ class Commit(FilesTest):
         self.engine.ok("commit", self.created(), "unchanged:1")
         self.assertEqual(self.engine.inspect("unchanged:1")["RootFS"]["Layers"], layers[0][:1])
 
+    @caisson.needs_cgroups
     def test_the_container_is_paused_meanwhile_and_goes_on(self):
         name = self.run_detached()
         self.shell(name, "head -c 30000000 /dev/urandom >/big")
@@ -193,6 +194,7 @@ class Commit(FilesTest):
         config = self.engine.inspect("changed:1")["Config"]
         self.assertEqual((config["Env"], config["Entrypoint"], config["Cmd"]), (["A=1"], ["/bin/echo"], ["/bin/sh", "-c", "there"]))
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_docker_and_podman_load_what_was_committed_and_run_it(self):
         name = self.run_detached()
         self.shell(name, "echo kept >/srv/kept; chown 33:33 /srv/kept; rm -rf /home; mkdir /home; truncate -s 20000000 /srv/sparse; echo end >>/srv/sparse")
@@ -214,6 +216,7 @@ class Commit(FilesTest):
 
 
 class Export(FilesTest):
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_the_tar_is_the_containers_root_without_its_mounts(self):
         folder = self.work()
         with open(os.path.join(folder, "host"), "w", encoding="utf-8") as file:
@@ -246,6 +249,7 @@ class Export(FilesTest):
             real = subprocess.run(["sha256sum", os.path.join(work, path)], capture_output=True, text=True, check=True).stdout.split()[0]
             self.assertEqual(real, digest, path)
 
+    @caisson.differs_without_root("this test's clients are root's")
     def test_a_client_that_goes_away_frees_everything(self):
         name = self.run_detached()
         self.shell(name, "head -c 50000000 /dev/urandom >/srv/big")
@@ -341,6 +345,7 @@ class Archive(FilesTest):
             self.assertEqual((status, json.loads(text)["message"]), (403, "mounted volume is marked read-only"))
             self.assertEqual(self.write(name, "/w", data), (200, ""))
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_volumes_and_binds_are_seen_as_the_container_sees_them(self):
         host = self.work()
         os.makedirs(os.path.join(host, "in"), exist_ok=True)
@@ -443,6 +448,7 @@ class CommandLines(FilesTest):
                 self.assertEqual(ours[0] != 0, docker[0] != 0)
                 self.assertIn(docker[2].strip().splitlines()[0].removeprefix("Error response from daemon: "), ours[2])
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_a_hostile_archive_stays_in_the_folder_it_goes_to(self):
         # What a container could answer: a link that leads out, then a file behind it.
         name = self.run_detached()
@@ -459,6 +465,7 @@ class CommandLines(FilesTest):
 class PythonModule(FilesTest):
     """Debian's python3-docker, as compose 1.29 and Ansible use it."""
 
+    @caisson.differs_without_root("this test's clients are root's")
     def test_archives_export_diff_and_commit(self):
         name = self.run_detached()
         script = (
@@ -496,9 +503,10 @@ class Faults(unittest.TestCase):
         self.engine.ok("run", "-d", "--name", name, "busybox", "sleep", "1000")
         self.engine.ok("exec", name, "sh", "-c", "head -c 300000000 /dev/zero | tr '\\0' x >/srv/big")
 
+    @caisson.needs_cgroups
     def test_a_commit_that_a_crash_cuts_short_leaves_a_container_that_goes_on(self):
         self.big("web")
-        command = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "commit", "web", "cut:1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "commit", "web", "cut:1"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    stdin=subprocess.DEVNULL, env=self.engine.environment())
         wait_until(lambda: self.engine.inspect("web")["State"]["Status"] == "paused", "the container is paused for the commit")
         self.engine.kill9()
@@ -510,6 +518,7 @@ class Faults(unittest.TestCase):
         self.assertEqual(os.listdir(os.path.join(self.engine.root, "ingest")), [])
         self.engine.ok("commit", "web", "whole:1")
 
+    @caisson.differs_without_root("this test's clients are root's")
     def test_a_copy_that_a_crash_cuts_short_leaves_an_engine_that_works(self):
         self.engine.ok("create", "--name", "web", "busybox", "sleep", "1000")
         data = tar_of(("f", dict(data=b"x" * 50_000_000)))
@@ -532,6 +541,7 @@ class Faults(unittest.TestCase):
 
 
 class FullDisk(unittest.TestCase):
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_neither_a_commit_nor_a_copy_leaves_half_of_anything(self):
         engine = caisson.Engine()
         self.addCleanup(engine.close)

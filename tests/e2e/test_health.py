@@ -175,6 +175,7 @@ def story(run, events):
 class BesideDockerd(caisson.EngineTest):
     maxDiff = None
 
+    @caisson.needs_cgroups
     def test_the_same_story_is_told(self):
         began = str(int(time.time()))
         ours = story(lambda *words: self.engine.docker(*words, check=0).stdout.strip(),

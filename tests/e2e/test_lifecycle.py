@@ -87,7 +87,7 @@ class Run(caisson.EngineTest):
     def test_a_terminal_has_a_name_and_a_size(self):
         if not shutil.which("script"):
             self.skipTest("needs script(1) of util-linux (bsdutils)")
-        command = f"stty rows 33 cols 101; {caisson.BIN}/caisson -H {self.engine.host} run --rm -it busybox sh -c 'tty; stty size; sleep 0.2; stty size'"
+        command = f"stty rows 33 cols 101; {' '.join(self.engine.as_user([]))} {caisson.BIN}/caisson -H {self.engine.host} run --rm -it busybox sh -c 'tty; stty size; sleep 0.2; stty size'"
         out = subprocess.run(["script", "-qec", command, "/dev/null"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False).stdout
         self.assertIn("/dev/pts/0", out)
         self.assertIn("33 101", out)
@@ -143,6 +143,7 @@ class Verbs(caisson.EngineTest):
         self.assertEqual(self.engine.inspect(name)["State"]["ExitCode"], 3)
         self.assertIn("bye", self.engine.ok("logs", name))
 
+    @caisson.needs_cgroups
     def test_pause_freezes_and_unpause_thaws(self):
         name = self.run_detached(command=("sh", "-c", "while :; do echo x; sleep 0.02; done"))
         wait_until(lambda: self.engine.ok("logs", name), "the program writes")
@@ -198,7 +199,7 @@ class Verbs(caisson.EngineTest):
 
     def test_logs_follow_until_the_end(self):
         name = self.run_detached("-i", command=("sh", "-c", "echo first; read x; echo last"))
-        follower = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "logs", "-f", name], stdout=subprocess.PIPE, text=True)
+        follower = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "logs", "-f", name]), stdout=subprocess.PIPE, text=True)
         self.assertEqual(follower.stdout.readline(), "first\n")
         self.engine.cli("attach", name, stdin="go\n")
         self.assertEqual(follower.communicate(timeout=30)[0], "last\n")
@@ -218,7 +219,7 @@ class Verbs(caisson.EngineTest):
 
     def test_attach_sees_new_output_and_detaching_leaves_it_running(self):
         name = self.run_detached(command=("sh", "-c", "while :; do echo tick; sleep 0.05; done"))
-        attached = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "attach", "--no-stdin", "--sig-proxy=false", name],
+        attached = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "attach", "--no-stdin", "--sig-proxy=false", name]),
                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.assertEqual(attached.stdout.readline(), "tick\n")
         attached.kill()
@@ -261,6 +262,7 @@ class Verbs(caisson.EngineTest):
         self.engine.ok("stop", "-t", "0", always)
         self.assertEqual(self.state(always), "exited")
 
+    @caisson.needs_cgroups
     def test_top_stats_and_events_tell_the_same_story(self):
         since = time.time()
         name = self.run_detached("-m", "64m")
@@ -274,6 +276,7 @@ class Verbs(caisson.EngineTest):
         self.assertEqual([action for action in actions if action in wanted], wanted)
 
 
+@caisson.needs_cgroups
 class Resources(caisson.EngineTest):
     def test_limits_stand_in_the_kernels_own_files(self):
         name = self.run_detached("-m", "96m", "--cpus", "0.5", "--pids-limit", "77", "--cpu-shares", "512", "--cpuset-cpus", "0")
@@ -339,6 +342,7 @@ class Mounts(caisson.EngineTest):
         with open(os.path.join(path, "out"), encoding="utf-8") as file:
             self.assertEqual(file.read(), "back\n")
 
+    @caisson.differs_without_root("root inside is the user")
     def test_what_root_writes_through_a_bind_belongs_to_the_host_id_that_the_mount_promises(self):
         path = self.folder()
         self.engine.ok("run", "--rm", "-v", f"{path}:/data", "busybox", "touch", "/data/mine")
@@ -396,6 +400,7 @@ class Network(caisson.EngineTest):
 
         return wait_until(attempt, f"{address}:{port} answers", 20)
 
+    @caisson.differs_without_root("the host's network is not the engine's")
     def test_a_published_tcp_port_answers_on_loopback_and_on_the_bridge(self):
         name = self.run_detached("-p", "127.0.0.1::8080", command=("sh", "-c", "while :; do echo greetings | nc -l -p 8080; done"))
         port = int(self.engine.ok("port", name, "8080/tcp").rsplit(":", 1)[1])
@@ -454,6 +459,7 @@ class Network(caisson.EngineTest):
         out = self.engine.ok("run", "--rm", "--network", "none", "busybox", "sh", "-c", "ls /sys/class/net; ip addr show lo | grep -c UP")
         self.assertEqual(out.split(), ["lo", "1"])
 
+    @caisson.differs_without_root("the host's network is not the engine's")
     def test_host_is_the_hosts_namespace(self):
         self.assertEqual(self.engine.ok("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net"), os.readlink("/proc/self/ns/net"))
 
@@ -555,6 +561,7 @@ class DockerCommandLine(caisson.EngineTest):
         for command, code in ((["sh", "-c", "exit 5"], 5), (["/no/such"], 127), (["/etc"], 126)):
             self.docker("run", "--rm", "busybox", *command, check=code)
 
+    @caisson.needs_cgroups
     def test_dockers_stdin_and_stats_work(self):
         self.assertEqual(self.docker("run", "--rm", "-i", "busybox", "cat", stdin="typed\n"), "typed")
         name = self.run_detached("-m", "50m")
