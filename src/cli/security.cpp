@@ -123,7 +123,8 @@ Result<Lines> report_lines(const JsonView& view) {
   lines.emplace_back("Container", concat(name, " (", id.substr(0, 12), "), ", state, pid != 0 ? concat(", process ", pid) : ""));
   if (is_privileged) lines.emplace_back("Privileged", "yes: little holds it back, its root is the host's");
   lines.emplace_back("Namespaces", namespace_text(namespaces));
-  lines.emplace_back("Users", host_ids == 0 ? (namespaces["user"] == "host" ? "its root is the host's root" : "an id range of its own from its start on")
+  if (host_ids == 1) lines.emplace_back("Users", concat("its root is user ", first_host_id, " of the host, whose engine this is; his subordinate ids are all his containers'"));
+  else lines.emplace_back("Users", host_ids == 0 ? (namespaces["user"] == "host" ? "its root is the host's root" : "an id range of its own from its start on")
                                             : concat("its root is user ", first_host_id, " of the host, one of ", host_ids, " of its own"));
   lines.emplace_back("Capabilities", concat(capabilities.size(), " of ", of_kernel, ": ", short_names(capabilities)));
   if (!without.empty()) lines.emplace_back("", concat("not, although docker grants it: ", short_names(without)));

@@ -10,6 +10,7 @@
 #include "engine/local_engine.hpp"
 #include "linux/capabilities.hpp"
 #include "linux/file.hpp"
+#include "linux/idmap.hpp"
 #include "runtime/default_seccomp.hpp"
 
 namespace caisson::engine {
@@ -131,6 +132,12 @@ Result<SecurityReport> LocalEngine::explain(const Caller& caller, const std::str
   report.namespaces = planned_namespaces(spec);
   report.first_host_id = info.first_host_id;
   report.host_ids = info.first_host_id == 0 ? 0 : IdRanges::size;
+  if (options_.rootless) {
+    // Root inside is our own user, as the host knows him, whatever the namespaces.
+    const auto ids = TRY_PLAIN(linux::parse_id_map(TRY_PLAIN(linux::read_kernel_file("/proc/self/uid_map"))));
+    report.first_host_id = linux::map_to_outside(ids, 0).value_or(0);
+    report.host_ids = 1;
+  }
   report.is_root_read_only = spec.read_only_rootfs;
   if (!spec.privileged) {
     report.masked_paths = spec.masked_paths.value_or(default_masked_paths());

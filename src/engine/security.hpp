@@ -49,7 +49,7 @@ struct SecurityReport {
   std::string label;    ///< AppArmor's or SELinux'; "" when there is none
   std::map<std::string, std::string> namespaces;  ///< "user" → "own", "host", "container:<id>"
   std::uint32_t first_host_id = 0;                ///< root inside is this user of the host; 0: the host's root
-  std::uint32_t host_ids = 0;
+  std::uint32_t host_ids = 0;                     ///< of its own; 1: the user of an engine without root, whose other ids all his containers share
   bool is_root_read_only = false;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;

@@ -189,6 +189,7 @@ RUN --mount=type=tmpfs,target=/place/file2 true
         for pid in pids:
             self.assertNotIn("sleep 1000", self.engine.cli("exec", name, "cat", f"/proc/{pid}/cmdline").stdout.replace("\0", " "))
 
+    @caisson.needs_cgroups
     def test_row_31_the_monitor_is_outside_what_it_watches(self):
         name = self.run_detached("--memory", "16m", "--memory-swap", "16m", command=("sh", "-c", "read x; x=$(yes | head -c 100000000); echo $x"))
         monitor = self.engine.monitor_of(name)
