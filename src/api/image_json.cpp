@@ -30,6 +30,18 @@ json::object config_json(const image::Image& image) {
 
 }  // namespace
 
+namespace {
+
+/// Ours, and only there while it says something: an image that was pulled lazily and is not all here.
+void add_coming(json::object& out, const image::Image& image) {
+  if (!image.coming) return;
+  json::object coming{{"Layers", image.coming->layers}, {"LayersHere", image.coming->layers_here}, {"Refused", image.coming->is_refused}};
+  if (!image.coming->trouble.empty()) coming["Trouble"] = image.coming->trouble;
+  out["Coming"] = std::move(coming);
+}
+
+}  // namespace
+
 json::object image_summary_json(const engine::ImageInfo& info, bool with_virtual_size) {
   const auto& image = info.image;
   json::object out{{"Containers", -1},
@@ -42,6 +54,7 @@ json::object image_summary_json(const engine::ImageInfo& info, bool with_virtual
                    {"SharedSize", -1},
                    {"Size", image.size_bytes}};
   if (with_virtual_size) out["VirtualSize"] = image.size_bytes;
+  add_coming(out, image);
   return out;
 }
 
@@ -63,6 +76,7 @@ json::object image_json(const engine::ImageInfo& info, bool with_virtual_size) {
   if (!image.variant.empty()) out["Variant"] = image.variant;
   out["Os"] = image.os;
   out["Size"] = image.size_bytes;
+  add_coming(out, image);
   if (with_virtual_size) out["VirtualSize"] = image.size_bytes;
   out["GraphDriver"] = json::object{{"Data", json::object()}, {"Name", "overlay2"}};
   out["RootFS"] = json::object{{"Type", "layers"}, {"Layers", std::move(layers)}};

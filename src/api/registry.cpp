@@ -54,6 +54,7 @@ Status pull_image(Request& request) {
   auto last = std::string_view(name).substr(name.find_last_of('/') == std::string::npos ? 0 : name.find_last_of('/'));
   pull.all_tags = tag.empty() && !reference.digest && last.find(':') == std::string_view::npos;
   pull.platform = request.query.text("platform");
+  pull.is_lazy = request.query.flag("lazy");  // ours
   pull.credentials = credentials_of(request);
   ProgressStream progress(request, registry_status);
   auto pulled = request.engine.pull_images(request.caller, pull, progress.sink(), request.exchange.cancel());
@@ -66,6 +67,7 @@ Status push_image(Request& request) {
   push.reference = tag.empty() ? request.name : concat(request.name, ":", tag);
   push.all_tags = tag.empty();
   push.images = request.query.all("image");  // ours: what a build made, several platforms as one image
+  push.compression = request.query.text("compression");  // ours
   push.credentials = credentials_of(request);
   TRY_PLAIN(request.read_optional_json());  // old clients send the credentials in the body, too
   ProgressStream progress(request, registry_status);

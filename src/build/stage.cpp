@@ -6,6 +6,7 @@
 
 #include "base/strings.hpp"
 #include "image/changes.hpp"
+#include "image/coming.hpp"
 #include "linux/event.hpp"
 
 namespace caisson::build {
@@ -84,7 +85,11 @@ Result<image::Image> StageBuilder::find_or_pull(const std::string& name, const s
   bool is_missing = !found.ok() && found.error().kind() == ErrorKind::not_found;
   if (!found.ok() && !is_missing) return std::move(found).error();
   const bool is_other = !is_missing && !platform.empty() && !image::platform_matches({found->image.os, found->image.architecture, found->image.variant}, TRY_PLAIN(image::parse_platform(platform)));
-  if (!is_missing && !is_other && !build_.request.pull) return build_.images.admit(name);
+  if (!is_missing && !is_other && !build_.request.pull) {
+    auto image = TRY_PLAIN(build_.images.admit(name));
+    TRY(image::must_be_here(image), concat("FROM ", name));
+    return image;
+  }
   image::PullRequest pull;
   auto reference = TRY_PLAIN(image::parse_reference(name));
   pull.reference = reference.canonical();

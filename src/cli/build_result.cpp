@@ -130,7 +130,7 @@ Status deliver(Session& session, const Invocation& invocation, const BuildOutput
   std::string pushed;
   std::vector<std::string> repositories;
   for (const auto& tag : output.is_pushed ? tags : std::vector<std::string>()) {
-    PushWish wish{tag, false, invocation.flag("quiet"), {}};
+    PushWish wish{tag, false, invocation.flag("quiet"), {}, ""};
     if (images.size() > 1)
       for (const auto& built : images) wish.images.push_back(built.image);
     pushed = TRY_PLAIN(push(session, wish));

@@ -354,9 +354,11 @@ inline constexpr std::array bootstrap = {of("include", 0, list, "list", "Install
                                          of("tag", 't', text, "string", "Name for the image")};
 inline constexpr Flag untrusted = on("disable-content-trust", 0, "Do not verify the image's signature", "true");
 inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the repository"), untrusted,
+                                    on("lazy", 0, "Have the image at once, and its layers while they are used"),
                                     with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms),
                                     on("quiet", 'q', "Print the image's name only")};
-inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), untrusted, only_platform,
+inline constexpr Flag compression_format = of("compression-format", 0, text, "string", "Send layers in this form: zstd:chunked, which can be pulled lazily");
+inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), compression_format, untrusted, only_platform,
                                     on("quiet", 'q', "Do not show progress")};
 /// Of commands that speak to registries from this process instead of through the daemon.
 inline constexpr std::array own_registries = {

@@ -1,4 +1,5 @@
 // Images: lists, names, archives and base images.
+#include <algorithm>
 #include <array>
 
 #include "base/strings.hpp"
@@ -23,7 +24,7 @@ constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::array image_columns = {
     Column{"ID", "IMAGE ID"}, Column{"Repository", "REPOSITORY"}, Column{"Tag", "TAG"}, Column{"Digest", "DIGEST"}, Column{"CreatedSince", "CREATED"},
     Column{"CreatedAt", "CREATED AT"}, Column{"Size", "SIZE"}, Column{"Containers", "CONTAINERS"}, Column{"VirtualSize", "SIZE"},
-    Column{"SharedSize", "SHARED SIZE"}, Column{"UniqueSize", "UNIQUE SIZE"},
+    Column{"SharedSize", "SHARED SIZE"}, Column{"UniqueSize", "UNIQUE SIZE"}, Column{"Coming", "COMING"},
 };
 
 constexpr std::array history_columns = {
@@ -50,7 +51,23 @@ struct ImageFacts {
   std::vector<std::string> digests;
   std::int64_t created = 0;
   std::uint64_t size = 0;
+  std::string coming;  ///< "2/7 layers"; "": it is here
 };
+
+/// Of an image that was pulled lazily.
+Result<std::string> read_coming(const JsonView& view) {
+  if (!view.is_set()) return std::string();
+  std::uint64_t layers = 0;
+  std::uint64_t here = 0;
+  bool is_refused = false;
+  std::string trouble;
+  TRY_PLAIN(view.read("Layers", layers));
+  TRY_PLAIN(view.read("LayersHere", here));
+  TRY_PLAIN(view.read("Refused", is_refused));
+  TRY_PLAIN(view.read("Trouble", trouble));
+  if (is_refused) return std::string("refused");
+  return concat(here, "/", layers, " layers", trouble.empty() ? "" : " (trouble)");
+}
 
 Result<ImageFacts> read_image(const JsonView& view) {
   ImageFacts facts;
@@ -59,6 +76,7 @@ Result<ImageFacts> read_image(const JsonView& view) {
   TRY_PLAIN(view.read("RepoDigests", facts.digests));
   TRY_PLAIN(view.read("Created", facts.created));
   TRY_PLAIN(view.read("Size", facts.size));
+  facts.coming = TRY_PLAIN(read_coming(TRY_PLAIN(view.at("Coming"))));
   return facts;
 }
 
@@ -76,6 +94,7 @@ void add_rows(std::vector<Row>& rows, const ImageFacts& facts, const Invocation&
       if (halves.before == name.repository || name.repository == "<none>") digest = halves.after;
     }
     Row row;
+    row.fields["Coming"] = facts.coming;
     row.fields["Containers"] = "N/A";
     row.fields["CreatedAt"] = list_time(facts.created * second_ns);
     row.fields["CreatedSince"] = facts.created > 0 ? concat(human_duration(now - facts.created * second_ns), " ago") : "N/A";
@@ -143,6 +162,8 @@ Result<int> list_images(Session& session, const Invocation& invocation) {
   list.columns = image_columns;
   list.table = invocation.flag("digests") ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                                           : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+  std::string with_coming = concat(list.table, "\t{{.Coming}}");
+  if (std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.fields.at("Coming").as_string().empty(); })) list.table = with_coming;
   list.format = invocation.text("format");
   list.is_quiet = invocation.flag("quiet");
   list.quiet_field = "ID";

@@ -74,7 +74,7 @@ Status pull(Session& session, const PullWish& wish) {
   auto reference = TRY_PLAIN(image::parse_reference(wish.name));
   const std::string tag = wish.all_tags ? "" : reference.digest ? reference.digest->text() : reference.tag;
   Query query;
-  query.add("fromImage", reference.familiar_name()).add_if(!wish.platform.empty(), "platform", wish.platform).add_if(!tag.empty(), "tag", tag);
+  query.add("fromImage", reference.familiar_name()).add_if(!wish.platform.empty(), "platform", wish.platform).add_if(!tag.empty(), "tag", tag).add_if(wish.is_lazy, "lazy", "1");
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", "/images/create" + query.text(), nullptr, headers));
@@ -88,6 +88,7 @@ Result<int> pull_image(Session& session, const Invocation& invocation) {
   wish.platform = invocation.text("platform");
   wish.all_tags = invocation.flag("all-tags");
   wish.is_quiet = invocation.flag("quiet");
+  wish.is_lazy = invocation.flag("lazy");
   auto reference = TRY_PLAIN(image::parse_reference(wish.name));
   const bool names_tag = reference.digest || split_last(wish.name, '/').after.find(':') != std::string_view::npos ||
                          (wish.name.find('/') == std::string::npos && wish.name.find(':') != std::string::npos);
@@ -103,6 +104,7 @@ Result<std::string> push(Session& session, const PushWish& wish) {
   Query query;
   query.add_if(!wish.all_tags, "tag", reference.tag);
   for (const auto& image : wish.images) query.add("image", image);
+  query.add_if(!wish.compression.empty(), "compression", wish.compression);
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", object_path("images", reference.familiar_name(), "push") + query.text(), nullptr, headers));
@@ -114,7 +116,7 @@ Result<int> push_image(Session& session, const Invocation& invocation) {
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
   TRY_PLAIN(check_platform(session, reference.familiar_name(), invocation.text("platform")));
   const bool all_tags = invocation.flag("all-tags");
-  TRY_PLAIN(push(session, {invocation.word(0), all_tags, invocation.flag("quiet"), {}}));
+  TRY_PLAIN(push(session, {invocation.word(0), all_tags, invocation.flag("quiet"), {}, std::string(invocation.text("compression-format"))}));
   if (invocation.flag("quiet")) session.out().line(all_tags ? reference.repository() : reference.canonical());
   return 0;
 }

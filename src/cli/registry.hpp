@@ -22,6 +22,7 @@ struct PushWish {
   bool all_tags = false;
   bool is_quiet = false;
   std::vector<std::string> images;  ///< ids of what goes under that name, several as one image of several platforms; none: what has the name
+  std::string compression;          ///< "zstd:chunked"; "": layers go as they are
 };
 /// Pushes with the credentials kept for that registry, and shows the progress on standard error. Returns the digest of the last manifest.
 /// Errors: those of the daemon.
@@ -32,6 +33,7 @@ struct PullWish {
   std::string platform;
   bool all_tags = false;
   bool is_quiet = false;
+  bool is_lazy = false;   ///< as soon as the image can be used
 };
 /// Asks the daemon to pull, with the credentials kept for that registry, and shows the progress on standard error.
 Status pull(Session& session, const PullWish& wish);

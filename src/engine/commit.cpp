@@ -7,6 +7,7 @@
 #include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "image/changes.hpp"
+#include "image/coming.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::engine {
@@ -110,6 +111,7 @@ void LocalEngine::end_commit_pause(const Pointer& container) {
 Result<image::ComposeRequest> LocalEngine::plan_commit(const ContainerInfo& info, const CommitOptions& options) {
   if (!options.reference.empty()) TRY_PLAIN(image::parse_reference(options.reference));
   auto base = TRY_PLAIN(images_->find(info.image_id));
+  TRY_PLAIN(image::must_be_here(base));
   const auto own = config_of(info.spec, base.config);
   image::ImageConfig changed;
   changed.config = options.config.value_or(own);

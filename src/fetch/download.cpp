@@ -96,4 +96,55 @@ Status Registry::download_from(Endpoint& endpoint, const Request& request, Downl
   return std::move(*last);
 }
 
+Status Registry::get_range(const Request& request, int fd, Ticket& ticket, Reply& reply) {
+  if (fd < 0 || request.size_bytes == 0) return Error(ErrorKind::internal, "a range needs a file and a length");
+  std::uint64_t done = 0;
+  auto outcome = try_each([](const image::RegistryEndpoint&) { return true; }, [&](Endpoint& endpoint) { return range_from(endpoint, request, fd, done, ticket, reply); }, ticket);
+  if (!outcome.ok()) return std::move(outcome).error().in(concat("blob ", request.name, ", bytes from ", request.offset, " on"));
+  return {};
+}
+
+/// Unlike a whole blob it is not worth the bytes before it: a server that sends those is refused.
+Status Registry::range_from(Endpoint& endpoint, const Request& request, int fd, std::uint64_t& done, Ticket& ticket, Reply& reply) {
+  std::optional<Error> last;
+  for (std::uint32_t failures = 0; failures < session_.patience.attempts;) {
+    const auto begin = done;
+    const auto first = request.offset + begin;
+    HttpRequest http;
+    http.url = url(endpoint, concat("blobs/", request.name));
+    http.headers.push_back(concat("Range: bytes=", first, "-", request.offset + request.size_bytes - 1));
+    bool is_first = true;
+    http.sink = [&](const HttpReply& head, std::string_view piece) -> Status {
+      if (is_first) {
+        if (head.status == 200) return Error(ErrorKind::unsupported, "the registry does not answer ranges");
+        const auto range = parse_content_range(head.header("content-range"));
+        if (!range || range->first != first) return Error(ErrorKind::corrupt, "the registry sends another range than was asked for");
+        is_first = false;
+      }
+      if (piece.size() > request.size_bytes - done) return Error(ErrorKind::corrupt, "the registry sends more than was asked for");
+      while (!piece.empty()) {
+        const auto written = TRY(linux::pwrite(fd, piece, done), "store the range");
+        piece.remove_prefix(written);
+        done += written;
+      }
+      return {};
+    };
+    auto answer = send(endpoint, http, ticket);
+    if (done == request.size_bytes) return {};
+    if (answer.ok() && answer->status == 206) {
+      last = Error(ErrorKind::corrupt, concat("the registry sent ", done, " of ", request.size_bytes, " bytes"));
+    } else if (answer.ok()) {
+      last = error_of(*answer, "Get", http.url, reply);
+      if (!is_passing(answer->status)) return std::move(*last);
+    } else {
+      last = std::move(answer).error();
+      const bool is_ours = last->kind() == ErrorKind::corrupt || last->kind() == ErrorKind::denied || last->kind() == ErrorKind::io || last->kind() == ErrorKind::unsupported;
+      if (is_ours || ticket.is_cancelled() || !endpoint.has_answered) return std::move(*last);
+    }
+    failures = done > begin ? 0 : failures + 1;
+    if (failures < session_.patience.attempts && !ticket.pause(pause_ms(failures, answer.ok() ? &*answer : nullptr))) return Error(ErrorKind::unavailable, "cancelled");
+  }
+  return std::move(*last);
+}
+
 }  // namespace caisson::fetch

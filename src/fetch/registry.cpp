@@ -332,6 +332,7 @@ Status Registry::run(const Request& request, int fd, Ticket& ticket, Reply& repl
     case image::FetchTask::post: return post(request, ticket);
     case image::FetchTask::referrers: return list_referrers(request, ticket, reply);
     case image::FetchTask::exchange: return exchange(request, fd, ticket, reply);
+    case image::FetchTask::range: return get_range(request, fd, ticket, reply);
   }
   return Error(ErrorKind::internal, "unknown task");
 }

@@ -62,6 +62,8 @@ class Registry {
 
   // download.cpp
   Status get_blob(const Request& request, int fd, Ticket& ticket, Reply& reply);
+  Status get_range(const Request& request, int fd, Ticket& ticket, Reply& reply);
+  Status range_from(Endpoint& endpoint, const Request& request, int fd, std::uint64_t& done, Ticket& ticket, Reply& reply);
   struct Download;
   Status download_from(Endpoint& endpoint, const Request& request, Download& download, Ticket& ticket, Reply& reply);
 

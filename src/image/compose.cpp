@@ -97,6 +97,7 @@ Result<LocalImageStore::ComposeBase> LocalImageStore::load_base(const ComposeReq
   // Under the lock: between finding the record and pinning its parts nobody may collect them.
   std::lock_guard lock(records_mutex_);
   auto record = TRY_PLAIN(find_record(request.base));
+  TRY_PLAIN(must_be_here(record));
   for (const auto& layer : record.layers) {
     pins.add_layer(layer.diff_id);
     pins.add_blob(layer.blob);

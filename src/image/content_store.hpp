@@ -89,6 +89,8 @@ class ContentStore {
   Result<std::size_t> remove_stale_partials(std::int64_t age_ns);
   /// Removes those that nobody is going on with, the oldest first, until `is_enough`.
   Status free_partials(const std::function<bool()>& is_enough);
+  /// Removes what has come of a blob that nobody wants any more. Precondition: nobody is going on with it.
+  Status discard_partial(const Digest& digest);
   /// It grew or went away. `room`: what was kept for it.
   Status count_partial(const Digest& digest, Reservation* room = nullptr);
 
@@ -103,11 +105,13 @@ class ContentStore {
   /// directories are remembered beside it. An existing layer is kept, unless it is broken. `tar_room`: what was kept for its tar elsewhere, if that
   /// is a second name of a file that is in the making.
   Status adopt_layer(Staging& staging, const Digest& diff_id, const UnpackedLayer& unpacked, Reservation* tar_room = nullptr);
-  /// Directories that the layer's archive named only in passing take the attributes that they have in `below` (topmost first). Once per
+  /// Directories that the layer's archive named only in passing take the attributes that they have in `below`. Once per
   /// layer: by the first image that stacks it. A tree is changed here; for an index `make_index` is called, which leaves a new one in a
   /// staging folder. Precondition: nobody else settles the same layer. Errors: io; those of make_index.
   using MakeIndex = std::function<Result<Staging>(const std::string& tar, const std::vector<DirectoryAttributes>&)>;
-  Status settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below, const MakeIndex& make_index);
+  /// `below`: directories of the layers below, topmost first; called when they are needed. Empty: there are none.
+  using Below = std::function<Result<std::vector<std::string>>()>;
+  Status settle_implied_dirs(const Digest& diff_id, const Below& below, const MakeIndex& make_index);
   /// Moves a broken layer out of the way, whoever wants it. Errors: io.
   Status set_aside_layer(const Digest& diff_id);
   /// An empty directory for images without layers: an overlay needs at least one.
@@ -149,9 +153,6 @@ class ContentStore {
   // layer_mounts.cpp
   Status mount_layer(const std::string& path);
   Status replace_index(const Digest& diff_id, const Staging& staging);
-  // implied_dirs.cpp
-  Result<std::vector<DirectoryAttributes>> attributes_below(const std::vector<std::string>& names, const std::vector<Digest>& below);
-
   std::string root_;
   StoreAccount account_;
   mutable std::mutex mutex_;  // of pins_, and of deleting against pinning
@@ -169,6 +170,9 @@ inline constexpr const char* mount_point = "mount";  ///< not "fs": a caisson th
 inline constexpr const char* index_digest = "index.digest";
 inline constexpr const char* disk_bytes = "disk";  ///< what the tree takes on the disk, so that nobody has to walk it
 }  // namespace layer_file
+
+/// The attributes that these directories have in the first of `layers` (their directories, topmost first) that has them; those that none has are left out.
+Result<std::vector<DirectoryAttributes>> directory_attributes(const std::vector<std::string>& names, const std::vector<std::string>& layers);
 
 /// Takes a layer's folder off whatever is mounted in it.
 Status detach_layer(const std::string& path);

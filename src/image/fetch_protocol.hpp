@@ -107,6 +107,7 @@ enum class FetchTask : std::uint8_t {
   exchange,      ///< one HTTP request of the asker's own making, once: `method` and `name` (a path with its query) to the first endpoint, with `headers` and no
                  ///< other authorization → status, headers, body. With a descriptor: of a PUT its bytes are the body, `size_bytes` from `offset` on; of a GET
                  ///< the body of a success goes to its start, `size_bytes` at most. Redirects are not followed
+  range,         ///< name: digest; `size_bytes` from `offset` on go to the start of the descriptor that came with it. Unsupported by servers that know no ranges
 };
 
 struct FetchRequest {

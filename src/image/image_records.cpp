@@ -27,11 +27,18 @@ static Status from_json(const JsonView& view, LayerRecord& out) {
   return view.read("media_type", out.media_type);
 }
 
+static Status from_json(const JsonView& view, ComingRecord& out) {
+  TRY_PLAIN(view.read("reference", out.reference));
+  TRY_PLAIN(view.read("trouble", out.trouble));
+  return view.read("refused", out.is_refused);
+}
+
 static Status from_json(const JsonView& view, ImageRecord& out) {
   TRY_PLAIN(read_digest(view, "manifest", out.manifest));
   TRY_PLAIN(view.read("manifest_type", out.manifest_type));
   TRY_PLAIN(view.read("layers", out.layers));
   TRY_PLAIN(view.read("size_bytes", out.size_bytes));
+  TRY_PLAIN(view.read("coming", out.coming));
   std::string packages;
   TRY_PLAIN(view.read("packages", packages));
   if (!packages.empty()) out.packages = TRY(Digest::parse(packages), "packages");
@@ -119,6 +126,12 @@ void ImageRecords::put(state::Transaction& transaction, const ImageRecord& image
   out["layers"] = std::move(layers);
   out["size_bytes"] = image.size_bytes;
   if (image.packages) out["packages"] = image.packages->text();
+  if (image.coming) {
+    json::object coming{{"reference", image.coming->reference}};
+    if (!image.coming->trouble.empty()) coming["trouble"] = image.coming->trouble;
+    if (image.coming->is_refused) coming["refused"] = true;
+    out["coming"] = std::move(coming);
+  }
   transaction.put(concat(id_prefix, image.id.text()), to_text(out));
 }
 

@@ -20,6 +20,13 @@ struct LayerRecord {
   std::string media_type;
 };
 
+/// Of an image whose layers may be used before they are here.
+struct ComingRecord {
+  std::string reference;    ///< canonical: where the rest of it is to come from
+  std::string trouble;
+  bool is_refused = false;  ///< what came is not what had been promised
+};
+
 struct ImageRecord {
   Digest id;        ///< of the config blob
   Digest manifest;
@@ -27,6 +34,7 @@ struct ImageRecord {
   std::vector<LayerRecord> layers;  ///< lowest first
   std::uint64_t size_bytes = 0;     ///< of the unpacked layers
   std::optional<Digest> packages;   ///< blob with the list of packages of a bootstrapped image
+  std::optional<ComingRecord> coming;  ///< nothing: it is here
 };
 
 struct NameRecord {

@@ -56,6 +56,14 @@ struct HistoryEntry {
   bool empty_layer = false;
 };
 
+/// How far an image has come whose layers may be used before they are here (docs/adr/0017).
+struct Coming {
+  std::size_t layers = 0;
+  std::size_t layers_here = 0;
+  std::string trouble;      ///< why it does not go on at the moment; "": it does
+  bool is_refused = false;  ///< what came is not what the registry had promised: no container starts from it any more
+};
+
 struct Image {
   Digest id;                            ///< digest of the config blob
   std::vector<std::string> repo_tags;   ///< familiar form: "alpine:latest", "localhost:5000/x:1"
@@ -70,6 +78,7 @@ struct Image {
   std::vector<HistoryEntry> history;
   std::vector<std::string> on_build;    ///< instructions that a build upon this image runs first
   std::uint64_t size_bytes = 0;         ///< of its unpacked layers
+  std::optional<Coming> coming;         ///< nothing: it is here
 };
 
 using caisson::Reference;
@@ -152,6 +161,8 @@ struct PullRequest {
   bool all_tags = false;
   std::string platform;                 ///< "" : this machine's
   RegistryCredentials credentials;
+  /// The image may be used before its layers are here: those whose files can be had one by one come behind its back.
+  bool is_lazy = false;
 };
 struct PushRequest {
   std::string reference;                ///< a name of this store; without a tag: latest, or all tags
@@ -160,6 +171,9 @@ struct PushRequest {
   /// None: what has the name.
   std::vector<std::string> images;
   RegistryCredentials credentials;
+  /// "zstd:chunked": layers travel in that form, with a table of contents, so that they can be pulled lazily; those that have a table stay as they are, and so do,
+  /// with a line of progress, those that the form cannot tell. "": as they are stored.
+  std::string compression;
 };
 struct PushedTag {
   std::string tag;

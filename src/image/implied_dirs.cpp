@@ -54,10 +54,7 @@ Status write_attributes(int fd, const DirectoryAttributes& attributes) {
 
 }  // namespace
 
-Result<std::vector<DirectoryAttributes>> ContentStore::attributes_below(const std::vector<std::string>& names, const std::vector<Digest>& below) {
-  std::vector<std::string> layers;
-  for (const auto& lower : below)
-    if (TRY_PLAIN(has_layer(lower))) layers.push_back(TRY_PLAIN(open_layer(lower)));
+Result<std::vector<DirectoryAttributes>> directory_attributes(const std::vector<std::string>& names, const std::vector<std::string>& layers) {
   std::vector<DirectoryAttributes> out;
   for (const auto& name : names) {
     for (const auto& layer : layers) {
@@ -71,12 +68,12 @@ Result<std::vector<DirectoryAttributes>> ContentStore::attributes_below(const st
   return out;
 }
 
-Status ContentStore::settle_implied_dirs(const Digest& diff_id, const std::vector<Digest>& below, const MakeIndex& make_index) {
+Status ContentStore::settle_implied_dirs(const Digest& diff_id, const Below& below, const MakeIndex& make_index) {
   const auto path = layer_path(diff_id);
   const auto file = path + "/implied";
   auto names = TRY(read_implied(file), concat("layer ", diff_id.text()));
-  if (names.empty() || below.empty()) return {};
-  const auto attributes = TRY(attributes_below(names, below), concat("layer ", diff_id.text()));
+  if (names.empty() || !below) return {};
+  const auto attributes = TRY(directory_attributes(names, TRY_PLAIN(below())), concat("layer ", diff_id.text()));
   const auto tree = concat(path, "/", layer_file::tree);
   if (TRY_PLAIN(linux::exists(tree))) {
     for (const auto& directory : attributes) {

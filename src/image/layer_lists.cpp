@@ -12,6 +12,7 @@ Result<LayerList> LocalImageStore::list_layers(const LayersRequest& request, Can
   list.reference = image.id.text();
   std::lock_guard lock(records_mutex_);
   auto record = TRY_PLAIN(find_record(list.reference));
+  TRY_PLAIN(must_be_here(record));
   auto manifest = TRY(parse_manifest(TRY_PLAIN(content_->read_blob(record.manifest))), concat("manifest of image ", short_id(record.id)));
   list.annotations = std::move(manifest.annotations);
   for (const auto& layer : record.layers) list.layers.push_back({layer.diff_id, layer.blob, layer.blob_bytes, layer.media_type});

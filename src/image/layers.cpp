@@ -190,12 +190,24 @@ Status LocalImageStore::ensure_layers(const std::vector<LayerSource>& sources, c
   return side_by_side(sources.size(), static_cast<std::size_t>(linux::cpu_count()), [&](std::size_t index) { return ensure_layer(sources[index], serial, cancel); });
 }
 
+/// Of those that are here, or whose stand-ins are.
+Result<std::vector<std::string>> LocalImageStore::folders_of(const std::vector<Digest>& layers) {
+  std::vector<std::string> out;
+  for (const auto& layer : layers) {
+    if (TRY_PLAIN(content_->has_layer(layer))) out.push_back(TRY_PLAIN(content_->open_layer(layer)));
+    else if (stand_ins_.has(layer)) out.push_back(TRY_PLAIN(stand_ins_.open(layer)));
+  }
+  return out;
+}
+
 Status LocalImageStore::settle(const ImageRecord& record) {
   std::vector<Digest> below;  // topmost first
   for (const auto& layer : record.layers) {
     auto held = layer_locks_.lock(layer.diff_id.text());
+    ContentStore::Below folders;
+    if (!below.empty()) folders = [&] { return folders_of(below); };
     auto remake = [&](const std::string& tar, const std::vector<DirectoryAttributes>& settled) { return settled_index(layer.diff_id, tar, settled); };
-    TRY(content_->settle_implied_dirs(layer.diff_id, below, remake), "settle directories");
+    TRY(content_->settle_implied_dirs(layer.diff_id, folders, remake), "settle directories");
     below.insert(below.begin(), layer.diff_id);
   }
   return {};
@@ -210,7 +222,9 @@ Status LocalImageStore::record_images(std::vector<NewImage>& images) {
     TRY_PLAIN(settle(image.record));
     std::set<Digest> counted;
     for (const auto& layer : image.record.layers) {
-      if (counted.insert(layer.diff_id).second) image.record.size_bytes += TRY_PLAIN(content_->layer_size(layer.diff_id));
+      if (!counted.insert(layer.diff_id).second) continue;
+      const bool is_coming = image.record.coming && !TRY_PLAIN(content_->has_layer(layer.diff_id));
+      image.record.size_bytes += is_coming ? TRY_PLAIN(stand_ins_.size(layer.diff_id)) : TRY_PLAIN(content_->layer_size(layer.diff_id));
     }
     ImageRecords::put(transaction, image.record);
     if (image.origin) origins.emplace_back(image.record.id, &*image.origin);

@@ -41,6 +41,7 @@ Status LocalImageStore::write_layout_index(const Without& without) {
   auto names = TRY_PLAIN(records_.names());
   for (const auto& record : TRY_PLAIN(records_.list()).images) {
     if (without.image && *without.image == record.id) continue;
+    if (record.coming) continue;  // the layout has what is here
     auto size = content_->blob_size(record.manifest);
     if (!size.ok()) continue;  // damaged; recover() says so
     Descriptor descriptor;

@@ -9,12 +9,14 @@
 #include <set>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "image/content_store.hpp"
 #include "image/image_records.hpp"
 #include "image/image_store.hpp"
 #include "image/manifest.hpp"
+#include "image/stand_ins.hpp"
 #include "image/trust_gate.hpp"
 #include "image/worker.hpp"
 
@@ -62,6 +64,7 @@ struct NewImage {
 class LocalImageStore final : public ImageStore {
  public:
   LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content);
+  ~LocalImageStore() override;
   /// The second half of construction: counts what is there.
   Status open();
 
@@ -132,6 +135,7 @@ class LocalImageStore final : public ImageStore {
   Result<Staging> settled_index(const Digest& diff_id, const std::string& tar, const std::vector<DirectoryAttributes>& settled);
   /// The tree of an archive that is not a layer of the store yet.
   static Result<UniqueFd> open_unpacked(const UnpackedArchive& archive);
+  Result<std::vector<std::string>> folders_of(const std::vector<Digest>& layers);
   /// Settles the implied directories of all layers that none has stacked before. After a layer was made again, too.
   Status settle(const ImageRecord& record);
   /// Settles implied directories, adds up sizes, syncs, and records all of them in one durable transaction.
@@ -159,6 +163,18 @@ class LocalImageStore final : public ImageStore {
 
   // layer_lists.cpp
   Result<LayerList> list_remote_layers(const LayersRequest& request, const Cancel& cancel);
+  // pull_layers.cpp, and what pulls are made of
+  struct DownloadRoom {
+    Reservation blob;
+    Reservation layer;
+  };
+  struct PulledLayer {
+    Descriptor blob;
+    Digest diff_id;
+    std::shared_ptr<DownloadRoom> room;  ///< nothing for what is here
+    [[nodiscard]] Reservation* blob_room() const { return room ? &room->blob : nullptr; }
+  };
+
   // pull.cpp
   /// A remote image's manifest, admitted by the policy, its config, and what its layers are called before and behind their compression.
   struct AdmittedImage {
@@ -172,20 +188,47 @@ class LocalImageStore final : public ImageStore {
     std::vector<Digest> diff_ids;
   };
   Result<AdmittedImage> fetch_image(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
-  Result<Image> pull_one(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
+  Result<Image> pull_one(class RegistrySession& session, const Reference& reference, const Platform& wanted, const PullRequest& request, const ProgressSink& progress, const Cancel& cancel);
+  /// A pull whose manifest and config are here and whose layers are to come.
+  struct BegunPull {
+    const Reference& reference;
+    AdmittedImage fetched;
+    NewImage image;
+    std::vector<PulledLayer> layers;
+    Pins pins;
+  };
+  Result<Image> finish_pull(BegunPull& begun, std::string_view status, const ProgressSink& progress);
+
+  // coming.cpp
+  /// Nothing when no layer can come lazily: then it is an ordinary pull. Otherwise the image is recorded, and the rest comes behind its back.
+  Result<std::optional<Image>> pull_lazily(class RegistrySession& session, BegunPull& begun, const PullRequest& request, const ProgressSink& progress, const Cancel& cancel);
+  struct ComingImage {
+    Digest id;
+    RegistryCredentials credentials;
+    std::vector<PulledLayer> layers;  ///< they keep the room
+    UniqueFd stop;                    ///< eventfd
+    std::thread thread;
+    bool is_lie = false;              ///< the last error is about what was promised, not about how it comes
+    /// False: it is to stop.
+    [[nodiscard]] bool wait(int milliseconds) const;
+  };
+  /// In a thread of its own, until all is here or it is told to stop. `layers`: those that room was kept for already.
+  void go_on_with(const Digest& id, const RegistryCredentials& credentials, std::vector<PulledLayer> layers);
+  void bring(ComingImage& coming);
+  Status bring_once(ComingImage& coming);
+  Status settle_coming(ComingImage& coming);
+  Status note_trouble(const Digest& id, const Error& error, bool is_refused);
+  void stop_coming(const Digest& id);
+  Status forget_coming(const ImageRecord& removed);
+  Status retire_stand_ins(const ImageRecord& record);
+  std::optional<Coming> coming_of(const ImageRecord& record);
+  /// Errors: corrupt, for an image that was promised otherwise than it came.
+  static Status refuse_liars(const ImageRecord& record);
+  /// Errors: conflict, for an image that is still coming: whoever needs it as a whole says so.
+  Status must_be_here(const ImageRecord& record);
   Result<std::string> fetch_document(class RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);
 
   // pull_layers.cpp
-  struct DownloadRoom {
-    Reservation blob;
-    Reservation layer;
-  };
-  struct PulledLayer {
-    Descriptor blob;
-    Digest diff_id;
-    std::shared_ptr<DownloadRoom> room;  ///< nothing for what is here
-    [[nodiscard]] Reservation* blob_room() const { return room ? &room->blob : nullptr; }
-  };
   /// Room for the blobs that have to come, and as much again for what they are unpacked to, which is hardly ever less: for all of them or for none, before the
   /// first byte travels. Otherwise two pulls could get half each and fail both. Errors: as StoreAccount::reserve.
   Status reserve_blobs(std::span<PulledLayer> layers);
@@ -198,12 +241,27 @@ class LocalImageStore final : public ImageStore {
 
   // push.cpp
   /// Blobs, then the manifest `under` a tag or its digest.
-  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const std::string& under, const ImageRecord& record, const ProgressSink& progress, const Cancel& cancel);
+  /// An image as it goes out: its manifest, and where its layers' blobs lie.
+  struct Outgoing {
+    ImageRecord record;
+    std::string manifest_text;
+    std::map<Digest, std::string> files;  ///< of blobs that were made for this push
+    std::vector<Staging> made;
+  };
+  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const std::string& under, const Outgoing& image, const ProgressSink& progress, const Cancel& cancel);
+  // push_chunked.cpp
+  /// Its layers in a form that has a table of contents. The image's id stays, its manifest becomes another one.
+  Status make_chunked(Outgoing& image, const ProgressSink& progress, const Cancel& cancel);
+  struct ChunkedBlob {
+    Staging staging;  ///< "blob"
+    Descriptor descriptor;
+  };
+  Result<ChunkedBlob> chunk_layer(const LayerRecord& layer, const Cancel& cancel);
   static Result<PushedTag> put_document(class RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel);
   /// Errors: invalid (two for one platform), corrupt.
-  Result<Index> platform_index(const std::vector<ImageRecord>& records);
+  Result<Index> platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes);
   Status record_pushed(const Reference& name, const ImageRecord& record);
-  Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
+  Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::string& path, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
   Result<std::vector<std::string>> mount_sources(const Reference& name, const Digest& blob);
 
   // remove.cpp
@@ -244,6 +302,9 @@ class LocalImageStore final : public ImageStore {
   std::map<Digest, std::weak_ptr<DownloadRoom>> rooms_;  // of blobs on their way; one for all pulls that wait for the same
   std::mutex release_mutex_;                            // of release_one_, and held while it runs
   std::function<Result<bool>()> release_one_;
+  StandIns stand_ins_;
+  std::mutex coming_mutex_;
+  std::map<Digest, std::unique_ptr<ComingImage>> coming_;  // by image id; each with a thread
 };
 
 /// First 12 digits, as people read ids.

@@ -35,7 +35,8 @@ std::string_view without_algorithm(std::string_view text) {
 std::string short_id(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
 
 LocalImageStore::LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content)
-    : form_(options.snapshot_form), options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store) {}
+    : form_(options.snapshot_form), options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store),
+      stand_ins_(*content_, options_.registries, worker_options()) {}
 
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options) {
   auto content = TRY_PLAIN(ContentStore::open(options.root));
@@ -116,6 +117,7 @@ Result<Image> LocalImageStore::image_of(const ImageRecord& record, const std::ve
   image.history = std::move(config.history);
   image.on_build = std::move(config.on_build);
   image.size_bytes = record.size_bytes;
+  image.coming = coming_of(record);
   return image;
 }
 
@@ -138,6 +140,7 @@ Result<Image> LocalImageStore::admit(const std::string& name) {
     if (found && found->id == record.id) said = std::move(*reference);
   }
   TRY_PLAIN(gate_.admit_use(record.id, said));
+  TRY_PLAIN(refuse_liars(record));
   return image_of(record);
 }
 
@@ -175,7 +178,9 @@ Status LocalImageStore::tag(const std::string& source, const std::string& target
 Result<std::string> LocalImageStore::open_layer(const ImageRecord& record, const LayerRecord& layer) {
   auto dir = content_->open_layer(layer.diff_id);
   if (dir.ok() || dir.error().kind() != ErrorKind::corrupt) return dir;
-  if (!TRY_PLAIN(content_->has_layer(layer.diff_id)))
+  const bool is_here = TRY_PLAIN(content_->has_layer(layer.diff_id));
+  if (!is_here && record.coming && stand_ins_.has(layer.diff_id)) return stand_ins_.open(layer.diff_id);
+  if (!is_here)
     return Error(ErrorKind::corrupt, concat("layer ", layer.diff_id.text(), " of image ", short_id(record.id), " is missing; load or pull the image again"));
   if (!TRY_PLAIN(content_->has_blob(layer.blob))) return std::move(dir).error().in(concat("layer ", layer.diff_id.text(), " of image ", short_id(record.id)));
   auto held = download_locks_.lock(layer.blob.text());
@@ -191,6 +196,7 @@ Result<std::string> LocalImageStore::open_layer(const ImageRecord& record, const
 
 Result<std::vector<std::string>> LocalImageStore::lowerdirs(const Digest& id) {
   auto record = TRY_PLAIN(find_record(id.text()));
+  TRY_PLAIN(refuse_liars(record));
   std::vector<std::string> dirs;
   for (auto layer = record.layers.rbegin(); layer != record.layers.rend(); ++layer) {
     auto dir = TRY_PLAIN(open_layer(record, *layer));

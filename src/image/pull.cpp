@@ -88,32 +88,40 @@ Result<LayerList> LocalImageStore::list_remote_layers(const LayersRequest& reque
   return list;
 }
 
-Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel) {
-  auto fetched = TRY_PLAIN(fetch_image(session, reference, wanted, progress, cancel));
-  const auto& manifest = fetched.manifest;
-  Pins pins(*content_);
-  NewImage made;
-  made.record.id = manifest.config.digest;
-  made.record.manifest = fetched.manifest_digest;
-  made.record.manifest_type = fetched.manifest_type;
-  made.origin = std::move(fetched.origin);
-  pins.add_blob(made.record.id);
-  pins.add_blob(made.record.manifest);
-  std::vector<PulledLayer> layers;
+Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const PullRequest& request, const ProgressSink& progress,
+                                        const Cancel& cancel) {
+  BegunPull begun{reference, TRY_PLAIN(fetch_image(session, reference, wanted, progress, cancel)), {}, {}, Pins(*content_)};
+  const auto& manifest = begun.fetched.manifest;
+  auto& record = begun.image.record;
+  record.id = manifest.config.digest;
+  record.manifest = begun.fetched.manifest_digest;
+  record.manifest_type = begun.fetched.manifest_type;
+  begun.image.origin = std::move(begun.fetched.origin);
+  begun.pins.add_blob(record.id);
+  begun.pins.add_blob(record.manifest);
   for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
     const auto& blob = manifest.layers[i];
-    pins.add_blob(blob.digest);
-    pins.add_layer(fetched.diff_ids[i]);
-    made.record.layers.push_back({fetched.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
-    layers.push_back({blob, fetched.diff_ids[i], nullptr});
+    const auto& diff_id = begun.fetched.diff_ids[i];
+    begun.pins.add_blob(blob.digest);
+    begun.pins.add_layer(diff_id);
+    record.layers.push_back({diff_id, blob.digest, blob.size_bytes, blob.media_type});
+    begun.layers.push_back({blob, diff_id, nullptr});
   }
-  TRY_PLAIN(pull_layers(session, concat("image ", reference.familiar()), layers, progress, cancel));
+  if (request.is_lazy)
+    if (auto image = TRY_PLAIN(pull_lazily(session, begun, request, progress, cancel))) return std::move(*image);
+  TRY_PLAIN(pull_layers(session, concat("image ", reference.familiar()), begun.layers, progress, cancel));
+  return finish_pull(begun, "", progress);
+}
 
-  TRY(content_->put_blob(fetched.config_text, made.record.id.kind()), "store the config");
-  TRY(content_->put_blob(fetched.manifest_text, made.record.manifest.kind()), "store the manifest");
+/// `status`: of an image that is not all here yet; "": it is.
+Result<Image> LocalImageStore::finish_pull(BegunPull& begun, std::string_view status, const ProgressSink& progress) {
+  auto& made = begun.image;
+  const auto& reference = begun.reference;
+  TRY(content_->put_blob(begun.fetched.config_text, made.record.id.kind()), "store the config");
+  TRY(content_->put_blob(begun.fetched.manifest_text, made.record.manifest.kind()), "store the manifest");
   Reference by_digest = reference;
   by_digest.tag.clear();
-  by_digest.digest = fetched.top;
+  by_digest.digest = begun.fetched.top;
   made.names.push_back(by_digest.canonical());
   if (!reference.digest) made.names.push_back(reference.canonical());
   bool is_new = false;
@@ -124,8 +132,9 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
   std::vector<NewImage> images;
   images.push_back(std::move(made));
   TRY_PLAIN(record_images(images));
-  tell(progress, "", concat("Digest: ", fetched.top.text()));
-  tell(progress, "", concat("Status: ", is_new ? "Downloaded newer image for " : "Image is up to date for ", reference.digest ? by_digest.familiar() : reference.familiar()));
+  tell(progress, "", concat("Digest: ", begun.fetched.top.text()));
+  if (status.empty()) status = is_new ? "Downloaded newer image for " : "Image is up to date for ";
+  tell(progress, "", concat("Status: ", status, reference.digest ? by_digest.familiar() : reference.familiar()));
   return image_of(images[0].record);
 }
 
@@ -139,7 +148,7 @@ Result<std::vector<Image>> LocalImageStore::pull(const PullRequest& request, con
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull", request.credentials));
   std::vector<Image> images;
   if (!request.all_tags) {
-    images.push_back(TRY_PLAIN(pull_one(*session, reference, wanted, progress, cancel)));
+    images.push_back(TRY_PLAIN(pull_one(*session, reference, wanted, request, progress, cancel)));
     return images;
   }
   FetchRequest list;
@@ -149,7 +158,7 @@ Result<std::vector<Image>> LocalImageStore::pull(const PullRequest& request, con
   TRY(JsonView(TRY_PLAIN(parse_json(reply.body, "list of tags"))).read(tags), "list of tags");
   for (const auto& tag : tags) {
     auto one = TRY(parse_reference(concat(reference.repository(), ":", tag)), concat("list of tags: \"", tag, "\""));
-    images.push_back(TRY_PLAIN(pull_one(*session, one, wanted, progress, cancel)));
+    images.push_back(TRY_PLAIN(pull_one(*session, one, wanted, request, progress, cancel)));
   }
   return images;
 }

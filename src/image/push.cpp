@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/strings.hpp"
+#include "image/layer_toc.hpp"
 #include "image/local_image_store.hpp"
 #include "image/registries.hpp"
 #include "linux/file.hpp"
@@ -35,14 +36,15 @@ Error push_error(const FetchReply& reply) {
 
 }  // namespace
 
-Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& records) {
+Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes) {
   Index index;
-  for (const auto& record : records) {
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const auto& record = records[i];
     const auto config = TRY(parse_image_config(TRY_PLAIN(content_->read_blob(record.id))), concat("image ", record.id.text()));
     Descriptor entry;
     entry.media_type = record.manifest_type;
     entry.digest = record.manifest;
-    entry.size_bytes = TRY_PLAIN(content_->blob_size(record.manifest));
+    entry.size_bytes = manifest_bytes[i];
     entry.platform = Platform{config.os, config.architecture, config.variant};
     for (const auto& other : index.manifests)
       if (other.platform->os == config.os && other.platform->architecture == config.architecture && other.platform->variant == config.variant)
@@ -68,8 +70,8 @@ Result<std::vector<std::string>> LocalImageStore::mount_sources(const Reference&
   return std::vector<std::string>(found.begin(), found.end());
 }
 
-Status LocalImageStore::push_layer(RegistrySession& session, const LayerRecord& layer, const std::vector<std::string>& mount_from, const ProgressSink& progress,
-                                   const Cancel& cancel) {
+Status LocalImageStore::push_layer(RegistrySession& session, const LayerRecord& layer, const std::string& path, const std::vector<std::string>& mount_from,
+                                   const ProgressSink& progress, const Cancel& cancel) {
   const auto id = short_id(layer.diff_id);  // what docker shows for pushes
   FetchRequest ask;
   ask.task = FetchTask::has_blob;
@@ -80,11 +82,11 @@ Status LocalImageStore::push_layer(RegistrySession& session, const LayerRecord& 
     tell(progress, id, "Layer already exists");
     return {};
   }
-  auto file = TRY_PLAIN(linux::open(content_->blob_path(layer.blob), O_RDONLY));
+  auto file = TRY_PLAIN(linux::open(path, O_RDONLY | O_NOFOLLOW));
   FetchRequest request;
   request.task = FetchTask::upload;
   request.name = layer.blob.text();
-  request.size_bytes = TRY_PLAIN(content_->blob_size(layer.blob));
+  request.size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
   request.mount_from = mount_from;
   const auto total = request.size_bytes;
   auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), [&](std::uint64_t bytes) { tell(progress, id, "Pushing", bytes, total); }, std::array{cancel.fd}));
@@ -107,8 +109,9 @@ Result<PushedTag> LocalImageStore::put_document(RegistrySession& session, const 
   return pushed;
 }
 
-Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, const std::string& under, const ImageRecord& record, const ProgressSink& progress,
+Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, const std::string& under, const Outgoing& image, const ProgressSink& progress,
                                             const Cancel& cancel) {
+  const auto& record = image.record;
   std::mutex mutex;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
@@ -126,7 +129,8 @@ Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Refe
       if (index >= layers.size()) return;
       auto push = [&]() -> Status {
         auto sources = TRY_PLAIN(mount_sources(name, layers[index].blob));
-        return push_layer(session, layers[index], sources, serial, cancel);
+        const auto made = image.files.find(layers[index].blob);
+        return push_layer(session, layers[index], made == image.files.end() ? content_->blob_path(layers[index].blob) : made->second, sources, serial, cancel);
       };
       auto status = push();
       if (status.ok()) continue;
@@ -144,8 +148,8 @@ Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Refe
 
   LayerRecord config;
   config.diff_id = config.blob = record.id;
-  TRY_PLAIN(push_layer(session, config, {}, {}, cancel));
-  return put_document(session, under, record.manifest_type, TRY_PLAIN(content_->read_blob(record.manifest)), record.manifest, cancel);
+  TRY_PLAIN(push_layer(session, config, content_->blob_path(record.id), {}, {}, cancel));
+  return put_document(session, under, record.manifest_type, image.manifest_text, record.manifest, cancel);
 }
 
 /// From now on the image is known under that digest, too.
@@ -165,9 +169,11 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   if (options_.registries == nullptr) return Error(ErrorKind::unsupported, "this engine was set up without registries");
   auto reference = TRY_PLAIN(parse_reference(request.reference));
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
+  if (!request.compression.empty() && request.compression != to_string(TocFormat::zstd_chunked))
+    return Error(ErrorKind::invalid, concat("layers cannot be pushed as \"", request.compression, "\": zstd:chunked is what they can be made to"));
   struct Item {
     Reference name;
-    ImageRecord record;
+    Outgoing image;
   };
   std::vector<Item> items;
   bool has_other_tags = false;
@@ -175,20 +181,25 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   {
     // Under the lock: between finding a record and pinning its blobs nobody may collect them.
     std::lock_guard lock(records_mutex_);
-    auto add = [&](Reference name, ImageRecord record) {
+    auto add = [&](Reference name, ImageRecord record) -> Status {
+      TRY_PLAIN(must_be_here(record));
       pins.add_blob(record.id);
       pins.add_blob(record.manifest);
       for (const auto& layer : record.layers) pins.add_blob(layer.blob);
-      items.push_back({std::move(name), std::move(record)});
+      Item item;
+      item.name = std::move(name);
+      item.image.record = std::move(record);
+      items.push_back(std::move(item));
+      return {};
     };
-    for (const auto& image : request.images) add(reference, TRY_PLAIN(find_record(image)));
+    for (const auto& image : request.images) TRY_PLAIN(add(reference, TRY_PLAIN(find_record(image))));
     for (const auto& known : request.images.empty() ? TRY_PLAIN(records_.names()) : std::vector<NameRecord>()) {
       auto name = parse_reference(known.reference);
       if (!name.ok() || name->digest || name->repository() != reference.repository()) continue;
       has_other_tags = true;
       if (!request.all_tags && name->tag != reference.tag) continue;
       auto record = TRY_PLAIN(records_.find(known.id));
-      if (record) add(std::move(*name), std::move(*record));
+      if (record) TRY_PLAIN(add(std::move(*name), std::move(*record)));
     }
   }
   if (items.empty())
@@ -196,12 +207,20 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
                                                       : concat("An image does not exist locally with the tag: ", reference.familiar_name()));
   tell(progress, "", concat("The push refers to repository [", reference.repository(), "]"));
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull,push", request.credentials));
+  for (auto& item : items) {
+    item.image.manifest_text = TRY_PLAIN(content_->read_blob(item.image.record.manifest));
+    if (!request.compression.empty()) TRY_PLAIN(make_chunked(item.image, progress, cancel));
+  }
   const bool is_index = request.images.size() > 1;
   Index index;
   if (is_index) {
     std::vector<ImageRecord> records;
-    for (const auto& item : items) records.push_back(item.record);
-    index = TRY_PLAIN(platform_index(records));
+    std::vector<std::uint64_t> manifest_bytes;
+    for (const auto& item : items) {
+      records.push_back(item.image.record);
+      manifest_bytes.push_back(item.image.manifest_text.size());
+    }
+    index = TRY_PLAIN(platform_index(records, manifest_bytes));
   }
   std::vector<PushedTag> pushed;
   auto tell_pushed = [&](PushedTag tag) {
@@ -209,8 +228,9 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
     pushed.push_back(std::move(tag));
   };
   for (const auto& item : items) {
-    auto done = TRY_PLAIN(push_one(*session, item.name, is_index ? item.record.manifest.text() : item.name.tag, item.record, progress, cancel));
-    if (request.images.empty()) TRY_PLAIN(record_pushed(item.name, item.record));
+    auto done = TRY_PLAIN(push_one(*session, item.name, is_index ? item.image.record.manifest.text() : item.name.tag, item.image, progress, cancel));
+    // What was made for this push has another digest than what is here.
+    if (request.images.empty() && item.image.files.empty()) TRY_PLAIN(record_pushed(item.name, item.image.record));
     if (!is_index) tell_pushed(std::move(done));
   }
   if (is_index) {

@@ -26,6 +26,11 @@ Result<std::vector<std::string>> LocalImageStore::recover() {
     for (const auto& image : lost) listing.images.push_back(image.record);
   }
   std::vector<ImageRecord> images;
+  std::vector<Digest> coming;
+  for (const auto& record : listing.images)
+    for (const auto& layer : record.layers)
+      if (record.coming) coming.push_back(layer.diff_id);
+  TRY(stand_ins_.recover(coming), "recover images");
   for (const auto& record : listing.images) {
     TRY(repair_image(record, repairs), "recover images");
     images.push_back(record);
@@ -42,6 +47,11 @@ Result<std::vector<std::string>> LocalImageStore::recover() {
   // An unreadable record may need any blob: then nothing is called garbage.
   const auto removed = listing.unreadable.empty() ? TRY(remove_unreferenced(images), "recover images") : 0;
   if (removed > 0) repairs.push_back(concat("removed ", removed, " blobs and layers that belonged to no image"));
+  for (const auto& record : images) {
+    if (!record.coming || record.coming->is_refused) continue;
+    go_on_with(record.id, {}, {});
+    repairs.push_back(concat("image ", short_id(record.id), ": the layers that are still coming are gone on with"));
+  }
   return repairs;
 }
 
@@ -56,6 +66,7 @@ Status LocalImageStore::repair_image(const ImageRecord& record, std::vector<std:
     bool has_blob = TRY_PLAIN(content_->has_blob(layer.blob));
     if (has_layer && !has_blob) repairs.push_back(concat("image ", shown, ": blob ", layer.blob.text(), " is missing; the image runs, but cannot be saved"));
     if (has_layer) continue;
+    if (record.coming && stand_ins_.has(layer.diff_id)) continue;
     if (!has_blob) {
       repairs.push_back(concat("image ", shown, ": layer ", layer.diff_id.text(), " is missing; load or pull the image again"));
       continue;

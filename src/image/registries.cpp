@@ -141,7 +141,7 @@ Result<std::unique_ptr<RegistrySession>> Registries::open_session(FetchSession s
   return RegistrySession::open({options_.fetch_path, fetch_host_id_}, session);
 }
 
-Result<std::unique_ptr<RegistrySession>> Registries::open(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const {
+Result<FetchSession> Registries::session_for(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const {
   FetchSession session;
   session.repository = repository.path;
   session.actions = actions;
@@ -149,7 +149,24 @@ Result<std::unique_ptr<RegistrySession>> Registries::open(const Reference& repos
   // Whoever writes asks what the registry itself has: a mirror knows an older state.
   if (actions.find("push") != std::string::npos) std::erase_if(session.endpoints, [](const RegistryEndpoint& endpoint) { return !endpoint.is_origin; });
   session.credentials = credentials;
-  return open_session(std::move(session));
+  return session;
+}
+
+Result<std::unique_ptr<RegistrySession>> Registries::open(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const {
+  return open_session(TRY_PLAIN(session_for(repository, actions, credentials)));
+}
+
+Result<FetchProcess> Registries::start_impatient(const Reference& repository, const RegistryCredentials& credentials) const {
+  auto session = TRY_PLAIN(session_for(repository, "pull", credentials));
+  session.user_agent = user_agent();
+  session.patience = options_.patience;
+  auto at_most = [](std::uint32_t& value, std::uint32_t limit) { value = std::min(value, limit); };
+  at_most(session.patience.connect_timeout_ms, 5'000);
+  at_most(session.patience.mirror_connect_timeout_ms, 2'000);
+  at_most(session.patience.stall_timeout_ms, 8'000);
+  at_most(session.patience.attempts, 3);
+  at_most(session.patience.longest_pause_ms, 1'000);
+  return start_fetch_process({options_.fetch_path, fetch_host_id_}, session);
 }
 
 Result<std::string> Registries::login(const std::string& server, const RegistryCredentials& credentials, const Cancel& cancel) const {

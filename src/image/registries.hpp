@@ -39,6 +39,9 @@ class Registries {
 
   /// `actions`: "pull" or "pull,push". Errors: unavailable (no caisson-fetch), invalid (a bad hosts.toml).
   Result<std::unique_ptr<RegistrySession>> open(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const;
+  /// A process for reading that somebody else will speak to, for whom waiting has an end: within about half a minute every request is answered.
+  /// Errors: as open.
+  Result<FetchProcess> start_impatient(const Reference& repository, const RegistryCredentials& credentials) const;
   /// Checks the credentials. Returns the identity token that the registry gave, or "". Errors: denied, unavailable.
   Result<std::string> login(const std::string& server, const RegistryCredentials& credentials, const Cancel& cancel) const;
   Result<std::vector<SearchHit>> search(const SearchRequest& request, const Cancel& cancel) const;
@@ -50,6 +53,7 @@ class Registries {
   [[nodiscard]] const RegistryOptions& options() const { return options_; }
 
  private:
+  Result<FetchSession> session_for(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const;
   Result<std::unique_ptr<RegistrySession>> open_session(FetchSession session) const;
   RegistryOptions options_;
   std::uint32_t fetch_host_id_;

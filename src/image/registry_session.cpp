@@ -54,7 +54,7 @@ Error error_of(const FetchReply& reply) { return {reply.kind, reply.text}; }
 
 RegistrySession::RegistrySession(UniqueFd channel, UniqueFd pidfd) : channel_(std::move(channel)), pidfd_(std::move(pidfd)) {}
 
-Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOptions& options, const FetchSession& session) {
+Result<FetchProcess> start_fetch_process(const FetchOptions& options, const FetchSession& session) {
   if (!TRY_PLAIN(linux::exists(options.path)))
     return Error(ErrorKind::unavailable, concat("registries cannot be reached: ", options.path, " is not installed"))
         .with_hint("it is built when the headers of libcurl are there: apt-get install libcurl4-openssl-dev");
@@ -66,10 +66,19 @@ Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOption
     spawned = linux::spawn_sandboxed(fetch_spawn({options.path, 0}, program.get(), ends.second.get()));
   auto child = TRY(std::move(spawned), concat("start ", options.path));
   ends.second.reset();
-  std::unique_ptr<RegistrySession> made(new RegistrySession(std::move(ends.first), std::move(child.pidfd)));
-  TRY(made->send(FetchFrame::session, encode(session)), "tell the fetch process what it is for");
-  return made;
+  TRY(linux::send_message(ends.first.get(), make_frame(static_cast<std::uint8_t>(FetchFrame::session), encode(session))), "tell the fetch process what it is for");
+  FetchProcess out;
+  out.channel = std::move(ends.first);
+  out.pidfd = std::move(child.pidfd);
+  return out;
 }
+
+Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOptions& options, const FetchSession& session) {
+  auto process = TRY_PLAIN(start_fetch_process(options, session));
+  return std::unique_ptr<RegistrySession>(new RegistrySession(std::move(process.channel), std::move(process.pidfd)));
+}
+
+std::unique_ptr<RegistrySession> RegistrySession::adopt(UniqueFd channel) { return std::unique_ptr<RegistrySession>(new RegistrySession(std::move(channel), UniqueFd())); }
 
 RegistrySession::~RegistrySession() {
   end_process();

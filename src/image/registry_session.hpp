@@ -24,9 +24,19 @@ struct FetchOptions {
   std::uint32_t host_id = 0;    ///< user and group it runs as; 0: nobody's where this process may choose, else its own
 };
 
+/// A fetch process that knows what it is for, and that whoever has the channel speaks to. It ends when the channel does.
+struct FetchProcess {
+  UniqueFd channel;
+  UniqueFd pidfd;
+};
+/// Errors: unavailable (no caisson-fetch here), io.
+Result<FetchProcess> start_fetch_process(const FetchOptions& options, const FetchSession& session);
+
 /// A process for one repository, with its connections and tokens, until this object ends. Thread-safe: several calls run side by side.
 class RegistrySession {
  public:
+  /// Over a channel that another process has opened; whoever did sees to the fetch process's end.
+  static std::unique_ptr<RegistrySession> adopt(UniqueFd channel);
   /// Errors: unavailable (no caisson-fetch here), io.
   static Result<std::unique_ptr<RegistrySession>> open(const FetchOptions& options, const FetchSession& session);
   ~RegistrySession();

@@ -104,6 +104,7 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
     out.deleted.push_back(record.id.text());
     TRY(collect_garbage(record, out), concat("remove image ", name));
   }
+  TRY(forget_coming(record), concat("remove image ", name));
   TRY(content_->empty_trash(), concat("remove image ", name));
   return out;
 }

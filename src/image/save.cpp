@@ -160,6 +160,7 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
     // Under the lock: between finding the record and pinning its blobs nobody may collect them.
     std::lock_guard lock(records_mutex_);
     auto record = TRY_PLAIN(find_record(name));
+    TRY_PLAIN(must_be_here(record));
     pins.add_blob(record.id);
     pins.add_blob(record.manifest);
     for (const auto& layer : record.layers) pins.add_blob(layer.blob);
@@ -175,8 +176,12 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
   if (!request.index_name.empty()) {
     as = TRY(parse_reference(request.index_name), "save");
     std::vector<ImageRecord> records;
-    for (const auto& image : images) records.push_back(image.record);
-    index = TRY(platform_index(records), "save");
+    std::vector<std::uint64_t> manifest_bytes;
+    for (const auto& image : images) {
+      records.push_back(image.record);
+      manifest_bytes.push_back(TRY(content_->blob_size(image.record.manifest), "save"));
+    }
+    index = TRY(platform_index(records, manifest_bytes), "save");
   }
   TRY(ArchiveWriter(*content_, target_fd, cancel).run(images, index, as), "save");
   return {};

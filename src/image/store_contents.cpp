@@ -61,6 +61,12 @@ Status ContentStore::count_layer(const std::string& path, std::initializer_list<
 
 Status ContentStore::count_partial(const Digest& digest, Reservation* room) { return count_file(partial_path(digest), room); }
 
+Status ContentStore::discard_partial(const Digest& digest) {
+  auto removed = linux::unlink(partial_path(digest));
+  if (!removed.ok() && removed.error().kind() != ErrorKind::not_found) return removed;
+  return count_partial(digest);
+}
+
 Status ContentStore::begin_account(std::uint64_t quota_bytes, StoreAccount::Collector collector) {
   account_.begin(quota_bytes, std::move(collector));
   for (const auto& digest : TRY_PLAIN(list_blobs())) TRY_PLAIN(count_file(blob_path(digest)));

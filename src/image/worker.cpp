@@ -9,9 +9,11 @@
 
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
+#include "image/chunked_layer.hpp"
 #include "image/directory_form.hpp"
 #include "image/examine.hpp"
 #include "image/frames.hpp"
+#include "image/layer_toc.hpp"
 #include "image/ready_workers.hpp"
 #include "image/wrappings.hpp"
 #include "linux/file.hpp"
@@ -231,6 +233,59 @@ Status run_archive(const WorkerRequest& request, WorkerResult& result) {
   return {};
 }
 
+/// A layer's blob on its way to whoever reads its tar, hashed before and behind its compression.
+Status read_layer(const WorkerRequest& request, WorkerResult& result, const std::function<Status(ByteSource&)>& use) {
+  RawInput raw;
+  BlobSource input(raw, request);
+  auto inflater = TRY_PLAIN(open_inflater(input));
+  result.compression = inflater->compression();
+  HashingSource decoded(*inflater, request.decoded_algorithm);
+  TRY_PLAIN(use(decoded));
+  TRY_PLAIN(drain(decoded));
+  result.input_bytes = input.bytes();
+  result.input_digest = input.finish();
+  result.decoded_digest = decoded.finish();
+  return {};
+}
+
+Status run_chunk(const WorkerRequest& request, WorkerResult& result) {
+  return read_layer(request, result, [&](ByteSource& tar) -> Status {
+    Hasher hasher;
+    const auto made = TRY_PLAIN(write_chunked(tar, [&](std::string_view bytes) {
+      hasher.update(bytes);
+      return linux::write_all(worker_fd::copy, bytes);
+    }));
+    result.toc = made.toc;
+    result.decoded_toc_bytes = made.decoded_toc_bytes;
+    result.output_bytes = made.blob_bytes;
+    result.output_digest = hasher.finish().text();
+    return {};
+  });
+}
+
+Result<LayerToc> read_toc(const WorkerRequest& request, int fd) {
+  const auto raw = TRY(linux::read_all(fd), "read the table");
+  return parse_toc(TRY_PLAIN(decode_toc(raw, request.toc)), request.toc);
+}
+
+Status run_compare(const WorkerRequest& request, WorkerResult& result) {
+  const auto toc = TRY_PLAIN(read_toc(request, worker_fd::table));
+  return read_layer(request, result, [&](ByteSource& tar) { return compare_with_toc(toc, request.toc.format, tar); });
+}
+
+Status run_toc(const WorkerRequest& request, WorkerResult& result) {
+  const auto toc = TRY_PLAIN(read_toc(request, worker_fd::input));
+  TocArchive archive(toc);
+  TarReader tar(archive);
+  IndexForm form(request.settled);
+  TRY_PLAIN(unpack_into(form, tar, result.layer));
+  TRY_PLAIN(drain(archive));
+  TRY_PLAIN(form.write(archive.bytes(), [](std::string_view bytes) { return linux::write_all(worker_fd::index, bytes); }));
+  result.has_index = true;
+  result.output_bytes = archive.bytes();
+  return linux::write_all(worker_fd::tar, encode(archive.chunks()));
+}
+
 Status run_task(const WorkerRequest& request, WorkerResult& result) {
   switch (request.task) {
     case WorkerTask::unpack:
@@ -238,6 +293,9 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
     case WorkerTask::split: return run_archive(request, result);
     case WorkerTask::pack: return run_pack(request);
     case WorkerTask::place: return run_place(request);
+    case WorkerTask::chunk: return run_chunk(request, result);
+    case WorkerTask::toc: return run_toc(request, result);
+    case WorkerTask::compare: return run_compare(request, result);
     case WorkerTask::look: result.path_status = TRY_PLAIN(look_at(worker_fd::target, request.path)); return {};
   }
   return Error(ErrorKind::invalid, "a task that this worker does not know");
@@ -246,7 +304,8 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
 linux::LandlockPolicy policy_of(WorkerTask task) {
   const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
   linux::LandlockPolicy policy;
-  if (task == WorkerTask::index) return policy;  // an index is written to open files: nothing has a path then
+  // What is written to open files needs no path.
+  if (task == WorkerTask::index || task == WorkerTask::chunk || task == WorkerTask::toc || task == WorkerTask::compare) return policy;
   policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
   return policy;
 }

@@ -24,10 +24,11 @@ struct WorkerOptions {
 struct WorkerJob {
   WorkerRequest request;
   int input_fd = -1;   ///< borrowed; of unpack, index, split and place
-  int copy_fd = -1;    ///< borrowed; with request.copy_input, or of pack
+  int copy_fd = -1;    ///< borrowed; with request.copy_input, or of pack and chunk
   int tar_fd = -1;     ///< borrowed; of index: an empty file; with neither input kept nor this, the tar is not written
-  int index_fd = -1;   ///< borrowed; of index: an empty file
-  int target_fd = -1;  ///< borrowed; of all but index: a directory, opened for reading, empty for unpack and split; ids on disk are those of archives
+  int index_fd = -1;   ///< borrowed; of index and toc: an empty file
+  int table_fd = -1;   ///< borrowed; of compare
+  int target_fd = -1;  ///< borrowed; of those that make or read a tree: a directory, opened for reading, empty for unpack and split; ids on disk are those of archives
   /// Set: the target is a container's root as the container sees it, whose own 0 is this id of the host. The worker runs with
   /// the container's ids then, in a user namespace of its own that the container has no power over.
   std::optional<std::uint32_t> first_view_id;

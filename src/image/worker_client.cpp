@@ -212,6 +212,7 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   if (job.target_fd >= 0) fds.push_back({placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target});
   if (job.tar_fd >= 0) fds.push_back({job.tar_fd, worker_fd::tar});
   if (job.index_fd >= 0) fds.push_back({job.index_fd, worker_fd::index});
+  if (job.table_fd >= 0) fds.push_back({job.table_fd, worker_fd::table});
   if (job.input_fd >= 0) fds.push_back({job.input_fd, worker_fd::input});
   if (job.copy_fd >= 0) fds.push_back({job.copy_fd, worker_fd::copy});
   const bool may_wait = ready != nullptr && placement.has_usual_ids;

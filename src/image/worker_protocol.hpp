@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "image/index_form.hpp"
 #include "image/inflate.hpp"
+#include "image/layer_toc.hpp"
 #include "image/pack.hpp"
 #include "image/place.hpp"
 #include "image/unpack.hpp"
@@ -24,8 +25,9 @@ inline constexpr int copy = 1;
 inline constexpr int request = 3;
 inline constexpr int target = 4;   ///< a directory
 inline constexpr int result = 5;   ///< a pipe
-inline constexpr int tar = 6;      ///< of index: an empty file
-inline constexpr int index = 7;    ///< of index: an empty file
+inline constexpr int tar = 6;      ///< of index: an empty file; of toc: one for the pieces
+inline constexpr int index = 7;    ///< of index and toc: an empty file
+inline constexpr int table = 8;    ///< of compare: a layer's table of contents as it lies in the blob
 }  // namespace worker_fd
 
 enum class WorkerTask : std::uint8_t {
@@ -35,6 +37,9 @@ enum class WorkerTask : std::uint8_t {
   pack,    ///< what lies at a path of the target → a tar on worker_fd::copy
   look,    ///< what lies at a path of the target → WorkerResult::path_status
   place,   ///< a tar → files below a path of the target, which others may be changing
+  chunk,   ///< a layer's blob → the same as zstd:chunked on worker_fd::copy
+  toc,     ///< a table of contents, as it lies in a blob → an index of the tree it promises, and its pieces (encoded vector<TocChunk>) on worker_fd::tar
+  compare, ///< a layer's blob and its table of contents: an error when the one is not what the other promised
 };
 
 struct WorkerRequest {
@@ -48,6 +53,7 @@ struct WorkerRequest {
   PackRequest pack;
   PlaceRequest place;
   std::string path;  ///< of look
+  TocPlace toc;      ///< of toc and compare
   DigestAlgorithm input_algorithm = DigestAlgorithm::sha256;    ///< in which the blob is named
   DigestAlgorithm decoded_algorithm = DigestAlgorithm::sha256;  ///< in which the diffID is
 };
@@ -63,6 +69,7 @@ void visit(C& c, WorkerRequest& r) {
   c(r.pack);
   c(r.place);
   c(r.path);
+  c(r.toc);
   c(r.input_algorithm);
   c(r.decoded_algorithm);
 }
@@ -101,6 +108,10 @@ struct WorkerResult {
   bool has_tar = false;    ///< of index; false: it would have been the input once more
   std::vector<ArchiveMember> members;
   std::optional<PathStatus> path_status;
+  TocPlace toc;                        ///< of chunk
+  std::uint64_t decoded_toc_bytes = 0; ///< of chunk
+  std::string output_digest;           ///< of chunk
+  std::uint64_t output_bytes = 0;      ///< of chunk; of toc: of the tar that the pieces are places in
 };
 template <class C>
 void visit(C& c, WorkerResult& r) {
@@ -118,6 +129,10 @@ void visit(C& c, WorkerResult& r) {
   c(r.has_tar);
   c(r.members);
   c(r.path_status);
+  c(r.toc);
+  c(r.decoded_toc_bytes);
+  c(r.output_digest);
+  c(r.output_bytes);
 }
 
 /// Types of the frames (frames.hpp) on the result pipe.
