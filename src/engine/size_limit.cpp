@@ -33,7 +33,7 @@ std::string file_system_name(const std::string& dir) {
 
 Error explained(Error error, const std::string& dir) {
   if (error.kind() == ErrorKind::denied)
-    return Error(ErrorKind::invalid, concat("quota size requested but no quota support: project quotas below ", dir, " are for the host's root: ", error.text()))
+    return Error(ErrorKind::invalid, concat("quota size requested but no quota support: the file system below ", dir, " keeps project quotas for the host's root only: ", error.text()))
         .with_hint("a volume of type tmpfs can be limited: --opt type=tmpfs --opt device=tmpfs --opt o=size=64m");
   if (error.kind() != ErrorKind::unsupported) return error;
   const std::string name = file_system_name(dir);

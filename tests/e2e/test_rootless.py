@@ -306,7 +306,7 @@ class Networks(caisson.EngineTest):
     def test_the_world_is_reached_and_the_hosts_loopback_is_not(self):
         server = self.outside.serve(8000)
         self.addCleanup(lambda: (server.kill(), server.wait(), server.stdout.close()))
-        self.assertEqual(self.engine.ok("run", "--rm", "busybox", "sh", "-c", f"sleep 3 | nc -w 5 {self.outside.address} 8000"), "hello")
+        self.assertEqual(self.engine.ok("run", "--rm", "busybox", "sh", "-c", f"sleep 3 | timeout 20 nc -w 5 {self.outside.address} 8000"), "hello")
         with socket.create_server(("127.0.0.1", 0)) as closed:
             closed.listen()
             port = closed.getsockname()[1]
@@ -328,7 +328,7 @@ class Networks(caisson.EngineTest):
                 os.kill(pid, signal.SIGKILL)
         server = self.outside.serve(8001)
         self.addCleanup(lambda: (server.kill(), server.wait(), server.stdout.close()))
-        wait_until(lambda: self.engine.cli("exec", name, "sh", "-c", f"sleep 1 | nc -w 2 {self.outside.address} 8001").stdout == "hello", "the uplink comes back", 40)
+        wait_until(lambda: self.engine.cli("exec", name, "sh", "-c", f"sleep 1 | timeout 5 nc -w 2 {self.outside.address} 8001").stdout == "hello", "the uplink comes back", 40)
 
 
 class NetworksBySlirp(Networks):
