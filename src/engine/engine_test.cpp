@@ -134,6 +134,23 @@ TEST_F(Verbs, rm_on_exit_frees_record_and_name_before_the_waiter_hears_of_it) {
   EXPECT_THAT(h.names_in("run/containers"), IsEmpty());
 }
 
+TEST_F(Verbs, the_exit_code_of_one_that_removed_itself_can_be_asked_for_by_its_id) {
+  auto spec = Harness::spec({"exit", "7"}, "once");
+  spec.auto_remove = true;
+  const auto id = h.create(spec);
+  auto waiter = engine().begin_wait(h.admin, id, WaitCondition::removed);
+  ASSERT_TRUE(engine().start(h.admin, id).ok());
+  ASSERT_TRUE((*waiter)->wait({}).ok());
+  auto late = engine().begin_wait(h.admin, id, WaitCondition::not_running);
+  ASSERT_TRUE(late.ok()) << late.error().text();
+  EXPECT_EQ((*late)->wait({})->exit_code, 7);
+  EXPECT_EQ(engine().begin_wait(h.admin, "once", WaitCondition::not_running).error().kind(), ErrorKind::not_found) << "its name is another's by now";
+  const auto kept = h.run(Harness::spec({"exit", "3"}));
+  EXPECT_EQ(h.wait(kept), 3);
+  ASSERT_TRUE(engine().remove(h.admin, kept, {}).ok());
+  EXPECT_FALSE(engine().begin_wait(h.admin, kept, WaitCondition::not_running).ok()) << "somebody took it away";
+}
+
 TEST_F(Verbs, starts_that_fail_keep_the_container_with_dockers_codes) {
   auto id = h.create(Harness::spec({"missing"}));
   auto started = engine().start(h.admin, id);

@@ -207,6 +207,7 @@ Result<Garbage> LocalEngine::forget(const Pointer& container, const std::functio
   if (!erased.ok() && erased.error().kind() == ErrorKind::not_found) return std::move(erased).error();
   if (!erased.ok()) log_error("remove", object_of(container->id), erased.error());  // the next start of the daemon finds it half gone
   auto last = container->snapshot();
+  if (last->info.spec.auto_remove) remember_gone(last);  // ahead of its end in the registry: whoever asks finds the one or the other
   registry_.remove(container->id, last->info.name);
   execs_.forget_container(container->id);
   pool_.forget(container->id);

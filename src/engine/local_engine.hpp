@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -339,6 +340,9 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status signal_and_wait(const Pointer& container, int signal, int timeout_ms);
   /// KILL, and the thaw without which a frozen process cannot die.
   Status kill_and_wait(const Pointer& container);
+  /// Of containers that removed themselves (--rm), the last ones, by their whole id: a client that lost the daemon asks for the exit code when it finds the next.
+  void remember_gone(std::shared_ptr<const Record> last);
+  std::shared_ptr<const Record> gone(std::string_view id);
   /// Whoever marks must not hold the container's operation lock. True: a restart was planned, and is called off.
   static Result<bool> mark_stopped_by_user(Container& container);
 
@@ -431,6 +435,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   std::unique_ptr<runtime::Runtime> runtime_;  ///< ends before everything its events touch
   NamespacePool pool_;
   Refusals refusals_;                          ///< its thread asks for containers
+  std::mutex gone_mutex_;  ///< of the next
+  std::deque<std::shared_ptr<const Record>> gone_;
   std::mutex learning_mutex_;                  ///< of the next
   std::map<std::string, std::shared_ptr<Learning>> learning_;  ///< by container; shared: whoever reads one keeps it
 };

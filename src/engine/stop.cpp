@@ -1,4 +1,5 @@
 // stop, kill, restart, pause, unpause, remove, wait: the verbs that end a container or wait for its end.
+#include <algorithm>
 #include <limits>
 
 #include "base/log.hpp"
@@ -195,9 +196,30 @@ Status LocalEngine::remove(const Caller& caller, const std::string& name, const 
 }
 
 Result<std::unique_ptr<Waiter>> LocalEngine::begin_wait(const Caller& caller, const std::string& name, WaitCondition condition) {
-  auto container = TRY_PLAIN(find_for(caller, Verb::container_wait, name));
-  auto state = TRY_PLAIN(container->add_waiter(condition));
+  auto container = find_for(caller, Verb::container_wait, name);
+  if (!container.ok() && container.error().kind() == ErrorKind::not_found) {
+    auto last = gone(name);
+    if (!last) return std::move(container).error();
+    TRY_PLAIN(permit_container(caller, Verb::container_wait, *last));
+    auto state = TRY_PLAIN(WaitState::create(condition));
+    state->complete({last->info.exit_code, ""});
+    return std::unique_ptr<Waiter>(std::make_unique<RegisteredWait>(std::move(state)));
+  }
+  auto state = TRY_PLAIN(TRY_PLAIN(std::move(container))->add_waiter(condition));
   return std::unique_ptr<Waiter>(std::make_unique<RegisteredWait>(std::move(state)));
+}
+
+void LocalEngine::remember_gone(std::shared_ptr<const Record> last) {
+  constexpr std::size_t most = 256;
+  std::lock_guard lock(gone_mutex_);
+  gone_.push_back(std::move(last));
+  if (gone_.size() > most) gone_.pop_front();
+}
+
+std::shared_ptr<const Record> LocalEngine::gone(std::string_view id) {
+  std::lock_guard lock(gone_mutex_);
+  auto found = std::find_if(gone_.begin(), gone_.end(), [&](const auto& last) { return last->info.id == id; });
+  return found == gone_.end() ? nullptr : *found;
 }
 
 }  // namespace caisson::engine
