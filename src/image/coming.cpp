@@ -162,6 +162,7 @@ Status LocalImageStore::bring_once(ComingImage& coming) {
   const Cancel cancel{coming.stop.get()};
   auto record = TRY_PLAIN(records_.find(coming.id));
   if (!record || !record->coming) return {};
+  if (options_.registries == nullptr) return Error(ErrorKind::unsupported, "this engine was set up without registries");
   const auto reference = TRY_PLAIN(parse_reference(record->coming->reference));
   const auto whose = concat("image ", reference.familiar());
   Pins pins(*content_);

@@ -107,8 +107,15 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
     record.layers.push_back({diff_id, blob.digest, blob.size_bytes, blob.media_type});
     begun.layers.push_back({blob, diff_id, nullptr});
   }
-  if (request.is_lazy)
-    if (auto image = TRY_PLAIN(pull_lazily(session, begun, request, progress, cancel))) return std::move(*image);
+  if (request.is_lazy) {
+    const auto wanted_record = record;
+    auto image = pull_lazily(session, begun, request, progress, cancel);
+    if (!image.ok()) {
+      ignore(retire_stand_ins(wanted_record));  // what stays is removed by recover()
+      return std::move(image).error();
+    }
+    if (*image) return std::move(**image);
+  }
   TRY_PLAIN(pull_layers(session, concat("image ", reference.familiar()), begun.layers, progress, cancel));
   return finish_pull(begun, "", progress);
 }

@@ -116,6 +116,8 @@ Result<FetchedToc> StandIns::fetch_toc(RegistrySession& session, const Descripto
 
 Status StandIns::make(const Layer& layer, const FetchedToc& toc, const std::function<Result<std::vector<std::string>>()>& below, const Cancel& cancel) {
   auto staging = TRY_PLAIN(content_.new_staging("stand-in"));
+  // The index and the pieces are about as large as the table is when it is decoded.
+  TRY_PLAIN(staging.room().resize(4 * disk_bytes_for(toc.raw.size())));
   auto table = TRY_PLAIN(new_file(staging, table_file));
   TRY_PLAIN(linux::write_all(table.get(), toc.raw));
   WorkerJob job;

@@ -23,6 +23,7 @@
 #include "linux/bpf_classic.hpp"
 #include "linux/seccomp_evaluate.hpp"
 #include "linux/seccomp_fetch.hpp"
+#include "linux/seccomp_layer_server.hpp"
 #include "linux/seccomp_registry.hpp"
 #include "linux/seccomp_worker.hpp"
 
@@ -365,6 +366,19 @@ TEST(SeccompFetch, the_filter_of_the_fetch_process_lets_it_talk_and_read_and_not
   EXPECT_EQ(run_filter(program->filter, call(native("clone3"))), unimplemented);
   for (const char* name : {"execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork", "listen", "accept4", "unlinkat", "mkdirat", "renameat2",
                            "openat2", "pidfd_getfd", "process_vm_readv", "bpf", "keyctl"})
+    EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
+}
+
+TEST(SeccompLayerServer, the_filter_of_layer_servers_lets_open_descriptors_be_used_and_opens_none) {
+  auto program = layer_server_seccomp();
+  ASSERT_TRUE(program.ok()) << program.error().text();
+  EXPECT_TRUE(program->warnings.empty()) << program->warnings.front();
+  auto native = [](const char* name) { return *syscall_number(SyscallArch::x86_64, name); };
+  for (const char* name : {"read", "pread64", "pwrite64", "writev", "memfd_create", "sendmsg", "recvmsg", "poll", "eventfd2"}) EXPECT_EQ(run_filter(program->filter, call(native(name))), allowed) << name;
+  EXPECT_EQ(run_filter(program->filter, call(native("mmap"), {0, 4096, 7})), refused);
+  EXPECT_EQ(run_filter(program->filter, call(native("clone"), {17})), refused);
+  for (const char* name : {"openat", "openat2", "open", "socket", "connect", "bind", "execve", "execveat", "ptrace", "mount", "unshare", "setns", "kill", "io_uring_setup", "fork", "unlinkat", "fchmod",
+                           "ioctl", "pidfd_getfd", "process_vm_readv", "bpf", "keyctl", "userfaultfd"})
     EXPECT_EQ(run_filter(program->filter, call(native(name))), refused) << name;
 }
 
