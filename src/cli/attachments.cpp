@@ -10,6 +10,7 @@
 #include "base/strings.hpp"
 #include "cli/keys.hpp"
 #include "cli/listing.hpp"
+#include "cli/save_stream.hpp"
 #include "cli/travel_commands.hpp"
 #include "image/signatures.hpp"
 #include "linux/file.hpp"
@@ -153,7 +154,7 @@ class Attestations {
 
 Status write_document(Session& session, const Invocation& invocation, std::string_view text) {
   const std::string output(invocation.text("output"));
-  if (!output.empty()) return linux::write_file_atomic(output, text, 0644, linux::Durability::none);
+  if (!output.empty()) return write_output_file(output, text);
   session.out().write(text);
   return {};
 }

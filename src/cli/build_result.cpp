@@ -100,7 +100,7 @@ Status write_metadata(const std::string& path, const std::vector<BuiltImage>& im
     const auto key = images.size() > 1 ? concat("caisson.build.provenance/", built.platform) : std::string("caisson.build.provenance");
     out[key] = TRY_PLAIN(parse_json(built.provenance, "the daemon's provenance"));
   }
-  TRY(linux::write_file_atomic(path, to_text(out) + "\n", 0644, linux::Durability::none), "--metadata-file");
+  TRY(write_output_file(path, to_text(out) + "\n"), "--metadata-file");
   return {};
 }
 
@@ -125,7 +125,7 @@ Status check_result(const Invocation& invocation, const BuildOutput& output, con
 
 Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<BuiltImage>& images) {
   const auto tags = invocation.list("tag");
-  if (const auto file = invocation.text("iidfile"); !file.empty()) TRY(linux::write_file_atomic(std::string(file), images.back().image, 0644, linux::Durability::none), "--iidfile");
+  if (const auto file = invocation.text("iidfile"); !file.empty()) TRY(write_output_file(std::string(file), images.back().image), "--iidfile");
   TRY_PLAIN(write_output(session, output, images, tags.empty() ? "" : tags.front()));
   std::string pushed;
   std::vector<std::string> repositories;

@@ -11,6 +11,7 @@
 #include "cli/attachments.hpp"
 #include "cli/listing.hpp"
 #include "cli/places.hpp"
+#include "cli/save_stream.hpp"
 #include "cli/travel_commands.hpp"
 #include "inventory/advisories.hpp"
 #include "inventory/spdx.hpp"
@@ -171,7 +172,7 @@ Result<int> show_sbom(Session& session, const Invocation& invocation) {
     text = inventory::write_spdx(examined.inventory, examined.subject);
   }
   const std::string output(invocation.text("output"));
-  if (!output.empty()) TRY_PLAIN(linux::write_file_atomic(output, text, 0644, linux::Durability::none));
+  if (!output.empty()) TRY_PLAIN(write_output_file(output, text));
   else if (!attaches) session.out().write(text);
   return 0;
 }

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import stat
 import shutil
 import subprocess
 import tarfile
@@ -71,6 +72,17 @@ class Exchange(caisson.EngineTest):
         run = subprocess.run(["skopeo", "--insecure-policy", "--tmpdir", self.work(), *arguments], capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual(run.returncode, 0, run.stderr)
         return run.stdout
+
+    def test_an_archive_does_not_take_the_place_of_a_device(self):
+        device = os.path.join(self.engine.folder, "null")
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        container = self.engine.ok("create", "exchange:1", "true")
+        self.addCleanup(lambda: self.engine.cli("rm", container))
+        for words in (("save", "-o", device, "exchange:1"), ("export", "-o", device, container)):
+            result = self.engine.cli(*words)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f'invalid output path: "{device}" must be a directory or a regular file: got a device', result.stderr)
+            self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
 
     def test_archives_wrapped_in_xz_or_bzip2_are_the_same_images(self):
         with open(self.saved, "rb") as file:
