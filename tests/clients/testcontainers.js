@@ -45,7 +45,9 @@ const checks = {
   async 'logs stream'() {
     await withContainer(server(), async (container) => {
       const stream = await container.logs();
+      const awake = setInterval(() => {}, 1000);  // the library unrefs the stream's socket: with nothing else to wait for, node would end here
       await new Promise((resolve) => stream.on('data', (line) => String(line).includes('listening') && resolve()));
+      clearInterval(awake);
       stream.destroy();
     });
   },
@@ -90,7 +92,14 @@ const checks = {
 
 (async () => {
   let failures = 0;
+  let begun = '';
+  process.on('exit', () => {
+    if (begun === '') return;
+    console.log(`FAILED ${begun}: node ended in the middle of it`);
+    process.exitCode = 1;
+  });
   for (const [name, check] of Object.entries(checks)) {
+    begun = name;
     try {
       await check();
       console.log(`ok ${name}`);
@@ -99,5 +108,6 @@ const checks = {
       console.log(`FAILED ${name}: ${error.stack.split('\n').slice(0, 3).join(' | ')}`);
     }
   }
+  begun = '';
   process.exit(failures);
 })();
