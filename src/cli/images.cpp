@@ -162,8 +162,11 @@ Result<int> list_images(Session& session, const Invocation& invocation) {
   list.columns = image_columns;
   list.table = invocation.flag("digests") ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                                           : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-  std::string with_coming = concat(list.table, "\t{{.Coming}}");
+  // Docker has no such column: it is there while something is coming, or is asked for.
+  const std::string with_coming = concat(list.table, "\t{{.Coming}}");
   if (std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.fields.at("Coming").as_string().empty(); })) list.table = with_coming;
+  else if (!format_mentions(invocation.text("format"), "Coming"))
+    for (auto& row : rows) row.fields.erase("Coming");
   list.format = invocation.text("format");
   list.is_quiet = invocation.flag("quiet");
   list.quiet_field = "ID";
