@@ -26,6 +26,7 @@ constexpr int look_again_ms = 200;
 constexpr int retire_after_ms = 60'000;
 constexpr int first_pause_ms = 1'000;
 constexpr int longest_pause_ms = 300'000;
+constexpr unsigned most_corrupt = 3;  // a line may spoil a layer; one that comes wrong again and again was wrong when it was pushed
 
 void tell(const ProgressSink& progress, std::string id, std::string status) {
   if (!progress) return;
@@ -144,11 +145,13 @@ void LocalImageStore::bring(ComingImage& coming) {
   auto record = records_.find(coming.id);
   if (!record.ok()) return log_error("go on with a lazy pull", object, record.error());
   if (!*record) return;
+  unsigned corrupt = 0;
   for (int pause_ms = first_pause_ms;; pause_ms = std::min(2 * pause_ms, longest_pause_ms)) {
     auto brought = bring_once(coming);
     if (brought.ok()) break;
     if (is_cancelled(brought.error()) || !coming.wait(0)) return;
     log_error(coming.is_lie ? "compare a layer with what its table of contents had promised" : "go on with a lazy pull", object, brought.error());
+    if (brought.error().kind() == ErrorKind::corrupt && ++corrupt == most_corrupt) coming.is_lie = true;
     if (auto noted = note_trouble(coming.id, brought.error(), coming.is_lie); !noted.ok()) log_error("go on with a lazy pull", object, noted.error());
     if (coming.is_lie || !coming.wait(pause_ms)) return;
   }
