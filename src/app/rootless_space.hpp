@@ -31,6 +31,7 @@ struct SpaceRecord {
   std::string user_namespace;  ///< "user:[4026533000]"
   std::string uplink_program;  ///< "": none
   KnownProcess uplink;
+  KnownProcess engine;
 };
 template <class C>
 void visit(C& c, SpaceRecord& r) {
@@ -38,6 +39,7 @@ void visit(C& c, SpaceRecord& r) {
   c(r.user_namespace);
   c(r.uplink_program);
   c(r.uplink);
+  c(r.engine);
 }
 
 struct Space {

@@ -87,7 +87,10 @@ class Supervisor {
     program_ = *program;
     if (auto text = linux::read_file(record_path()); text.ok()) {
       auto record = decode<SpaceRecord>(*text, record_path());
-      if (record.ok()) space_ = find_space(*record);
+      if (record.ok()) {
+        TRY_PLAIN(wait_for_end(record->engine));
+        space_ = find_space(*record);
+      }
     }
     if (space_) {
       log(LogLevel::info, "rootless", "", "containers of an earlier daemon live on: their namespaces are used again");
@@ -99,6 +102,14 @@ class Supervisor {
     auto saved = save();
     if (!saved.ok()) end_process(space_->holder.get());  // nobody would find it again
     return saved;
+  }
+
+  /// The engine of a supervisor that was killed is killed with it, and may not be gone yet: it holds the state.
+  static Status wait_for_end(const KnownProcess& engine) {
+    auto pidfd = open_known(engine);
+    if (!pidfd) return {};
+    if (TRY_PLAIN(linux::wait_readable(pidfd->get(), lock_wait_ms))) return {};
+    return Error(ErrorKind::unavailable, concat("the engine of an earlier daemon does not end: process ", engine.pid));
   }
 
   /// A resolver on the host's loopback is out of reach of every other network namespace; the uplink asks it for us. "": the host's own file will do.
@@ -185,6 +196,8 @@ class Supervisor {
     }
     channel_ = std::move(pair.first);
     engine_ = std::move(child.pidfd);
+    space_->record.engine = {child.pid, linux::process_start_time(child.pid).value_or(0)};  // 0: it has ended already
+    TRY(save(), "start the engine");
     return 0;
   }
 
