@@ -104,10 +104,13 @@ class Supervisor {
     return saved;
   }
 
-  /// The engine of a supervisor that was killed is killed with it, and may not be gone yet: it holds the state.
+  /// The engine of a supervisor that was killed is killed with it, and may not be gone yet: it holds the state. Its first thread may be a zombie already while
+  /// others still hold its files; the pidfd tells of the last one's end.
   static Status wait_for_end(const KnownProcess& engine) {
-    auto pidfd = open_known(engine);
-    if (!pidfd) return {};
+    if (engine.pid <= 0) return {};
+    auto pidfd = linux::pidfd_open(engine.pid);
+    auto started = linux::process_start_time(engine.pid);
+    if (!pidfd.ok() || !started.ok() || *started != engine.start_time) return {};  // it is gone, and its number another's perhaps
     if (TRY_PLAIN(linux::wait_readable(pidfd->get(), lock_wait_ms))) return {};
     return Error(ErrorKind::unavailable, concat("the engine of an earlier daemon does not end: process ", engine.pid));
   }

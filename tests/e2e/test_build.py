@@ -384,11 +384,13 @@ target "tool" {
 
     def test_output_without_end_is_bounded_where_it_is_kept_and_ends_with_the_client(self):
         folder = self.folder({"Dockerfile": "FROM busybox\nRUN echo first; yes 0123456789abcdef0123456789abcdef0123456789abcdef\n"})
-        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        process = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", folder]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.addCleanup(process.stdout.close)
         seen = 0
         while seen < 10 << 20:  # more than the 8 MiB that are kept
-            seen += len(process.stdout.read(1 << 16))
+            piece = process.stdout.read(1 << 16)
+            self.assertTrue(piece, f"the output ended after {seen} bytes")
+            seen += len(piece)
         process.kill()
         process.wait()
         wait_until(lambda: self.engine.ok("ps", "-aq") == "" and os.listdir(os.path.join(self.engine.root, "builds")) == [], "the step has ended")
