@@ -136,7 +136,7 @@ std::optional<AuditRecord> parse_audit_record(std::uint16_t type, std::string_vi
 Result<AuditListener> AuditListener::open() {
   auto fd = detail::descriptor("socket", [] { return ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_AUDIT); }, "NETLINK_AUDIT");
   if (!fd.ok()) {
-    if (fd.error().error_number() == EPROTONOSUPPORT) return Error(ErrorKind::unsupported, "this kernel keeps no audit records (CONFIG_AUDIT)");
+    if (fd.error().error_number() == EPROTONOSUPPORT) return Error(ErrorKind::unsupported, "this kernel keeps no audit records (CONFIG_AUDIT, or audit=0 on its command line)");
     return std::move(fd).error();
   }
   sockaddr_nl address{};

@@ -33,7 +33,7 @@ std::optional<AuditRecord> parse_audit_record(std::uint16_t type, std::string_vi
 /// Privilege: CAP_AUDIT_READ in the initial user namespace, and the host's network namespace.
 class AuditListener {
  public:
-  /// Errors: unsupported (a kernel without CONFIG_AUDIT), denied.
+  /// Errors: unsupported (a kernel without CONFIG_AUDIT, or started with audit=0), denied.
   static Result<AuditListener> open();
   [[nodiscard]] int fd() const { return fd_.get(); }
   /// What waits now. Messages that were lost because nobody read in time are passed over.
