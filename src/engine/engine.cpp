@@ -52,7 +52,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       refusals_([this](const linux::AuditRecord& record) {
         auto container = container_of_process(record.pid);
         if (!container && record.uid) container = container_of_user(*record.uid);  // it is gone: who it was remains
-        return container ? container->id : std::string();
+        return container ? container->id : execs_.container_of(record.pid);
       }) {}
 
 LocalEngine::~LocalEngine() {

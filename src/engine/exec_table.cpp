@@ -55,8 +55,15 @@ void ExecTable::started(const std::string& id, pid_t pid) {
   launching_.erase(id);
   changed_.notify_all();
   auto found = execs_.find(id);
-  if (found == execs_.end() || found->second.exit_code) return;
-  found->second.pid = pid;
+  if (found != execs_.end()) found->second.pid = pid;  // also of one that has ended by now
+}
+
+std::string ExecTable::container_of(pid_t pid) {
+  std::lock_guard lock(mutex_);
+  const ExecInfo* newest = nullptr;
+  for (const auto& [id, exec] : execs_)
+    if (exec.pid == pid && (newest == nullptr || exec.running)) newest = &exec;
+  return newest == nullptr ? "" : newest->container_id;
 }
 
 void ExecTable::finished(const std::string& id, int exit_code) {

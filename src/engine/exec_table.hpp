@@ -33,6 +33,8 @@ class ExecTable {
   /// The end, or a start that failed. An end reported before started() is kept.
   void finished(const std::string& id, int exit_code);
   std::vector<std::string> of_container(const std::string& container_id);
+  /// Of the newest exec whose program had that number; "": none had.
+  std::string container_of(pid_t pid);
   void forget_container(const std::string& container_id);
 
  private:

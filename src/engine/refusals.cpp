@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/log.hpp"
 #include "linux/event.hpp"
@@ -10,6 +11,8 @@
 namespace caisson::engine {
 
 namespace {
+constexpr int ask_again_ms = 300;
+constexpr std::size_t most_later = 64;
 constexpr std::size_t most_kinds = 64;  // what a container can make us remember
 
 std::string_view name_of(linux::RefusedBy by) {
@@ -50,9 +53,15 @@ void Refusals::run() {
   entries[0].fd = listener_->fd();
   entries[1].fd = wake_.get();
   entries[0].events = entries[1].events = POLLIN;
+  // The kernel may be quicker than the news of an exec: what belongs to nobody is asked about once more.
+  std::vector<linux::AuditRecord> later;
   for (;;) {
-    auto ready = linux::poll(entries, -1);
+    auto ready = linux::poll(entries, later.empty() ? -1 : ask_again_ms);
     if (!ready.ok() || entries[1].revents != 0) return;
+    if (*ready == 0) {
+      for (const auto& record : std::exchange(later, {})) take(record, now_ns());
+      continue;
+    }
     auto records = listener_->take();
     if (!records.ok()) {
       log_error("refusals", "the kernel's audit records", records.error());
@@ -60,13 +69,14 @@ void Refusals::run() {
       gap_ = records.error().text();
       return;
     }
-    for (const auto& record : *records) take(record, now_ns());
+    for (auto& record : *records)
+      if (!take(record, now_ns()) && later.size() < most_later) later.push_back(std::move(record));
   }
 }
 
-void Refusals::take(const linux::AuditRecord& record, TimestampNs now) {
+bool Refusals::take(const linux::AuditRecord& record, TimestampNs now) {
   const auto id = find_(record);
-  if (id.empty()) return;
+  if (id.empty()) return false;
   std::lock_guard lock(mutex_);
   auto& list = refusals_[id];
   auto same = std::find_if(list.begin(), list.end(), [&](const Refusal& known) {
@@ -84,6 +94,7 @@ void Refusals::take(const linux::AuditRecord& record, TimestampNs now) {
   }
   ++same->count;
   same->last = now;
+  return true;
 }
 
 std::vector<Refusal> Refusals::of(const std::string& container_id) const {

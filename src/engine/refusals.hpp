@@ -29,7 +29,8 @@ class Refusals {
   /// Errors: those of AuditListener::open(); nothing is heard then, and gap() says why.
   Status begin();
   void finish();
-  void take(const linux::AuditRecord& record, TimestampNs now);
+  /// False: it is none of a container's, as far as is known now.
+  bool take(const linux::AuditRecord& record, TimestampNs now);
 
   [[nodiscard]] std::vector<Refusal> of(const std::string& container_id) const;
   void forget(const std::string& container_id);
