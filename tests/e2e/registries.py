@@ -273,6 +273,7 @@ class CaissonRegistry:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body go out as two writes: the second would wait for the first one's delayed acknowledgement
 
     def log_message(self, *_):
         pass

@@ -41,6 +41,7 @@ def signature_of(method, path, query, headers, payload_hash, time, scope):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body go out as two writes: the second would wait for the first one's delayed acknowledgement
 
     def log_message(self, *_):
         pass
