@@ -8,12 +8,6 @@ namespace caisson::api {
 
 namespace {
 
-json::array texts(const std::vector<std::string>& items) {
-  json::array out;
-  for (const auto& item : items) out.emplace_back(item);
-  return out;
-}
-
 /// null where the moment is not known.
 json::value time_or_null(TimestampNs time) { return time == 0 ? json::value(nullptr) : json::value(to_rfc3339(time)); }
 
@@ -51,26 +45,30 @@ json::object report_json(const engine::SecurityReport& report) {
           {"Gaps", texts(report.gaps)}};
 }
 
-Result<json::object> learned_json(const engine::Learned& learned) {
-  auto profile = TRY_PLAIN(parse_json(engine::profile_text(learned.profile), "profile"));
-  return json::object{{"Watching", learned.is_watching},
+json::object seen_json(const engine::Learned& learned) {
+  return {{"Watching", learned.is_watching},
                       {"SawTheStart", learned.saw_the_start},
                       {"Calls", texts(learned.calls)},
                       {"RefusedCalls", texts(learned.refused)},
                       {"KnowsCapabilities", learned.knows_capabilities},
                       {"Capabilities", texts(learned.capabilities)},
                       {"LackingCapabilities", texts(learned.lacking_capabilities)},
-                      {"Written", texts(learned.written)},
                       {"MostProcesses", learned.most_processes},
                       {"MostMemory", learned.most_memory_bytes},
-                      {"Lost", learned.lost},
-                      {"Proposal", json::object{{"Seccomp", std::move(profile)},
-                                                {"CapDrop", json::array{"ALL"}},
-                                                {"CapAdd", texts(learned.cap_add)},
-                                                {"ReadonlyRootfs", learned.read_only},
-                                                {"Tmpfs", texts(learned.tmpfs)},
-                                                {"PidsLimit", learned.pids_limit},
-                                                {"Memory", learned.memory_bytes}}}};
+                      {"Lost", learned.lost}};
+}
+
+Result<json::object> learned_json(const engine::Learned& learned) {
+  auto out = seen_json(learned);
+  out["Written"] = texts(learned.written);
+  out["Proposal"] = json::object{{"Seccomp", TRY_PLAIN(parse_json(engine::profile_text(learned.profile), "profile"))},
+                                 {"CapDrop", json::array{"ALL"}},
+                                 {"CapAdd", texts(learned.cap_add)},
+                                 {"ReadonlyRootfs", learned.read_only},
+                                 {"Tmpfs", texts(learned.tmpfs)},
+                                 {"PidsLimit", learned.pids_limit},
+                                 {"Memory", learned.memory_bytes}};
+  return out;
 }
 
 }  // namespace
@@ -82,7 +80,7 @@ Status begin_learning(Request& request) {
   return request.reply_json(201, json::object{{"Id", request.name}});
 }
 
-Status show_learned(Request& request) { return request.reply_json(200, TRY_PLAIN(learned_json(TRY_PLAIN(request.engine.learned(request.caller, request.name))))); }
+Status show_learned(Request& request) { return request.reply_json(200, seen_json(TRY_PLAIN(request.engine.learned(request.caller, request.name)))); }
 
 Status end_learning(Request& request) { return request.reply_json(200, TRY_PLAIN(learned_json(TRY_PLAIN(request.engine.end_learning(request.caller, request.name))))); }
 

@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
+#include "engine/liveness.hpp"
 #include "engine/network_files.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -16,6 +17,7 @@
 #include "linux/idmap.hpp"
 #include "linux/process.hpp"
 #include "linux/socket.hpp"
+#include "linux/subordinate_ids.hpp"
 #include "linux/tree.hpp"
 #include "network/port_reservations.hpp"
 
@@ -27,14 +29,10 @@ constexpr int lock_wait_ms = 10'000;
 constexpr std::int64_t first_pause_ns = 1'000'000'000;
 constexpr std::int64_t longest_pause_ns = 60'000'000'000;
 
-/// From /etc/passwd; no NSS, which a static binary has not. "" for a user who stands elsewhere: then the number must do, as newuidmap allows it.
-std::string user_name(std::uint32_t uid) {
-  const std::string passwd = linux::read_file("/etc/passwd").value_or("");
-  for (auto line : split(passwd, '\n')) {
-    const auto columns = split(line, ':');
-    if (columns.size() > 3 && columns[2] == concat(uid)) return std::string(columns[0]);
-  }
-  return environment_text("USER");
+/// "" for a user who stands nowhere: then the number must do, as newuidmap allows it.
+std::string own_name() {
+  auto known = linux::user_name(linux::read_file("/etc/passwd").value_or(""), linux::geteuid());
+  return known.empty() ? environment_text("USER") : known;
 }
 
 HostAnswer refusal(const Error& error) {
@@ -44,15 +42,6 @@ HostAnswer refusal(const Error& error) {
   answer.text = error.text();
   answer.hint = error.hint();
   return answer;
-}
-
-Result<bool> shares_namespaces(pid_t pid) {
-  for (const char* kind : {"user", "pid"}) {
-    auto theirs = linux::readlinkat(AT_FDCWD, concat("/proc/", pid, "/ns/", kind));
-    if (!theirs.ok()) return false;
-    if (*theirs != TRY_PLAIN(linux::readlinkat(AT_FDCWD, concat("/proc/self/ns/", kind)))) return false;
-  }
-  return true;
 }
 
 class Supervisor {
@@ -97,7 +86,7 @@ class Supervisor {
       return {};
     }
     const auto uid = linux::geteuid();
-    const auto map = TRY_PLAIN(rootless_id_map(linux::read_file("/etc/subuid").value_or(""), linux::read_file("/etc/subgid").value_or(""), user_name(uid), uid, linux::getegid()));
+    const auto map = TRY_PLAIN(rootless_id_map(linux::read_file("/etc/subuid").value_or(""), linux::read_file("/etc/subgid").value_or(""), own_name(), uid, linux::getegid()));
     space_ = TRY_PLAIN(make_space(map, TRY_PLAIN(write_resolver())));
     auto saved = save();
     if (!saved.ok()) end_process(space_->holder.get());  // nobody would find it again
@@ -268,7 +257,7 @@ class Supervisor {
       else answer = refusal(bound.error());
       answer.is_yes = static_cast<bool>(socket);
     } else {
-      auto shares = shares_namespaces(request->pid);
+      auto shares = engine::is_in_our_namespaces(request->pid);
       answer.is_yes = shares.ok() && *shares;
     }
     const int fd = socket.get();

@@ -31,7 +31,7 @@ class Digest {
   std::string text_;
 };
 
-/// Incremental hash (OpenSSL EVP; uses the CPU's SHA instructions).
+/// Incremental hash (OpenSSL; uses the CPU's SHA instructions).
 class Hasher {
  public:
   explicit Hasher(DigestAlgorithm algorithm = DigestAlgorithm::sha256);

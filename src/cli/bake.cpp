@@ -11,11 +11,11 @@
 #include "bake/bake.hpp"
 #include "base/environment.hpp"
 #include "base/strings.hpp"
+#include "cli/build_context.hpp"
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
 #include "cli/run_build.hpp"
 #include "cli/stream.hpp"
-#include "dockerfile/git_url.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 
@@ -65,8 +65,7 @@ std::vector<std::string> words_of(const bake::Target& target, const Invocation& 
   auto add = [&](std::string_view flag, const std::string& value) {
     if (!value.empty()) words.push_back(concat("--", flag, "=", value));
   };
-  const bool is_remote = target.context.find("://") != std::string::npos || (dockerfile::is_git_url(target.context) && !linux::exists(target.context).value_or(false));
-  if (!target.dockerfile.empty() && target.dockerfile_inline.empty()) add("file", is_remote || target.dockerfile.starts_with('/') ? target.dockerfile : concat(target.context, "/", target.dockerfile));
+  if (!target.dockerfile.empty() && target.dockerfile_inline.empty()) add("file", is_remote(target.context) || target.dockerfile.starts_with('/') ? target.dockerfile : concat(target.context, "/", target.dockerfile));
   add("target", target.target);
   add("network", target.network);
   add("shm-size", target.shm_size);

@@ -182,11 +182,6 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   return Built{printer.result_id(), printer.cache_ids(), printer.provenance()};
 }
 
-/// A folder of that name comes first: "github.com/a/b" may well be one.
-bool is_remote(const std::string& path) {
-  return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
-}
-
 /// --ssh; where it is not given and the context is a repository by ssh, the agent that is there, as buildx has it.
 std::vector<std::string> wanted_agents(const Invocation& invocation) {
   auto wanted = invocation.list("ssh");

@@ -143,6 +143,10 @@ Result<BuildContext> open_context(const std::string& path, const std::string& do
   return context;
 }
 
+bool is_remote(const std::string& path) {
+  return path.find("://") != std::string::npos || (dockerfile::is_git_url(path) && !linux::exists(path).value_or(false));
+}
+
 Result<json::object> parse_named_contexts(const std::vector<std::string>& flags, BuildContext& context) {
   json::object out;
   if (flags.empty()) return out;  // most builds; the first digest costs OpenSSL's start, a millisecond
@@ -160,7 +164,7 @@ Result<json::object> parse_named_contexts(const std::vector<std::string>& flags,
       out[name] = json::object{{"type", "image"}, {"value", value.substr(image_scheme.size())}};
     } else if (value.starts_with("oci-layout://") || value.starts_with("target:")) {
       return Error(ErrorKind::unsupported, concat(step, ": not supported (folders, docker-image://, repositories and archives are)")).with_hint("caisson image copy oci:FOLDER …, then docker-image://NAME");
-    } else if (value.find("://") != std::string::npos || (dockerfile::is_git_url(value) && !linux::exists(value).value_or(false))) {
+    } else if (is_remote(value)) {
       out[name] = json::object{{"type", "remote"}, {"value", value}};
     } else {
       if (!context.folder && context.dockerfile_text.empty()) return Error(ErrorKind::invalid, concat(step, ": a folder travels with the context, and this one comes from elsewhere"));

@@ -27,6 +27,9 @@ struct BuildContext {
   std::vector<NamedFolder> named;
 };
 
+/// Whether a context is the address of a repository or an archive. A folder of that name comes first: "github.com/a/b" may well be one.
+bool is_remote(const std::string& path);
+
 /// --build-context NAME=VALUE: docker-image://REF, the address of a repository or an archive, or a folder, which is added to `context`.
 /// Returns {NAME: {"type", "value"}}, as X-Caisson-Build has it. Errors: invalid, not_found, unsupported, naming flag and context.
 Result<json::object> parse_named_contexts(const std::vector<std::string>& flags, BuildContext& context);

@@ -124,7 +124,7 @@ void read_kernel(HostReading& host) {
   if (auto facts = runtime::read_host_facts(); facts.ok()) {
     host.is_privileged = facts->is_privileged;
     host.has_apparmor = facts->has_apparmor;
-    host.has_apparmor_parser = linux::find_program("apparmor_parser", "/usr/sbin:/usr/bin:/sbin:/bin").ok();
+    host.has_apparmor_parser = has_program("apparmor_parser");
   }
   host.max_user_namespaces = parse_integer<std::uint64_t>(setting("/proc/sys/user/max_user_namespaces")).value_or(0);
   host.denies_unprivileged_namespaces = setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" ||
@@ -286,12 +286,8 @@ void read_policy(HostReading& host) {
 
 // By the number, because $USER may still be somebody else's after setpriv or su; by $USER for users who do not stand in /etc/passwd.
 std::string own_name() {
-  const std::string text = setting("/etc/passwd");
-  for (auto line : split(text, '\n')) {
-    const auto columns = split(line, ':');
-    if (columns.size() > 2 && columns[2] == concat(linux::geteuid())) return std::string(columns[0]);
-  }
-  const std::string user = environment_text("USER");
+  const std::string known = linux::user_name(setting("/etc/passwd"), linux::geteuid());
+  const std::string user = known.empty() ? environment_text("USER") : known;
   return user.empty() ? concat("uid ", linux::geteuid()) : user;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -65,15 +66,6 @@ bool is_in_namespace_of(pid_t pid, pid_t other, std::string_view kind) {
   return theirs.ok() && others.ok() && ours.ok() && *theirs == *others && *theirs != *ours;
 }
 
-/// Whether a process shares our user and PID namespace, as every process of the host does. Errors: those of a process that is gone.
-Result<bool> is_in_our_namespaces(pid_t pid) {
-  for (const char* kind : {"user", "pid"}) {
-    const auto theirs = TRY_PLAIN(linux::readlinkat(AT_FDCWD, concat("/proc/", pid, "/ns/", kind)));
-    if (theirs != TRY_PLAIN(linux::readlinkat(AT_FDCWD, concat("/proc/self/ns/", kind)))) return false;
-  }
-  return true;
-}
-
 /// Passes on what its reader may see.
 class SeenEvents final : public EventStream {
  public:
@@ -91,6 +83,14 @@ class SeenEvents final : public EventStream {
 };
 
 }  // namespace
+
+Result<bool> is_in_our_namespaces(pid_t pid) {
+  for (const char* kind : {"user", "pid"}) {
+    const auto theirs = TRY_PLAIN(linux::readlinkat(AT_FDCWD, concat("/proc/", pid, "/ns/", kind)));
+    if (theirs != TRY_PLAIN(linux::readlinkat(AT_FDCWD, concat("/proc/self/ns/", kind)))) return false;
+  }
+  return true;
+}
 
 Caller engine_itself() { return {0, 0, linux::getpid(), "engine", "", policy::built_in("admin")}; }
 

@@ -86,9 +86,9 @@ class Engine {
   /// Watches from now on, or from its next start on, what a container does, until it has ended or end_learning(). Privilege of the daemon: root of
   /// the host. Errors: conflict (it is watched already), unsupported (no tracefs, or a rootless daemon).
   virtual Status begin_learning(const Caller& caller, const std::string& name) = 0;
-  /// What was seen so far, and the box that would have done. Errors: not_found, when it is not watched.
+  /// What was seen so far: calls, capabilities, figures. Errors: not_found, when it is not watched.
   virtual Result<Learned> learned(const Caller& caller, const std::string& name) = 0;
-  /// The same, and ends the watch.
+  /// Ends the watch. The same, what it wrote, and the box that would have done.
   virtual Result<Learned> end_learning(const Caller& caller, const std::string& name) = 0;
 
   // -- exec

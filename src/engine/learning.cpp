@@ -10,7 +10,7 @@
 #include "base/strings.hpp"
 #include "linux/capabilities.hpp"
 #include "linux/event.hpp"
-#include "linux/file.hpp"
+#include "linux/process.hpp"
 #include "linux/seccomp.hpp"
 #include "linux/syscall_table.hpp"
 #include "linux/tree.hpp"
@@ -336,12 +336,9 @@ Learned Learning::learned() const {
 }
 
 pid_t parent_of(pid_t pid) {
-  auto text = linux::read_kernel_file(concat("/proc/", pid, "/stat"));
-  if (!text.ok()) return 0;
-  const auto name_end = text->rfind(')');  // the program's name may hold anything
-  if (name_end == std::string::npos) return 0;
-  const auto fields = split(std::string_view(*text).substr(name_end + 1), ' ');
-  return fields.size() > 2 ? parse_integer<pid_t>(fields[2]).value_or(0) : 0;
+  constexpr std::size_t parent = 4 - 3;  // field 4 of proc(5); the third comes first here
+  auto fields = linux::process_stat_fields(pid);
+  return fields.ok() && fields->size() > parent ? parse_integer<pid_t>((*fields)[parent]).value_or(0) : 0;
 }
 
 std::vector<pid_t> threads_of(pid_t pid) {

@@ -301,6 +301,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   // -- security.cpp
   Learning::Subject look_at(const std::string& id);
   void tell_learning(const std::string& id, pid_t first);
+  Result<std::shared_ptr<Learning>> learning_of(const Container& container, bool takes_away);
   Result<Learned> conclude(const Pointer& container, const Learning& learning);
 
   // -- exit.cpp

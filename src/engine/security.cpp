@@ -247,28 +247,23 @@ Result<Learned> LocalEngine::conclude(const Pointer& container, const Learning& 
   return learned;
 }
 
+Result<std::shared_ptr<Learning>> LocalEngine::learning_of(const Container& container, bool takes_away) {
+  std::lock_guard lock(learning_mutex_);
+  auto found = learning_.find(container.id);
+  if (found == learning_.end()) return Error(ErrorKind::not_found, concat("container ", container.snapshot()->info.name, " is not being watched"));
+  auto learning = found->second;
+  if (takes_away) learning_.erase(found);
+  return learning;
+}
+
 Result<Learned> LocalEngine::learned(const Caller& caller, const std::string& name) {
   auto container = TRY_PLAIN(find_for(caller, Verb::container_learn, name));
-  std::shared_ptr<Learning> learning;
-  {
-    std::lock_guard lock(learning_mutex_);
-    auto found = learning_.find(container->id);
-    if (found == learning_.end()) return Error(ErrorKind::not_found, concat("container ", container->snapshot()->info.name, " is not being watched"));
-    learning = found->second;
-  }
-  return conclude(container, *learning);
+  return TRY_PLAIN(learning_of(*container, false))->learned();
 }
 
 Result<Learned> LocalEngine::end_learning(const Caller& caller, const std::string& name) {
   auto container = TRY_PLAIN(find_for(caller, Verb::container_learn, name));
-  std::shared_ptr<Learning> learning;
-  {
-    std::lock_guard lock(learning_mutex_);
-    auto found = learning_.find(container->id);
-    if (found == learning_.end()) return Error(ErrorKind::not_found, concat("container ", container->snapshot()->info.name, " is not being watched"));
-    learning = std::move(found->second);
-    learning_.erase(found);
-  }
+  auto learning = TRY_PLAIN(learning_of(*container, true));
   learning->finish();
   return conclude(container, *learning);
 }

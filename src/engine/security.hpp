@@ -77,10 +77,11 @@ struct Learned {
   bool knows_capabilities = false;   ///< this kernel tells of them (6.15)
   std::vector<std::string> capabilities;          ///< used
   std::vector<std::string> lacking_capabilities;  ///< asked for, and not had
-  std::vector<std::string> written;  ///< paths of its own layer that differ from the image's
   std::uint64_t most_processes = 0;  ///< at once, of all readings
   std::uint64_t most_memory_bytes = 0;
   std::uint64_t lost = 0;            ///< times that events were lost: something may be missing
+  // -- of a watch that has ended
+  std::vector<std::string> written;  ///< paths of its own layer that differ from the image's
   // -- the tighter box that would have done
   runtime::SeccompProfile profile;
   std::vector<std::string> cap_add;  ///< to `--cap-drop all`

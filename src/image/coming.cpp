@@ -28,14 +28,6 @@ constexpr int first_pause_ms = 1'000;
 constexpr int longest_pause_ms = 300'000;
 constexpr unsigned most_corrupt = 3;  // a line may spoil a layer; one that comes wrong again and again was wrong when it was pushed
 
-void tell(const ProgressSink& progress, std::string id, std::string status) {
-  if (!progress) return;
-  Progress line;
-  line.id = std::move(id);
-  line.status = std::move(status);
-  progress(line);
-}
-
 bool is_cancelled(const Error& error) { return error.error_number() == ECANCELED; }
 
 }  // namespace

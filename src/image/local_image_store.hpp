@@ -22,6 +22,11 @@
 
 namespace caisson::image {
 
+/// A line of a transfer, when somebody listens.
+inline void tell(const ProgressSink& progress, std::string id, std::string status, std::uint64_t current = 0, std::uint64_t total = 0) {
+  if (progress) progress(Progress{std::move(id), std::move(status), current, total});
+}
+
 /// A lock per name: two loads of one layer do not unpack it twice.
 class KeyedLocks {
  public:

@@ -10,14 +10,6 @@ namespace caisson::image {
 
 namespace {
 
-void tell(const ProgressSink& progress, std::string id, std::string status) {
-  if (!progress) return;
-  Progress line;
-  line.id = std::move(id);
-  line.status = std::move(status);
-  progress(line);
-}
-
 Result<Platform> platform_of(const std::string& asked) {
   if (!asked.empty()) return parse_platform(asked);
   return platform_of_machine(TRY_PLAIN(linux::uname()).machine);

@@ -19,13 +19,7 @@ namespace {
 
 /// docker names layers by the digest of what travels.
 void tell(const ProgressSink& progress, const Digest& blob, const char* status, std::uint64_t current = 0, std::uint64_t total = 0) {
-  if (!progress) return;
-  Progress line;
-  line.id = short_id(blob);
-  line.status = status;
-  line.current = current;
-  line.total = total;
-  progress(line);
+  image::tell(progress, short_id(blob), status, current, total);
 }
 
 /// A partial file counts as it is whenever nobody writes to it any more.

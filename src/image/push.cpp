@@ -19,16 +19,6 @@ namespace {
 constexpr std::size_t concurrent_uploads = 5;  // docker's number
 constexpr std::size_t most_mount_sources = 4;
 
-void tell(const ProgressSink& progress, std::string id, std::string status, std::uint64_t current = 0, std::uint64_t total = 0) {
-  if (!progress) return;
-  Progress line;
-  line.id = std::move(id);
-  line.status = std::move(status);
-  line.current = current;
-  line.total = total;
-  progress(line);
-}
-
 Error push_error(const FetchReply& reply) {
   if (reply.code == "DENIED") return {ErrorKind::denied, reply.text};
   return error_of(reply);

@@ -68,6 +68,7 @@ class MadeDirectories {
     for (auto path = paths_.rbegin(); path != paths_.rend(); ++path) ignore(rmdir(*path));  // the first error is the one to report
   }
   void add(std::string path) { paths_.push_back(std::move(path)); }
+  [[nodiscard]] bool has(const std::string& path) const { return std::find(paths_.begin(), paths_.end(), path) != paths_.end(); }
   void keep() { paths_.clear(); }
 
  private:
@@ -217,6 +218,7 @@ Status Cgroup::make_directories() {
   MadeDirectories made;
   for (std::size_t i = 0; i < directories_.size(); ++i)
     TRY_PLAIN(make_directory(layout_->hierarchies[i], directories_[i], unit_ ? Existing::is_ours : Existing::must_be_unused, made));
+  is_new_ = unit_ || std::all_of(directories_.begin(), directories_.end(), [&](const std::string& directory) { return made.has(directory); });
   made.keep();
   return {};
 }

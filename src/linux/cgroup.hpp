@@ -260,6 +260,8 @@ class Cgroup {
   [[nodiscard]] const std::string& directory(std::size_t hierarchy) const { return directories_[hierarchy]; }
   [[nodiscard]] const CgroupLayout& layout() const { return *layout_; }
   [[nodiscard]] bool exists() const;
+  /// create() made it, or systemd for it: what the kernel counts began with it.
+  [[nodiscard]] bool is_new() const { return is_new_; }
 
   /// Applies limits; those before a refused one stay applied. Errors name controller, file and value; a missing controller
   /// reads "memory controller is not available" (never the words of ENOENT: callers take exit codes from those).
@@ -307,6 +309,7 @@ class Cgroup {
   std::vector<std::string> directories_;  ///< beside layout_->hierarchies
   std::unique_ptr<const detail::SystemdUnit> unit_;    ///< of the systemd driver
   std::unique_ptr<const detail::ScopeHolder> holder_;  ///< from create() to settle()
+  bool is_new_ = false;
   std::optional<std::int64_t> pids_after_settling_;    ///< the limit, which the holder must not use up
 };
 

@@ -159,7 +159,8 @@ TEST_P(CgroupTest, a_killed_cgroup_takes_its_sub_cgroups_along) {
 TEST_P(CgroupTest, an_inhabited_or_frozen_cgroup_is_not_taken_over_and_an_empty_one_is) {
   on_host([](const std::shared_ptr<const CgroupLayout>& layout) {
     TestCgroup test(layout);
-    EXPECT_TRUE(Cgroup::create(layout, test.cgroup.path()));
+    EXPECT_TRUE(test.cgroup.is_new());
+    EXPECT_FALSE(must(Cgroup::create(layout, test.cgroup.path())).is_new());
     {
       const ChildProcess child = sleeper_in(test.cgroup);
       EXPECT_EQ(Cgroup::create(layout, test.cgroup.path()).error().text(), "container's cgroup is not empty: 1 process(es) found");

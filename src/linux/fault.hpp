@@ -20,8 +20,8 @@ inline int check(const char* name) noexcept {
   return armed.load(std::memory_order_relaxed) ? check_slow(name) : 0;
 }
 
-/// Reads "name:errno:nth[,name:errno:nth…]" ("openat2:ENOSPC:3"; name "*" matches every wrapper) and arms it for the
-/// life of the process ("*" leaves eventfd_signal out, which the kernel cannot fail). Builds with CAISSON_FAULTS do this with $CAISSON_FAULT before main. Returns false when the text
+/// Reads "name:errno:nth[,name:errno:nth…]" ("openat2:ENOSPC:3"; name "*" matches every wrapper but eventfd_signal, which the kernel cannot fail) and arms it for the
+/// life of the process. Builds with CAISSON_FAULTS do this with $CAISSON_FAULT before main. Returns false when the text
 /// is malformed or there are too many faults; then nothing of it is armed.
 bool arm_from_text(std::string_view text);
 }  // namespace fault

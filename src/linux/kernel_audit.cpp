@@ -19,42 +19,29 @@ namespace {
 constexpr std::uint16_t type_seccomp = AUDIT_SECCOMP;
 constexpr std::uint16_t type_access = AUDIT_AVC;
 
-/// The value behind "key=": quoted, or as far as the next blank. Texts that could deceive a reader come in hexadecimal digits instead of quotes.
-std::optional<std::string> value_of(std::string_view text, std::string_view key) {
+struct Value {
+  std::string_view text;
+  bool is_quoted = false;
+};
+/// What stands behind "key=": in quotes, or as far as the next blank.
+std::optional<Value> value_of(std::string_view text, std::string_view key) {
   for (std::size_t at = text.find(key); at != std::string_view::npos; at = text.find(key, at + 1)) {
     const auto after = at + key.size();
     if ((at != 0 && text[at - 1] != ' ' && text[at - 1] != ':') || after >= text.size() || text[after] != '=') continue;
-    auto rest = text.substr(after + 1);
-    if (rest.starts_with('"')) return std::string(rest.substr(1, rest.find('"', 1) == std::string_view::npos ? std::string_view::npos : rest.find('"', 1) - 1));
-    return std::string(rest.substr(0, rest.find(' ')));
+    const auto rest = text.substr(after + 1);
+    if (rest.starts_with('"')) return Value{rest.substr(1, rest.find('"', 1) - 1), true};
+    return Value{rest.substr(0, rest.find(' ')), false};
   }
   return std::nullopt;
 }
+std::string text_of(std::string_view text, std::string_view key) { return std::string(value_of(text, key).value_or(Value{}).text); }
 
-std::optional<int> hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return std::nullopt;
-}
-
-/// A text that the kernel did not trust: without quotes it is hexadecimal. What no terminal should be shown becomes '?'.
+/// A text that the kernel did not trust: what could deceive a reader comes in hexadecimal digits instead of quotes. What no terminal should be shown becomes '?'.
 std::string untrusted(std::string_view text, std::string_view key) {
-  const auto value = value_of(text, key).value_or("");
-  const bool is_quoted = text.find(concat(key, "=\"")) != std::string_view::npos;
-  std::string out;
-  if (is_quoted || value.size() % 2 != 0) {
-    out = value;
-  } else {
-    for (std::size_t i = 0; i < value.size(); i += 2) {
-      const auto high = hex_digit(value[i]), low = hex_digit(value[i + 1]);
-      if (!high || !low) {
-        out = value;
-        break;
-      }
-      out += static_cast<char>(*high * 16 + *low);
-    }
-  }
+  const auto value = value_of(text, key).value_or(Value{});
+  std::string out(value.text);
+  if (!value.is_quoted)
+    if (auto bytes = from_hex(value.text); bytes.ok()) out.assign(bytes->begin(), bytes->end());
   for (auto& c : out)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   return out;
@@ -65,7 +52,7 @@ std::optional<T> number_of(std::string_view text, std::string_view key, int base
   const auto value = value_of(text, key);
   if (!value) return std::nullopt;
   T number{};
-  std::string_view digits = *value;
+  std::string_view digits = value->text;
   if (base == 16 && digits.starts_with("0x")) digits.remove_prefix(2);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number, base);
   if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
@@ -101,9 +88,9 @@ std::optional<AuditRecord> parse_seccomp_record(std::string_view text) {
 
 std::optional<AuditRecord> parse_access_record(std::string_view text) {
   AuditRecord record;
-  if (value_of(text, "apparmor") == "DENIED") {
+  if (text_of(text, "apparmor") == "DENIED") {
     record.by = RefusedBy::apparmor;
-    record.what = value_of(text, "operation").value_or("");
+    record.what = text_of(text, "operation");
     for (const char* key : {"name", "capname", "requested_mask"})
       if (auto value = untrusted(text, key); !value.empty()) record.what += concat(" ", value);
     return record;
@@ -115,7 +102,7 @@ std::optional<AuditRecord> parse_access_record(std::string_view text) {
   const auto end = text.find('}', begin);
   record.what = std::string(trim(text.substr(begin, end == std::string_view::npos ? end : end - begin)));
   if (auto name = untrusted(text, "name"); !name.empty()) record.what += concat(" ", name);
-  if (auto kind = value_of(text, "tclass")) record.what += concat(" (", *kind, ")");
+  if (auto kind = value_of(text, "tclass")) record.what += concat(" (", kind->text, ")");
   return record;
 }
 

@@ -59,6 +59,10 @@ TEST(KernelAudit, a_name_that_would_deceive_stays_a_name) {
   EXPECT_EQ(record->program, "a\" pid=1");
   record = parse_audit_record(seccomp_type, "audit(1.2:3): pid=7 comm=1B5B324A sig=0 arch=c000003e syscall=165 code=0x50001");
   EXPECT_EQ(record->program, "?[2J");
+  // Another key's quotes are not this one's.
+  record = parse_audit_record(access_type, "audit(1.2:3): apparmor=\"DENIED\" operation=\"mount\" name=2F612062 pid=7 comm=\"x\" srcname=\"none\"");
+  ASSERT_TRUE(record.has_value());
+  EXPECT_EQ(record->what, "mount /a b");
 }
 
 TEST(KernelAudit, other_and_broken_records_are_passed_over) {

@@ -26,6 +26,15 @@ bool overlap(const IdMapping& mapping, const IdRange& range) {
 
 }  // namespace
 
+std::string user_name(std::string_view passwd, std::uint32_t id) {
+  const auto number = concat(id);
+  for (auto line : split(passwd, '\n')) {
+    const auto columns = split(line, ':');
+    if (columns.size() > 3 && columns[2] == number) return std::string(columns[0]);
+  }
+  return "";
+}
+
 std::vector<IdRange> subordinate_ids(std::string_view text, std::string_view name, std::uint32_t id) {
   std::vector<IdRange> out;
   for (std::string_view line : split(text, '\n')) {

@@ -1,13 +1,17 @@
-// Ranges of ids that a user may give to processes of his own: /etc/subuid and /etc/subgid (subuid(5)). Pure.
+// A user's name, and the ranges of ids that he may give to processes of his own: /etc/passwd, /etc/subuid and /etc/subgid (subuid(5)). Pure.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "linux/mount.hpp"
 
 namespace caisson::linux {
+
+/// The name of that user in the text of /etc/passwd; "": it stands elsewhere. No NSS, which a static binary has not.
+std::string user_name(std::string_view passwd, std::uint32_t id);
 
 struct IdRange {
   std::uint32_t first = 0;

@@ -69,6 +69,7 @@ class Monitor {
     auto launching = TRY_PLAIN(begin_launch(start.plan, inputs));
     child_ends.clear();
     // While the child sets itself up on another CPU.
+    if (launching.cgroup) listen_for_oom(*launching.cgroup);
     auto listening = open_socket();
     for (std::size_t i = 0; i < start.clients.size() && i < body_.clients.size(); ++i)
       stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i]));
@@ -109,6 +110,8 @@ class Monitor {
     }
     if (!body_.cgroup_path.empty() && layout_)
       if (auto opened = linux::Cgroup::open(layout_, body_.cgroup_path)) cgroup_ = std::move(opened).value();
+    if (cgroup_) listen_for_oom(*cgroup_);
+    oom_seen_ = oom_count_ != 0;  // in the life before us
     return {};
   }
 
@@ -184,13 +187,17 @@ class Monitor {
     ignore(linux::epoll_add(epoll_.get(), pidfd_.get(), EPOLLIN, tag_container));
     for (std::size_t i = 0; i < connections_.size(); ++i) watch(connections_[i], i);
     stdio_.watch(epoll_.get(), tag_stdio);
-    if (!cgroup_) return;
-    if (auto events = cgroup_->oom_events()) {
-      oom_ = std::move(events).value();
-      if (auto count = oom_->count()) oom_count_ = *count;
-      // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input.
-      ignore(linux::epoll_add(epoll_.get(), oom_->fd(), EPOLLIN | EPOLLPRI | EPOLLET, tag_oom));
-    }
+    // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input.
+    if (oom_) ignore(linux::epoll_add(epoll_.get(), oom_->fd(), EPOLLIN | EPOLLPRI | EPOLLET, tag_oom));
+  }
+
+  void listen_for_oom(const linux::Cgroup& cgroup) {
+    auto events = cgroup.oom_events();
+    if (!events) return;
+    oom_ = std::move(events).value();
+    // In a new one the program may have been killed already.
+    if (cgroup.is_new()) return;
+    if (auto count = oom_->count()) oom_count_ = *count;
   }
 
   void watch(const Connection& connection, std::size_t index) {

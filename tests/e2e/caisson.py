@@ -45,7 +45,7 @@ def why_not():
     if not shutil.which("busybox"):
         return "needs busybox-static for its test image: tools/dependencies test"
     if os.environ.get("CAISSON_TEST_LONG") == "1" and os.environ.get("CAISSON_TEST_FULL") != "1":
-        return "minutes more of what ran with layers in the other form: make test-all, or CAISSON_TEST_FULL=1"
+        return "minutes more of what ran in another form: make test-all, or CAISSON_TEST_FULL=1"
     return None
 
 

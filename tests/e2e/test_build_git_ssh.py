@@ -11,6 +11,7 @@ import tempfile
 
 import caisson
 import registries
+import repositories
 from test_ssh import Sshd
 from test_ssh import why_not as why_no_sshd
 
@@ -19,7 +20,7 @@ def why_not():
     return why_no_sshd() or (None if shutil.which("git") and shutil.which("ssh-agent") else "needs git and ssh-agent: tools/dependencies test")
 
 
-class GitBySsh(registries.NamespaceTest):
+class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
     """An engine, an sshd on port 22 that lets one key in, and that key in an agent: alone in a network namespace."""
 
     @classmethod
@@ -40,6 +41,7 @@ class GitBySsh(registries.NamespaceTest):
         subprocess.run(["ssh-add", "-q", cls.sshd.path("user")], env={**os.environ, "SSH_AUTH_SOCK": cls.agent_socket}, check=True)
         cls.repositories = tempfile.mkdtemp(prefix=caisson.PREFIX)
         cls.cleanups.callback(shutil.rmtree, cls.repositories, True)
+        cls.works, cls.bares, cls.git_home = os.path.join(cls.repositories, "work"), cls.repositories, cls.home
         part = cls.repository("part", {"inner": "of the submodule\n"})
         cls.work = cls.repository("app", {"Dockerfile": "FROM busybox\nCOPY . /all\n", "sub/Dockerfile": "FROM busybox\nCOPY f /f\n", "sub/f": "one\n"})
         cls.git(cls.work, "-c", "protocol.file.allow=always", "submodule", "add", "-q", part, "lib")
@@ -59,36 +61,6 @@ class GitBySsh(registries.NamespaceTest):
         cls.agent.terminate()
         cls.agent.wait()
         cls.agent.stdout.close()
-
-    @classmethod
-    def git(cls, folder, *arguments):
-        environment = {"PATH": os.environ["PATH"], "HOME": cls.home, "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-        return subprocess.run(["git", "-C", folder, *arguments], env=environment, check=True, capture_output=True, text=True).stdout.strip()
-
-    @classmethod
-    def repository(cls, name, files):
-        folder = os.path.join(cls.repositories, "work", name)
-        os.makedirs(folder)
-        cls.git(folder, "init", "-q", "-b", "main")
-        for path, text in files.items():
-            path = os.path.join(folder, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        cls.commit(folder)
-        cls.publish(name)
-        return folder
-
-    @classmethod
-    def commit(cls, folder):
-        cls.git(folder, "add", "-A")
-        cls.git(folder, "commit", "-q", "-m", "x")
-
-    @classmethod
-    def publish(cls, name):
-        bare = os.path.join(cls.repositories, name + ".git")
-        shutil.rmtree(bare, ignore_errors=True)
-        cls.git(cls.repositories, "clone", "-q", "--bare", os.path.join(cls.repositories, "work", name), bare)
 
     def setUp(self):
         self.know("host")

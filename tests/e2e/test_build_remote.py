@@ -15,6 +15,7 @@ import time
 import urllib.parse
 
 import caisson
+import repositories
 
 TOKEN = "Basic " + base64.b64encode(b"x-access-token:opensesame").decode()
 
@@ -34,7 +35,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class RemoteBuildTest(caisson.EngineTest):
+class RemoteBuildTest(repositories.GitRepositories, caisson.EngineTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -44,6 +45,7 @@ class RemoteBuildTest(caisson.EngineTest):
         cls.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=cls.server.serve_forever, daemon=True).start()
         cls.address = f"http://127.0.0.1:{cls.server.server_port}"
+        cls.works, cls.bares, cls.git_home = os.path.join(cls.engine.folder, "work"), cls.site, cls.engine.folder
         part = cls.repository("part", {"inner": "of the submodule\n"})
         cls.work = cls.repository("app", {"Dockerfile": "FROM busybox\nCOPY . /all\n", ".dockerignore": "kept\n", "kept": "here\n", "run": ("#!/bin/sh\n", 0o755), "sub/Dockerfile": "FROM busybox\nCOPY f /f\n", "sub/f": "one\n"})
         cls.git(cls.work, "-c", "protocol.file.allow=always", "submodule", "add", "-q", part, "lib")
@@ -65,40 +67,6 @@ class RemoteBuildTest(caisson.EngineTest):
         cls.server.shutdown()
         cls.server.server_close()
         super().tearDownClass()
-
-    @classmethod
-    def git(cls, folder, *arguments):
-        environment = {"PATH": os.environ["PATH"], "HOME": cls.engine.folder, "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-        return subprocess.run(["git", "-C", folder, *arguments], env=environment, check=True, capture_output=True, text=True).stdout.strip()
-
-    @classmethod
-    def repository(cls, name, files):
-        folder = os.path.join(cls.engine.folder, "work", name)
-        os.makedirs(folder)
-        cls.git(folder, "init", "-q", "-b", "main")
-        for path, content in files.items():
-            text, mode = content if isinstance(content, tuple) else (content, 0o644)
-            path = os.path.join(folder, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(path, mode)
-        cls.commit(folder)
-        cls.publish(name)
-        return folder
-
-    @classmethod
-    def commit(cls, folder):
-        cls.git(folder, "add", "-A")
-        cls.git(folder, "commit", "-q", "-m", "x")
-
-    @classmethod
-    def publish(cls, name):
-        """A bare copy that any web server can hand out."""
-        bare = os.path.join(cls.site, name + ".git")
-        subprocess.run(["rm", "-rf", bare], check=True)
-        cls.git(cls.site, "clone", "-q", "--bare", os.path.join(cls.engine.folder, "work", name), bare)
-        cls.git(bare, "update-server-info")
 
     def tearDown(self):
         self.assertEqual(glob.glob("/var/tmp/caisson-git-*"), [])
