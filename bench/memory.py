@@ -27,7 +27,9 @@ def main():
     measure.require_root()
     with engines.all_of(options.build) as (ours, docker, podman):
         show("caissond, idle", measure.pss_kib(ours.process.pid))
-        show("launcher, idle", median_pss(measure.children_of(ours.process.pid)))
+        starters = measure.children_of(ours.process.pid)
+        show("starter of launchers, idle", median_pss(starters))
+        show("launcher, idle", median_pss([pid for starter in starters for pid in measure.children_of(starter)]))
         if docker:
             dockerd = measure.pids_named("dockerd", docker.folder)
             show("dockerd, idle", sum(map(measure.pss_kib, dockerd)))

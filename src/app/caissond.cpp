@@ -5,12 +5,13 @@
 #include <thread>
 
 #include "api/api.hpp"
-#include "base/environment.hpp"
-#include "build/builder.hpp"
+#include "app/confine.hpp"
 #include "app/daemon_options.hpp"
 #include "app/rootless.hpp"
+#include "base/environment.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "build/builder.hpp"
 #include "engine/local.hpp"
 #include "image/image_store.hpp"
 #include "image/registries.hpp"
@@ -29,7 +30,7 @@ namespace caisson::app {
 
 namespace {
 constexpr mode_t socket_mode = 0660;
-constexpr std::uint32_t first_worker_id = 0x70000000;  // range 0 of the containers' ranges (engine/id_ranges.hpp)
+constexpr std::uint32_t first_worker_id = 0x70000000;        // range 0 of the containers' ranges (engine/id_ranges.hpp)
 constexpr std::uint32_t fetch_id = first_worker_id + 65534;  // "nobody" of that range, of which no file is ever made
 constexpr std::uint32_t nobody = 65534;                      // of the one range that an engine without root has
 
@@ -57,17 +58,23 @@ Result<std::optional<gid_t>> find_group(const std::string& name, bool is_require
       return std::optional<gid_t>(TRY(parse_integer<gid_t>(columns[2]), concat("/etc/group: ", name)));
     }
   }
-  if (is_required) return Error(ErrorKind::not_found, concat("group ", name, ": not in /etc/group")).with_hint(concat("make it with: groupadd ", name));
+  if (is_required)
+    return Error(ErrorKind::not_found, concat("group ", name, ": not in /etc/group"))
+        .with_hint(concat("make it with: groupadd ", name));
   return std::optional<gid_t>();
 }
 
-bool is_loopback(std::string_view address) { return address.starts_with("127.") || address.starts_with("[::1]:") || address.starts_with("localhost:"); }
+bool is_loopback(std::string_view address) {
+  return address.starts_with("127.") || address.starts_with("[::1]:") || address.starts_with("localhost:");
+}
 
 /// A certificate of the CA is what makes a client somebody; without one, only this host may come, unless the administrator says so.
 Status check_tcp_exposure(const std::string& host, const std::string& address, const DaemonOptions& options) {
   if (is_loopback(address) || options.use_tls || options.allow_plain_tcp) return {};
   return Error(ErrorKind::denied, concat(host, ": TCP without TLS is served on loopback only"))
-      .with_hint("use --tlsverify with --tlscacert, --tlscert and --tlskey, reach the unix socket through ssh, or say --allow-plain-tcp if the network is trusted");
+      .with_hint(
+          "use --tlsverify with --tlscacert, --tlscert and --tlskey, reach the unix socket through ssh, or say --allow-plain-tcp if "
+          "the network is trusted");
 }
 
 Status listen_on_tcp(wire::Server& server, const std::string& host, const DaemonOptions& options) {
@@ -98,7 +105,8 @@ Status listen_on(wire::Server& server, const std::string& host, const DaemonOpti
 /// The roles' file into the settings. A file that cannot be read or understood is an error: without it, people would have more rights, or fewer.
 Status load_roles(DaemonOptions& options) {
   auto text = linux::read_file(options.roles_path);
-  if (!text.ok() && (options.roles_is_given || text.error().kind() != ErrorKind::not_found)) return std::move(text).error().in(concat("roles ", options.roles_path));
+  if (!text.ok() && (options.roles_is_given || text.error().kind() != ErrorKind::not_found))
+    return std::move(text).error().in(concat("roles ", options.roles_path));
   if (!text.ok()) {
     options.settings.policy = std::make_shared<const policy::Policy>(linux::geteuid(), options.tcp_role);
     return {};
@@ -163,16 +171,18 @@ Status choose_cgroups(const DaemonOptions& options, engine::LocalOptions& local)
   bool by_systemd = options.cgroup_driver == linux::CgroupDriver::systemd;
   if (options.rootless) {
     const auto layout = TRY(linux::detect_cgroup_layout(), "cgroups");
-    if (!options.cgroup_is_given && layout.mode == linux::CgroupMode::unified) by_systemd = linux::exists(environment_text("XDG_RUNTIME_DIR") + "/systemd/private").value_or(false);
+    if (!options.cgroup_is_given && layout.mode == linux::CgroupMode::unified)
+      by_systemd = linux::exists(environment_text("XDG_RUNTIME_DIR") + "/systemd/private").value_or(false);
     local.has_cgroups = by_systemd || linux::may_make_cgroup(layout, options.cgroup_parent);
     if (!local.has_cgroups)
-      log(LogLevel::warning, "rootless", "cgroups", "none are delegated to this user: containers cannot be limited, paused or measured (see `caisson doctor`)");
+      log(LogLevel::warning, "rootless", "cgroups",
+          "none are delegated to this user: containers cannot be limited, paused or measured (see `caisson doctor`)");
   }
   if (by_systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
   return {};
 }
 
-Result<Assembled> assemble(const DaemonOptions& options) {
+Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime::LauncherStarter> starter) {
   const std::uint32_t worker_id = options.rootless ? 0 : first_worker_id;  // workers of one without root have its own range
   std::shared_ptr<HostSide> host;
   if (options.rootless) host = TRY(HostSide::open(), "rootless");
@@ -186,7 +196,8 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   images.worker_first_id = worker_id;
   images.snapshot_form = options.snapshot_form;
   // Only the host's root may mount a file as EROFS.
-  if (options.rootless && images.snapshot_form == image::SnapshotForm::automatic) images.snapshot_form = image::SnapshotForm::directory;
+  if (options.rootless && images.snapshot_form == image::SnapshotForm::automatic)
+    images.snapshot_form = image::SnapshotForm::directory;
   images.quota_bytes = TRY(store_quota(options), "--store-quota");
   parts.registries = std::make_unique<image::Registries>(options.registry, options.rootless ? nobody : fetch_id);
   images.registries = parts.registries.get();
@@ -194,11 +205,14 @@ Result<Assembled> assemble(const DaemonOptions& options) {
   images.trust.lookaside_folder = options.signature_places;
   parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
   auto network_options = options.network;
-  if (host) network_options.bind_on_host = [host](network::Protocol protocol, const linux::SocketAddress& address) { return host->bind_port(protocol, address); };
+  if (host)
+    network_options.bind_on_host = [host](network::Protocol protocol, const linux::SocketAddress& address) {
+      return host->bind_port(protocol, address);
+    };
   parts.network = TRY(network::create_network_manager(*parts.store, network_options), "set up networks");
   if (host) TRY(bring_up_loopback(*parts.network), "set up networks");
-  parts.make_runtime = [path = options.runtime_path](runtime::RuntimeObserver& observer) {
-    return runtime::create_oci_runtime({.launcher_path = path}, observer);
+  parts.make_runtime = [starter = std::move(starter)](runtime::RuntimeObserver& observer) {
+    return runtime::create_oci_runtime({.starter = starter}, observer);
   };
   engine::LocalOptions local;
   local.root = options.root;
@@ -231,7 +245,8 @@ Result<Assembled> assemble(const DaemonOptions& options) {
 class PidFile {
  public:
   static Result<PidFile> create(const std::string& path) {
-    if (!path.empty()) TRY(linux::write_file_atomic(path, concat(linux::getpid(), "\n"), 0644, linux::Durability::none), concat("pid file ", path));
+    if (!path.empty())
+      TRY(linux::write_file_atomic(path, concat(linux::getpid(), "\n"), 0644, linux::Durability::none), concat("pid file ", path));
     return PidFile(path);
   }
   PidFile(PidFile&& other) noexcept : path_(std::exchange(other.path_, "")) {}
@@ -264,7 +279,8 @@ void reload(engine::Engine& engine, DaemonOptions& options, const std::vector<st
   options.log = wanted.log;
   log(LogLevel::info, "reload", "configuration", "log and container defaults, labels and debug are in force");
   for (const auto& flag : differences_that_need_a_restart(options, wanted))
-    log(LogLevel::warning, "reload", flag, "has changed, which a restart of the daemon takes into force; containers go on running through it");
+    log(LogLevel::warning, "reload", flag,
+        "has changed, which a restart of the daemon takes into force; containers go on running through it");
 }
 
 Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
@@ -276,9 +292,13 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   std::string notify_socket = environment_text("NOTIFY_SOCKET");
   auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
 
+  // Containers may be given more than the daemon needs: who starts them keeps it.
+  auto starter = TRY_PLAIN(runtime::LauncherStarter::start(options.runtime_path));
+  TRY(confine_daemon(), "give up rights");
+
   TRY_PLAIN(make_folders(options));
   TRY_PLAIN(load_roles(options));
-  auto assembled = TRY_PLAIN(assemble(options));
+  auto assembled = TRY_PLAIN(assemble(options, starter));
   auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile));
 
   api::ApiOptions api_options;
@@ -290,13 +310,22 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
     for (const auto& host : options.hosts) TRY(listen_on(*server, host, options), "listen");
 
   Status served;
+  Status ending;
   std::thread serving([&] { served = server->run(); });
   malloc_trim(0);  // opening and recovering needed more than serving does
   log(LogLevel::info, "serve", join(options.hosts, " "), concat("caissond ", CAISSON_VERSION, " is ready"));
   notify_service_manager(notify_socket, "READY=1");
   for (;;) {
-    auto ready = linux::wait_readable(signals.get(), -1);
-    auto event = ready.ok() ? linux::signalfd_take(signals.get()) : Result<std::optional<linux::SignalEvent>>(std::move(ready).error());
+    std::array<linux::PollEntry, 2> entries{linux::PollEntry{signals.get(), POLLIN, 0}, linux::PollEntry{starter->pidfd(), POLLIN, 0}};
+    auto ready = linux::poll(entries, -1);
+    if (ready.ok() && entries[1].revents != 0) {
+      ending = Error(ErrorKind::unavailable,
+                     "the process that starts launchers has been killed, and this one has no right to start another")
+                   .with_hint("start the daemon again; containers go on running");
+      break;
+    }
+    auto event =
+        ready.ok() ? linux::signalfd_take(signals.get()) : Result<std::optional<linux::SignalEvent>>(std::move(ready).error());
     if (!event.ok()) {
       log_error("serve", "", event.error());
       break;
@@ -312,7 +341,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   constexpr int grace_ms = 2000;  // attached clients and followers would hold on for ever
   server->stop(grace_ms);
   serving.join();
-  return served;
+  return ending.ok() ? std::move(served) : std::move(ending);
 }
 
 int report(const Error& error) {
@@ -347,6 +376,4 @@ int run(const std::vector<std::string>& arguments) {
 
 }  // namespace caisson::app
 
-int main(int argc, char** argv) {
-  return caisson::app::run(std::vector<std::string>(argv + 1, argv + argc));
-}
+int main(int argc, char** argv) { return caisson::app::run(std::vector<std::string>(argv + 1, argv + argc)); }

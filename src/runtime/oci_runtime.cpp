@@ -1,9 +1,6 @@
 // The daemon's side of launcher and monitors: connections, and requests matched to answers.
 #include "runtime/oci_runtime_parts.hpp"
 
-#include "base/environment.hpp"
-#include "linux/file.hpp"
-#include "linux/process.hpp"
 #include "linux/socket.hpp"
 #include "linux/sysinfo.hpp"
 
@@ -23,14 +20,7 @@ OciRuntime::~OciRuntime() {
 
 Status OciRuntime::setup() {
   layout_ = std::make_shared<const linux::CgroupLayout>(TRY_PLAIN(linux::detect_cgroup_layout()));
-  facts_ = TRY_PLAIN(read_host_facts(*layout_));
   memory_total_ = TRY_PLAIN(linux::total_memory_bytes());
-  auto bytes = TRY(linux::read_file(options_.launcher_path, std::size_t{256} << 20U), "launcher");
-  // CVE-2019-5736: a container must never reach a writable file that the host runs.
-  auto memfd = TRY(linux::sealed_memfd("caisson-runtime", bytes), "launcher");
-  // Above every number that the launcher's own descriptors take: it is executed by its number.
-  constexpr int beyond_mapped = 64;
-  binary_ = TRY(linux::dup_at_least(memfd.get(), beyond_mapped), "launcher");
   epoll_ = TRY_PLAIN(linux::epoll_create());
   wake_ = TRY_PLAIN(linux::eventfd());
   TRY_PLAIN(linux::epoll_add(epoll_.get(), wake_.get(), EPOLLIN, tag_wake));
@@ -48,17 +38,7 @@ Status OciRuntime::setup() {
 
 Status OciRuntime::start_launcher() {
   auto pair = TRY(linux::socketpair(linux::UnixType::seqpacket), "launcher");
-  linux::ProcessRequest request;
-  request.path = concat("/proc/self/fd/", binary_.get());
-  request.argv = {"caisson-runtime", "launcher"};
-  // Tests choose how overlays are made; nothing else of our environment is the launcher's business.
-  if (const char* way = environment("CAISSON_OVERLAY")) request.env.push_back(concat("CAISSON_OVERLAY=", way));
-  // Where the user's systemd is asked for scopes, which an engine without root does.
-  for (const char* name : {"XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"})
-    if (const char* value = environment(name)) request.env.push_back(concat(name, "=", value));
-  request.fds = {{pair.second.get(), 3}};
-  request.new_session = true;
-  launcher_ = TRY(linux::spawn_process(request), "launcher");
+  launcher_ = TRY_PLAIN(options_.starter->launch(pair.second.get()));
   TRY_PLAIN(linux::epoll_add(epoll_.get(), pair.first.get(), EPOLLIN, tag_launcher));
   launcher_socket_ = std::move(pair.first);
   return {};

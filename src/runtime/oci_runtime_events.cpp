@@ -33,10 +33,7 @@ void OciRuntime::launcher_died() {
     pending_[request].done = true;
     pending_[request].error = Error(ErrorKind::unavailable, "the launcher died");
   }
-  if (launcher_.pidfd) {
-    ignore(linux::try_wait_pidfd(launcher_.pidfd.get()));  // our child: take its zombie away when it is one already
-    launcher_.pidfd.reset();
-  }
+  launcher_.pidfd.reset();
   changed_.notify_all();
 }
 

@@ -38,8 +38,8 @@ struct Container {
   std::string id;
   std::string run_dir;
   LogPolicy log;
-  UniqueFd control;              ///< to the monitor; empty when there is none
-  std::uint64_t tag = 0;         ///< of the control connection in epoll
+  UniqueFd control;       ///< to the monitor; empty when there is none
+  std::uint64_t tag = 0;  ///< of the control connection in epoll
   pid_t pid = 0;
   std::uint64_t start_time = 0;
   std::string cgroup_path;
@@ -144,10 +144,8 @@ class OciRuntime final : public Runtime {
 
   OciOptions options_;
   RuntimeObserver& observer_;
-  HostFacts facts_;
   std::shared_ptr<const linux::CgroupLayout> layout_;
   std::uint64_t memory_total_ = 0;
-  UniqueFd binary_;
   UniqueFd epoll_;
   UniqueFd wake_;
   std::thread thread_;
@@ -159,12 +157,12 @@ class OciRuntime final : public Runtime {
   linux::ChildProcess launcher_;
   std::uint64_t next_request_ = 1;
   std::uint64_t next_tag_ = first_tag;
-  std::map<std::uint64_t, Pending> pending_;                     ///< by request
-  std::map<std::uint64_t, std::uint64_t> pending_owner_;         ///< request → tag of the connection that must answer
+  std::map<std::uint64_t, Pending> pending_;              ///< by request
+  std::map<std::uint64_t, std::uint64_t> pending_owner_;  ///< request → tag of the connection that must answer
   std::map<std::string, std::shared_ptr<Container>> containers_;
   std::map<std::uint64_t, std::weak_ptr<Container>> by_tag_;
-  std::map<std::uint64_t, std::string> starting_;                ///< launcher request → container that waits for it
-  std::map<pid_t, int> reaped_;                                  ///< orphans' exit codes that nobody has claimed yet
+  std::map<std::uint64_t, std::string> starting_;  ///< launcher request → container that waits for it
+  std::map<pid_t, int> reaped_;                    ///< orphans' exit codes that nobody has claimed yet
 };
 
 ClientBody to_body(const AttachRequest& request);
@@ -182,7 +180,8 @@ Status OciRuntime::tell_launcher(MessageKind kind, std::uint64_t request, const 
     auto sent = send_body(launcher_socket_.get(), kind, request, body, fds);
     const bool has_died = !sent && (sent.error().error_number() == EPIPE || sent.error().error_number() == ECONNRESET);
     if (has_died) launcher_died();
-    if (sent || !has_died || is_last) return sent ? Status() : Status(std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable));
+    if (sent || !has_died || is_last)
+      return sent ? Status() : Status(std::move(sent).error().in("launcher").with_kind(ErrorKind::unavailable));
   }
   return {};
 }

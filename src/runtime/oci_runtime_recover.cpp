@@ -36,7 +36,7 @@ Result<Recovered> OciRuntime::recover(RecoverRequest request) {
   container->start_time = request.start_time;
   container->is_recovering = true;
   // Only what exec and a new monitor need; a spec that this build would refuse must not lose a running container.
-  if (auto plan = compute_plan(request.spec, facts_, options)) remember(*container, *plan, request.spec);
+  if (auto plan = compute_plan(request.spec, options_.starter->facts(), options)) remember(*container, *plan, request.spec);
 
   Recovered out;
   auto connected = linux::unix_connect(concat(request.run_dir, "/", monitor_socket_name), linux::UnixType::seqpacket);

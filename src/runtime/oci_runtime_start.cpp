@@ -15,7 +15,8 @@ Result<Runtime::NamespacePair> OciRuntime::make_namespaces(const linux::IdMap& i
   body.id_map = id_map;
   body.with_network = with_network;
   body.with_owner = owner >= 0;
-  auto reply = ask_launcher(MessageKind::make_namespaces, body, body.with_owner ? std::span<const int>(&owner, 1) : std::span<const int>());
+  auto reply =
+      ask_launcher(MessageKind::make_namespaces, body, body.with_owner ? std::span<const int>(&owner, 1) : std::span<const int>());
   TRY_PLAIN(std::move(reply.status));
   const bool with_user = !id_map.empty() && !body.with_owner;
   const std::size_t wanted = (with_user ? 1U : 0U) + (with_network ? 1U : 0U);
@@ -74,7 +75,7 @@ Result<Started> OciRuntime::start(StartRequest request) {
   options.rootfs = request.rootfs;
   options.has_user_namespace = static_cast<bool>(request.user_namespace);
   options.has_network_namespace = static_cast<bool>(request.network_namespace);
-  const auto plan = TRY_PLAIN(compute_plan(request.spec, facts_, options));
+  const auto plan = TRY_PLAIN(compute_plan(request.spec, options_.starter->facts(), options));
 
   StartBody body;
   body.monitor.id = request.id;

@@ -64,9 +64,10 @@ TEST_F(OciRuntimeTest, no_descriptor_of_the_host_is_left_in_the_container) {
 
 TEST_F(OciRuntimeTest, masked_and_readonly_paths_hold) {
   auto wanted = request({"sh", "-c",
-                          "wc -c < /proc/meminfo; wc -c < /proc/timer_list; ls /sys/firmware | wc -l; "
-                          "grep -c ' /proc/fs ro' /proc/self/mountinfo; (echo x > /proc/sys/kernel/core_pattern) 2>&1; (mkdir /sys/fs/cgroup/cpu/x) 2>&1; "
-                          "grep ' / ' /proc/self/mountinfo | head -1"});
+                         "wc -c < /proc/meminfo; wc -c < /proc/timer_list; ls /sys/firmware | wc -l; "
+                         "grep -c ' /proc/fs ro' /proc/self/mountinfo; (echo x > /proc/sys/kernel/core_pattern) 2>&1; (mkdir "
+                         "/sys/fs/cgroup/cpu/x) 2>&1; "
+                         "grep ' / ' /proc/self/mountinfo | head -1"});
   wanted.spec.masked_paths.push_back("/proc/meminfo");
   auto out = run(std::move(wanted));
   EXPECT_TRUE(out.starts_with("0\n0\n0\n1\n")) << out;
@@ -88,7 +89,9 @@ TEST_F(OciRuntimeTest, the_root_is_writable_through_the_id_map_and_read_only_whe
 }
 
 TEST_F(OciRuntimeTest, devices_work_and_the_standard_links_are_there) {
-  auto wanted = request({"sh", "-c", "echo x > /dev/null; head -c 4 /dev/zero | wc -c; ls -l /dev/ptmx /dev/fd /dev/console 2>&1; stat -c '%u %a %n' /dev/null; test -c /dev/fuse && echo fuse"});
+  auto wanted = request({"sh", "-c",
+                         "echo x > /dev/null; head -c 4 /dev/zero | wc -c; ls -l /dev/ptmx /dev/fd /dev/console 2>&1; stat -c '%u %a "
+                         "%n' /dev/null; test -c /dev/fuse && echo fuse"});
   wanted.spec.devices.push_back({"/dev/fuse", 'c', 10, 229, 0666, 0, 0});
   auto out = run(std::move(wanted));
   EXPECT_NE(out.find("4\n"), std::string::npos) << out;
@@ -244,7 +247,11 @@ TEST_F(OciRuntimeTest, exec_enters_the_container_with_its_limits_and_reports_its
   auto wanted = request({"sleep", "1000"});
   const std::string id = wanted.id;
   start(std::move(wanted));
-  auto out = exec(id, {"sh", "-c", "hostname; id -u; grep -E 'Cap(Inh|Amb|Bnd)|Seccomp:' /proc/self/status; ls /proc/self/fd | wc -l; cat /proc/self/cgroup; ps | grep -c sleep; exit 5"}, 5);
+  auto out = exec(id,
+                  {"sh", "-c",
+                   "hostname; id -u; grep -E 'Cap(Inh|Amb|Bnd)|Seccomp:' /proc/self/status; ls /proc/self/fd | wc -l; cat "
+                   "/proc/self/cgroup; ps | grep -c sleep; exit 5"},
+                  5);
   EXPECT_TRUE(out.starts_with("box\n0\n")) << out;
   EXPECT_NE(out.find("CapInh:\t0000000000000000"), std::string::npos) << out;
   EXPECT_NE(out.find("CapBnd:\t00000000000004e1"), std::string::npos) << out;
@@ -416,8 +423,7 @@ TEST_F(OciRuntimeTest, a_dead_launcher_is_restarted) {
   auto first = request({"sleep", "1000"});
   const std::string id = first.id;
   start(std::move(first));
-  // Our children: the launcher is the one that is no test.
-  auto children = must(linux::read_file(concat("/proc/self/task/", linux::getpid(), "/children")));
+  auto children = must(linux::read_file(concat("/proc/", starter_->pid(), "/task/", starter_->pid(), "/children")));
   const int launcher = must(parse_integer<int>(split_once(children, ' ').before));
   kill_and_wait(launcher);
   std::string out;
@@ -429,6 +435,18 @@ TEST_F(OciRuntimeTest, a_dead_launcher_is_restarted) {
   }
   EXPECT_EQ(run(request({"echo", "again"})), "again\n");
   EXPECT_EQ(exec(id, {"echo", "still"}), "still\n");
+}
+
+TEST_F(OciRuntimeTest, a_dead_starter_of_launchers_is_told_of_and_the_launcher_goes_on) {
+  EXPECT_FALSE(must(linux::wait_readable(starter_->pidfd(), 0)));
+  kill_and_wait(starter_->pid());
+  EXPECT_TRUE(must(linux::wait_readable(starter_->pidfd(), 10'000)));
+  auto pair = must(linux::socketpair(linux::UnixType::seqpacket));
+  auto refused = starter_->launch(pair.second.get());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind(), ErrorKind::unavailable);
+  EXPECT_NE(refused.error().text().find("the process that starts launchers"), std::string::npos) << refused.error().text();
+  EXPECT_EQ(run(request({"echo", "still"})), "still\n");
 }
 
 TEST_F(OciRuntimeTest, namespaces_given_by_descriptor_are_joined) {
@@ -493,7 +511,8 @@ TEST_F(OciRuntimeTest, the_runtime_cannot_be_overwritten_from_inside) {
     if (runtime_->start(std::move(wanted))) started_[id] = cgroup;
   }
   auto bytes = must(linux::read_file(launcher_, std::size_t{256} << 20U));
-  auto wanted = request({"sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do (echo bad > /proc/1/exe) 2>/dev/null; done; cat /proc/1/exe | wc -c"}, false);
+  auto wanted = request(
+      {"sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do (echo bad > /proc/1/exe) 2>/dev/null; done; cat /proc/1/exe | wc -c"}, false);
   wanted.use_init = true;
   const auto out = run(std::move(wanted));
   EXPECT_EQ(must(parse_integer<std::size_t>(trim(out))), bytes.size());

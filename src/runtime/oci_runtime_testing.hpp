@@ -45,7 +45,7 @@ class OciRuntimeTest : public ::testing::Test {
   }
   void open_runtime() {
     OciOptions options;
-    options.launcher_path = launcher_;
+    options.starter = starter_ = must(LauncherStarter::start(launcher_));
     runtime_ = must(create_oci_runtime(options, observer_));
   }
   std::string run_dir(const std::string& id) const { return folder_ / concat("run-", id.substr(0, 12)); }
@@ -104,7 +104,9 @@ class OciRuntimeTest : public ::testing::Test {
     return out;
   }
 
-  bool launcher_is_static() const { return must(linux::read_file(launcher_, std::size_t{256} << 20U)).find("/ld-linux") == std::string::npos; }
+  bool launcher_is_static() const {
+    return must(linux::read_file(launcher_, std::size_t{256} << 20U)).find("/ld-linux") == std::string::npos;
+  }
   struct Attached {
     UniqueFd ours;
     AttachRequest request;
@@ -178,6 +180,7 @@ class OciRuntimeTest : public ::testing::Test {
   std::string launcher_;
   TestFolder folder_;
   WaitingObserver observer_;
+  std::shared_ptr<LauncherStarter> starter_;
   std::unique_ptr<Runtime> runtime_;
   std::map<std::string, std::string> started_;
   std::map<std::string, bool> removed_;

@@ -42,7 +42,8 @@ Result<linux::Cgroup> OciRuntime::cgroup_of(const std::string& id) {
     path = container->cgroup_path;
   }
   if (path.empty())
-    return Error(ErrorKind::unsupported, concat("container ", id, " has no cgroup of its own")).with_hint("without root a user needs cgroups that are delegated: see `caisson doctor`");
+    return Error(ErrorKind::unsupported, concat("container ", id, " has no cgroup of its own"))
+        .with_hint("without root a user needs cgroups that are delegated: see `caisson doctor`");
   return TRY(linux::Cgroup::open(layout_, path), concat("container ", id));
 }
 
@@ -108,7 +109,8 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
     std::lock_guard lock(mutex_);
     auto container = TRY_PLAIN(find(id));
     if (!container->running) return not_running(id);
-    if (container->execs.contains(request.exec_id)) return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
+    if (container->execs.contains(request.exec_id))
+      return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
     shared = container->shared;
     if (request.privileged) shared.seccomp.reset();
   }
@@ -117,9 +119,9 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
   std::vector<std::string> warnings;
   ExecBody body;
   body.exec_id = request.exec_id;
-  body.process = TRY_PLAIN(compute_process_plan(request.process, shared, facts_, options, warnings));
+  body.process = TRY_PLAIN(compute_process_plan(request.process, shared, options_.starter->facts(), options, warnings));
   if (request.privileged) {
-    const std::uint64_t all = facts_.our_bounding_set & ((2ULL << facts_.last_capability) - 1);
+    const std::uint64_t all = options_.starter->facts().our_bounding_set & ((2ULL << options_.starter->facts().last_capability) - 1);
     body.process.capabilities.bounding = all;
     body.process.capabilities.permitted = all;
     body.process.capabilities.effective = request.process.user.uid == 0 ? all : 0;

@@ -15,7 +15,7 @@ constexpr std::size_t message_limit_bytes = 192U * 1024U;
 
 std::string build_id() {
   // The number is raised with every change of a struct that travels to the launcher.
-  return concat(CAISSON_VERSION, "/3");
+  return concat(CAISSON_VERSION, "/4");
 }
 
 WireError to_wire(const Error& error) {
@@ -63,8 +63,10 @@ Result<StateBody> read_state(const std::string& bytes) {
   const bool is_too_old = version < oldest_monitor_protocol_version;
   const bool is_too_new = version > monitor_protocol_version && (!body.ok() || body->oldest_version > monitor_protocol_version);
   if (bytes.size() < sizeof version || (!is_too_old && !is_too_new)) return body;
-  return Error(ErrorKind::unsupported, concat("its monitor speaks version ", version, " of the protocol, this engine ", oldest_monitor_protocol_version, " to ", monitor_protocol_version))
-      .with_hint(is_too_new ? "a newer Caisson has started it: install that one again, or restart the container" : "an old Caisson has started it: restart the container");
+  return Error(ErrorKind::unsupported, concat("its monitor speaks version ", version, " of the protocol, this engine ",
+                                              oldest_monitor_protocol_version, " to ", monitor_protocol_version))
+      .with_hint(is_too_new ? "a newer Caisson has started it: install that one again, or restart the container"
+                            : "an old Caisson has started it: restart the container");
 }
 
 Status send_bytes(int socket, MessageKind kind, std::uint64_t request, const std::string& body, std::span<const int> fds) {

@@ -33,6 +33,7 @@ enum class MessageKind : std::uint32_t {
   start,
   adopt,
   answer,
+  launch,  ///< to the launcher's starter, with the launcher's socket
   reaped,  ///< event: a process that is no monitor (an orphaned container init) ended
   // monitor: requests
   attach = 100,

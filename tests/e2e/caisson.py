@@ -454,6 +454,15 @@ class Engine:
                         found.append(int(entry))
         return found
 
+    def launchers(self, name="caisson-launch"):
+        """pids of this engine's launchers; of what starts them ("caisson-starter")."""
+        found = []
+        for pid in self.processes("caisson-runtime"):
+            with contextlib.suppress(OSError):  # it may end meanwhile
+                if comm_of(pid) == name:
+                    found.append(pid)
+        return found
+
     def belongs(self, pid):
         """Is `pid` ours: a descendant of the daemon, or a process whose arguments or open files lie in our folder?"""
         with contextlib.suppress(OSError):
@@ -527,6 +536,11 @@ class Engine:
 
     def __exit__(self, *_):
         self.close()
+
+
+def comm_of(pid):
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def parent_of(pid):

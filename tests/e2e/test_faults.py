@@ -249,13 +249,27 @@ class HelpersDie(OwnEngine):
     def test_a_launcher_that_dies_is_replaced(self):
         self.engine.ok("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
         pid = self.engine.inspect("stays")["State"]["Pid"]
-        launchers = [p for p in self.engine.processes("caisson-runtime") if caisson.parent_of(p) == self.engine.process.pid]
+        launchers = self.engine.launchers()
         self.assertTrue(launchers, "the daemon keeps a launcher")
         for launcher in launchers:
             os.kill(launcher, signal.SIGKILL)
         wait_until(lambda: not any(map(caisson.is_alive, launchers)), "the launcher is gone")
         self.assertEqual(self.engine.ok("run", "--rm", "busybox", "echo", "again"), "again")
         self.assertTrue(caisson.is_alive(pid))
+        self.assertEqual(self.engine.ok("exec", "stays", "echo", "in"), "in")
+        self.finish_clean()
+
+    def test_a_daemon_without_the_starter_of_launchers_ends_and_the_next_goes_on(self):
+        self.engine.ok("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
+        pid = self.engine.inspect("stays")["State"]["Pid"]
+        starters = self.engine.launchers("caisson-starter")
+        self.assertEqual(len(starters), 1)
+        os.kill(starters[0], signal.SIGKILL)
+        self.assertEqual(self.engine.process.wait(30), 1)
+        self.assertIn("the process that starts launchers has been killed", self.engine.log_text())
+        self.assertTrue(caisson.is_alive(pid))
+        self.engine.start()
+        self.assertEqual(self.engine.inspect("stays")["State"]["Pid"], pid)
         self.assertEqual(self.engine.ok("exec", "stays", "echo", "in"), "in")
         self.finish_clean()
 

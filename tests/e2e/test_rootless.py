@@ -67,11 +67,6 @@ def client_in(table, port=80):
     return None
 
 
-def comm_of(pid):
-    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
-        return file.read().strip()
-
-
 def ask_tcp(address, port):
     with socket.create_connection((address, port), 5) as connection:
         connection.settimeout(5)
@@ -158,7 +153,7 @@ class Own(caisson.EngineTest):
 
     def test_the_engine_ends_with_its_supervisor_and_the_supervisor_with_it(self):
         with caisson.Engine(options=("--rootless-network", "none")) as engine:
-            engines = [pid for pid in engine.processes("caissond") if comm_of(pid) == "caissond" and caisson.parent_of(pid) == engine.process.pid]
+            engines = [pid for pid in engine.processes("caissond") if caisson.comm_of(pid) == "caissond" and caisson.parent_of(pid) == engine.process.pid]
             self.assertEqual(len(engines), 1, engines)
             os.kill(engines[0], signal.SIGKILL)
             self.assertEqual(engine.process.wait(10), 128 + signal.SIGKILL)

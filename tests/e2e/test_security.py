@@ -4,6 +4,7 @@
 import io
 import os
 import re
+import signal
 import stat
 import subprocess
 import tarfile
@@ -51,6 +52,7 @@ class Confinement(caisson.EngineTest):
     def test_no_new_privileges_is_set_when_asked_for(self):
         self.assertEqual(self.status("--security-opt", "no-new-privileges")["NoNewPrivs"], "1")
 
+    @caisson.differs_without_root("root inside is the user")
     def test_the_containers_root_is_not_the_hosts(self):
         inside, outside, count = map(int, self.engine.ok("run", "--rm", "busybox", "cat", "/proc/self/uid_map").split()[:3])
         self.assertEqual(inside, 0)
@@ -61,6 +63,7 @@ class Confinement(caisson.EngineTest):
         with open(f"/proc/{pid}/status", encoding="utf-8") as file:
             self.assertNotIn("Uid:\t0", file.read())
 
+    @caisson.differs_without_root("containers of one user have the same ids on the host")
     def test_two_containers_do_not_share_ids(self):
         names = [self.run_detached(), self.run_detached()]
         maps = []
@@ -233,6 +236,51 @@ class HostileImages(caisson.EngineTest):
             client.wait()
             client.stdout.close()
             self.engine.cli("rm", "-f", "flood")
+
+
+
+class TheEngineItself(caisson.EngineTest):
+    """ADR 19: the daemon has less than its containers may be given."""
+
+    REFUSED = ("SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_TIME", "MAC_OVERRIDE", "BPF", "PERFMON")
+    NUMBERS = {"SYS_MODULE": 16, "SYS_RAWIO": 17, "SYS_BOOT": 22, "SYS_TIME": 25, "MAC_OVERRIDE": 32, "PERFMON": 38, "BPF": 39}
+
+    @staticmethod
+    def status_of(path):
+        with open(f"{path}/status", encoding="utf-8") as file:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+    def daemon(self):
+        """The engine's process; without root the supervisor is its parent."""
+        found = [caisson.parent_of(pid) for pid in self.engine.launchers("caisson-starter")]
+        self.assertEqual(len(found), 1)
+        return found[0]
+
+    def test_every_thread_of_the_daemon_has_given_up_what_serving_does_not_need(self):
+        self.engine.ok("run", "--rm", "busybox", "true")
+        tasks = f"/proc/{self.daemon()}/task"
+        threads = os.listdir(tasks)
+        self.assertGreater(len(threads), 1)
+        for thread in threads:
+            status = self.status_of(f"{tasks}/{thread}")
+            self.assertEqual(status["Seccomp"], "2")
+            for which in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"):
+                held = int(status[which], 16)
+                self.assertEqual([name for name in self.REFUSED if held >> self.NUMBERS[name] & 1], [], which)
+            self.assertTrue(int(status["CapEff"], 16) >> 21 & 1, "CAP_SYS_ADMIN")
+
+    def test_containers_are_given_what_the_daemon_has_not_also_by_a_second_launcher(self):
+        for _ in range(2):
+            launchers = self.engine.launchers()
+            for pid in (*launchers, *self.engine.launchers("caisson-starter")):
+                self.assertEqual(self.status_of(f"/proc/{pid}")["Seccomp"], "0")
+            out = self.engine.ok("run", "--rm", "--privileged", "busybox", "cat", "/proc/self/status")
+            status = dict(line.split(":\t", 1) for line in out.splitlines() if ":\t" in line)
+            self.assertEqual(status["Seccomp"], "0")
+            self.assertEqual([name for name in self.REFUSED if not int(status["CapEff"], 16) >> self.NUMBERS[name] & 1], [])
+            for pid in launchers:
+                os.kill(pid, signal.SIGKILL)
+                caisson.wait_until(lambda pid=pid: not caisson.is_alive(pid), "the launcher is gone")
 
 
 if __name__ == "__main__":

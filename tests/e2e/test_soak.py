@@ -262,16 +262,13 @@ class Soak:
         return any(words in text for words in ("died", "Cannot connect", "closed the connection", "connection reset", "broke off", "is shutting down", "unavailable", "does not answer", "is gone", "killed", "lost", "starting"))
 
     def victims(self):
-        return {"daemon": [self.engine.process.pid] if self.engine.process else [], "launcher": self.launchers(), "monitor": self.monitors(), "worker": self.engine.processes("caisson-worker")}
-
-    def launchers(self):
-        """Children of the daemon that run the runtime."""
-        return [pid for pid in self.engine.processes("caisson-runtime") if self.parent(pid) == self.engine.process.pid]
+        return {"launcher": self.engine.launchers(), "monitor": self.monitors(), "worker": self.engine.processes("caisson-worker")}
 
     def monitors(self):
         """Their parent is a launcher, or nobody's any more."""
-        launchers = set(self.launchers())
-        return [pid for pid in self.engine.processes("caisson-runtime") if pid not in launchers and self.parent(pid) in (*launchers, 1)]
+        launchers = set(self.engine.launchers())
+        others = launchers.union(self.engine.launchers("caisson-starter"))
+        return [pid for pid in self.engine.processes("caisson-runtime") if pid not in others and self.parent(pid) in (*launchers, 1)]
 
     @staticmethod
     def parent(pid):
@@ -280,10 +277,16 @@ class Soak:
         return 0
 
     def kill_somebody(self):
-        kind = self.random.choice(["daemon", "daemon", "launcher", "monitor", "monitor", "worker"])
-        if kind == "daemon":
+        kind = self.random.choice(["daemon", "daemon", "starter", "launcher", "monitor", "monitor", "worker"])
+        if kind in ("daemon", "starter"):
             self.last_kill = time.monotonic()
-            self.engine.kill9()
+            # Without who starts launchers the daemon ends by itself.
+            for pid in self.engine.launchers("caisson-starter") if kind == "starter" else ():
+                os.kill(pid, signal.SIGKILL)
+            if kind == "starter":
+                self.engine.process.wait(30)
+            else:
+                self.engine.kill9()
             time.sleep(self.random.random() * 0.5)
             self.engine.start(timeout_s=60)
         else:
