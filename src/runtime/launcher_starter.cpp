@@ -7,6 +7,7 @@
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "linux/child.hpp"
+#include "linux/child_clone.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/socket.hpp"
@@ -39,6 +40,7 @@ class Starter {
       entries[0].events = POLLIN;
       entries[1].fd = signals_.get();
       entries[1].events = POLLIN;
+      linux::release_program_text();  // it sleeps for days
       (void)TRY_PLAIN(linux::poll(entries, -1));
       if (entries[1].revents != 0) TRY_PLAIN(reap());
       if (entries[0].revents == 0) continue;
