@@ -203,23 +203,27 @@ OciRuntime::Reply OciRuntime::ask_monitor(const std::string& id, MessageKind kin
   auto found = find(id);
   if (!found) return {std::move(found).error(), {}, {}};
   auto container = std::move(found).value();
-  if (!container->running) return {not_running(id), {}, {}};
-  if (container->refusal) return {Error(*container->refusal).in(concat("container ", id)), {}, {}};
-  if (!container->control) {
-    // Its monitor is just being replaced; that takes a millisecond.
-    changed_.wait_for(lock, answer_limit, [&] { return container->control || !container->being_adopted; });
-    if (!container->control) return {Error(ErrorKind::unavailable, concat("container ", id, " has no monitor")), {}, {}};
-  }
-  const std::uint64_t request = next_request_++;
-  pending_[request];
-  pending_owner_[request] = container->tag;
-  auto sent = send_body(container->control.get(), kind, request, body, fds);
-  if (!sent) {
+  while (true) {
+    if (!container->running) return {not_running(id), {}, {}};
+    if (container->refusal) return {Error(*container->refusal).in(concat("container ", id)), {}, {}};
+    if (!container->control) {
+      // Its monitor is just being replaced; that takes a millisecond.
+      changed_.wait_for(lock, answer_limit, [&] { return container->control || !container->being_adopted; });
+      if (!container->control) return {Error(ErrorKind::unavailable, concat("container ", id, " has no monitor")), {}, {}};
+    }
+    const std::uint64_t request = next_request_++;
+    const std::uint64_t tag = container->tag;
+    pending_[request];
+    pending_owner_[request] = tag;
+    auto sent = send_body(container->control.get(), kind, request, body, fds);
+    if (sent) return wait_for(lock, request);
     pending_.erase(request);
     pending_owner_.erase(request);
-    return {std::move(sent).error().in(concat("monitor of ", id)).with_kind(ErrorKind::unavailable), {}, {}};
+    // It died, and the event thread has not seen it yet: what could not be sent was not begun, and is for its successor.
+    const bool has_died = sent.error().error_number() == EPIPE || sent.error().error_number() == ECONNRESET;
+    const bool is_succeeded = has_died && changed_.wait_for(lock, answer_limit, [&] { return container->tag != tag || !container->control || !container->running; });
+    if (!is_succeeded) return {std::move(sent).error().in(concat("monitor of ", id)).with_kind(ErrorKind::unavailable), {}, {}};
   }
-  return wait_for(lock, request);
 }
 
 }  // namespace caisson::runtime::detail

@@ -354,6 +354,16 @@ TEST_F(OciRuntimeTest, a_killed_monitor_is_replaced_and_nothing_is_lost) {
   EXPECT_EQ(log_text(id), "one\npartial\ntwo\n");
 }
 
+TEST_F(OciRuntimeTest, what_a_killed_monitor_was_not_told_is_told_its_successor) {
+  auto wanted = request({"sleep", "1000"});
+  const std::string id = wanted.id;
+  start(std::move(wanted));
+  for (int round = 0; round < 20; ++round) {
+    kill_and_wait(monitor_pid(id));
+    EXPECT_EQ(exec(id, {"echo", "in"}), "in\n") << round;
+  }
+}
+
 TEST_F(OciRuntimeTest, containers_outlive_the_daemon_and_are_found_again) {
   auto wanted = request({"sh", "-c", "read x; echo after; exit 4"});
   wanted.open_stdin = true;
