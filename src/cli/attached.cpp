@@ -80,13 +80,16 @@ Status ExitWatch::confirm(Session& session) {
 }
 
 Result<int> ExitWatch::wait() {
-  std::string body;
   for (;;) {
+    std::string body;
     if (client_) body = std::move(client_->read_all()).value_or("");
-    if (!trim(body).empty()) break;
+    if (!trim(body).empty()) return read_code(body);
     client_.reset();
     TRY_PLAIN(reopen());
   }
+}
+
+Result<int> ExitWatch::read_code(std::string_view body) {
   auto answer = TRY_PLAIN(parse_json(body, "the daemon's answer to wait"));
   JsonView view(answer);
   std::int64_t code = 0;
@@ -103,7 +106,10 @@ Result<int> ExitWatch::wait_for(int timeout_ms) {
   linux::PollEntry entry{client_->fd(), POLLIN, 0};
   int ready = TRY_PLAIN(linux::poll(std::span(&entry, 1), timeout_ms));
   if (ready == 0) return Error(ErrorKind::timeout, "the container's end was not reported in time");
-  return wait();
+  // Its successor is not asked: of a container that was not started it would never answer.
+  const auto body = std::move(client_->read_all()).value_or("");
+  if (trim(body).empty()) return Error(ErrorKind::unavailable, "lost the connection to the daemon");
+  return read_code(body);
 }
 
 Result<Watched> watch_container(Session& session, std::string_view id, const std::string& attach_target, std::string_view condition) {

@@ -24,7 +24,7 @@ class ExitWatch {
   /// The exit code; blocks until there is one. Errors: internal with the daemon's words; not_found when the container was removed while
   /// the daemon was away; unavailable when no daemon comes back for half a minute.
   Result<int> wait();
-  /// As wait(), at most that long. Errors: timeout too.
+  /// From this daemon alone, at most that long. Errors: timeout; unavailable when it ends meanwhile.
   Result<int> wait_for(int timeout_ms);
 
   /// What becomes readable when there is something to tend(); -1 while the daemon is away.
@@ -38,6 +38,7 @@ class ExitWatch {
   static Status send(Session& session, wire::Client& client, std::string_view container, std::string_view condition);
   static Status ask(Session& session, wire::Client& client, std::string_view container, std::string_view condition);
   Status reopen();
+  static Result<int> read_code(std::string_view body);
 
   Session* session_;
   std::string container_;

@@ -1,4 +1,5 @@
 // run, exec, start and friends against a daemon that plays its part.
+#include <atomic>
 #include <map>
 #include <optional>
 
@@ -19,7 +20,10 @@ class Play {
     });
     daemon.on(concat("POST /containers/", id, "/attach"), [this](wire::Exchange& exchange, const RecordedRequest&) { attach(exchange); });
     daemon.on(concat("POST /containers/", id, "/start"), [this](wire::Exchange& exchange, const RecordedRequest&) {
-      if (start_error.empty()) {
+      if (dies_at_start) {
+        set(ended_);
+        ignore(exchange.hijack(""));  // nothing but the connection's end
+      } else if (start_error.empty()) {
         ignore(exchange.respond(204, {}, ""));
         set(started_);
       } else {
@@ -29,8 +33,10 @@ class Play {
     });
     daemon.on(concat("POST /containers/", id, "/wait"), [this](wire::Exchange& exchange, const RecordedRequest&) {
       ignore(exchange.begin(200, {{"Content-Type", "application/json"}}));
+      ++waits;
+      if (waits > 1) return;  // a successor, which would never answer
       wait_for(ended_);
-      ignore(exchange.write(concat(R"({"StatusCode":)", exit_code, "}\n")));
+      if (!dies_at_start) ignore(exchange.write(concat(R"({"StatusCode":)", exit_code, "}\n")));
       ignore(exchange.end());
     });
     daemon.on(concat("POST /containers/", id, "/kill"), [this](wire::Exchange& exchange, const RecordedRequest& request) {
@@ -52,13 +58,15 @@ class Play {
   int exit_code = 0;
   bool echoes = false;       ///< sends back what it is sent, until its end
   bool waits_for_kill = false;
+  bool dies_at_start = false;
+  std::atomic<int> waits = 0;
   std::string killed_by;
 
  private:
   void attach(wire::Exchange& exchange) {
     auto connection = exchange.hijack("HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
     ASSERT_TRUE(connection.ok());
-    if (!start_error.empty()) return;
+    if (!start_error.empty() || dies_at_start) return;
     wait_for(started_);
     if (waits_for_kill) {
       EXPECT_TRUE(linux::kill(linux::getpid(), SIGTERM).ok());
@@ -187,6 +195,15 @@ TEST_F(run_flow, a_start_error_gives_the_shells_codes) {
       EXPECT_NE(outcome.err.find("caisson: Error response from daemon: " + text), std::string::npos) << outcome.err;
       EXPECT_EQ(outcome.out, "");
     }
+}
+
+TEST_F(run_flow, a_daemon_that_ends_at_the_start_ends_run_too) {
+  Play play(daemon_);
+  play.dies_at_start = true;
+  auto outcome = daemon_.run({"run", "--rm", "img"});
+  EXPECT_EQ(outcome.code, 125);
+  EXPECT_NE(outcome.err.find("closed the connection"), std::string::npos) << outcome.err;
+  EXPECT_EQ(play.waits, 1);
 }
 
 TEST_F(run_flow, a_missing_image_is_125_with_a_hint) {
