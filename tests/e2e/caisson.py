@@ -29,6 +29,7 @@ BIN = os.environ.get("CAISSON_BIN") or os.path.join(TREE, "build", "release", "b
 SNAPSHOT_FORM = os.environ.get("CAISSON_SNAPSHOT_FORM", "")  # "erofs", "directory": the suites once more, with layers in that form
 FULL = os.environ.get("CAISSON_TEST_FULL", "") not in ("", "0")
 ROOTLESS = os.environ.get("CAISSON_TEST_ROOTLESS", "") not in ("", "0")  # the suites once more, with engines of an ordinary user
+PATIENCE = float(os.environ.get("CAISSON_TEST_PATIENCE", "1"))  # every timeout so many times as long: an emulated machine is slow
 BINARIES = ("caisson", "caissond", "caisson-runtime", "caisson-worker")
 PREFIX = "/tmp/caisson-test-"
 
@@ -93,6 +94,15 @@ class User:
             cls._made = cls()
         return cls._made
 
+    def mappings(self):
+        """Of a container whose root is this user: uidMappings, gidMappings."""
+        found = []
+        for path, own in (("/etc/subuid", self.uid), ("/etc/subgid", self.gid)):
+            with open(path, encoding="utf-8") as file:
+                first, count = next(line.split(":")[1:] for line in file if line.startswith(f"{self.name}:"))
+            found.append([{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": int(first), "size": int(count)}])
+        return found
+
     def command(self):
         """What a command line begins with to be this user's."""
         return ["setpriv", "--reuid", str(self.uid), "--regid", str(self.gid), "--clear-groups", "--inh-caps=-all", "--"]
@@ -109,6 +119,7 @@ needs_cgroups = differs_without_root("limits, pause and statistics need cgroups 
 
 def wait_until(condition, what, timeout_s=20.0):
     """Polls `condition` until it is true and returns its value; for states that have no event to wait for. `what`: a text, or makes one."""
+    timeout_s *= PATIENCE
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
@@ -366,7 +377,7 @@ class Engine:
     def stop(self, timeout_s=30.0):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout_s)
+            self.process.wait(timeout_s * PATIENCE)
         return self.process.returncode if self.process else 0
 
     def environment(self):
@@ -380,7 +391,7 @@ class Engine:
         """Runs `caisson -H … arguments`. `check`: the exit code that must come back (None: any); `env`: variables beside the usual ones."""
         command = [docker_program() if program == "docker" else program] if program else [os.path.join(BIN, "caisson"), "-H", self.host]
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        run = subprocess.run(self.as_user([*command, *map(str, arguments)]), capture_output=True, text=text, timeout=timeout, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
+        run = subprocess.run(self.as_user([*command, *map(str, arguments)]), capture_output=True, text=text, timeout=timeout * PATIENCE, env={**self.environment(), **(env or {})}, cwd=cwd, check=False, **options)
         if check is not None and run.returncode != check:
             raise AssertionError(f"{' '.join(map(str, arguments))}\nended with {run.returncode}, not {check}\nstdout: {run.stdout}\nstderr: {run.stderr}\n"
                                  f"daemon: {self.log_text()[-1500:]}")
@@ -399,6 +410,7 @@ class Engine:
 
     def request(self, method, path, body=None, headers=None, timeout=30):
         """(status, headers, body bytes) of one request to the API."""
+        timeout *= PATIENCE
         if self.user:
             return self.request_as_user(method, path, body, headers, timeout)
         connection = UnixConnection(self.socket, timeout)

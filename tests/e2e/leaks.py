@@ -7,6 +7,8 @@ import re
 import subprocess
 import time
 
+from caisson import PATIENCE
+
 STATE_FOLDERS = ("/run/caisson-runtime", "/run/runc", "/run/crun")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 # Names that tests, and dockerd and CNI under them, take for what they make: several suites may run on one machine, and each answers
@@ -101,7 +103,7 @@ class Watch:
 
     def check(self, timeout_s=20):
         """Fails when something stays. What ends by itself is waited for: a shim's last process, a detached mount."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while left := self.left():
             if time.monotonic() > deadline:
                 raise AssertionError("left on the host:\n" + "\n".join(left))

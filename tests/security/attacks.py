@@ -41,13 +41,14 @@ class Runtime:
 
     def is_known_weak(self):
         """Is this the version whose weaknesses the tests know? A newer one may be mended."""
-        if not self.path:
+        if not self.path or not self.version:
             return False
         said = subprocess.run([self.path, "--version"], capture_output=True, text=True, check=False).stdout
         return said.split("\n")[0].split()[-1].startswith(self.version)
 
     def command(self, state, *arguments):
-        return [*self.prefix, self.path, "--root", os.path.join(state, "state-" + self.name), *arguments]
+        user = caisson.User.get().command() if caisson.ROOTLESS else ()
+        return [*self.prefix, *user, self.path, "--root", os.path.join(state, "state-" + self.name), *arguments]
 
 
 CAISSON = Runtime("caisson", OURS)
@@ -57,20 +58,42 @@ _PURE_V1 = ("unshare", "-m", "--propagation", "private", "sh", "-c", 'umount /sy
 CRUN = Runtime("crun", shutil.which("crun"), "1.8.1", _PURE_V1)
 
 
+SHARED = {"nss"}  # libraries; the other programs are static
+PLACEHOLDER = b"PLACE-OF-THE-FILE".ljust(512, b"\0")  # of programs/nss.c
+
+
+def compile_program(name, out):
+    kind = ("-shared", "-fPIC") if name in SHARED else ("-static",)
+    subprocess.run(["gcc", *kind, "-O1", "-Wall", "-Wextra", "-Werror", "-o", out + ".new", os.path.join(HERE, "programs", name + ".c")], check=True)
+    os.rename(out + ".new", out)
+
+
+def compile_programs(folder):
+    """All of them, for a machine without a compiler: what CAISSON_TEST_PROGRAMS names there."""
+    for source in os.listdir(os.path.join(HERE, "programs")):
+        compile_program(source.removesuffix(".c"), os.path.join(folder, source.removesuffix(".c")))
+
+
 def program(name):
-    """Path of the static program made of programs/NAME.c. Compiled once per machine and content."""
-    source = os.path.join(HERE, "programs", name + ".c")
+    """Path of what is made of programs/NAME.c. Compiled once per run."""
     out = os.path.join(_program_folder(), name)
     if not os.path.exists(out):
-        subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", out + ".new", source], check=True)
-        os.rename(out + ".new", out)
+        compile_program(name, out)
     return out
+
+
+def needs_programs():
+    """Skips where the attackers' programs can be neither compiled nor found."""
+    if not shutil.which("gcc") and "CAISSON_TEST_PROGRAMS" not in os.environ:
+        raise unittest.SkipTest("needs gcc: the attackers' programs are compiled here")
 
 
 _programs = []
 
 
 def _program_folder():
+    if "CAISSON_TEST_PROGRAMS" in os.environ:
+        return os.environ["CAISSON_TEST_PROGRAMS"]
     if not _programs:
         _programs.append(tempfile.mkdtemp(prefix=caisson.PREFIX + "programs-"))
     return _programs[0]
@@ -87,6 +110,18 @@ def attacker(*command):
         process.wait()
 
 
+def own(path):
+    """Gives one file or folder to whoever runs the runtime: who is without root has no rights on what is root's, which would hide an escape."""
+    if caisson.ROOTLESS:
+        os.lchown(path, caisson.User.get().uid, caisson.User.get().gid)
+
+
+def own_tree(top):
+    for folder, folders, files in os.walk(top):
+        for name in [".", *folders, *files]:
+            own(os.path.join(folder, name))
+
+
 class Bundle:
     """A bundle with a busybox root. `config` is a dictionary to change before write()."""
 
@@ -95,11 +130,13 @@ class Bundle:
         self.number = random.SystemRandom().randrange(16**6)
         self.id = f"{test.watch.mark}-{self.number:06x}"
         self.folder = tempfile.mkdtemp(prefix="bundle-", dir=test.folder)
+        own(self.folder)
         self.root = os.path.join(self.folder, "rootfs")
         subprocess.run(["cp", "-a", template, self.root], check=True)
         self.config = copy.deepcopy(test.default_config)
         self.config["process"]["args"] = list(args)
-        self.config["linux"]["cgroupsPath"] = f"/{test.watch.mark}/{self.id}"
+        if not caisson.ROOTLESS:  # a user without a session of systemd is delegated none
+            self.config["linux"]["cgroupsPath"] = f"/{test.watch.mark}/{self.id}"
 
     def add_program(self, name):
         shutil.copy(program(name), os.path.join(self.root, "bin", name))
@@ -111,6 +148,8 @@ class Bundle:
         return self
 
     def user_namespace(self, first=300_000, count=65_536):
+        if caisson.ROOTLESS:
+            return self  # it is in one already
         self.config["linux"]["namespaces"].append({"type": "user"})
         for kind in ("uidMappings", "gidMappings"):
             self.config["linux"][kind] = [{"containerID": 0, "hostID": first, "size": count}]
@@ -151,7 +190,7 @@ class Bundle:
         return self
 
     def call(self, runtime, command, *arguments, stdin=subprocess.DEVNULL, timeout=60, **options):
-        return subprocess.run(runtime.command(self.test.folder, command, *arguments), stdin=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, cwd=self.folder, **options)
+        return subprocess.run(runtime.command(self.test.folder, command, *arguments), stdin=stdin, capture_output=True, text=True, errors="replace", timeout=timeout * caisson.PATIENCE, check=False, cwd=self.folder, **options)
 
     def run(self, runtime, *flags, **options):
         """One foreground run, deleted afterwards."""
@@ -167,9 +206,10 @@ class Bundle:
         said = os.path.join(self.folder, "stderr")  # a pipe would stay open for as long as the container lives
         with open(said, "wb") as file:
             started = subprocess.run(runtime.command(self.test.folder, "run", "--detach", *flags, "--bundle", self.folder, self.id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     stderr=file, timeout=60, check=False, cwd=self.folder)
+                                     stderr=file, timeout=60 * caisson.PATIENCE, check=False, cwd=self.folder)
         try:
-            assert started.returncode == 0, read(said)
+            if started.returncode != 0:
+                raise NotStarted(read(said))
             yield self
         finally:
             self.call(runtime, "delete", "--force", self.id)
@@ -181,20 +221,37 @@ class Bundle:
         return json.loads(self.call(runtime, "state", self.id).stdout)["pid"]
 
 
+class NotStarted(AssertionError):
+    """A container that was to run beside the test did not start."""
+
+
+def apparmor_profile(test):
+    """The name of a profile that lets everything through, loaded for the length of a test; skipped where the kernel has no AppArmor."""
+    enabled = "/sys/module/apparmor/parameters/enabled"
+    if not os.path.exists(enabled) or read(enabled).strip() != "Y":
+        test.skipTest("needs AppArmor, which the kernels of the guests have")
+    name = test.watch.mark + "-label"
+    text = f"profile {name} flags=(attach_disconnected) {{ file, capability, network, signal, ptrace, mount, umount, pivot_root, unix, }}\n".replace(", ", ",\n")
+    subprocess.run(["apparmor_parser", "-K", "--replace"], input=text, text=True, check=True)
+    test.addCleanup(subprocess.run, ["apparmor_parser", "-K", "--remove"], input=text, text=True, check=True)
+    return name
+
+
 class AttackTest(unittest.TestCase):
     """A folder, a canary on the host that must stay as it is, and a watch over what is left behind."""
 
     @classmethod
     def setUpClass(cls):
-        if not shutil.which("gcc"):
-            raise unittest.SkipTest("needs gcc: the attackers' programs are compiled here")
+        needs_programs()
         cls.watch = leaks.Watch()
         cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + cls.watch.mark + "-")
         os.chmod(cls.folder, 0o711)
+        own(cls.folder)
         cls.template = os.path.join(cls.folder, "template")
         os.mkdir(cls.template)
         with tarfile.open(fileobj=io.BytesIO(caisson.busybox_rootfs())) as tar:
             tar.extractall(cls.template)
+        own_tree(cls.template)
         bundle = os.path.join(cls.folder, "spec")
         os.mkdir(bundle)
         subprocess.run([OURS, "spec", "--bundle", bundle], check=True)
@@ -204,6 +261,9 @@ class AttackTest(unittest.TestCase):
         cls.default_config["root"]["readonly"] = False
         cls.default_config["process"]["terminal"] = False
         cls.default_config["process"]["env"] = ["PATH=/bin:/usr/bin"]
+        if caisson.ROOTLESS:
+            cls.default_config["linux"]["namespaces"].append({"type": "user"})
+            cls.default_config["linux"]["uidMappings"], cls.default_config["linux"]["gidMappings"] = caisson.User.get().mappings()
 
     @classmethod
     def tearDownClass(cls):
@@ -222,6 +282,8 @@ class AttackTest(unittest.TestCase):
         os.chmod(folder, 0o777)
         with open(os.path.join(folder, "file"), "w", encoding="utf-8") as file:
             file.write(text)
+        own(folder)
+        own(os.path.join(folder, "file"))
         return folder
 
     def is_untouched(self, folder, text="untouched"):

@@ -4,33 +4,13 @@
 import http.client
 import io
 import os
-import shutil
-import subprocess
 import tarfile
-import unittest
 
 import attacks
 import caisson
 import leaks
 
-ROUNDS = 1000 if caisson.FULL else 60
-
-SWAPPER = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-/* argv: folder to exchange with a link to argv[2], as fast as it goes; renameat2 has no moment without either. */
-int main(int argc, char** argv) {
-  char link[4096];
-  snprintf(link, sizeof link, "%s.link", argv[1]);
-  mkdir(argv[1], 0777);
-  symlink(argv[2], link);
-  for (;;) syscall(SYS_renameat2, AT_FDCWD, argv[1], AT_FDCWD, link, 2);
-}
-"""
+ROUNDS = min(1000, attacks.ROUNDS // 5)
 
 
 def tar_of(*members):
@@ -44,18 +24,13 @@ def tar_of(*members):
 class Copying(caisson.EngineTest):
     @classmethod
     def setUpClass(cls):
-        if not shutil.which("gcc"):
-            raise unittest.SkipTest("needs gcc: the attacker's program is compiled here")
+        attacks.needs_programs()
         cls.watch = leaks.Watch()
         super().setUpClass()
         cls.watch.also(cls.engine.tag, cls.engine.folder)
-        source, program = os.path.join(cls.engine.folder, "swap.c"), os.path.join(cls.engine.folder, "swap")
-        with open(source, "w", encoding="utf-8") as file:
-            file.write(SWAPPER)
-        subprocess.run(["gcc", "-O2", "-static", "-w", "-o", program, source], check=True)
 
         def extra(tar):
-            with open(program, "rb") as file:
+            with open(attacks.program("swap"), "rb") as file:
                 caisson.add_file(tar, "bin/swap", file.read(), mode=0o755)
         cls.engine.import_image(caisson.busybox_rootfs(extra), "armed:latest", ["ENV PATH=/bin"])
 
@@ -83,6 +58,11 @@ class Copying(caisson.EngineTest):
     def get(self, name, path):
         return self.engine.request("GET", f"/containers/{name}/archive?path={path}")
 
+    @staticmethod
+    def swapper(victim):
+        """A container's command that exchanges /srv/way, a folder, with a link to the victim for as long as it lives."""
+        return ("sh", "-c", f"mkdir /srv/way && ln -s {victim} /srv/way.link && exec swap /srv/way /srv/way.link")
+
     def race(self, name, victim):
         """Copies both ways through /srv/way while the container exchanges it with a link to the victim."""
         inside = tar_of(("evil", dict(data=b"evil")), ("sub", dict(type=tarfile.DIRTYPE)), ("sub/evil", dict(data=b"evil")))
@@ -100,12 +80,13 @@ class Copying(caisson.EngineTest):
     def test_a_link_swapped_while_copying_leads_nowhere(self):
         # CVE-2018-15664: docker resolved the path first and used it later.
         victim = self.victim()
-        name = self.run_detached(image="armed", command=("swap", "/srv/way", victim))
+        name = self.run_detached(image="armed", command=self.swapper(victim))
         self.race(name, victim)
 
+    @caisson.differs_without_root("the engine's own users are those of its containers")
     def test_nor_does_one_of_a_container_with_the_hosts_users(self):
         victim = self.victim()
-        name = self.run_detached("--userns", "host", image="armed", command=("swap", "/srv/way", victim))
+        name = self.run_detached("--userns", "host", image="armed", command=self.swapper(victim))
         self.race(name, victim)
 
     def test_links_of_a_stopped_container_stay_inside(self):
@@ -154,7 +135,7 @@ class Copying(caisson.EngineTest):
 
     def test_a_device_in_an_archive_is_not_made(self):
         disk = tar_of(("disk", dict(type=tarfile.BLKTYPE, devmajor=254, devminor=0)), ("mem", dict(type=tarfile.CHRTYPE, devmajor=1, devminor=1)))
-        for options in ((), ("--userns", "host"), ("--privileged",)):
+        for options in ((), *(() if caisson.ROOTLESS else (("--userns", "host"), ("--privileged",)))):
             name = self.run_detached(*options)
             self.assertEqual(self.put(name, "/srv", disk), 200)
             self.assertEqual(self.engine.ok("exec", name, "ls", "/srv"), "")
@@ -163,7 +144,8 @@ class Copying(caisson.EngineTest):
         name = self.run_detached()
         self.assertEqual(self.put(name, "/srv", tar_of(("root", dict(data=b"x", mode=0o6755)))), 200)
         pid = self.engine.inspect(name)["State"]["Pid"]
-        self.assertGreaterEqual(os.stat(f"/proc/{pid}/root/srv/root").st_uid, 0x70000000)
+        owner = os.stat(f"/proc/{pid}/root/srv/root").st_uid
+        self.assertTrue(owner == self.engine.user.uid if caisson.ROOTLESS else owner >= 0x70000000, owner)
 
     def test_a_fifo_and_an_endless_file_hold_nobody_up(self):
         name = self.run_detached()
@@ -189,7 +171,7 @@ class Copying(caisson.EngineTest):
         deepen = "i=0; while [ $i -lt 300 ]; do mkdir dddddddddd; cd dddddddddd; i=$((i+1)); done"
         self.engine.ok("exec", name, "sh", "-c", f"cd /run; {deepen}; cd /srv; {deepen}; mv /run/dddddddddd .")
         self.assertEqual(self.engine.request("GET", f"/containers/{name}/changes")[0], 400)
-        with self.assertRaises(http.client.IncompleteRead):  # the stream is cut: half an archive must not look like a whole one
+        with self.assertRaisesRegex((http.client.IncompleteRead, OSError), "IncompleteRead"):  # the stream is cut: half an archive must not look like a whole one
             self.get(name, "/srv")
         self.engine.ok("ps")
         self.assertNotEqual(self.engine.cli("commit", name, "deep:1").returncode, 0)

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import tarfile
-import unittest
 
 import attacks
 import caisson
@@ -20,8 +19,7 @@ EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
 class EngineAttack(caisson.EngineTest):
     @classmethod
     def setUpClass(cls):
-        if not shutil.which("gcc"):
-            raise unittest.SkipTest("needs gcc: the attackers' programs are compiled here")
+        attacks.needs_programs()
         cls.watch = leaks.Watch()
         super().setUpClass()
         cls.watch.also(cls.engine.tag, cls.engine.folder)
@@ -76,16 +74,16 @@ class EngineAttack(caisson.EngineTest):
 
     def test_row_06_looking_up_and_copying_load_nothing_of_the_container(self):
         victim = self.victim()
-        source = os.path.join(self.engine.folder, "nss.c")
-        with open(source, "w", encoding="utf-8") as file:
-            file.write('#include <fcntl.h>\n#include <unistd.h>\n__attribute__((constructor)) static void run(void) { close(open("%s/evil", O_CREAT | O_WRONLY, 0644)); }\n' % victim)
+        with open(attacks.program("nss"), "rb") as file:
+            data = file.read()
+        self.assertEqual(data.count(attacks.PLACEHOLDER), 1)
+        data = data.replace(attacks.PLACEHOLDER, f"{victim}/evil".encode().ljust(len(attacks.PLACEHOLDER), b"\0"))
         library = os.path.join(self.engine.folder, "libnss.so")
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+        with open(library, "wb") as file:
+            file.write(data)
         subprocess.run(["python3", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", library], check=True)
         self.assertIn("evil", os.listdir(victim), "the library does what it is for when it is loaded")
         os.unlink(os.path.join(victim, "evil"))
-        with open(library, "rb") as file:
-            data = file.read()
         names = [f"{folder}/libnss_{service}.so.2" for folder in ("lib", "lib64", "usr/lib", "lib/x86_64-linux-gnu") for service in ("files", "dns", "compat", "systemd")]
         self.image("nss:latest", [("etc/nsswitch.conf", tarfile.REGTYPE, b"passwd: files systemd\nhosts: files dns\n"), *((name, tarfile.REGTYPE, data) for name in names)])
         name = self.name()
@@ -94,7 +92,7 @@ class EngineAttack(caisson.EngineTest):
         self.assertEqual(self.engine.ok("exec", "-u", "user", name, "id", "-u"), "1000")
         self.assertEqual(self.engine.ok("run", "--rm", "-u", "user:extra", "nss", "id", "-g"), "1500")
         if self.engine.cli("cp", "--help").returncode == 0:
-            self.engine.ok("cp", source, f"{name}:/tmp/in.c")
+            self.engine.ok("cp", library, f"{name}:/tmp/in.so")
             self.engine.ok("cp", f"{name}:/etc/passwd", os.path.join(self.engine.folder, "out"))
         self.assert_untouched(victim)
 

@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   if (argc >= 4 && strcmp(argv[1], "add") == 0) {
     if (syscall(SYS_keyctl, join_session_keyring, NULL) < 0) return 3;
     if (syscall(SYS_add_key, "user", argv[2], "secret", 6, session) < 0) return 4;
-    execv(argv[3], argv + 3);
+    execvp(argv[3], argv + 3);
     return 5;
   }
   if (argc != 3) return 2;
