@@ -1,4 +1,5 @@
 // The child's mounts: every destination is resolved once, below the root's descriptor, and used as a descriptor.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -51,14 +52,29 @@ void check(const ChildSetup& setup, int result, ChildStep step, std::size_t inde
   child_check(setup, result, step, static_cast<std::uint32_t>(index));
 }
 
-void set_options(const ChildSetup& setup, const PlanMount& mount, int context, std::size_t index) noexcept {
+/// The group of terminals has no id in a map of one id; all peers then leave it to the container's root.
+bool is_terminal_group(const PlanMount& mount, const PlanOption& option) noexcept {
+  return mount.type == "devpts" && option.key == "gid" && option.value == "5";
+}
+
+/// `terminal_group`: false leaves that one out.
+void set_options(const ChildSetup& setup, const PlanMount& mount, int context, std::size_t index, bool terminal_group) noexcept {
   for (const auto& option : mount.options) {
+    if (!terminal_group && is_terminal_group(mount, option)) continue;
     const int set = option.is_flag ? raw::fsconfig(context, FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0)
                                    : raw::fsconfig(context, FSCONFIG_SET_STRING, option.key.c_str(), option.value.c_str(), 0);
-    // The group of terminals has no id in a map of one id; all peers then leave it to the container's root.
-    const bool no_terminal_group = set == -EINVAL && mount.type == "devpts" && option.key == "gid" && option.value == "5";
-    if (!no_terminal_group) check(setup, set, ChildStep::mount_option, index);
+    if (set != -EINVAL || !is_terminal_group(mount, option)) check(setup, set, ChildStep::mount_option, index);
   }
+}
+
+/// A context with source and options, to be created.
+int open_context(const ChildSetup& setup, const PlanMount& mount, std::size_t index, bool terminal_group) noexcept {
+  const int context = raw::fsopen(mount.type.c_str());
+  check(setup, context, ChildStep::mount_create, index);
+  if (!mount.source.empty() && mount.source != "none")
+    check(setup, raw::fsconfig(context, FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0), ChildStep::mount_option, index);
+  set_options(setup, mount, context, index, terminal_group);
+  return context;
 }
 
 /// The host's sysfs, for a network namespace that our user namespace does not own.
@@ -72,12 +88,15 @@ int clone_sysfs(const PlanMount& mount) noexcept {
 
 /// A new superblock, made here because it belongs to the namespaces of whoever makes it.
 int make_filesystem(const ChildSetup& setup, const PlanMount& mount, std::size_t index) noexcept {
-  const int context = raw::fsopen(mount.type.c_str());
-  check(setup, context, ChildStep::mount_create, index);
-  if (!mount.source.empty() && mount.source != "none")
-    check(setup, raw::fsconfig(context, FSCONFIG_SET_STRING, "source", mount.source.c_str(), 0), ChildStep::mount_option, index);
-  set_options(setup, mount, context, index);
-  const int created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  int context = open_context(setup, mount, index, true);
+  int created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  const auto is_the_group = [&mount](const PlanOption& option) { return is_terminal_group(mount, option); };
+  // Linux 6.12 and before read devpts's options no earlier than here.
+  if (created == -EINVAL && std::any_of(mount.options.begin(), mount.options.end(), is_the_group)) {
+    (void)raw::close(context);
+    context = open_context(setup, mount, index, false);
+    created = raw::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0);
+  }
   if (created == -EPERM && mount.type == "sysfs") {
     const int tree = clone_sysfs(mount);
     check(setup, tree, ChildStep::mount_create, index);
@@ -155,7 +174,7 @@ void remount(const ChildSetup& setup, const PlanMount& mount, int target, std::s
   if (!mount.options.empty()) {
     const int context = raw::fspick(target);
     check(setup, context, ChildStep::mount_option, index);
-    set_options(setup, mount, context, index);
+    set_options(setup, mount, context, index, true);
     check(setup, raw::fsconfig(context, FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0), ChildStep::mount_option, index);
   }
   const unsigned int flags = AT_EMPTY_PATH | (mount.propagation_recursive ? AT_RECURSIVE : 0U);
