@@ -244,9 +244,8 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
 
 class PidFile {
  public:
-  static Result<PidFile> create(const std::string& path) {
-    if (!path.empty())
-      TRY(linux::write_file_atomic(path, concat(linux::getpid(), "\n"), 0644, linux::Durability::none), concat("pid file ", path));
+  static Result<PidFile> create(const std::string& path, int pid) {
+    if (!path.empty()) TRY(linux::write_file_atomic(path, concat(pid, "\n"), 0644, linux::Durability::none), concat("pid file ", path));
     return PidFile(path);
   }
   PidFile(PidFile&& other) noexcept : path_(std::exchange(other.path_, "")) {}
@@ -299,7 +298,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   TRY_PLAIN(make_folders(options));
   TRY_PLAIN(load_roles(options));
   auto assembled = TRY_PLAIN(assemble(options, starter));
-  auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile));
+  auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile, options.rootless ? linux::getppid() : linux::getpid()));  // a supervisor is what was started
 
   api::ApiOptions api_options;
   api_options.unix_source = options.hosts.front();

@@ -31,15 +31,22 @@ TEST(Rootless, missing_and_too_few_ids_are_refused_with_what_mends_it) {
 }
 
 TEST(Rootless, an_uplink_forwards_nothing_by_itself_and_keeps_the_hosts_loopback_closed) {
-  const auto pasta = uplink_command({RootlessNetwork::pasta, "/usr/bin/pasta"}, 42);
+  const auto pasta = uplink_command({RootlessNetwork::pasta, "/usr/bin/pasta"}, 42, true);
   auto has = [&](std::vector<std::string> words) { return std::search(pasta.begin(), pasta.end(), words.begin(), words.end()) != pasta.end(); };
   EXPECT_EQ(pasta.front(), "/usr/bin/pasta");
   for (const char* option : {"-t", "-u", "-T", "-U"}) EXPECT_TRUE(has({option, "none"})) << option;
   EXPECT_TRUE(has({"--no-map-gw"}));
   EXPECT_TRUE(has({"--dns-forward", uplink_resolver(RootlessNetwork::pasta)}));
+  const auto plain = uplink_command({RootlessNetwork::pasta, "/usr/bin/pasta"}, 42, false);
+  EXPECT_EQ(std::count(plain.begin(), plain.end(), "--dns-forward"), 0) << "a resolver that is reached by itself is asked by itself";
   EXPECT_TRUE(has({"--netns", "/proc/42/ns/net"}));
-  EXPECT_EQ(uplink_command({RootlessNetwork::slirp4netns, "/usr/bin/slirp4netns"}, 42),
+  EXPECT_EQ(uplink_command({RootlessNetwork::slirp4netns, "/usr/bin/slirp4netns"}, 42, true),
             (std::vector<std::string>{"/usr/bin/slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "42", "uplink"}));
+}
+
+TEST(Rootless, a_resolver_is_asked_for_containers_by_its_ipv4_address) {
+  EXPECT_TRUE(has_ipv4_nameserver("# x\nnameserver ::1\nsearch example.org\nnameserver  127.0.0.53 \n"));
+  EXPECT_FALSE(has_ipv4_nameserver("nameserver ::1\nnameserver\nnameserver x\n#nameserver 127.0.0.1\n"));
 }
 
 TEST(Rootless, a_default_route_is_seen_in_either_family) {

@@ -6,6 +6,7 @@
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
+#include "linux/rtnetlink.hpp"
 #include "linux/spawn.hpp"
 
 namespace caisson::app {
@@ -44,19 +45,32 @@ Result<UplinkProgram> find_uplink(RootlessNetwork wanted) {
   return UplinkProgram{};
 }
 
-std::vector<std::string> uplink_command(const UplinkProgram& program, int holder) {
+std::vector<std::string> uplink_command(const UplinkProgram& program, int holder, bool resolves) {
   const std::string folder = concat("/proc/", holder, "/ns/");
   if (program.kind == RootlessNetwork::slirp4netns)
     // The host's loopback stays closed to containers; ports are published by us.
     return {program.path, "--configure", "--mtu=65520", "--disable-host-loopback", concat(holder), interface_name};
   // No port is forwarded by itself in either direction, and the gateway's address does not stand for the host's loopback.
-  return {program.path, "--foreground", "--quiet", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none",
-          "--dns-forward", uplink_resolver(program.kind), "--ns-ifname", interface_name, "--userns", folder + "user", "--netns", folder + "net"};
+  std::vector<std::string> words{program.path, "--foreground", "--quiet", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none",
+                                 "--ns-ifname", interface_name, "--userns", folder + "user", "--netns", folder + "net"};
+  // Only where it must be: pasta of 2023 gives every answer of the host's resolver that address, also to who has asked the resolver itself and refuses it then.
+  if (resolves) words.insert(words.end(), {"--dns-forward", uplink_resolver(program.kind)});
+  return words;
 }
 
 std::string uplink_resolver(RootlessNetwork kind) {
   if (kind == RootlessNetwork::slirp4netns) return "10.0.2.3";  // slirp4netns(1)
   return kind == RootlessNetwork::pasta ? "169.254.1.1" : "";   // link-local: nobody else's (RFC 3927)
+}
+
+bool has_ipv4_nameserver(std::string_view resolv_conf) {
+  for (auto line : split(resolv_conf, '\n')) {
+    line = trim(line);
+    constexpr std::string_view keyword = "nameserver";
+    const auto server = line.starts_with(keyword) ? trim(line.substr(keyword.size())) : std::string_view();
+    if (linux::parse_ipv4(server).ok()) return true;
+  }
+  return false;
 }
 
 bool has_default_route(std::string_view ipv4_routes, std::string_view ipv6_routes) {
@@ -71,11 +85,11 @@ bool has_default_route(std::string_view ipv4_routes, std::string_view ipv6_route
   return false;
 }
 
-Result<Uplink> start_uplink(const UplinkProgram& program, int holder, const std::string& log_path) {
+Result<Uplink> start_uplink(const UplinkProgram& program, int holder, bool resolves, const std::string& log_path) {
   auto log = TRY(linux::open(log_path, O_WRONLY | O_CREAT | O_TRUNC, 0600), log_path);
   linux::ProcessRequest request;
   request.path = program.path;
-  request.argv = uplink_command(program, holder);
+  request.argv = uplink_command(program, holder, resolves);
   request.env = {concat("PATH=", program_folders), "LC_ALL=C"};
   request.cwd = "/";
   request.fds = {{log.get(), 1}, {log.get(), 2}};

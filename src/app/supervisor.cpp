@@ -109,6 +109,10 @@ class Supervisor {
     const std::string host = linux::read_file("/etc/resolv.conf").value_or("");
     const std::string server = uplink_resolver(program_.kind);
     if (server.empty() || !engine::has_only_loopback_nameservers(host)) return std::string();
+    if (!has_ipv4_nameserver(host)) {
+      log(LogLevel::warning, "rootless", "network", "/etc/resolv.conf: a resolver on ::1 is not reached by containers, and they ask public ones; let it listen on 127.0.0.1 as well");
+      return std::string();
+    }
     std::string text = concat("nameserver ", server, "\n");
     for (auto line : split(host, '\n'))
       if (line.starts_with("search") || line.starts_with("domain")) text += concat(line, "\n");
@@ -153,7 +157,9 @@ class Supervisor {
           : "neither pasta nor slirp4netns is installed: containers do not reach the world, and nothing can be pulled (apt-get install passt)");
       return;
     }
-    auto started = start_uplink(program_, space_->record.holder.pid, concat(options_.exec_root, "/uplink.log"));
+    // Where the namespaces were made with a resolver of the uplink's, it must answer for as long as they live.
+    const bool resolves = linux::exists(resolver_path()).value_or(false);
+    auto started = start_uplink(program_, space_->record.holder.pid, resolves, concat(options_.exec_root, "/uplink.log"));
     if (!started.ok()) {
       log_error("rootless", "network", started.error());
       pause_ns_ = pause_ns_ == 0 ? first_pause_ns : std::min(pause_ns_ * 2, longest_pause_ns);

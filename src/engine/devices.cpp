@@ -104,6 +104,22 @@ Result<runtime::DeviceRule> parse_device_rule(std::string_view text) {
   return rule;
 }
 
+std::vector<runtime::Mount> bind_renamed_devices(const std::vector<DeviceSpec>& devices, std::vector<runtime::Device>& nodes) {
+  std::vector<runtime::Mount> binds;
+  for (const auto& device : devices) {
+    const auto& inside = device.path_in_container;
+    if (inside.empty() || inside == device.path_on_host) continue;
+    std::erase_if(nodes, [&](const runtime::Device& node) { return node.path == inside || node.path.starts_with(inside + "/"); });
+    runtime::Mount bind;
+    bind.destination = inside;
+    bind.type = "bind";
+    bind.source = device.path_on_host;
+    bind.options = {"rbind", "nosuid", "noexec"};
+    binds.push_back(std::move(bind));
+  }
+  return binds;
+}
+
 Result<ResolvedDevices> resolve_devices(const ContainerSpec& spec) {
   ResolvedDevices out;
   if (spec.privileged) {

@@ -349,6 +349,19 @@ TEST(NetworkFiles, hosts_and_resolver_follow_dockers_rules) {
   EXPECT_THAT(resolv_conf_text(host, shares), HasSubstr("127.0.0.53"));
 }
 
+TEST(Devices, those_with_another_name_are_bound_where_no_nodes_can_be_made) {
+  const std::vector<DeviceSpec> asked = {{"/dev/fuse", "/dev/mine", "rwm"}, {"/dev/net/tun", "", "rwm"}, {"/dev/snd", "/dev/sound", "rwm"}, {"/dev/kvm", "/dev/kvm", "rwm"}};
+  std::vector<runtime::Device> nodes(5);
+  for (std::size_t i = 0; const char* path : {"/dev/mine", "/dev/net/tun", "/dev/sound/timer", "/dev/sounder", "/dev/kvm"}) nodes[i++].path = path;
+  const auto binds = bind_renamed_devices(asked, nodes);
+  ASSERT_EQ(binds.size(), 2U);
+  EXPECT_EQ(binds[0].source + " " + binds[0].destination, "/dev/fuse /dev/mine");
+  EXPECT_EQ(binds[1].source + " " + binds[1].destination, "/dev/snd /dev/sound");
+  std::vector<std::string> left;
+  for (const auto& node : nodes) left.push_back(node.path);
+  EXPECT_EQ(left, (std::vector<std::string>{"/dev/net/tun", "/dev/sounder", "/dev/kvm"}));
+}
+
 TEST(Devices, rules_are_read_and_broken_ones_refused) {
   auto rule = parse_device_rule("c 1:* rw");
   ASSERT_TRUE(rule.ok());

@@ -197,7 +197,12 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   input.unmappable_sources = context.unmappable_sources;
   if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
   input.seccomp = TRY_PLAIN(seccomp_of(info.spec, capabilities));
+  const auto device_binds = options_.rootless ? bind_renamed_devices(with_devices.devices, input.devices.nodes) : std::vector<runtime::Mount>();
   auto plan = TRY_PLAIN(build_spec(input));
+  plan.mounts.insert(plan.mounts.end(), device_binds.begin(), device_binds.end());
+  // Who shares the user namespace of an engine of root has every id; that of one without root has no more than a container's own.
+  if (options_.rootless && plan.sysctl.contains("net.ipv4.ping_group_range") && !info.spec.sysctls.contains("net.ipv4.ping_group_range"))
+    plan.sysctl["net.ipv4.ping_group_range"] = "0 65535";
   apply_cdi_edits(edits, plan);
   return plan;
 }

@@ -422,7 +422,11 @@ Status HostNetworkManager::relay_port(const std::string& container_id, const End
     place.target = held.is_v6 ? linux::SocketAddress::ipv6(TRY_PLAIN(linux::parse_ipv6(endpoint.ipv6)).bytes(), binding.container_port)
                               : linux::SocketAddress::ipv4(TRY_PLAIN(linux::parse_ipv4(endpoint.ipv4)).value, binding.container_port);
     place.keeps_source = keeps_sources_;
-    if (options_.published.is_declared()) place.admits = [sources = options_.published.allowed_sources](const linux::SocketAddress& client) { return is_allowed_source(sources, client); };
+    if (options_.published.is_declared()) {
+      auto sources = options_.published.allowed_sources;
+      sources.insert(sources.end(), {"127.0.0.0/8", "::1/128"});  // the host itself, which the firewall of an engine of root does not ask either
+      place.admits = [sources = std::move(sources)](const linux::SocketAddress& client) { return is_allowed_source(sources, client); };
+    }
     TRY(relays->relay(container_id, binding.protocol, std::move(place)), host_endpoint_text(binding));
   }
   return {};

@@ -224,13 +224,14 @@ def cgroups_named(text):
     return found
 
 
-def links_named(text):
-    out = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=False).stdout
+def links_named(text, where=()):
+    """Interfaces with `text` in their names; `where`: Engine.network_command."""
+    out = subprocess.run([*where, "ip", "-o", "link"], capture_output=True, text=True, check=False).stdout
     return [line.split(": ")[1] for line in out.splitlines() if text in line]
 
 
-def nft_tables_named(text):
-    out = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+def nft_tables_named(text, where=()):
+    out = subprocess.run([*where, "nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
     return [line.strip() for line in out.splitlines() if text in line]
 
 
@@ -340,8 +341,13 @@ class Engine:
         """`command` as whoever this engine belongs to."""
         return [*self.user.command(), *command] if self.user else list(command)
 
+    def give(self, *paths):
+        """Makes files that the test has made the engine's user's."""
+        for path in paths if self.user else ():
+            os.chown(path, self.user.uid, self.user.gid)
+
     def daemon_command(self):
-        return [*self.as_user(self.prefix_command), os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
+        return [*self.prefix_command, *self.as_user([]), os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,
                 "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", "/" + self.tag,
                 "--config", os.devnull, "--roles", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
 
@@ -368,6 +374,18 @@ class Engine:
             with open(self.log_path, encoding="utf-8", errors="replace") as file:
                 return file.read()
         return ""
+
+    @property
+    def own_pid(self):
+        """The process whose namespaces and rights are the engine's: without root it is the supervisor's child."""
+        if not self.user:
+            return self.process.pid
+        return next(pid for pid in self.processes("caissond") if parent_of(pid) == self.process.pid)
+
+    @property
+    def network_command(self):
+        """What a command line begins with to see the engine's bridges and rules."""
+        return ["nsenter", f"--net=/proc/{self.own_pid}/ns/net"]
 
     def kill9(self):
         """What a crash of the daemon looks like. Containers and monitors go on."""

@@ -13,11 +13,12 @@ CODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN"}
 
 
 def in_network_of(pid, action):
-    """Runs `action()` on a thread that has entered the network namespace of `pid`; returns what it returns. A socket made there stays there."""
+    """Runs `action()` on a thread that has entered the network namespace of `pid`, or the one at that path; returns what it returns. A socket made there
+    stays there."""
     outcome = []
 
     def enter():
-        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(pid if isinstance(pid, str) else f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             libc = ctypes.CDLL(None, use_errno=True)
             if libc.setns(fd, CLONE_NEWNET) != 0:
@@ -78,12 +79,13 @@ def answers(message):
 
 
 class Client:
-    """Asks 127.0.0.11 of the network namespace of `pid` with one socket. close() it: an open socket keeps the namespace alive."""
+    """Asks `server` in the network namespace of `pid` with one socket, which takes answers of that server alone. close() it: an open socket keeps the
+    namespace alive."""
 
-    def __init__(self, pid, timeout_s=15):
+    def __init__(self, pid, timeout_s=15, server="127.0.0.11"):
         self.socket = in_network_of(pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self.socket.settimeout(timeout_s)
-        self.socket.connect(("127.0.0.11", 53))
+        self.socket.connect((server, 53))
         self.number = 0
 
     def ask(self, name, kind=A):
@@ -113,19 +115,19 @@ class Client:
 
 
 class Upstream:
-    """A server on 0.0.0.0:53 in the network namespace of `pid` that answers every A question with `address`, by UDP."""
+    """A server on port 53 of `at` in the network namespace of `pid` that answers every A question with `address`, by UDP."""
 
-    def __init__(self, pid, address):
+    def __init__(self, pid, address, at="0.0.0.0"):
         self.address = socket.inet_aton(address)
         self.asked = []
-        self.socket = in_network_of(pid, self.bind)
+        self.socket = in_network_of(pid, lambda: self.bind(at))
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
     @staticmethod
-    def bind():
+    def bind(at):
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("0.0.0.0", 53))
+        server.bind((at, 53))
         return server
 
     def serve(self):

@@ -161,7 +161,7 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
     def test_a_client_that_leaves_ends_it(self):
         os.kill(self.sshd.process.pid, signal.SIGSTOP)  # connections wait
         self.addCleanup(os.kill, self.sshd.process.pid, signal.SIGCONT)
-        client = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", self.brief], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", self.brief]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   env={**self.engine.environment(), "HOME": self.home, "SSH_AUTH_SOCK": self.agent_socket})
         caisson.wait_until(lambda: glob.glob("/var/tmp/caisson-git-*/agent"), "ssh waits for its host")
         client.kill()

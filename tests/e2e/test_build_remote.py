@@ -156,7 +156,7 @@ class RemoteBuildTest(repositories.GitRepositories, caisson.EngineTest):
         held.bind(("127.0.0.1", 0))
         held.listen()
         self.addCleanup(held.close)
-        client = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", f"git://127.0.0.1:{held.getsockname()[1]}/x"], env=self.engine.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", f"git://127.0.0.1:{held.getsockname()[1]}/x"]), env=self.engine.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         connection, _ = held.accept()
         self.addCleanup(connection.close)
         client.kill()

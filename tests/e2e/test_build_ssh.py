@@ -152,7 +152,7 @@ class SshMountTest(caisson.EngineTest):
 
     def test_a_client_that_is_killed_takes_its_agent_along(self):
         folder = self.folder("RUN --mount=type=ssh ssh-add -l && sleep 1000\n")
-        client = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "build", "--ssh", f"default={self.make_key('short-lived')}", folder], env=self.engine.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "build", "--ssh", f"default={self.make_key('short-lived')}", folder]), env=self.engine.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.addCleanup(client.stdout.close)
         self.addCleanup(client.wait)
         for line in client.stdout:

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -37,7 +38,7 @@ class Configured(caisson.Engine):
         return super().start(timeout_s)
 
     def daemon_command(self):
-        return [*self.prefix_command, os.path.join(caisson.BIN, "caissond"), "--config", self.config, *self.options]
+        return [*self.prefix_command, *self.as_user([]), os.path.join(caisson.BIN, "caissond"), "--config", self.config, *self.options]
 
 
 def free_port():
@@ -70,9 +71,9 @@ class Settings(unittest.TestCase):
                 self.assertEqual(engine.leftovers(), [])
 
     def test_places_logs_and_limits(self):
-        with contextlib.ExitStack() as stack:
-            pidfile = stack.enter_context(contextlib.closing(open(f"{caisson.PREFIX}pid-{os.getpid()}", "wb"))).name
-            stack.callback(lambda: os.path.exists(pidfile) and os.unlink(pidfile))
+        with tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as folder:
+            os.chmod(folder, 0o777)  # the daemon may be an ordinary user's
+            pidfile = os.path.join(folder, "pid")
 
             def check(engine):
                 with open(pidfile, encoding="utf-8") as file:
@@ -81,15 +82,16 @@ class Settings(unittest.TestCase):
                 self.assertTrue(os.path.isdir(os.path.join(engine.root, "layers")) and os.path.isdir(os.path.join(engine.exec_root, "containers")))
                 self.assertEqual(stat.S_IMODE(os.stat(engine.root).st_mode), 0o700)
                 self.assertEqual(stat.S_IMODE(os.stat(engine.socket).st_mode), 0o660)
-                self.assertEqual(os.stat(engine.socket).st_gid, grp.getgrnam("daemon").gr_gid)
+                self.assertEqual(os.stat(engine.socket).st_gid, engine.user.gid if engine.user else grp.getgrnam("daemon").gr_gid)
                 engine.ok("run", "-d", "--name", "held", "busybox", "sleep", "1000")
                 pid = engine.inspect("held")["State"]["Pid"]
-                self.assertEqual(caisson.read_limit(pid, "pids/pids.max", "pids.max"), "77")
-                self.assertIn("/" + engine.tag, caisson.cgroup_files(pid)["pids"] if "pids" in caisson.cgroup_files(pid) else caisson.cgroup_files(pid)[""])
+                if not engine.user:  # who has no cgroups here
+                    self.assertEqual(caisson.read_limit(pid, "pids/pids.max", "pids.max"), "77")
+                    self.assertIn("/" + engine.tag, caisson.cgroup_files(pid)["pids"] if "pids" in caisson.cgroup_files(pid) else caisson.cgroup_files(pid)[""])
                 self.assertIn("1234", engine.ok("exec", "held", "ip", "link", "show", "eth0"))
                 self.assertEqual(engine.inspect("held")["NetworkSettings"]["Gateway"].rpartition(".")[0], engine.subnet.rpartition(".")[0])
-                self.assertEqual(caisson.links_named(engine.tag)[:1], [engine.tag])
-                self.assertTrue(caisson.nft_tables_named(engine.tag))
+                self.assertEqual(caisson.links_named(engine.tag, engine.network_command)[:1], [engine.tag])
+                self.assertTrue(caisson.nft_tables_named(engine.tag, engine.network_command))
                 engine.ok("run", "--name", "noisy", "--network", "none", "busybox", "sh", "-c", "yes 0123456789 | head -n 30000")
                 files = [name for name in os.listdir(os.path.join(engine.root, "containers", engine.inspect("noisy")["Id"])) if "log" in name]
                 self.assertEqual(len(files), 2, files)
@@ -132,7 +134,7 @@ class Settings(unittest.TestCase):
         def check(engine):
             engine.import_busybox()
             self.assertEqual(engine.ok("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"), "lo")
-            self.assertEqual(caisson.links_named(engine.tag), [])
+            self.assertEqual(caisson.links_named(engine.tag, engine.network_command), [])
 
         self.both_ways(check, ["--network", "false"], {"network.enabled": False})
 
@@ -164,7 +166,8 @@ class Settings(unittest.TestCase):
             self.assertNotIn('{"', engine.log_text())
             engine.import_busybox()
             engine.ok("run", "-d", "--name", "free", "--network", "none", "busybox", "sleep", "1000")
-            self.assertEqual(caisson.read_limit(engine.inspect("free")["State"]["Pid"], "pids/pids.max", "pids.max"), "max")
+            if not engine.user:
+                self.assertEqual(caisson.read_limit(engine.inspect("free")["State"]["Pid"], "pids/pids.max", "pids.max"), "max")
         engine = caisson.Engine()
         engine.options = ["--bip", engine.subnet]
         with engine:
@@ -197,6 +200,7 @@ class ServiceManager(unittest.TestCase):
         path = os.path.join(engine.folder, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
             notified.bind(path)
+            os.chmod(path, 0o777)
             notified.settimeout(20)
             engine.prefix_command = ["env", f"NOTIFY_SOCKET={path}"]
             engine.start()
@@ -216,10 +220,11 @@ class ServiceManager(unittest.TestCase):
         self.addCleanup(engine.close)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(engine.socket)
+            engine.give(engine.socket)
             listener.listen(16)
             inode = os.stat(engine.socket).st_ino
             # A client may come before the daemon: its request waits in the socket, as with systemd's socket units.
-            early = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", engine.host, "version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            early = subprocess.Popen(engine.as_user([f"{caisson.BIN}/caisson", "-H", engine.host, "version"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             engine.prefix_command = ["python3", "-c", "import os, sys; fd = int(sys.argv[1]); os.dup2(fd, 3); os.set_inheritable(3, True); "
                                      "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execv(sys.argv[2], sys.argv[2:])", str(listener.fileno())]
             listener.set_inheritable(True)
@@ -234,6 +239,7 @@ class ServiceManager(unittest.TestCase):
             self.assertEqual(os.stat(engine.socket).st_ino, inode, "the socket is the manager's, not the daemon's")
 
 
+@caisson.differs_without_root("the units are of the user's systemd: cli/daemon_test.cpp")
 class StartedByTheCommandLine(unittest.TestCase):
     """Where systemd runs, the daemon is its child; the test plays systemd, in a mount namespace with a /run of its own."""
 
@@ -320,6 +326,7 @@ class OlderState(unittest.TestCase):
                 os.unlink(os.path.join(engine.root, "state.db"))
                 with contextlib.closing(sqlite3.connect(os.path.join(engine.root, "state.db"))) as database:
                     database.executescript(text)
+                engine.give(os.path.join(engine.root, "state.db"))
                 engine.start()
                 self.assertEqual(sorted(engine.ok("ps", "-a", "--format", "{{.Names}}").split()), ["kept", "ran"])
                 kept = engine.inspect("kept")
@@ -336,7 +343,7 @@ class TheEnd(caisson.EngineTest):
     def test_sigterm_ends_it_at_once_whoever_listens_and_the_containers_go_on(self):
         name = self.run_detached(command=("sh", "-c", "echo up; sleep 1000"))
         pid = self.engine.inspect(name)["State"]["Pid"]
-        command = [f"{caisson.BIN}/caisson", "-H", self.engine.host]
+        command = self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host])
         clients = []
         for arguments in (("logs", "-f", name), ("attach", name), ("events",), ("wait", name), ("stats", name), ("exec", name, "sleep", "1000")):
             clients.append(subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))

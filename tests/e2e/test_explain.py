@@ -156,7 +156,7 @@ class Learn(caisson.EngineTest):
     def test_one_that_runs_is_watched_with_its_execs_and_for_a_while(self):
         name = self.run_detached()
         neighbour = self.run_detached(command=("sh", "-c", "while :; do hostname >/dev/null; umount /nothing 2>/dev/null; done"))
-        process = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "security", "learn", "--format", "json", name], env=self.engine.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "security", "learn", "--format", "json", name]), env=self.engine.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             self.assertIn("watching", process.stderr.readline())
             self.engine.ok("exec", name, "dd", "if=/dev/zero", "of=/file", "bs=1", "count=1")

@@ -93,7 +93,7 @@ class DaemonDies(OwnEngine):
         self.finish_clean()
 
     def test_an_attached_stream_lives_on_while_the_daemon_is_away(self):
-        client = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "-i", "--name", "talk", "busybox", "cat"],
+        client = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "-i", "--name", "talk", "busybox", "cat"]),
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.addCleanup(client.kill)
         client.stdin.write(b"before\n")
@@ -112,7 +112,7 @@ class DaemonDies(OwnEngine):
         self.finish_clean()
 
     def attached(self, *arguments):
-        client = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        client = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", *arguments]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         for stream in (client.stdin, client.stdout, client.stderr):
             self.addCleanup(stream.close)
         self.addCleanup(client.wait)
@@ -169,8 +169,8 @@ class DaemonDies(OwnEngine):
         dice = random.Random(SEED)
         print(f"CAISSON_TEST_SEED={SEED}", flush=True)
         for turn in range(20 if caisson.FULL else 8):
-            work = [subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "--rm", "--name", f"t{turn}n{n}", "-p", "127.0.0.1::80",
-                                      "-v", f"/v{n}", "busybox", "sleep", "0.1"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            work = [subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "--rm", "--name", f"t{turn}n{n}", "-p", "127.0.0.1::80",
+                                      "-v", f"/v{n}", "busybox", "sleep", "0.1"]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                     for n in range(3)]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 work[0].wait(dice.uniform(0.0, 0.25))  # the moment is the dice's, not an event's
@@ -278,7 +278,7 @@ class HelpersDie(OwnEngine):
         rootfs = caisson.busybox_rootfs(lambda tar: caisson.add_file(tar, "blob", blob))
         result = {}
         read_end, write_end = os.pipe()
-        importing = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "import", "-", "killed:latest"], stdin=read_end,
+        importing = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "import", "-", "killed:latest"]), stdin=read_end,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         os.close(read_end)
         with os.fdopen(write_end, "wb") as pipe, contextlib.suppress(BrokenPipeError):
@@ -375,7 +375,7 @@ class DiskIsFull(OwnEngine):
     def test_a_log_that_meets_a_full_disk_counts_what_it_dropped_and_goes_on_when_there_is_room(self):
         # It fills the disk by itself, lives on, and is written again once there is room.
         command = "trap 'exit 0' TERM; read start; i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; echo filled >&2; read more; echo after; read end"
-        client = subprocess.Popen([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "-i", "--name", "full", "--network", "none", "busybox", "sh", "-c", command],
+        client = subprocess.Popen(self.engine.as_user([f"{caisson.BIN}/caisson", "-H", self.engine.host, "run", "-i", "--name", "full", "--network", "none", "busybox", "sh", "-c", command]),
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(client.kill)
         wait_until(lambda: "full" in self.engine.ok("ps", "--format", "{{.Names}}"), "it runs")

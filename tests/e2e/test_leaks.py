@@ -42,7 +42,7 @@ class Mixture(NetworkTest):
         self.engine.start()
 
     def run_in_background(self, *arguments):
-        client = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *arguments]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.addCleanup(lambda: (client.kill(), client.wait()))
         return client
@@ -200,7 +200,7 @@ class Mixture(NetworkTest):
 
         wait_until(lambda: not files(), lambda: f"seed {self.seed}: files are left: {files()}")
         wait_until(lambda: not [line for line in caisson.mounts_mentioning(self.engine.folder)], lambda: f"mounts: {caisson.mounts_mentioning(self.engine.folder)}")
-        links = {link for link in self.host.links() - self.links_before if link.startswith("veth")}
+        links = {link for link in self.links() - self.links_before if link.startswith("veth")}
         pool = {link for link in links if link.startswith("veth")}
         self.assertLessEqual(len(pool), 4, "links of the namespaces kept ready, no more")
 

@@ -197,7 +197,7 @@ class Drivers(caisson.EngineTest):
         folder, base = os.path.split(self.engine.inspect(name)["LogPath"])
         archives = lambda: sorted(entry for entry in os.listdir(folder) if entry.startswith(base) and entry.endswith(".gz"))
         wait_until(archives, "a rotated file is compressed")
-        follower = subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "logs", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.engine.environment())
+        follower = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "logs", "-f", name]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.engine.kill9()  # in the middle of one, perhaps
         self.engine.start()
         wait_until(lambda: self.engine.ok("logs", "--tail", "1", name) == "line 4000", "everything is written", 60)

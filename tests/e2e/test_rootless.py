@@ -15,6 +15,8 @@ import unittest
 os.environ["CAISSON_TEST_ROOTLESS"] = "1"
 import caisson  # noqa: E402: reads the variable
 from caisson import wait_until  # noqa: E402
+from dns_client import Client, Upstream  # noqa: E402
+from test_networks import Host  # noqa: E402
 
 
 def run(*command, check=True):
@@ -327,6 +329,60 @@ class Networks(caisson.EngineTest):
 
 
 class NetworksBySlirp(Networks):
+    uplink = "slirp4netns"
+
+
+class Resolvers(unittest.TestCase):
+    """A host of its own, whose resolver listens on loopback or is another machine: containers get its answers, on every kind of network."""
+
+    uplink = "pasta"
+
+    def open(self, nameserver):
+        if not shutil.which(self.uplink) or not os.path.exists("/dev/net/tun"):
+            self.skipTest(f"needs {self.uplink} (tools/dependencies test) and /dev/net/tun")
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        host = stack.enter_context(Host())
+        engine = caisson.Engine(options=("--rootless-network", self.uplink))
+        stack.callback(engine.close)
+        resolv_conf = os.path.join(engine.folder, "resolv.conf")
+        with open(resolv_conf, "w", encoding="utf-8") as file:
+            file.write(f"nameserver {nameserver}\nsearch example.net\n")
+        engine.prefix_command = [*host.enter(), "unshare", "-m", "sh", "-c", f'mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"', "sh"]
+        engine.start()
+        engine.import_busybox()
+        return stack, engine, host
+
+    def ask_everywhere(self, engine, upstream):
+        engine.ok("network", "create", "apart")
+        for network in ("bridge", "apart", "host"):
+            with self.subTest(network=network):
+                engine.ok("run", "-d", "--name", network, "--network", network, "busybox", "sleep", "1000")
+                said = engine.cli("exec", network, "nslookup", "-type=a", f"{network}.example.org", timeout=60)
+                self.assertIn("192.0.2.7", said.stdout, said.stderr)
+                self.assertIn(f"{network}.example.org", upstream.asked)
+                resolv_conf = engine.ok("exec", network, "cat", "/etc/resolv.conf")
+                self.assertIn("search example.net", resolv_conf)
+                server = re.search(r"^nameserver (\S+)", resolv_conf, re.M).group(1)
+                # As libc does it: one socket for both questions, which takes answers of the server alone.
+                with Client(engine.inspect(network)["State"]["Pid"], server=server) as client:
+                    self.assertEqual(client.ask(f"again.{network}.example.org")[1], ["192.0.2.7"])
+        engine.ok("rm", "-f", "bridge", "apart", "host")
+        self.assertEqual(engine.stop(), 0)
+        self.assertEqual(engine.leftovers(), [])
+
+    def test_a_resolver_on_the_hosts_loopback_is_asked(self):
+        stack, engine, host = self.open("127.0.0.53")
+        upstream = stack.enter_context(Upstream(f"/run/netns/{host.name}", "192.0.2.7", "127.0.0.53"))
+        self.ask_everywhere(engine, upstream)
+
+    def test_a_resolver_on_another_machine_is_asked(self):
+        stack, engine, host = self.open("198.51.100.2")
+        upstream = stack.enter_context(Upstream(f"/run/netns/{host.outside}", "192.0.2.7", "198.51.100.2"))
+        self.ask_everywhere(engine, upstream)
+
+
+class ResolversBySlirp(Resolvers):
     uplink = "slirp4netns"
 
 

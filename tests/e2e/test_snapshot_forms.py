@@ -211,7 +211,7 @@ class Killed(Forms):
         return path
 
     def begin(self, *arguments):
-        return subprocess.Popen([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        return subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *arguments]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL, env=self.engine.environment())
 
     def test_a_daemon_killed_in_any_phase_of_a_load_or_a_removal_leaves_a_whole_store(self):
