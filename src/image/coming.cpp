@@ -144,8 +144,13 @@ void LocalImageStore::bring(ComingImage& coming) {
     if (is_cancelled(brought.error()) || !coming.wait(0)) return;
     log_error(coming.is_lie ? "compare a layer with what its table of contents had promised" : "go on with a lazy pull", object, brought.error());
     if (brought.error().kind() == ErrorKind::corrupt && ++corrupt == most_corrupt) coming.is_lie = true;
-    if (auto noted = note_trouble(coming.id, brought.error(), coming.is_lie); !noted.ok()) log_error("go on with a lazy pull", object, noted.error());
-    if (coming.is_lie || !coming.wait(pause_ms)) return;
+    for (;;) {
+      auto noted = note_trouble(coming, brought.error());
+      if (!noted.ok()) log_error("go on with a lazy pull", object, noted.error());
+      if (coming.is_lie && noted.ok()) return;
+      if (!coming.wait(pause_ms)) return;
+      if (!coming.is_lie) break;  // else it has to be remembered for the next start of this engine, however long that takes
+    }
   }
   coming.layers.clear();
   log(LogLevel::info, "a lazy pull", object, "is complete");
@@ -206,14 +211,18 @@ Status LocalImageStore::settle_coming(ComingImage& coming) {
   return write_layout_index();
 }
 
-Status LocalImageStore::note_trouble(const Digest& id, const Error& error, bool is_refused) {
+Status LocalImageStore::note_trouble(ComingImage& coming, const Error& error) {
   std::lock_guard lock(records_mutex_);
-  auto record = TRY_PLAIN(records_.find(id));
+  auto record = TRY_PLAIN(records_.find(coming.id));
   if (!record || !record->coming) return {};
   record->coming->trouble = error.text();
-  record->coming->is_refused = is_refused;
+  record->coming->is_refused = coming.is_lie;
+  {
+    std::lock_guard told_lock(coming_mutex_);
+    coming.told = record->coming;
+  }
   state::Transaction transaction;
-  transaction.durable = is_refused;
+  transaction.durable = coming.is_lie;
   ImageRecords::put(transaction, *record);
   TRY(store_.commit(transaction), "record images");
   return {};
@@ -247,13 +256,21 @@ Status LocalImageStore::retire_stand_ins(const ImageRecord& record) {
   return {};
 }
 
-std::optional<Coming> LocalImageStore::coming_of(const ImageRecord& record) {
+std::optional<ComingRecord> LocalImageStore::coming_now(const ImageRecord& record) {
   if (!record.coming) return {};
+  std::lock_guard lock(coming_mutex_);
+  const auto found = coming_.find(record.id);
+  return found != coming_.end() && found->second->told ? found->second->told : record.coming;
+}
+
+std::optional<Coming> LocalImageStore::coming_of(const ImageRecord& record) {
+  const auto now = coming_now(record);
+  if (!now) return {};
   Coming out;
   out.layers = record.layers.size();
   for (const auto& layer : record.layers) out.layers_here += content_->has_layer(layer.diff_id).value_or(false) ? 1U : 0U;
-  out.trouble = record.coming->trouble;
-  out.is_refused = record.coming->is_refused;
+  out.trouble = now->trouble;
+  out.is_refused = now->is_refused;
   return out;
 }
 
@@ -275,8 +292,9 @@ Status check_is_here(const Digest& id, const std::optional<Coming>& coming) {
 }  // namespace
 
 Status LocalImageStore::refuse_liars(const ImageRecord& record) {
-  if (!record.coming || !record.coming->is_refused) return {};
-  return refuse(record.id, Coming{0, 0, record.coming->trouble, true});
+  const auto now = coming_now(record);
+  if (!now || !now->is_refused) return {};
+  return refuse(record.id, Coming{0, 0, now->trouble, true});
 }
 
 Status LocalImageStore::must_be_here(const ImageRecord& record) { return check_is_here(record.id, coming_of(record)); }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <span>
 #include <thread>
@@ -226,7 +227,7 @@ namespace {
 
 class Source final : public PieceSource {
  public:
-  Source(std::string blob, RegistrySession& session, std::function<void()> on_request) : blob_(std::move(blob)), session_(session), on_request_(std::move(on_request)) {}
+  Source(std::string blob, std::shared_ptr<RegistrySession> session, std::function<void()> on_request) : blob_(std::move(blob)), on_request_(std::move(on_request)), session_(std::move(session)) {}
 
   Result<std::string> local(std::uint64_t offset, std::uint64_t bytes) override {
     std::string out;
@@ -237,6 +238,40 @@ class Source final : public PieceSource {
   }
 
   Result<std::string> remote(std::uint64_t offset, std::uint64_t bytes, int cancel_fd) override {
+    const auto session = current();
+    auto got = ask(*session, offset, bytes, cancel_fd);
+    if (got.ok() || !session->has_ended()) return got;
+    const auto other = await_another(session);
+    if (!other) return got;
+    return ask(*other, offset, bytes, cancel_fd);
+  }
+
+  /// Of another fetch process, after the one before has ended.
+  void replace(std::shared_ptr<RegistrySession> session) {
+    std::lock_guard lock(mutex_);
+    session_.swap(session);
+    changed_.notify_all();
+  }
+  /// Nobody will give another one.
+  void left_alone() {
+    std::lock_guard lock(mutex_);
+    is_alone_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::shared_ptr<RegistrySession> current() {
+    std::lock_guard lock(mutex_);
+    return session_;
+  }
+  std::shared_ptr<RegistrySession> await_another(const std::shared_ptr<RegistrySession>& ended) {
+    constexpr auto patience = std::chrono::seconds(3);
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, patience, [&] { return session_ != ended || is_alone_; });
+    return session_ != ended ? session_ : nullptr;
+  }
+
+  Result<std::string> ask(RegistrySession& session, std::uint64_t offset, std::uint64_t bytes, int cancel_fd) {
     on_request_();
     auto file = TRY_PLAIN(linux::memfd_create("caisson-range"));
     FetchRequest request;
@@ -244,14 +279,13 @@ class Source final : public PieceSource {
     request.name = blob_;
     request.offset = offset;
     request.size_bytes = bytes;
-    auto reply = TRY_PLAIN(session_.call(std::move(request), file.get(), {}, std::array{cancel_fd}));
+    auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), {}, std::array{cancel_fd}));
     if (!reply.ok) return error_of(reply);
     std::string out(static_cast<std::size_t>(bytes), '\0');
     TRY_PLAIN(fill(file.get(), 0, out));
     return out;
   }
 
- private:
   static Status fill(int fd, std::uint64_t offset, std::string& out) {
     for (std::size_t done = 0; done < out.size();) {
       const auto got = TRY_PLAIN(linux::pread(fd, std::span(out).subspan(done), offset + done));
@@ -261,12 +295,24 @@ class Source final : public PieceSource {
     return {};
   }
   std::string blob_;
-  RegistrySession& session_;
   std::function<void()> on_request_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<RegistrySession> session_;  // shared: calls that are under way end with the one they began with
+  bool is_alone_ = false;
 };
 
 /// The daemon may be gone, or busy: nobody waits for it.
 void say(std::string_view text) { ignore(linux::send(serve_fd::notices, text.substr(0, most_notice_bytes), MSG_DONTWAIT)); }
+
+/// Channels to further fetch processes, from the daemon, as long as there is one.
+void take_channels(Source& source) {
+  for (;;) {
+    auto message = linux::receive_message(serve_fd::notices, 1, 1);
+    if (!message.ok() || message->bytes.empty()) return source.left_alone();
+    if (!message->fds.empty()) source.replace(RegistrySession::adopt(std::move(message->fds.front())));
+  }
+}
 
 class Server {
  public:
@@ -367,10 +413,12 @@ Status serve_layer() {
   TRY_PLAIN(enter_sandbox());
   auto pieces = TRY_PLAIN(decode<std::vector<TocChunk>>(TRY_PLAIN(linux::read_all(serve_fd::pieces)), "pieces"));
   TRY_PLAIN(check_pieces(pieces, request.content_bytes));
-  auto session = RegistrySession::adopt(UniqueFd(serve_fd::channel));
-  Source source(request.blob, *session, [] { say("."); });
+  Source source(request.blob, RegistrySession::adopt(UniqueFd(serve_fd::channel)), [] { say("."); });
+  std::thread channels([&] { take_channels(source); });
   LayerContents contents(std::move(pieces), request.content_bytes, serve_fd::cache, source, [](const std::string& text) { say("!" + text); });
   Server(contents).run();
+  ignore(linux::shutdown(serve_fd::notices, SHUT_RDWR));  // wakes the thread; the daemon may have closed its end already
+  channels.join();
   return {};
 }
 

@@ -27,7 +27,7 @@ inline constexpr int device = 4;   ///< a FUSE connection
 inline constexpr int pieces = 5;   ///< an encoded vector<TocChunk>, as the worker's task toc writes it
 inline constexpr int cache = 6;    ///< an empty file for what was had
 inline constexpr int blob = 7;     ///< the layer's blob as far as it has come, and as it grows
-inline constexpr int notices = 8;  ///< a seqpacket socket for what the daemon should say
+inline constexpr int notices = 8;  ///< a seqpacket socket for what the daemon should say; what comes back on it is another `channel`
 inline constexpr int channel = 9;  ///< to a fetch process
 }  // namespace serve_fd
 

@@ -214,6 +214,7 @@ class LocalImageStore final : public ImageStore {
     UniqueFd stop;                    ///< eventfd
     std::thread thread;
     bool is_lie = false;              ///< the last error is about what was promised, not about how it comes
+    std::optional<ComingRecord> told;  ///< what is wrong, under coming_mutex_: the record may have no room on the disk
     /// False: it is to stop.
     [[nodiscard]] bool wait(int milliseconds) const;
   };
@@ -222,13 +223,15 @@ class LocalImageStore final : public ImageStore {
   void bring(ComingImage& coming);
   Status bring_once(ComingImage& coming);
   Status settle_coming(ComingImage& coming);
-  Status note_trouble(const Digest& id, const Error& error, bool is_refused);
+  Status note_trouble(ComingImage& coming, const Error& error);
+  /// The record's, or what is newer than that.
+  std::optional<ComingRecord> coming_now(const ImageRecord& record);
   void stop_coming(const Digest& id);
   Status forget_coming(const ImageRecord& removed);
   Status retire_stand_ins(const ImageRecord& record);
   std::optional<Coming> coming_of(const ImageRecord& record);
   /// Errors: corrupt, for an image that was promised otherwise than it came.
-  static Status refuse_liars(const ImageRecord& record);
+  Status refuse_liars(const ImageRecord& record);
   /// Errors: conflict, for an image that is still coming: whoever needs it as a whole says so.
   Status must_be_here(const ImageRecord& record);
   Result<std::string> fetch_document(class RegistrySession& session, const Descriptor& descriptor, const Cancel& cancel);

@@ -177,7 +177,7 @@ Status LocalImageStore::pull_and_unpack(RegistrySession& session, const PulledLa
       return Error(ErrorKind::corrupt, concat("the archive's content has the digest ", archive->diff_id.text(), ", the image's config says ", layer.diff_id.text()));
     // What was stopped or had no room says nothing about the download, which is gone on with the next time.
     const int reason = archive.ok() ? 0 : archive.error().error_number();
-    if (reason == ECANCELED || reason == EDQUOT) return std::move(archive).error();
+    if (reason == ECANCELED || reason == EDQUOT || reason == ENOSPC) return std::move(archive).error();
     // The archive may be refused because what an earlier attempt had left was damaged: once more, from the start.
     Digest got = archive.ok() ? archive->blob : Digest();
     if (downloaded.ok() && got.empty()) {

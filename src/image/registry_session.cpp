@@ -168,10 +168,17 @@ Result<FetchReply> RegistrySession::call(FetchRequest request, int fd, const OnP
   }
   request.has_fd = fd >= 0;
   Status sent = send(FetchFrame::request, encode(request), fd);
-  auto reply = sent.ok() ? await(*pending, request.number, on_progress, cancel_fds) : Result<FetchReply>(std::move(sent).error());
+  const bool is_sent = sent.ok();
+  auto reply = is_sent ? await(*pending, request.number, on_progress, cancel_fds) : Result<FetchReply>(std::move(sent).error());
   std::lock_guard lock(pending_mutex_);
   pending_.erase(request.number);
+  if (!is_sent) has_ended_ = true;  // the listener is about to hear it too
   return reply;
+}
+
+bool RegistrySession::has_ended() {
+  std::lock_guard lock(pending_mutex_);
+  return has_ended_;
 }
 
 Result<FetchReply> RegistrySession::await(Pending& pending, std::uint64_t number, const OnProgress& on_progress, std::span<const int> cancel_fds) {

@@ -48,7 +48,9 @@ class RegistrySession {
   /// `on_progress` runs in this thread. The reply may be a failure. When it returns, nobody writes to `fd` any more.
   /// Errors: unavailable ("cancelled"), io (the process ended).
   Result<FetchReply> call(FetchRequest request, int fd, const OnProgress& on_progress, std::span<const int> cancel_fds);
-  /// The same, with a failed reply as its error.
+  /// The process has ended, as far as its channel says: every call fails from now on.
+  [[nodiscard]] bool has_ended();
+  /// The same as call(), with a failed reply as its error.
   Result<FetchReply> ask(FetchRequest request, const Cancel& cancel);
 
  private:

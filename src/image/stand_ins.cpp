@@ -2,6 +2,7 @@
 #include "image/stand_ins.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/log.hpp"
@@ -10,6 +11,7 @@
 #include "image/index_mount.hpp"
 #include "image/layer_server.hpp"
 #include "image/worker_process.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/fuse_file.hpp"
 #include "linux/mount_api.hpp"
@@ -203,8 +205,9 @@ Result<std::string> StandIns::start(const Digest& diff_id, const std::string& pa
   auto notices = TRY_PLAIN(linux::socketpair(linux::UnixType::seqpacket));
   auto device = TRY_PLAIN(linux::open_fuse_device());
   auto mounted = TRY_PLAIN(linux::mount_fuse_file(device.get()));
-  const auto credentials = credentials_.find(diff_id);
-  auto fetch = TRY_PLAIN(registries_->start_impatient(reference, credentials == credentials_.end() ? RegistryCredentials{} : credentials->second));
+  running->reference = reference;
+  if (const auto credentials = credentials_.find(diff_id); credentials != credentials_.end()) running->credentials = credentials->second;
+  auto fetch = TRY_PLAIN(registries_->start_impatient(running->reference, running->credentials));
   running->fetch = std::move(fetch.pidfd);
   auto child = spawn({{request.get(), serve_fd::request}, {device.get(), serve_fd::device}, {pieces.get(), serve_fd::pieces}, {cache.get(), serve_fd::cache},
                       {partial->get(), serve_fd::blob}, {notices.second.get(), serve_fd::notices}, {fetch.channel.get(), serve_fd::channel}});
@@ -239,21 +242,52 @@ Result<std::string> StandIns::open(const Digest& diff_id) {
   return start(diff_id, path);
 }
 
-/// What a server says until it ends.
+/// In place of one that has ended.
+Status StandIns::give_fetch_process(Running& running) {
+  auto fetch = TRY_PLAIN(registries_->start_impatient(running.reference, running.credentials));
+  auto sent = linux::send_message(running.notices.get(), ".", std::array{fetch.channel.get()});
+  if (!sent.ok()) {
+    linux::kill_and_reap(fetch.pidfd.get());
+    return sent;
+  }
+  running.fetch = std::move(fetch.pidfd);
+  return {};
+}
+
+/// What a server says until it ends. Without its fetch process it gets another one, but not one after the other without a pause.
 void StandIns::listen(Running& running) {
+  constexpr const char* step = "serve a layer that is still coming";
+  constexpr std::int64_t pause_ns = 1'000'000'000;
+  constexpr std::int64_t millisecond_ns = 1'000'000;
+  auto due_ns = monotonic_ns() + pause_ns;
   std::string buffer(4096, '\0');
   for (;;) {
-    auto got = linux::recv(running.notices.get(), buffer);
-    if (!got.ok() || *got == 0) break;
-    last_request_ns_ = monotonic_ns();
-    if (buffer[0] == '!') log(LogLevel::warning, "serve a layer that is still coming", running.object, std::string_view(buffer).substr(1, *got - 1));
+    std::array<linux::PollEntry, 2> entries{linux::PollEntry{running.notices.get(), POLLIN, 0}, linux::PollEntry{running.fetch ? running.fetch.get() : -1, POLLIN, 0}};
+    const auto wait_ms = running.fetch ? -1 : static_cast<int>(std::max<std::int64_t>(0, due_ns - monotonic_ns()) / millisecond_ns + 1);
+    if (!linux::poll(entries, wait_ms).ok()) break;
+    if (entries[0].revents != 0) {  // first: a server that ends closes this before its fetch process can notice
+      auto got = linux::recv(running.notices.get(), buffer);
+      if (!got.ok() || *got == 0) break;
+      last_request_ns_ = monotonic_ns();
+      if (buffer[0] == '!') log(LogLevel::warning, step, running.object, std::string_view(buffer).substr(1, *got - 1));
+      continue;
+    }
+    if (entries[1].revents != 0) {
+      auto status = linux::wait_pidfd(running.fetch.get());
+      running.fetch.reset();
+      if (status.ok()) log(LogLevel::warning, step, running.object, concat("what fetches for it ended ", status->signaled ? "by signal " : "with code ", status->code, "; it gets another one"));
+    }
+    if (!running.fetch && !is_closing_ && monotonic_ns() >= due_ns) {
+      due_ns = monotonic_ns() + pause_ns;
+      if (auto given = give_fetch_process(running); !given.ok()) log_error(step, running.object, given.error());
+    }
   }
   if (is_closing_) return;
   auto status = linux::wait_pidfd(running.server.get());
   if (status.ok() && (status->signaled || status->code != 0))
-    log(LogLevel::warning, "serve a layer that is still coming", running.object,
+    log(LogLevel::warning, step, running.object,
         concat("its server ended ", status->signaled ? "by signal " : "with code ", status->code, ": containers that use it cannot read what they have not read yet, until they are started again"));
-  linux::kill_and_reap(running.fetch.get());
+  if (running.fetch) linux::kill_and_reap(running.fetch.get());
   running.has_ended = true;
 }
 

@@ -93,8 +93,10 @@ class StandIns {
   };
   struct Running {
     UniqueFd server;   // pidfds
-    UniqueFd fetch;
+    UniqueFd fetch;    // the listener's, from its start on
     UniqueFd notices;
+    Reference reference;  // for the next fetch process
+    RegistryCredentials credentials;
     Reservation room;  // for what is read
     std::string object;
     std::atomic<bool> has_ended = false;
@@ -105,6 +107,7 @@ class StandIns {
   Result<std::string> start(const Digest& diff_id, const std::string& path);
   Result<linux::ChildProcess> spawn(const std::vector<linux::FdMapping>& fds) const;
   void listen(Running& running);
+  Status give_fetch_process(Running& running);
   void join_ended();
   Status count(const std::string& path);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """pull --lazy: containers start while their layers still come, from layers of ours, of skopeo and of this file's own making, over a registry that is slow,
-absent or lying; and what is left when the daemon or a layer's server is killed."""
+absent or lying; beside a disk that is full; and what is left when the daemon, a layer's server or what fetches for it is killed."""
 
 import base64
 import contextlib
@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import threading
@@ -126,7 +127,7 @@ class LazyTest(registries.NamespaceTest):
         self.ranges = []
         self.between.on(r"/blobs/", self.hold_back, "GET")
         self.name = f"{self.between.address}/app:1"
-        self.engine = self.archive = None
+        self.engine = self.archive = self.disk = None
 
     def hold_back(self, handler, _):
         """Whole blobs of some size wait for the gate; documents and ranges do not."""
@@ -152,11 +153,29 @@ class LazyTest(registries.NamespaceTest):
     def image(self, name=None):
         return json.loads(self.engine.ok("image", "inspect", name or self.name))[0]
 
+    def trouble(self):
+        return self.image().get("Coming", {}).get("Trouble", "")
+
     def wait_until_here(self, name=None, timeout_s=60):
         wait_until(lambda: "Coming" not in self.image(name), lambda: f"{name or self.name} is here: {self.image(name)}\n{self.engine.log_text()[-2000:]}", timeout_s)
 
     def servers(self):
         return [pid for pid, text in caisson.processes_mentioning("serve-layer").items() if self.engine.belongs(pid)]
+
+    def fetchers(self):
+        return self.engine.processes("caisson-fetch")
+
+    def layer_digest(self, number):
+        """Of an image's layer as it lies in the registry."""
+        manifest = json.loads(self.registry.request("GET", "/v2/app/manifests/1", headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})[2])
+        return manifest["layers"][number]["digest"]
+
+    def sum_of_big(self, container):
+        return self.engine.cli("exec", container, "sha256sum", "/srv/big", timeout=120)
+
+    def expect_big(self, container):
+        told = self.sum_of_big(container)
+        self.assertEqual(told.stdout.split()[:1], [hashlib.sha256(NOISE).hexdigest()], told.stderr + self.engine.log_text()[-2000:])
 
     def finish(self):
         """Nothing is left of an engine whose images and containers are gone."""
@@ -175,6 +194,8 @@ class LazyTest(registries.NamespaceTest):
         for kind in ("content/blobs/sha256", "ingest", "partial"):
             wait_until(lambda kind=kind: os.listdir(os.path.join(self.engine.root, kind)) == [], f"{kind} is empty")
         self.assertEqual(self.engine.stop(), 0, self.engine.log_text()[-2000:])
+        if self.disk:
+            subprocess.run(["umount", self.disk.path], check=True)  # which a descriptor or a mount that was forgotten would refuse
         self.assertEqual(self.engine.leftovers(), [])
 
 
@@ -393,8 +414,7 @@ class Faults(LazyTest):
             return True
 
         # Of the layer with the large file only: what cannot read its own program ends by SIGBUS, and says nothing.
-        manifest = json.loads(self.registry.request("GET", "/v2/app/manifests/1", headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})[2])
-        self.between.on("/blobs/" + manifest["layers"][1]["digest"], refuse, "GET")
+        self.between.on("/blobs/" + self.layer_digest(1), refuse, "GET")
         begun = time.monotonic()
         told = self.engine.cli("exec", running, "cat", "/srv/big", text=False)
         self.assertNotEqual(told.returncode, 0)
@@ -486,6 +506,60 @@ class Faults(LazyTest):
         self.engine.start()
         self.finish()
 
+    def test_a_registry_that_is_gone_and_comes_back_is_gone_on_with(self):
+        self.start()
+        self.pull()
+        running = self.engine.ok("run", "-d", self.name, "sleep", "1000")
+        self.engine.ok("exec", running, "cat", "/srv/first")
+        is_gone = threading.Event()
+        is_gone.set()
+
+        def cut(handler, _):
+            if not is_gone.is_set():
+                return False
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return True
+
+        self.between.on("", cut)
+        self.gate.set()
+        begun = time.monotonic()
+        told = self.sum_of_big(running)
+        self.assertNotEqual(told.returncode, 0)
+        self.assertIn("Input/output error", told.stderr)
+        self.assertLess(time.monotonic() - begun, 45)
+        wait_until(self.trouble, "the image says that its registry does not answer", 90)
+        self.assertFalse(self.image()["Coming"]["Refused"])
+        self.assertRegex(self.engine.log_text(), r'warning serve a layer that is still coming object="layer sha256:[0-9a-f]{64} of ' + re.escape(self.name))
+        self.assertRegex(self.engine.log_text(), r'error go on with a lazy pull object="image ')
+        is_gone.clear()
+        self.expect_big(running)
+        self.wait_until_here(timeout_s=120)
+        self.expect_big(self.engine.ok("run", "-d", self.name, "sleep", "1000"))
+        self.finish()
+
+    def test_a_killed_fetch_process_is_replaced(self):
+        self.start()
+        self.pull()
+        wait_until(lambda: self.whole, "the rest is on its way", 30)
+        running = self.engine.ok("run", "-d", self.name, "sleep", "1000")
+        self.engine.ok("exec", running, "cat", "/srv/first")
+        for _ in range(2):
+            victims = self.fetchers()
+            self.assertGreaterEqual(len(victims), 2)
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            told = self.sum_of_big(running)
+            if told.returncode != 0:  # whoever reads at that moment may be told
+                self.assertIn("Input/output error", told.stderr)
+            wait_until(lambda: self.sum_of_big(running).returncode == 0, lambda: "it can be read again\n" + self.engine.log_text()[-2000:], 30)
+            self.expect_big(running)
+        self.expect_big(self.engine.ok("run", "-d", self.name, "sleep", "1000"))
+        self.gate.set()
+        self.wait_until_here()
+        self.finish()
+
     def test_a_store_without_room_refuses_the_pull(self):
         self.start("--store-quota", "20m")
         told = self.engine.cli("pull", "--lazy", self.name)
@@ -494,5 +568,114 @@ class Faults(LazyTest):
         self.assertEqual(self.engine.ok("images", "-q"), "")
 
 
+class FullDisk(LazyTest):
+    """The state folder on a disk that becomes full while layers are coming."""
+
+    def start(self, *options):
+        self.engine = caisson.Engine(options=["--registry-stall-timeout", "60", *options])
+        self.engine.prefix_command = self.namespace.command
+        self.disk = caisson.SmallDisk(self.engine.root, 128)
+        self.addCleanup(self.disk.close)
+        self.addCleanup(self.engine.close)
+        self.engine.start()
+        self.pull()
+        running = self.engine.ok("run", "-d", self.name, "sleep", "1000")
+        self.engine.ok("exec", running, "cat", "/srv/first")
+        return running
+
+    def fill(self, but_mebibytes=0):
+        """Takes all free space but so much; returns a function that gives it back."""
+        path = os.path.join(self.engine.root, "ballast")
+        with open(path, "wb") as file:
+            free = os.statvfs(path)
+            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - (but_mebibytes << 20) - (1 << 20)))
+            file.seek(0, os.SEEK_END)
+            if but_mebibytes == 0:
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
+                        file.flush()
+        return lambda: os.unlink(path)
+
+    def expect_trouble(self):
+        """The image and the log name what did not fit."""
+        wait_until(lambda: "No space left on device" in self.trouble(), lambda: f"the image says so: {self.image()}\n{self.engine.log_text()[-2000:]}", 60)
+        self.assertRegex(self.trouble(), "|".join(self.layer_digest(number) for number in (0, 1)))
+        self.assertFalse(self.image()["Coming"]["Refused"])
+        self.assertRegex(self.engine.log_text(), r"error go on with a lazy pull [^\n]*No space left on device")
+
+    def expect_all_comes(self, running):
+        self.wait_until_here(timeout_s=120)
+        self.expect_big(running)
+        fresh = self.engine.ok("run", "-d", self.name, "sleep", "1000")
+        self.assertIn("/layers/", self.engine.inspect(fresh)["GraphDriver"]["Data"]["LowerDir"])
+        self.expect_big(fresh)
+        self.finish()
+
+    def test_what_a_container_reads_is_served_and_the_rest_comes_when_there_is_room(self):
+        running = self.start()
+        free = self.fill()
+        self.expect_big(running)
+        self.assertRegex(self.engine.log_text(), r'warning serve a layer that is still coming object="layer ' + self.layer_digest(1) + r' of \S+ msg="what was read cannot be kept: [^\n]*No space left on device')
+        self.gate.set()
+        self.expect_trouble()
+        self.expect_big(running)
+        self.assertIn("0/2 layers", self.engine.ok("images"))
+        free()
+        self.expect_all_comes(running)
+
+    def test_a_layer_that_fits_half_is_not_fetched_anew(self):
+        running = self.start()
+        # The blob fits, and what it unpacks to does not.
+        free = self.fill(36)
+        self.gate.set()
+        self.expect_trouble()
+        self.expect_big(running)
+        free()
+        self.expect_all_comes(running)
+        # What had come stays: nobody asks for a whole blob twice.
+        asked = [path for method, path, headers in self.between.seen if method == "GET" and "/blobs/" in path and "Range" not in headers and self.layer_digest(1) in path]
+        self.assertEqual(len(asked), 1, self.between.seen)
+
+    def test_a_disk_that_is_full_in_the_middle_of_a_download(self):
+        running = self.start()
+        free = self.fill(12)
+        self.gate.set()
+        self.expect_trouble()
+        self.expect_big(running)
+        free()
+        self.engine.ok("pull", self.name, timeout=120)  # an ordinary pull does not wait for the next attempt
+        self.expect_all_comes(running)
+
+    def test_an_image_that_is_removed_beside_a_full_disk_leaves_nothing(self):
+        running = self.start()
+        self.engine.ok("rm", "-f", running)
+        free = self.fill()
+        self.gate.set()
+        self.expect_trouble()
+        told = self.engine.cli("rmi", self.name)
+        if told.returncode != 0:  # the record itself has no room to be erased
+            self.assertIn("No space left on device", told.stderr)
+        free()
+        self.finish()
+
+    def test_a_daemon_that_is_killed_beside_a_full_disk_goes_on_when_there_is_room(self):
+        running = self.start()
+        free = self.fill()
+        self.gate.set()
+        self.expect_trouble()
+        self.engine.kill9()
+        try:
+            self.engine.start()
+        except AssertionError as refused:
+            self.assertRegex(str(refused), "(?i)no space left|disk is full|database or disk")
+            free()
+            self.engine.start()
+        else:
+            self.expect_big(running)
+            free()
+        self.expect_all_comes(running)
+
+
 if __name__ == "__main__":
-    unittest.main()
+    caisson.main(lambda: caisson.why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch())
