@@ -23,7 +23,7 @@ test: ## build the release and run all tests; those that need what this machine 
 	@tools/run-tests build/$(PRESET)
 
 test-all: ## the same with the long variants: 100 containers across a daemon's death, fault matrices, sanitizers, fuzz smoke, the guests
-	@tools/dependencies test check guest peers clients
+	@tools/dependencies test check guest peers clients s3
 	@tools/client-programs || echo "some clients cannot be fetched; their tests will be skipped"
 	@$(MAKE) --no-print-directory build PRESET=release
 	@CAISSON_TEST_FULL=1 tools/run-tests build/release

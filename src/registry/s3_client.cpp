@@ -16,7 +16,7 @@ namespace caisson::registry {
 namespace {
 
 constexpr std::ptrdiff_t most_at_once = 32;      // half of what caisson-fetch takes
-constexpr std::uint64_t most_parts = 10'000;     // of one upload ("Multipart upload limits")
+constexpr std::uint64_t most_parts = 1'000;      // of one upload: AWS takes ten thousand, Swift no more than these unless it is told to
 constexpr std::size_t parts_at_once = 4;
 constexpr std::size_t read_bytes = 256 << 10;
 constexpr std::size_t most_reply_bytes = 16 << 20;
@@ -132,7 +132,7 @@ Error S3Client::error_of(const Ask& ask, const image::FetchReply& reply) const {
   const auto fault = parse_s3_fault(reply.body);
   auto error = kind_error(reply.status, concat(step(ask), ": status ", reply.status, fault.code.empty() ? "" : concat(" ", fault.code, ": ", fault.message)));
   if (fault.code == "RequestTimeTooSkewed") return std::move(error).with_hint("this machine's clock and the service's differ by more than 15 minutes");
-  if (fault.code == "SignatureDoesNotMatch" || fault.code == "InvalidAccessKeyId") return std::move(error).with_hint("check the keys and the region");
+  if (fault.code == "SignatureDoesNotMatch" || fault.code == "InvalidAccessKeyId" || fault.code == "AuthorizationHeaderMalformed") return std::move(error).with_hint("check the keys and the region");
   return error;
 }
 

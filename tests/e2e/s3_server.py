@@ -39,6 +39,13 @@ def signature_of(method, path, query, headers, payload_hash, time, scope):
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def storage_section(endpoint, credentials, prefix, **more):
+    """registry.toml's section for a registry that keeps its blobs in the bucket at `endpoint`."""
+    lines = "".join(f"{name} = {str(value).lower() if isinstance(value, bool) else chr(34) + str(value) + chr(34)}\n" for name, value in more.items())
+    return (f'[storage.s3]\nendpoint = "{endpoint}"\nregion = "{REGION}"\nbucket = "{BUCKET}"\nprefix = "{prefix}"\n'
+            f'credentials_file = "{credentials}"\n{lines}')
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body go out as two writes: the second would wait for the first one's delayed acknowledgement
@@ -233,9 +240,7 @@ class S3:
 
     def config(self, prefix="registry/", host="127.0.0.1", **more):
         """registry.toml's section for a registry that keeps its blobs here."""
-        lines = "".join(f"{name} = {str(value).lower() if isinstance(value, bool) else chr(34) + str(value) + chr(34)}\n" for name, value in more.items())
-        return (f'[storage.s3]\nendpoint = "http://{host}:{self.port}"\nregion = "{REGION}"\nbucket = "{BUCKET}"\nprefix = "{prefix}"\n'
-                f'credentials_file = "{self.credentials}"\n{lines}')
+        return storage_section(f"http://{host}:{self.port}", self.credentials, prefix, **more)
 
     def close(self):
         self.server.shutdown()
