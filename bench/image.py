@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker in both forms of layers, of podman, and of plain `tar x`.
+"""Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker in both forms of layers, of podman, and of plain `tar x`; and the way back out.
 
-usage: bench/image.py [--build build/release] [--rounds 3] [--source /usr]
-The layer is the tar of SOURCE's regular files, up to 200 MB of them; it is loaded uncompressed and through gzip.
+usage: bench/image.py [--build build/release] [--rounds 3] [--megabytes 200] [--minutes 8] [--source /usr]
+The layer is the tar of SOURCE's regular files, up to so many MB of them; it is loaded uncompressed and through gzip, and exported. Each round is printed as it was; no
+round begins after MINUTES, so that a busy machine measures less instead of longer, and whoever takes minutes for one step is left out with that as the reason.
 """
 import argparse
 import gzip
@@ -12,9 +13,12 @@ import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import tarfile
+import sys
 import tempfile
+import time
 
 import engines
 import measure
@@ -33,6 +37,7 @@ def make_layer(source, limit_bytes):
 
 
 def archive(layer, path, compressed):
+    """A docker-archive of the layer. Returns the layer's file in it."""
     blob = gzip.compress(layer, 6) if compressed else layer
     config = json.dumps({"architecture": "amd64", "os": "linux", "config": {},
                          "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode()
@@ -42,6 +47,7 @@ def archive(layer, path, compressed):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+    return blob
 
 
 def cpu_of(pid):
@@ -56,68 +62,156 @@ def children_cpu():
     return usage.ru_utime + usage.ru_stime
 
 
-def timed(argv, **options):
+def timed(argv, timeout=None, **options):
     before = children_cpu()
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options)
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=timeout, **options)
     return children_cpu() - before
+
+
+STEP_SECONDS = 180  # of one load or export; some three of them are what it takes on an idle machine
+
+
+class Row:
+    """What one contender took, round by round. One that fails is left out from then on, with its reason."""
+
+    def __init__(self, name, measure_once):
+        self.name, self.measure_once, self.values, self.failure = name, measure_once, [], None
+
+    def run(self):
+        if self.failure:
+            return
+        try:
+            self.values.append(self.measure_once())
+        except (subprocess.SubprocessError, AssertionError, OSError) as reason:
+            self.failure = f"{type(reason).__name__}: {str(reason)[-300:]}"
+
+
+def in_turns(title, rows, rounds, until, megabytes):
+    """Prints CPU seconds of each round, and at the end the medians, MB per second of CPU, and the median of the pairwise ratios to the first row."""
+    print(f"\n## {title}: CPU seconds")
+    for number in range(rounds):
+        if number > 0 and time.monotonic() > until:
+            print(f"no more rounds: {number} of {rounds} in the time there was")
+            break
+        for row in rows:
+            row.run()
+        print(f"round {number + 1}:  " + "   ".join(f"{row.name} {'-' if row.failure else format(row.values[-1], '.2f')}" for row in rows), flush=True)
+    for row in rows:
+        if row.failure or not row.values:
+            print(f"{row.name:32} left out: {row.failure}")
+            continue
+        text = f"{row.name:32} {statistics.median(row.values):6.2f}   {megabytes / max(0.01, statistics.median(row.values)):6.0f} MB/s"
+        if rows[0].values and row is not rows[0]:
+            text += f"   {statistics.median(a / max(0.01, b) for a, b in zip(row.values, rows[0].values)):5.2f} x {rows[0].name}"
+        print(text)
+    sys.stdout.flush()
+
+
+class Ours:
+    """Our engine with one form of layers, by what its daemon and its command line take."""
+
+    def __init__(self, build, form):
+        self.form, self.engine = form, engines.caisson(build, options=("--snapshot-form", form))
+        self.program = os.path.join(os.path.abspath(build), "bin", "caisson")
+        self.removal = []
+
+    def timed(self, *words, **options):
+        before = cpu_of(self.engine.process.pid)
+        client = timed([self.program, "-H", self.engine.host, *words], timeout=STEP_SECONDS, env=self.engine.environment(), **options)
+        return cpu_of(self.engine.process.pid) - before + client
+
+    def load(self, path):
+        took = self.timed("load", "-q", "-i", path)
+        self.removal.append(self.timed("rmi", "bench:1"))
+        return took
+
+
+def export_rows(ours, work, layer):
+    """Ways back out: the floor packs the same files. Each is done twice, and the bytes have to be the same."""
+    tree = os.path.join(work, "tree")
+    os.makedirs(tree)
+    subprocess.run(["tar", "-C", tree, "-xf", os.path.join(work, "layer.tar")], check=True)
+    rows = [Row("tar c (floor)", lambda: timed(["tar", "-C", tree, "-cf", os.path.join(work, "floor.tar"), "."], timeout=STEP_SECONDS)),
+            Row("tar c | gzip", lambda: timed(["sh", "-c", f"tar -C {tree} -c . | gzip -6 >{work}/floor.tar.gz"], timeout=STEP_SECONDS))]
+    for one in ours:
+        engine = one.engine
+        engine.cli("load", "-i", os.path.join(work, "plain.tar"), check=0, timeout=STEP_SECONDS)
+        engine.cli("create", "--name", "bench", "bench:1", "none", check=0)
+        for verb, words in (("export", ("export", "-o")), ("save", ("save", "-o"))):
+            out = os.path.join(work, f"{verb}-{one.form}.tar")
+            seen = set()
+
+            def measure_once(one=one, words=words, out=out, verb=verb, seen=seen):
+                took = one.timed(*words, out, "bench" if verb == "export" else "bench:1")
+                with open(out, "rb") as file:
+                    seen.add(hashlib.file_digest(file, "sha256").hexdigest())
+                assert len(seen) == 1, f"{verb} gave other bytes than the time before"
+                assert os.path.getsize(out) > len(layer) * 0.9, f"{verb} gave {os.path.getsize(out)} bytes"
+                return took
+
+            rows.append(Row(f"caisson {verb}, {one.form}", measure_once))
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--source", default="/usr")
     options = parser.parse_args()
     measure.require_root()
+    until = time.monotonic() + options.minutes * 60
     work = tempfile.mkdtemp(prefix="caisson-bench-")
-    ours = {form: engines.caisson(options.build, options=("--snapshot-form", form)) for form in ("directory", "erofs")}
-    podman = None
+    ours, podman = [], None
     try:
+        for form in ("directory", "erofs"):
+            ours.append(Ours(options.build, form))
         try:
             podman = engines.podman()
         except RuntimeError as reason:
             print(f"podman left out: {reason}")
-        layer = make_layer(options.source, 200 << 20)
-        print(f"layer: {len(layer) / 1e6:.0f} MB")
+        layer = make_layer(options.source, options.megabytes << 20)
         with open(os.path.join(work, "layer.tar"), "wb") as out:
             out.write(layer)
-        for compressed in (False, True):
-            path = os.path.join(work, "archive.tar")
-            archive(layer, path, compressed)
-            floor, mine, theirs = [], {form: [] for form in ours}, []
-            removed = {form: [] for form in ours}
-            for _ in range(options.rounds):
-                target = os.path.join(work, "out")
-                os.makedirs(target)
-                if compressed:
-                    with gzip.open(os.path.join(work, "layer.tar.gz"), "wb", 6) as out:
-                        out.write(layer)
-                    tool = "igzip" if shutil.which("igzip") else "gzip"
-                    floor.append(timed(["sh", "-c", f"{tool} -dc {work}/layer.tar.gz | tar -C {target} -xf -"]))
-                else:
-                    floor.append(timed(["tar", "-C", target, "-xf", os.path.join(work, "layer.tar")]))
+        packed = archive(layer, os.path.join(work, "packed.tar"), True)
+        archive(layer, os.path.join(work, "plain.tar"), False)
+        with open(os.path.join(work, "layer.tar.gz"), "wb") as out:
+            out.write(packed)
+        print(f"layer: {len(layer) / 1e6:.0f} MB, gzip {len(packed) / 1e6:.0f} MB", flush=True)
+        tool = "igzip" if shutil.which("igzip") else "gzip"
+        target = os.path.join(work, "out")
+
+        def floor(*command):
+            os.makedirs(target)
+            try:
+                return timed(command, timeout=STEP_SECONDS)
+            finally:
                 shutil.rmtree(target)
-                for form, engine in ours.items():
-                    before = cpu_of(engine.process.pid)
-                    client = timed([os.path.join(os.path.abspath(options.build), "bin", "caisson"), "-H", engine.host, "load", "-i", path], env=engine.environment())
-                    loaded = cpu_of(engine.process.pid)
-                    mine[form].append(loaded - before + client)
-                    engine.cli("rmi", "bench:1", check=0)
-                    removed[form].append(cpu_of(engine.process.pid) - loaded)
-                if podman:
-                    theirs.append(timed(podman.command("load", "-i", path), env=podman.environment(), stderr=subprocess.DEVNULL))
-                    podman.podman("rmi", "bench:1")
-            kind = "gzip" if compressed else "uncompressed"
-            median = lambda values: sorted(values)[len(values) // 2]
-            print(f"\n## load, {kind}: CPU seconds, median of {options.rounds}")
-            print(f"tar x (floor)   {median(floor):.2f}")
-            for form, values in mine.items():
-                print(f"caisson load, {form:<9}  {median(values):.2f}   {median(values) / median(floor):.2f} x floor; its removal {median(removed[form]):.2f}")
-            if theirs:
-                print(f"podman load     {median(theirs):.2f}   {median(theirs) / median(floor):.2f} x floor")
+
+        def podman_load(path):
+            took = timed(podman.command("load", "-i", path), timeout=STEP_SECONDS, env=podman.environment(), stderr=subprocess.DEVNULL)
+            podman.podman("rmi", "bench:1", check=0)
+            return took
+
+        for kind, path, command in (("uncompressed", "plain.tar", ("tar", "-C", target, "-xf", os.path.join(work, "layer.tar"))),
+                                    ("gzip", "packed.tar", ("sh", "-c", f"{tool} -dc {work}/layer.tar.gz | tar -C {target} -xf -"))):
+            path = os.path.join(work, path)
+            rows = [Row("tar x (floor)" if kind != "gzip" else f"{tool} | tar x (floor)", lambda command=command: floor(*command))]
+            rows += [Row(f"caisson load, {one.form}", lambda one=one, path=path: one.load(path)) for one in ours]
+            if podman:
+                rows.append(Row("podman load", lambda path=path: podman_load(path)))
+            for one in ours:
+                one.removal.clear()
+            in_turns(f"load, {kind}", rows, options.rounds, until, len(layer) / 1e6)
+            for one in ours:
+                if one.removal:
+                    print(f"its removal, {one.form:19} {statistics.median(one.removal):6.2f}")
+        in_turns("export", export_rows(ours, work, layer), options.rounds, until, len(layer) / 1e6)
     finally:
-        for engine in ours.values():
-            engine.close()
+        for one in ours:
+            one.engine.close()
         if podman:
             podman.close()
         shutil.rmtree(work, ignore_errors=True)
