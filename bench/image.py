@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker in both forms of layers, of podman, and of plain `tar x`; and the way back out.
 
-usage: bench/image.py [--build build/release] [--rounds 3] [--megabytes 200] [--minutes 8] [--source /usr]
+usage: bench/image.py [--build build/release] [--rounds 3] [--megabytes 100] [--minutes 5] [--source /usr]
 The layer is the tar of SOURCE's regular files, up to so many MB of them; it is loaded uncompressed and through gzip, and exported. Each round is printed as it was; no
 round begins after MINUTES, so that a busy machine measures less instead of longer, and whoever takes minutes for one step is left out with that as the reason.
 """
@@ -157,8 +157,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=200)
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--source", default="/usr")
     options = parser.parse_args()
     measure.require_root()

@@ -1,6 +1,7 @@
 """Runs commands in turns and prints medians and pairwise ratios: the one measuring tool of all benchmarks here."""
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -113,6 +114,8 @@ def build_programs(build):
 
 
 def require_root():
+    """Called first by every script. One that is told to end takes its engines down all the same."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.geteuid() != 0:
         sys.exit("benchmarks need root: they start containers of every engine")
 
