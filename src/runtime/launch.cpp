@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
 #include "linux/mount_api.hpp"
@@ -405,6 +406,10 @@ Status finish_launch(Launching& launching, const LaunchPlan& plan, const LaunchI
   return outcome;
 }
 
+namespace {
+constexpr int ending_limit_ms = 1000;  // for the others in it to be killed; without memory, what an exec is late with its error
+}
+
 Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& target, const LaunchInputs& inputs) {
   ChildSetup setup;
   setup.process = &process;
@@ -438,6 +443,9 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   // EBUSY: the container (a systemd inside) has moved its init deeper, and its own cgroup takes no processes any more.
   const bool inner_node = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == EBUSY;
   close_together({}, std::move(handle));
+  // A PID namespace whose first process is ending takes no others and says ENOMEM (pid_namespaces(7)); when it is over, so is that process.
+  const bool may_be_ending = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == ENOMEM;
+  if (may_be_ending && linux::wait_readable(target.pidfd, ending_limit_ms).value_or(false)) return not_running_any_more();
   if (!inner_node || target.cgroup == nullptr) return launching;
   handle = TRY(target.cgroup->handle_beside(TRY(linux::pidfd_pid(target.pidfd), "exec")), "exec");
   stage.cgroup_fd = handle.v2_dir.get();

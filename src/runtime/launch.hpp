@@ -86,6 +86,8 @@ RootIds outside_user(const LaunchPlan& plan, std::uint32_t uid, std::uint32_t gi
 
 /// The sentence for what a child reported. `launch` is null for exec.
 Error describe_failure(const ChildMessage& message, const ProcessPlan& process, const LaunchPlan* launch);
+/// Of an exec that came while the container was ending.
+Error not_running_any_more();
 
 namespace detail {
 /// Moves the plan's network devices from our network namespace into that of `pid`.

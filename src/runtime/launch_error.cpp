@@ -135,11 +135,13 @@ std::string step_text(const ChildMessage& message, const ProcessPlan& process, c
 
 }  // namespace
 
+Error not_running_any_more() { return {ErrorKind::conflict, "the container is not running any more", ESRCH}; }
+
 Error describe_failure(const ChildMessage& message, const ProcessPlan& process, const LaunchPlan* launch) {
   if (message.step == ChildStep::exec || message.step == ChildStep::program_lookup)
     return program_error(message, process.args.empty() ? std::string() : process.args.front());
-  // An exec that came while the container was ending: there is nobody left whose namespaces could be joined.
-  if (message.step == ChildStep::stage_join && launch == nullptr && message.error_number == ESRCH) return {ErrorKind::conflict, "the container is not running any more", ESRCH};
+  // There is nobody left whose namespaces could be joined.
+  if (message.step == ChildStep::stage_join && launch == nullptr && message.error_number == ESRCH) return not_running_any_more();
   Error error(kind_of_errno(message.error_number), concat(step_text(message, process, launch), ": ", reason(message.error_number)),
               message.error_number);
   const bool limit =

@@ -364,6 +364,27 @@ TEST_F(OciRuntimeTest, what_a_killed_monitor_was_not_told_is_told_its_successor)
   }
 }
 
+TEST_F(OciRuntimeTest, an_exec_into_a_container_that_is_ending_is_a_conflict) {
+  for (int round = 0; round < 20; ++round) {
+    // With many to end, its end takes a while.
+    auto wanted = request({"sh", "-c", "for i in $(seq 60); do sleep 1000 & done; echo up; wait"});
+    const std::string id = wanted.id;
+    start(std::move(wanted));
+    for (int i = 0; i < 2000 && log_text(id).find("up") == std::string::npos; ++i) (void)linux::poll({}, 5);
+    std::thread killer([&] { ignore(runtime_->kill(id, 9)); });
+    Status outcome;
+    while (outcome.ok()) {
+      ExecRequest again;
+      again.exec_id = random_id();
+      again.process = process({"true"});
+      if (auto pid = runtime_->exec(id, std::move(again)); !pid) outcome = std::move(pid).error();
+    }
+    killer.join();
+    EXPECT_EQ(outcome.error().kind(), ErrorKind::conflict) << outcome.error().text();
+    observer_.wait_exit(id);
+  }
+}
+
 TEST_F(OciRuntimeTest, containers_outlive_the_daemon_and_are_found_again) {
   auto wanted = request({"sh", "-c", "read x; echo after; exit 4"});
   wanted.open_stdin = true;
