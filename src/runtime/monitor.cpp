@@ -75,15 +75,17 @@ class Monitor {
       stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i]));
     body_.clients.clear();
     TRY_PLAIN(finish_launch(launching, start.plan, inputs));
-    if (!listening) {
+    // Without its start time a daemon that comes back would not know the process again.
+    auto start_time = linux::process_start_time(launching.pid);
+    if (!listening || !start_time) {
       linux::kill_and_reap(launching.pidfd.get());
       if (launching.cgroup) ignore(launching.cgroup->remove());
-      return listening;
+      return listening ? Status(std::move(start_time).error()) : listening;
     }
     if (body_.terminal) stdio_.set_terminal(std::move(launching.terminal));
     pid_ = launching.pid;
     pidfd_ = std::move(launching.pidfd);
-    body_.start_time = linux::process_start_time(pid_).value_or(0);
+    body_.start_time = *start_time;
     if (launching.cgroup) body_.cgroup_path = launching.cgroup->path();
     cgroup_ = std::move(launching.cgroup);
     body_.exec_namespaces = exec_namespaces(start.plan);

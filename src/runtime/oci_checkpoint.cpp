@@ -141,7 +141,7 @@ Result<CriuOptions> dump_options(const OciContext& context, const OciState& stat
 
 Result<int> oci_checkpoint(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status != OciStatus::running && status != OciStatus::paused)
     return Error(ErrorKind::conflict, concat("Container cannot be checkpointed in ", to_string(status), " state"));
   auto spec = TRY_PLAIN(context.store.load_spec(state.id));

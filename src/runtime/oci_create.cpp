@@ -268,7 +268,10 @@ class Creation {
       return send_listener(receiver.get(), plan_.process.policy, created_.state, OciStatus::creating, pid, listener);
     };
     created_.launching = TRY_PLAIN(begin_launch(plan_, inputs_));
-    name_process();
+    if (auto named = name_process(); !named) {
+      abandon();
+      return named;
+    }
     created_.state.resctrl_folders = created_.launching.resctrl_folders;
     // With a cgroup it is found by that.
     if (plan_.cgroups_path.empty()) ignore(context_.store.save(created_.state));  // publish() below reports a full disk
@@ -298,9 +301,11 @@ class Creation {
     return true;
   }
 
-  void name_process() {
+  /// Without the start time the record would name no process, and the container would pass for stopped.
+  Status name_process() {
     created_.state.pid = created_.launching.pid;
-    created_.state.start_time = linux::process_start_time(created_.launching.pid).value_or(0);
+    created_.state.start_time = TRY(linux::process_start_time(created_.launching.pid), "create");
+    return {};
   }
 
   /// The record last: who sees it may use the rest.

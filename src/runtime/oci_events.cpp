@@ -237,7 +237,7 @@ Result<int> oci_events(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
   const auto interval_ns = TRY(parse_duration_ns(context.arguments.value("interval", "5s")), "--interval");
   if (interval_ns <= 0) return Error(ErrorKind::invalid, "--interval: duration must be greater than 0");
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::stopped || status == OciStatus::creating)
     return Error(ErrorKind::conflict, concat("container with id ", state.id, " is not running"));
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));

@@ -82,7 +82,7 @@ Status find_cgroups_of(OciContext& context, const OciState& state) {
 }
 
 Status check_status(const OciContext& context, const OciState& state) {
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot exec in a stopped container");
   if (status == OciStatus::creating) return Error(ErrorKind::conflict, "cannot exec in a container that is still being created");
   if (status == OciStatus::paused && !context.arguments.has("ignore-paused"))

@@ -57,7 +57,7 @@ Result<int> oci_list(OciContext& context) {
       if (state.error().kind() != ErrorKind::not_found) warn(context.globals.log, state.error().text());
       continue;
     }
-    const auto status = status_of(*state, context.store, context.layout);
+    const auto status = TRY_PLAIN(status_of(*state, context.store, context.layout));
     auto object = state_json(*state, status);
     rows.push_back({id, concat(status == OciStatus::stopped ? 0 : state->pid), std::string(to_string(status)), state->bundle,
                     to_rfc3339(state->created), std::string(object.at("owner").as_string())});
@@ -123,7 +123,7 @@ Result<int> oci_ps(OciContext& context) {
   if (words.empty()) return Error(ErrorKind::invalid, "ps: the container's ID is needed");
   const std::string format = TRY_PLAIN(output_format(context));
   auto state = TRY_PLAIN(context.store.load(words[0]));
-  if (status_of(state, context.store, context.layout) == OciStatus::stopped)
+  if (TRY_PLAIN(status_of(state, context.store, context.layout)) == OciStatus::stopped)
     return Error(ErrorKind::conflict, "container not running");
   std::vector<int> pids{state.pid};
   if (!state.cgroup_path.empty()) {

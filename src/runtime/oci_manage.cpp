@@ -24,9 +24,10 @@ Result<linux::Cgroup> oci_cgroup(const OciContext& context, const OciState& stat
 
 Result<UniqueFd> open_init(const OciState& state) {
   auto pidfd = linux::pidfd_open(state.pid);
+  if (!pidfd && pidfd.error().kind() != ErrorKind::not_found) return pidfd;
+  const OciProcess init{state.pid, state.start_time};
   // Between the look and the open the pid may have been given to another process.
-  if (!pidfd || linux::process_start_time(state.pid).value_or(0) != state.start_time)
-    return Error(ErrorKind::conflict, "container not running");
+  if (!pidfd || !TRY_PLAIN(init.lives())) return Error(ErrorKind::conflict, "container not running");
   return pidfd;
 }
 
@@ -108,7 +109,7 @@ Status kill_everything(const OciContext& context, const OciState& state, int sig
 }
 
 Status kill_init(const OciContext& context, const OciState& state, int signal) {
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::stopped || status == OciStatus::creating) return Error(ErrorKind::conflict, "container not running");
   auto pidfd = TRY_PLAIN(open_init(state));
   auto sent = linux::pidfd_send_signal(pidfd.get(), signal);
@@ -152,13 +153,14 @@ Result<int> oci_kill(OciContext& context) {
 
 Result<int> oci_state(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  TRY_PLAIN(oci_print(concat(to_text(state_json(state, status_of(state, context.store, context.layout))), "\n")));
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
+  TRY_PLAIN(oci_print(concat(to_text(state_json(state, status)), "\n")));
   return 0;
 }
 
 Result<int> oci_pause(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status != OciStatus::running && status != OciStatus::created) return Error(ErrorKind::conflict, "container not running");
   if (state.cgroup_path.empty()) return Error(ErrorKind::unsupported, "cannot pause the container without a cgroup: it has no cgroup of its own");
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
@@ -168,7 +170,7 @@ Result<int> oci_pause(OciContext& context) {
 
 Result<int> oci_resume(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::running && state.cgroup_path.empty())
     return Error(ErrorKind::unsupported, "cannot resume the container without a cgroup: it has no cgroup of its own");
   if (status != OciStatus::paused) return Error(ErrorKind::conflict, "container not paused");
@@ -206,8 +208,11 @@ namespace {
 
 /// Kills a process unless its pid is another's by now, and waits until it is gone.
 Status end_process(const OciProcess& process, linux::Cgroup* cgroup) {
+  if (process.pid <= 0) return {};
   auto pidfd = linux::pidfd_open(process.pid);
-  if (!pidfd || !process.lives()) return {};
+  if (!pidfd && pidfd.error().kind() == ErrorKind::not_found) return {};
+  if (!pidfd) return std::move(pidfd).error();  // it may run on
+  if (!TRY_PLAIN(process.lives())) return {};
   ignore(linux::pidfd_send_signal(pidfd->get(), SIGKILL));  // it may end by itself meanwhile
   if (cgroup != nullptr) ignore(cgroup->thaw());            // only a frozen process needs it; the wait below tells when it failed
   constexpr int timeout_ms = 10'000;
@@ -226,7 +231,7 @@ Status oci_delete_container(OciContext& context, const std::string& id, bool for
     return {};
   }
   const OciState& state = *loaded;
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   // "created" is killed and deleted without force by both peers, and callers rely on it.
   if (status != OciStatus::stopped && status != OciStatus::created && !force)
     return Error(ErrorKind::conflict, concat("cannot delete container ", id, " that is not stopped: ", to_string(status)));

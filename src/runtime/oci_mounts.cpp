@@ -159,7 +159,7 @@ Result<int> oci_mounts(OciContext& context) {
   if (words.size() != 3 || (words[0] != "add" && words[0] != "remove"))
     return Error(ErrorKind::invalid, "mounts needs add or remove, the container's ID and a file with an array of mounts");
   auto state = TRY_PLAIN(context.store.load(words[1]));
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::stopped || status == OciStatus::creating) return Error(ErrorKind::conflict, "container not running");
   auto config = TRY(linux::read_file(concat(context.store.folder(state.id), "/config.json")), concat("container ", state.id));
   auto spec = TRY_PLAIN(parse_spec(config));

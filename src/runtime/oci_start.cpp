@@ -80,7 +80,7 @@ Result<int> oci_run(OciContext& context) {
 
 Result<int> oci_start(OciContext& context) {
   auto state = TRY_PLAIN(oci_load(context));
-  const auto status = status_of(state, context.store, context.layout);
+  const auto status = TRY_PLAIN(status_of(state, context.store, context.layout));
   if (status == OciStatus::stopped) return Error(ErrorKind::conflict, "cannot start a container that has stopped");
   if (status == OciStatus::creating) return Error(ErrorKind::conflict, "cannot start a container that is still being created");
   if (status != OciStatus::created) return Error(ErrorKind::conflict, "cannot start an already running container");

@@ -177,16 +177,18 @@ Result<std::vector<std::string>> OciStore::ids() const {
   return out;
 }
 
-bool OciProcess::lives() const {
+Result<bool> OciProcess::lives() const {
   if (pid <= 0) return false;
   auto now = linux::process_stat(pid);
-  return now && now->start_time == start_time && now->state != 'Z' && now->state != 'X';
+  if (!now && now.error().kind() != ErrorKind::not_found) return std::move(now).error();
+  return now.ok() && now->start_time == start_time && now->state != 'Z' && now->state != 'X';
 }
 
-OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {
-  if (state.creator) return state.creator->lives() ? OciStatus::creating : OciStatus::stopped;
-  if (!OciProcess{state.pid, state.start_time}.lives()) return OciStatus::stopped;
-  if (linux::exists(store.fifo(state.id)).value_or(false)) return OciStatus::created;
+Result<OciStatus> status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout) {
+  if (state.creator) return TRY_PLAIN(state.creator->lives()) ? OciStatus::creating : OciStatus::stopped;
+  const OciProcess init{state.pid, state.start_time};
+  if (!TRY_PLAIN(init.lives())) return OciStatus::stopped;
+  if (TRY_PLAIN(linux::exists(store.fifo(state.id)))) return OciStatus::created;
   if (!state.cgroup_path.empty())
     if (auto cgroup = linux::Cgroup::open(layout, state.cgroup_path))
       if (auto frozen = cgroup->freeze_state(); frozen && *frozen != linux::FreezeState::thawed) return OciStatus::paused;

@@ -21,7 +21,8 @@ namespace caisson::runtime {
 struct OciProcess {
   std::int32_t pid = 0;
   std::uint64_t start_time = 0;
-  [[nodiscard]] bool lives() const;  ///< a zombie does not
+  /// A zombie does not. Errors: the kernel was asked and gave no answer, so that it may live or not.
+  [[nodiscard]] Result<bool> lives() const;
 };
 
 struct OciState {
@@ -81,7 +82,7 @@ std::string write_oci_state(const OciState& state);
 Result<OciState> read_oci_state(std::string_view text);
 
 /// Asks the kernel, never a record: pid and start time together name the process; a zombie has stopped.
-OciStatus status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout);
+Result<OciStatus> status_of(const OciState& state, const OciStore& store, const std::shared_ptr<const linux::CgroupLayout>& layout);
 /// The state object of the runtime specification.
 json::object state_json(const OciState& state, OciStatus status);
 

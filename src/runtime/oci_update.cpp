@@ -86,7 +86,7 @@ Result<int> oci_update(OciContext& context) {
   if (arguments.has("resources")) resources = TRY_PLAIN(resources_file(arguments.value("resources")));
   TRY_PLAIN(take_flags(arguments, resources));
   check_other_flags(context);
-  if (status_of(state, context.store, context.layout) == OciStatus::stopped)
+  if (TRY_PLAIN(status_of(state, context.store, context.layout)) == OciStatus::stopped)
     return Error(ErrorKind::conflict, "container not running");
   TRY_PLAIN(update_resctrl(context, state));
   auto cgroup = TRY_PLAIN(oci_cgroup(context, state));
