@@ -448,7 +448,7 @@ Status HostNetworkManager::forward_port(const std::string& container_id, const E
 
 void HostNetworkManager::release_ports(const std::string& container_id) {
   reservations_.release(container_id);
-  if (forwarder_) ignore(forwarder_->remove(container_id));  // fails only when its thread has ended, and the ports with it
+  if (forwarder_) ignore(forwarder_->remove(container_id));  // fails only when no thread can be started, and then nothing serves them
 }
 
 void HostNetworkManager::release_addresses(const EndpointRecord& record) {

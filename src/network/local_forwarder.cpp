@@ -69,7 +69,10 @@ class ThreadedLocalForwarder : public LocalForwarder {
   }
 
   Status remove(const std::string& owner) override {
-    return loop_->post_and_wait([this, owner] { relays_.erase(owner); });
+    const auto erase = [this, owner] { relays_.erase(owner); };
+    auto erased = loop_->post_and_wait(erase);
+    // A thread that has ended leaves the ports bound; the next work starts it anew.
+    return erased ? std::move(erased) : loop_->post_and_wait(erase);
   }
 
  private:

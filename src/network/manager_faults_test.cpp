@@ -1,4 +1,4 @@
-// Whichever system call of a connect fails: nothing is left, and the next one works.
+// Whichever system call of a connect or a disconnect fails: nothing is left, and the next one works.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -66,10 +66,48 @@ class NetworkFaultWalk : public NetworkManagerTest {
     }
     EXPECT_GT(refusals, 5);
   }
+  /// Fails each call of a disconnect; what the first could not take away the second must.
+  void walk_disconnect(int error_number) {
+    ASSERT_TRUE(attempt().ok());
+    std::uint32_t calls = 0;
+    {
+      linux::ScopedCallCount count;
+      ASSERT_TRUE(manager_->disconnect("c").ok());
+      calls = count.value();
+    }
+    int refusals = 0;
+    for (std::uint32_t nth = 1; nth <= calls; ++nth) {
+      auto connected = attempt();
+      ASSERT_TRUE(connected.ok()) << "before call " << nth << " of " << calls << ": " << connected.error().text();
+      Status outcome;
+      std::string name;
+      {
+        linux::ScopedFault fault("*", error_number, nth);
+        outcome = manager_->disconnect("c");
+        name = concat("call ", nth, " of ", calls, ": ", fault.fired_name());
+      }
+      SCOPED_TRACE(concat(name, ": ", outcome.ok() ? "done" : outcome.error().text()));
+      if (!outcome.ok()) {
+        ++refusals;
+        EXPECT_THAT(outcome.error().text(), HasSubstr("container c"));
+        auto again = manager_->disconnect("c");
+        EXPECT_TRUE(again.ok()) << again.error().text();
+      }
+      EXPECT_EQ(count_records(), 0U);
+      EXPECT_TRUE(manager_->endpoints()->empty());
+      EXPECT_THAT(published_elements(), testing::Not(HasSubstr("elements")));
+    }
+    EXPECT_GT(refusals, 0);
+  }
   std::vector<UniqueFd> namespaces_;  // kept, so that no veth vanishes while links are counted
 };
 
 TEST_F(NetworkFaultWalk, whichever_call_of_a_connect_fails_nothing_is_left_and_the_next_one_works) { walk(Bridge::ready, 1, 1); }
+
+TEST_F(NetworkFaultWalk, whichever_call_of_a_disconnect_fails_the_next_takes_away_what_is_left) {
+  walk_disconnect(EIO);
+  walk_disconnect(EMFILE);
+}
 
 TEST_F(NetworkFaultWalk, whichever_call_fails_while_bridge_and_table_are_made_nothing_is_left) {
   // Starting programs is most of it; a stride keeps the walk short, its offset moves with every run.
