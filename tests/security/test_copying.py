@@ -179,4 +179,4 @@ class Copying(caisson.EngineTest):
 
 
 if __name__ == "__main__":
-    caisson.main()
+    attacks.main()
