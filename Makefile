@@ -31,7 +31,7 @@ test-all: ## the same with the long variants: 100 containers across a daemon's d
 	@tools/run-tests build/asan -L unit
 	@tools/fuzz-smoke
 
-test-guest: ## boot Debian 12 and 13 guests (kernels 6.1 and 6.12, systemd, cgroup v2) in QEMU: both cgroup drivers, the daemon's unit
+test-guest: ## boot Debian 12 and 13 guests (kernels 6.1 and 6.12, systemd, cgroup v2) in QEMU: both cgroup drivers, the daemon's unit, the known escapes
 	@tools/dependencies test guest
 	@$(MAKE) --no-print-directory build PRESET=release
 	@CAISSON_TEST_FULL=1 tools/run-tests build/release -L '^guest$$'
