@@ -20,6 +20,7 @@
 #include "linux/process.hpp"
 #include "linux/service_manager.hpp"
 #include "linux/socket.hpp"
+#include "linux/stream_socket.hpp"
 #include "linux/tree.hpp"
 #include "network/network.hpp"
 #include "runtime/oci_runtime.hpp"
@@ -77,13 +78,22 @@ Status check_tcp_exposure(const std::string& host, const std::string& address, c
           "the network is trusted");
 }
 
-Status listen_on_tcp(wire::Server& server, const std::string& host, const DaemonOptions& options) {
+/// `outside`: of an engine without root, whose own network namespace is not where clients come.
+Result<UniqueFd> listen_on_address(const std::string& address, HostSide* outside) {
+  if (outside == nullptr) return wire::listen_tcp(address);
+  const auto endpoint = TRY(linux::parse_ip_endpoint(address), "listen");
+  auto socket = TRY_PLAIN(outside->bind_port(network::Protocol::tcp, TRY_PLAIN(linux::SocketAddress::parse(endpoint.address, endpoint.port))));
+  TRY(linux::listen(socket.get()), "listen");
+  return socket;
+}
+
+Status listen_on_tcp(wire::Server& server, const std::string& host, const DaemonOptions& options, HostSide* outside) {
   std::string address = host.substr(std::string_view("tcp://").size());
   TRY_PLAIN(check_tcp_exposure(host, address, options));
   if (address.starts_with("localhost:")) address.replace(0, std::string_view("localhost").size(), "127.0.0.1");
-  if (!options.use_tls) return server.add_listener(TRY_PLAIN(wire::listen_tcp(address)));
+  if (!options.use_tls) return server.add_listener(TRY(listen_on_address(address, outside), host));
   auto context = TRY(wire::TlsContext::create_server(options.tls), host);
-  return server.add_tls_listener(TRY_PLAIN(wire::listen_tcp(address)), std::move(context));
+  return server.add_tls_listener(TRY(listen_on_address(address, outside), host), std::move(context));
 }
 
 /// "unix:///run/caisson.sock", "/run/caisson.sock" → the path; "" for anything else.
@@ -93,12 +103,12 @@ std::string unix_path(std::string_view host) {
   return std::string(host.starts_with('/') ? host : "");
 }
 
-Status listen_on(wire::Server& server, const std::string& host, const DaemonOptions& options) {
+Status listen_on(wire::Server& server, const std::string& host, const DaemonOptions& options, HostSide* outside) {
   if (const std::string path = unix_path(host); !path.empty()) {
     auto group = TRY_PLAIN(find_group(options.group, options.group_is_given));
     return server.add_listener(TRY_PLAIN(wire::listen_unix(path, socket_mode, options.rootless ? std::nullopt : group)));
   }
-  if (host.starts_with("tcp://")) return listen_on_tcp(server, host, options);
+  if (host.starts_with("tcp://")) return listen_on_tcp(server, host, options, outside);
   return Error(ErrorKind::invalid, concat(host, ": want unix:///PATH or tcp://ADDRESS:PORT"));
 }
 
@@ -156,6 +166,7 @@ Result<std::uint64_t> store_quota(const DaemonOptions& options) {
 
 /// The engine owns store and images; the builder works on them beside it, and goes first.
 struct Assembled {
+  std::shared_ptr<HostSide> host;  ///< of an engine without root
   std::unique_ptr<engine::Engine> engine;
   std::unique_ptr<build::Builder> builder;
 };
@@ -237,6 +248,7 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   builder.exec_root = options.exec_root;
   builder.worker = {options.worker_path, worker_id};
   Assembled out;
+  out.host = std::move(host);
   out.engine = TRY_PLAIN(engine::open_local_engine(std::move(local), std::move(parts)));
   out.builder = TRY_PLAIN(build::open_builder(std::move(builder), *out.engine, image_store, store));
   return out;
@@ -306,7 +318,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   bool has_inherited = !inherited.empty();
   for (auto& listener : inherited) TRY(server->add_listener(std::move(listener)), "listen");
   if (!has_inherited)
-    for (const auto& host : options.hosts) TRY(listen_on(*server, host, options), "listen");
+    for (const auto& host : options.hosts) TRY(listen_on(*server, host, options, assembled.host.get()), "listen");
 
   Status served;
   Status ending;

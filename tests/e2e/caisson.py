@@ -326,6 +326,7 @@ class Engine:
         self.options = list(options)
         self.prefix_command = []
         self.process = None
+        self.keepers = []  # processes that hold connections of connect()
         os.chmod(self.folder, 0o711)
         self.user = User.get() if ROOTLESS else None
         if self.user:
@@ -351,10 +352,12 @@ class Engine:
                 "--bridge", self.tag, "--nft-table", self.tag, "--subnet", self.subnet, "--cgroup-parent", "/" + self.tag,
                 "--config", os.devnull, "--roles", os.devnull, *(("--snapshot-form", SNAPSHOT_FORM) if SNAPSHOT_FORM else ()), *self.options]
 
+    def daemon_environment(self):
+        return {**os.environ, **({"HOME": self.folder, "XDG_RUNTIME_DIR": self.runtime_dir} if self.user else {})}
+
     def start(self, timeout_s=20.0):
         with open(self.log_path, "ab") as log:
-            environment = {**os.environ, "HOME": self.folder, "XDG_RUNTIME_DIR": self.runtime_dir} if self.user else None
-            self.process = subprocess.Popen(self.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment,
+            self.process = subprocess.Popen(self.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self.daemon_environment(),
                                             cwd="/" if self.user else None)
 
         def answers():
@@ -393,6 +396,7 @@ class Engine:
         self.process.wait()
 
     def stop(self, timeout_s=30.0):
+        self.let_keepers_go()
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(timeout_s * PATIENCE)
@@ -441,6 +445,33 @@ class Engine:
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
+
+    def connect(self, timeout=20):
+        """A connection to the API, for tests that speak HTTP themselves. Without root a process of the user makes it, and stays until the engine's end or the
+        next stop(), for the engine knows its callers by their processes."""
+        if not self.user:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(timeout)
+            connection.connect(self.socket)
+            return connection
+        code = ("import socket, sys\nwith socket.socket(socket.AF_UNIX) as c, socket.socket(fileno=0) as to:\n  c.connect(sys.argv[1])\n  socket.send_fds(to, [b'x'], [c.fileno()])\n"
+                "  c.close()\n  to.recv(1)\n")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen([*self.user.command(), sys.executable, "-I", "-c", code, self.socket], stdin=theirs)
+        self.keepers.append((ours, process))
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        if not fds:
+            raise OSError(f"no connection to {self.socket}")
+        connection = socket.socket(fileno=fds[0])
+        connection.settimeout(timeout)
+        return connection
+
+    def let_keepers_go(self):
+        for ours, process in self.keepers:
+            ours.close()
+            process.wait()
+        self.keepers.clear()
 
     def request_as_user(self, method, path, body, headers, timeout):
         """The same from a process of the user: the engine knows its callers by their ids and namespaces."""
@@ -531,6 +562,7 @@ class Engine:
 
     def close(self):
         """Ends everything that belongs to this engine, whatever state it is in. Safe to repeat."""
+        self.let_keepers_go()
         if self.process and self.process.poll() is None:
             with contextlib.suppress(Exception):
                 ids = self.cli("ps", "-aq", timeout=20).stdout.split()

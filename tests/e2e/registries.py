@@ -64,6 +64,18 @@ class Namespace:
         self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        self.address = "127.0.0.1"  # where its servers listen
+        if caisson.ROOTLESS:
+            # Engines have loopbacks of their own, and by their uplink the address of the interface that the default route names: a further one is the servers'.
+            self.address = "198.18.1.1"  # of a network for tests (RFC 2544)
+            for words in ("link add out type veth peer name wire", "link set wire up", "link set out up", "addr add 198.18.0.1/24 dev out", "route add default via 198.18.0.2",
+                          f"addr add {self.address}/32 dev lo"):
+                subprocess.run(["ip", "-n", self.name, *words.split()], check=True)
+
+    @property
+    def engine_options(self):
+        """What makes registries without TLS here as good as those of 127.0.0.1."""
+        return ["--insecure-registry", f"{self.address}/32"] if caisson.ROOTLESS else []
 
     @property
     def command(self):
@@ -71,7 +83,7 @@ class Namespace:
         return ["nsenter", f"--net=/run/netns/{self.name}"]
 
     def connect(self, port):
-        return in_namespace(self.name, lambda: socket.create_connection(("127.0.0.1", port), timeout=30))
+        return in_namespace(self.name, lambda: socket.create_connection((self.address, port), timeout=30))
 
     def close(self):
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
@@ -116,19 +128,19 @@ class NamespaceTest(unittest.TestCase):
 
     @classmethod
     def new_engine(cls, *options):
-        engine = cls.kept(caisson.Engine(options=list(options)))
+        engine = cls.kept(caisson.Engine(options=[*cls.namespace.engine_options, *options]))
         engine.prefix_command = cls.namespace.command
         return engine.start()
 
 
 class DockerRegistry:
-    """docker-registry on 127.0.0.1:PORT of a namespace, with its access log."""
+    """docker-registry on a port of a namespace, with its access log."""
 
     def __init__(self, namespace, port=5000, htpasswd=False, tls=None, more=""):
         self.namespace = namespace
         self.port = port
         self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "registry-")
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{namespace.address}:{port}"
         self.log_path = os.path.join(self.folder, "log")
         config = f"""version: 0.1
 log: {{level: info}}
@@ -187,12 +199,12 @@ http:
 
 
 class CaissonRegistry:
-    """Our own registry server on 127.0.0.1:PORT of a namespace. `config` is registry.toml's text; the log holds every request."""
+    """Our own registry server on a port of a namespace. `config` is registry.toml's text; the log holds every request."""
 
     def __init__(self, namespace, port=5005, config="", options=(), folder=None):
         self.namespace = namespace
         self.port = port
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{namespace.address}:{port}"
         self.options = list(options)
         self.owns_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix=caisson.PREFIX + "registry-")
@@ -325,9 +337,9 @@ class BetweenServer:
         self.lock = threading.Lock()
         self.seen = []
         self.faults = []  # (matches(handler), act(handler, body) -> has answered), the latest first
-        listener = in_namespace(namespace.name, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
+        listener = in_namespace(namespace.name, lambda: socket.create_server((namespace.address, 0), backlog=64))
         self.port = listener.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{namespace.address}:{self.port}"
         self.server = Server(self, listener)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()

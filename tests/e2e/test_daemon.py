@@ -185,7 +185,8 @@ class Settings(unittest.TestCase):
                     file.write(text + "\n")
                 places = [] if "root" in text else ["--root", engine.root]
                 hosts = [] if "hosts" in text else ["-H", engine.host]
-                run = subprocess.run([*engine.daemon_command(), *places, *hosts, "--exec-root", engine.exec_root], capture_output=True, text=True, timeout=30, check=False)
+                run = subprocess.run([*engine.daemon_command(), *places, *hosts, "--exec-root", engine.exec_root], capture_output=True, text=True, timeout=30, check=False,
+                                     env=engine.daemon_environment(), cwd="/")
                 self.assertEqual(run.returncode, 1, run.stderr)
                 self.assertIn(names, run.stderr)
                 self.assertFalse(os.path.exists(engine.socket))
@@ -226,10 +227,11 @@ class ServiceManager(unittest.TestCase):
             # A client may come before the daemon: its request waits in the socket, as with systemd's socket units.
             early = subprocess.Popen(engine.as_user([f"{caisson.BIN}/caisson", "-H", engine.host, "version"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             engine.prefix_command = ["python3", "-c", "import os, sys; fd = int(sys.argv[1]); os.dup2(fd, 3); os.set_inheritable(3, True); "
-                                     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execv(sys.argv[2], sys.argv[2:])", str(listener.fileno())]
+                                     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execvp(sys.argv[2], sys.argv[2:])", str(listener.fileno())]
             listener.set_inheritable(True)
             with open(engine.log_path, "ab") as log:
-                engine.process = subprocess.Popen(engine.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[listener.fileno()], start_new_session=True)
+                engine.process = subprocess.Popen(engine.daemon_command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[listener.fileno()], start_new_session=True,
+                                                  env=engine.daemon_environment(), cwd="/")
             out, err = early.communicate(timeout=30)
             self.assertEqual(early.returncode, 0, err)
             self.assertIn("Server", out)
@@ -239,7 +241,7 @@ class ServiceManager(unittest.TestCase):
             self.assertEqual(os.stat(engine.socket).st_ino, inode, "the socket is the manager's, not the daemon's")
 
 
-@caisson.differs_without_root("the units are of the user's systemd: cli/daemon_test.cpp")
+@caisson.differs_without_root("the units are those of the user's systemd")
 class StartedByTheCommandLine(unittest.TestCase):
     """Where systemd runs, the daemon is its child; the test plays systemd, in a mount namespace with a /run of its own."""
 
