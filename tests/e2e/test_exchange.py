@@ -188,6 +188,7 @@ class Exchange(caisson.EngineTest):
             self.assertEqual((theirs["Id"], theirs["RootFS"]["Layers"]), (ours["Id"], ours["RootFS"]["Layers"]))
             docker.docker("tag", "exchange:1", "from/docker:20", check=0)
             docker.docker("save", "-o", f"{folder}/docker.tar", "from/docker:20", check=0)
+        self.engine.give(f"{folder}/docker.tar")
         self.engine.ok("load", "-i", f"{folder}/docker.tar")
         self.check_ours("from/docker:20")
         self.assertEqual(json.loads(self.engine.ok("image", "inspect", "from/docker:20"))[0]["Id"], ours["Id"])
