@@ -76,9 +76,8 @@ void put_live_fields(json::object& out, const engine::ContainerSpec& spec) {
   if (!spec.ipc_mode.empty()) out["IpcMode"] = spec.ipc_mode;
   if (!spec.cgroupns_mode.empty()) out["CgroupnsMode"] = spec.cgroupns_mode;
   out["LogConfig"] = json::object{{"Type", spec.log_driver.empty() ? "json-file" : spec.log_driver}, {"Config", text_map(spec.log_options)}};
-  // A privileged container hides nothing.
-  out["MaskedPaths"] = spec.privileged ? json::array() : texts(spec.masked_paths.value_or(engine::default_masked_paths()));
-  out["ReadonlyPaths"] = spec.privileged ? json::array() : texts(spec.readonly_paths.value_or(engine::default_readonly_paths()));
+  out["MaskedPaths"] = texts(engine::masked_paths_of(spec));
+  out["ReadonlyPaths"] = texts(engine::readonly_paths_of(spec));
 }
 
 json::object host_config_json(const engine::ContainerInfo& info) {

@@ -263,8 +263,8 @@ Status apply_security_option(std::string_view option, engine::ContainerSpec& spe
   auto halves = split_once(option, separator);
   const auto key = halves.before;
   const auto value = halves.after;
-  if (key == "no-new-privileges" || key == "log-refusals") {
-    bool& is_wanted = key == "log-refusals" ? spec.log_refusals : spec.no_new_privileges;
+  if (key == "no-new-privileges" || key == "log-refusals" || key == "nesting") {
+    bool& is_wanted = key == "log-refusals" ? spec.log_refusals : key == "nesting" ? spec.nesting : spec.no_new_privileges;
     if (!halves.found || value == "true")
       is_wanted = true;
     else if (value == "false")

@@ -1,6 +1,8 @@
 // caissond: puts the engine together and serves it until SIGTERM or SIGINT. Containers go on running without it.
+#include <linux/capability.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <thread>
 
@@ -12,11 +14,14 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "build/builder.hpp"
+#include "engine/id_ranges.hpp"
 #include "engine/local.hpp"
 #include "image/image_store.hpp"
 #include "image/registries.hpp"
+#include "linux/capabilities.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
+#include "linux/idmap.hpp"
 #include "linux/process.hpp"
 #include "linux/service_manager.hpp"
 #include "linux/socket.hpp"
@@ -33,6 +38,7 @@ namespace {
 constexpr mode_t socket_mode = 0660;
 constexpr std::uint32_t first_worker_id = 0x70000000;        // range 0 of the containers' ranges (engine/id_ranges.hpp)
 constexpr std::uint32_t fetch_id = first_worker_id + 65534;  // "nobody" of that range, of which no file is ever made
+constexpr std::uint32_t least_ids = 65535;                   // images use 0 to 65534 (nobody); 65535 is no id in 16 bits
 constexpr std::uint32_t nobody = 65534;                      // of the one range that an engine without root has
 
 Surroundings read_surroundings() {
@@ -177,24 +183,60 @@ Status bring_up_loopback(network::NetworkManager& network) {
   return network.bring_up_loopback(own.get());
 }
 
-/// Without root: scopes of the user's systemd where it has cgroup v2 for us, else a delegated folder that was named, else none.
+/// Without root: scopes of the user's systemd where it has cgroup v2 for us, else a delegated folder that was named, else none. In a container: what it lets
+/// us write.
 Status choose_cgroups(const DaemonOptions& options, engine::LocalOptions& local) {
   bool by_systemd = options.cgroup_driver == linux::CgroupDriver::systemd;
-  if (options.rootless) {
-    const auto layout = TRY(linux::detect_cgroup_layout(), "cgroups");
-    if (!options.cgroup_is_given && layout.mode == linux::CgroupMode::unified)
-      by_systemd = linux::exists(environment_text("XDG_RUNTIME_DIR") + "/systemd/private").value_or(false);
-    local.has_cgroups = by_systemd || linux::may_make_cgroup(layout, options.cgroup_parent);
-    if (!local.has_cgroups)
-      log(LogLevel::warning, "rootless", "cgroups",
-          "none are delegated to this user: containers cannot be limited, paused or measured (see `caisson doctor`)");
+  const auto layout = TRY(linux::detect_cgroup_layout(), "cgroups");
+  if (options.rootless && !options.cgroup_is_given && layout.mode == linux::CgroupMode::unified)
+    by_systemd = linux::exists(environment_text("XDG_RUNTIME_DIR") + "/systemd/private").value_or(false);
+  if (by_systemd) {
+    local.systemd = TRY_PLAIN(linux::own_systemd_manager());
+    return {};
   }
-  if (by_systemd) local.systemd = TRY_PLAIN(linux::own_systemd_manager());
+  local.has_cgroups = linux::may_make_cgroup(layout, options.cgroup_parent);
+  if (!local.has_cgroups) {
+    log(LogLevel::warning, "cgroups", options.cgroup_parent, options.rootless
+        ? "none are delegated to this user: containers cannot be limited, paused or measured (see `caisson doctor`)"
+        : "cannot be made here: containers cannot be limited, paused or measured (see `caisson doctor`)");
+    return {};
+  }
+  // Of a place relative to our own cgroup its owner has decided.
+  if (auto left = options.cgroup_parent.starts_with('/') ? linux::leave_cgroup_root(layout) : Status{}; !left.ok())
+    log(LogLevel::warning, "cgroups", "/", concat("containers get no limits: ", left.error().text()));
   return {};
 }
 
+/// How many ids from 0 on a user namespace has that is not the host's.
+Result<std::uint32_t> ids_of_own_namespace() {
+  std::uint32_t least = engine::IdRanges::size;
+  for (const char* file : {"/proc/self/uid_map", "/proc/self/gid_map"}) {
+    const auto map = TRY_PLAIN(linux::parse_id_map(TRY_PLAIN(linux::read_kernel_file(file))));
+    least = std::min(least, linux::ids_from_zero(map));
+  }
+  if (least >= least_ids) return least;
+  return Error(ErrorKind::unavailable, concat("the user namespace of this engine has the ids 0 to ", static_cast<std::int64_t>(least) - 1, " only, and images use those up to ", least_ids - 1))
+      .with_hint("give the container around it, or this user, more ids");
+}
+
+/// Root that may not do what every start of a container takes: better said once and now.
+Status check_rights(const DaemonOptions& options) {
+  const auto held = TRY_PLAIN(linux::capget()).effective;
+  static constexpr std::pair<int, std::string_view> needed[] = {{CAP_SYS_ADMIN, "SYS_ADMIN"}, {CAP_NET_ADMIN, "NET_ADMIN"}, {CAP_SYS_PTRACE, "SYS_PTRACE"}};  // the last to look into namespaces
+  std::string missing, mend;
+  for (const auto& [number, name] : needed) {
+    if (held.contains(number) || (number == CAP_NET_ADMIN && !options.network.enabled)) continue;
+    missing += concat(missing.empty() ? "" : ", ", "CAP_", name);
+    mend += concat(" --cap-add ", name);
+  }
+  if (missing.empty()) return {};
+  return Error(ErrorKind::denied, concat("root lacks ", missing, " here, without which no container can be given namespaces, mounts and a network"))
+      .with_hint(concat("this seems to be a container: start it with --security-opt nesting", mend, ", or run caissond in it as an ordinary user (docs/how-to/engine-in-a-container.md)"));
+}
+
 Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime::LauncherStarter> starter) {
-  const std::uint32_t worker_id = options.rootless ? 0 : first_worker_id;  // workers of one without root have its own range
+  const bool lacks_host = options.rootless || !linux::in_initial_user_namespace();  // root in a container's user namespace has no more than an ordinary user in his
+  const std::uint32_t worker_id = lacks_host ? 0 : first_worker_id;  // workers of one without root have its own range
   std::shared_ptr<HostSide> host;
   if (options.rootless) host = TRY(HostSide::open(), "rootless");
   engine::LocalParts parts;
@@ -207,10 +249,9 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   images.worker_first_id = worker_id;
   images.snapshot_form = options.snapshot_form;
   // Only the host's root may mount a file as EROFS.
-  if (options.rootless && images.snapshot_form == image::SnapshotForm::automatic)
-    images.snapshot_form = image::SnapshotForm::directory;
+  if (lacks_host && images.snapshot_form == image::SnapshotForm::automatic) images.snapshot_form = image::SnapshotForm::directory;
   images.quota_bytes = TRY(store_quota(options), "--store-quota");
-  parts.registries = std::make_unique<image::Registries>(options.registry, options.rootless ? nobody : fetch_id);
+  parts.registries = std::make_unique<image::Registries>(options.registry, lacks_host ? nobody : fetch_id);
   images.registries = parts.registries.get();
   images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};
   images.trust.lookaside_folder = options.signature_places;
@@ -230,8 +271,9 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   local.exec_root = options.exec_root;
   local.cgroup_parent = options.cgroup_parent;
   TRY_PLAIN(choose_cgroups(options, local));
-  local.rootless = options.rootless;
-  local.loads_apparmor = local.hears_refusals = !options.rootless;
+  local.rootless = lacks_host;
+  if (lacks_host) local.shared_ids = TRY_PLAIN(ids_of_own_namespace());
+  local.loads_apparmor = local.hears_refusals = !lacks_host;
   local.missing_limits = options.missing_limits;
   if (host) local.is_of_host = [host](pid_t pid) { return host->is_of_host(pid); };
   local.settings = options.settings;
@@ -303,6 +345,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   std::string notify_socket = environment_text("NOTIFY_SOCKET");
   auto inherited = TRY(wire::inherited_listeners(linux::getpid()), "sockets of the service manager");
 
+  TRY_PLAIN(check_rights(options));
   // Containers may be given more than the daemon needs: who starts them keeps it.
   auto starter = TRY_PLAIN(runtime::LauncherStarter::start(options.runtime_path));
   TRY(confine_daemon(), "give up rights");

@@ -14,7 +14,8 @@ namespace caisson::app {
 
 namespace {
 constexpr const char* channel_variable = "CAISSON_ROOTLESS_CHANNEL";
-constexpr std::uint32_t last_id = 65535;  // images use 0 to 65534 (nobody), and containers map 65536 ids
+constexpr std::uint32_t last_id = 65535;      // containers map 65536 ids where there are as many
+constexpr std::uint32_t ids_needed = 65534;   // images use 0 to 65534 (nobody), of which 0 is the user; a container's own user has no more in it
 constexpr std::size_t longest_answer_bytes = 16384;
 
 Result<std::vector<linux::IdMapping>> map_of(const std::string& text, const char* path, const char* option, const std::string& user, std::uint32_t id, std::uint32_t own) {
@@ -24,7 +25,7 @@ Result<std::vector<linux::IdMapping>> map_of(const std::string& text, const char
   if (ranges.empty()) return Error(ErrorKind::not_found, concat(path, ": no range of ids for ", user.empty() ? concat("uid ", id) : user)).with_hint(mend);
   auto map = linux::map_of_user(own, ranges, last_id);
   const std::uint32_t mapped = map.back().inside + map.back().count;
-  if (mapped <= last_id) return Error(ErrorKind::invalid, concat(path, ": gives ", user, " ", mapped - 1, " ids, and containers need ", last_id)).with_hint(mend);
+  if (mapped <= ids_needed) return Error(ErrorKind::invalid, concat(path, ": gives ", user, " ", mapped - 1, " ids, and containers need ", ids_needed)).with_hint(mend);
   return map;
 }
 /// "0.0.0.0", "::1".

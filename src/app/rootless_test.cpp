@@ -23,10 +23,11 @@ TEST(Rootless, missing_and_too_few_ids_are_refused_with_what_mends_it) {
   EXPECT_EQ(none.error().kind(), ErrorKind::not_found);
   EXPECT_EQ(none.error().text(), "/etc/subuid: no range of ids for anna");
   EXPECT_NE(none.error().hint().find("usermod --add-subuids"), std::string::npos);
-  auto few = rootless_id_map("anna:100000:65536\n", "anna:100000:65534\n", "anna", 1000, 1000);
+  auto few = rootless_id_map("anna:100000:65536\n", "anna:100000:65533\n", "anna", 1000, 1000);
   ASSERT_FALSE(few.ok());
-  EXPECT_EQ(few.error().text(), "/etc/subgid: gives anna 65534 ids, and containers need 65535");
+  EXPECT_EQ(few.error().text(), "/etc/subgid: gives anna 65533 ids, and containers need 65534");
   EXPECT_NE(few.error().hint().find("--add-subgids"), std::string::npos);
+  EXPECT_TRUE(rootless_id_map("anna:1:999\nanna:1001:64535\n", "anna:1:999\nanna:1001:64535\n", "anna", 1000, 1000).ok()) << "all that a container with 65536 ids leaves to a user in it";
   EXPECT_TRUE(rootless_id_map("1000:100000:65535\n", "1000:100000:65535\n", "", 1000, 1000).ok()) << "by number, for who stands in no file";
 }
 

@@ -224,7 +224,7 @@ Result<json::value> parse_security_options(const std::vector<std::string>& value
       unmasked = true;
       continue;
     }
-    if (at == std::string::npos && key != "no-new-privileges" && key != "log-refusals") return bad(concat("Invalid --security-opt: \"", value, "\""));
+    if (at == std::string::npos && key != "no-new-privileges" && key != "log-refusals" && key != "nesting") return bad(concat("Invalid --security-opt: \"", value, "\""));
     bool is_file = key == "seccomp" && text != "unconfined" && text != "builtin";
     if (!is_file) {
       out.emplace_back(value);

@@ -19,6 +19,11 @@ struct HostReading {
   std::string user;
   std::string kernel;                         ///< "6.1.0-18-amd64"
   bool is_privileged = true;                  ///< CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace
+  bool is_contained = false;                  ///< root of a user namespace that is not the host's: in a container
+  std::vector<std::string> missing_rights;    ///< of SYS_ADMIN and NET_ADMIN, what that root lacks
+  std::uint32_t own_ids = 65536;              ///< how many ids from 0 on it has
+  std::string proc_problem;                   ///< why a container cannot be given a /proc of its own
+  bool may_make_cgroups = true;
   std::vector<std::string> missing_programs;  ///< of ours: caissond, caisson-runtime, caisson-worker
   bool has_fetch = true;                      ///< caisson-fetch, without which only registries cannot be reached
   std::string fetch_problem;                  ///< why it does not start: a library that the loader does not find, or its sandbox

@@ -18,6 +18,7 @@ class Judge {
     registries();
     kernel();
     user_namespaces();
+    fresh_proc();
     files();
     cgroups();
     confinement();
@@ -33,7 +34,7 @@ class Judge {
   }
 
  private:
-  static constexpr std::uint64_t ids_needed = 65535;  // with the user's own as 0: those that containers map
+  static constexpr std::uint64_t ids_needed = 65534;  // with the user's own as 0: those that images use
 
   Finding& add(std::string_view check, Verdict verdict, std::string what, std::string why = "", std::string mend = "") {
     findings_.push_back({std::string(check), verdict, std::move(what), std::move(why), std::move(mend), {}});
@@ -59,11 +60,34 @@ class Judge {
   }
 
   void kernel() {
-    if (host_.is_root && !host_.is_privileged)
+    if (host_.is_contained) contained();
+    else if (host_.is_root && !host_.is_privileged)
       add("privilege", Verdict::broken, "root lacks CAP_SYS_ADMIN or CAP_MKNOD here", "this is itself a container: mounts and devices of containers cannot be made",
-          "start the outer container with --privileged");
+          "start the container around with --privileged, or with a user namespace of its own (docs/how-to/engine-in-a-container.md)");
     else good("privilege", host_.is_root ? "root with full rights" : concat("ordinary user ", host_.user));
     good("kernel", concat("Linux ", host_.kernel));
+  }
+
+  /// Root of a container's user namespace.
+  void contained() {
+    if (!host_.missing_rights.empty()) {
+      std::string mend = "start the container around with --security-opt nesting";
+      for (const auto& right : host_.missing_rights) mend += concat(" --cap-add ", right);
+      add("privilege", Verdict::broken, concat("root of this container lacks ", join(host_.missing_rights, ", ")), "namespaces, mounts and networks of containers are made with them; they reach no further than the container around", mend);
+    } else {
+      good("privilege", "root of a container's user namespace, with the rights that an engine needs");
+    }
+    constexpr std::uint32_t least = 65535;
+    if (host_.own_ids >= least) good("own-ids", concat("ids 0 to ", host_.own_ids - 1));
+    else
+      add("own-ids", Verdict::broken, concat("this user namespace has ", host_.own_ids, " ids"), concat("images use 0 to ", least - 1),
+          "start the container around with a map of 65536 ids");
+  }
+
+  void fresh_proc() {
+    if (host_.proc_problem.empty()) return good("fresh-proc", "containers can be given a /proc of their own");
+    add("fresh-proc", Verdict::broken, concat("a /proc of its own cannot be mounted for a container: ", host_.proc_problem), "the kernel refuses it while parts of the /proc around are covered, as they are in a container",
+        "start the container around with --security-opt nesting (Docker and Podman: systempaths=unconfined or unmask=ALL, and a seccomp profile that lets mount)");
   }
 
   void user_namespaces() {
@@ -75,7 +99,9 @@ class Judge {
       return;
     }
     add("user-namespaces", Verdict::broken, concat("a user namespace cannot be made: ", host_.user_namespace_problem),
-        "every container runs in one: root inside is nobody outside", "zgrep CONFIG_USER_NS /proc/config.gz /boot/config-$(uname -r)");
+        "every container runs in one: root inside is nobody outside",
+        host_.user_namespace_problem.find("not permitted") != std::string::npos ? "in a container: start it with --security-opt nesting; elsewhere: sysctl -w kernel.unprivileged_userns_clone=1"
+                                                                               : "zgrep CONFIG_USER_NS /proc/config.gz /boot/config-$(uname -r)");
   }
 
   void files() {
@@ -86,7 +112,7 @@ class Judge {
                           "images are layers of an overlay", "modprobe overlay");
       finding.repair.commands = {{"modprobe", "overlay"}};
     }
-    if (!host_.is_root) return;  // nothing is mapped without root
+    if (!host_.is_root || host_.is_contained) return;  // nothing is mapped without the host's root
     if (host_.idmap_problem.empty()) good("idmapped-mounts", concat(host_.root, " can be mounted through id maps"));
     else
       add("idmapped-mounts", Verdict::broken, concat("the file system of ", host_.root, " cannot be mounted through an id map: ", host_.idmap_problem),
@@ -99,6 +125,11 @@ class Judge {
       return;
     }
     std::string layout = concat("layout: ", to_string(host_.cgroup_mode));
+    if (!host_.may_make_cgroups) {
+      add("cgroups", Verdict::warning, concat(layout, "; none can be made here"), "containers are neither limited nor paused nor measured by themselves; the limits of the container around hold for all of them together",
+          host_.cgroup_mode == linux::CgroupMode::unified ? "start the container around with --security-opt nesting" : "use a host with cgroup v2 alone: v1 is handed to no container");
+      return;
+    }
     if (host_.missing_controllers.empty()) return good("cgroups", concat(layout, "; cpu, cpuset, io, memory and pids are there"));
     bool lacks_memory = join(host_.missing_controllers, " ").find("memory") != std::string::npos;
     add("cgroups", Verdict::warning, concat(layout, "; missing controllers: ", join(host_.missing_controllers, ", ")),

@@ -1,4 +1,6 @@
 // The probes of `caisson doctor`: the wrappers and checks that the engine itself uses, asked without it.
+#include <linux/capability.h>
+
 #include <algorithm>
 #include <array>
 
@@ -9,6 +11,7 @@
 #include "cli/policy_places.hpp"
 #include "engine/network_files.hpp"
 #include "image/fetch_protocol.hpp"
+#include "linux/capabilities.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
@@ -87,8 +90,9 @@ void read_programs(HostReading& host) {
 }
 
 // An id map of the kind that containers get. As an ordinary user only the own id can be mapped without helpers.
-linux::IdMap probe_map(bool is_root) {
+linux::IdMap probe_map(bool is_root, std::uint32_t shared) {
   constexpr std::uint32_t probe_base = 100'000;
+  if (shared != 0) return {{{0, 0, shared}}, {{0, 0, shared}}};
   if (is_root) return {{{0, probe_base, 65'536}}, {{0, probe_base, 65'536}}};
   return {{{0, linux::geteuid(), 1}}, {{0, linux::getegid(), 1}}};
 }
@@ -119,6 +123,37 @@ Status probe_own_overlay() {
   return Error(ErrorKind::unsupported, "not in a user namespace, which Linux 5.11 and later allow");
 }
 
+/// A container's /proc, as a process without rights over the mounts around it would make it: in namespaces that are gone with it.
+Status probe_proc() {
+  auto child = TRY_PLAIN(linux::fork_with_pidfd(0));
+  if (child.pid == 0) {
+    if (!linux::unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID).ok()) linux::exit_now(0);  // another finding's affair
+    auto inner = linux::fork_with_pidfd(0);  // the first process of the PID namespace, to which the new /proc belongs
+    if (!inner.ok()) linux::exit_now(0);
+    if (inner->pid == 0) {
+      auto mounted = linux::mount_detached("proc", {}, 0);
+      linux::exit_now(mounted.ok() ? 0 : mounted.error().error_number());
+    }
+    auto status = linux::wait_pidfd(inner->pidfd.get());
+    linux::exit_now(status.ok() ? status->exit_code() : 0);
+  }
+  const int reason = TRY_PLAIN(linux::wait_pidfd(child.pidfd.get())).exit_code();
+  return reason == 0 ? Status{} : Error::from_errno(reason, "mount proc");
+}
+
+void read_container(HostReading& host) {
+  host.proc_problem = problem_of(probe_proc());
+  host.is_contained = host.is_root && !linux::in_initial_user_namespace();
+  if (!host.is_contained) return;
+  if (auto held = linux::capget(); held.ok()) {
+    if (!held->effective.contains(CAP_SYS_ADMIN)) host.missing_rights.emplace_back("SYS_ADMIN");
+    if (!held->effective.contains(CAP_NET_ADMIN)) host.missing_rights.emplace_back("NET_ADMIN");
+    if (!held->effective.contains(CAP_SYS_PTRACE)) host.missing_rights.emplace_back("SYS_PTRACE");
+  }
+  for (const char* file : {"/proc/self/uid_map", "/proc/self/gid_map"})
+    if (auto map = linux::parse_id_map(setting(file)); map.ok()) host.own_ids = std::min(host.own_ids, linux::ids_from_zero(*map));
+}
+
 void read_kernel(HostReading& host) {
   if (auto name = linux::uname(); name.ok()) host.kernel = name->release;
   if (auto facts = runtime::read_host_facts(); facts.ok()) {
@@ -129,13 +164,13 @@ void read_kernel(HostReading& host) {
   host.max_user_namespaces = parse_integer<std::uint64_t>(setting("/proc/sys/user/max_user_namespaces")).value_or(0);
   host.denies_unprivileged_namespaces = setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" ||
                                         setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1";
-  auto userns = linux::create_user_namespace(probe_map(host.is_root));
+  auto userns = linux::create_user_namespace(probe_map(host.is_root, host.is_contained ? host.own_ids : 0));
   host.user_namespace_problem = problem_of(userns);
   if (!host.is_root) host.overlay_problem = problem_of(probe_own_overlay());
   if (host.is_root) {
     // Two folders that every host has; the mount is attached nowhere and gone with its descriptor.
     host.overlay_problem = problem_of(linux::mount_detached("overlay", {{"lowerdir", "/usr:/etc"}}, 0));
-    if (userns.ok()) host.idmap_problem = problem_of(probe_idmapped_mount(nearest_folder(host.root), userns->get()));
+    if (userns.ok() && !host.is_contained) host.idmap_problem = problem_of(probe_idmapped_mount(nearest_folder(host.root), userns->get()));
   }
   host.has_seccomp = setting("/proc/sys/kernel/seccomp/actions_avail").find("errno") != std::string::npos;
   host.landlock_abi = linux::landlock_abi();
@@ -146,6 +181,7 @@ void read_cgroups(HostReading& host) {
   auto layout = linux::detect_cgroup_layout();
   host.cgroup_mode = layout.ok() ? layout->mode : linux::CgroupMode::none;
   if (!layout.ok() || host.cgroup_mode == linux::CgroupMode::none) return;
+  if (host.is_root) host.may_make_cgroups = linux::may_make_cgroup(*layout, "/caisson");
   for (std::string_view controller : {"cpu", "cpuset", "io", "memory", "pids"}) {
     bool is_mounted = layout->has(controller) || (controller == "io" && layout->has("blkio"));  // v1's name
     if (!is_mounted) host.missing_controllers.emplace_back(controller);
@@ -306,6 +342,7 @@ Result<HostReading> read_host(const Invocation& global) {
   host.root = global.has("root") ? std::string(global.text("root")) : host.is_root ? "/var/lib/caisson" : own_state_folder();
   host.now = now_ns();
   read_programs(host);
+  read_container(host);
   read_kernel(host);
   read_cgroups(host);
   read_firewall(host);

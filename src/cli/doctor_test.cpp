@@ -160,6 +160,25 @@ TEST(Doctor, takes_what_only_an_engine_without_root_needs_as_a_note_for_root) {
   EXPECT_EQ(finding_of(host, "id-maps").verdict, Verdict::broken);
 }
 
+TEST(Doctor, says_what_the_container_around_an_engine_lacks) {
+  auto inside = healthy();
+  inside.is_contained = true;
+  inside.is_privileged = false;
+  for (const auto& finding : judge_host(inside)) EXPECT_EQ(finding.verdict, Verdict::good) << finding.check << ": " << finding.what;
+  auto poor = inside;
+  poor.missing_rights = {"SYS_ADMIN", "NET_ADMIN"};
+  EXPECT_EQ(finding_of(poor, "privilege").verdict, Verdict::broken);
+  EXPECT_EQ(finding_of(poor, "privilege").mend, "start the container around with --security-opt nesting --cap-add SYS_ADMIN --cap-add NET_ADMIN");
+  poor.own_ids = 1000;
+  EXPECT_EQ(finding_of(poor, "own-ids").verdict, Verdict::broken);
+  poor.proc_problem = "mount proc: Operation not permitted";
+  EXPECT_EQ(finding_of(poor, "fresh-proc").verdict, Verdict::broken);
+  poor.may_make_cgroups = false;
+  EXPECT_EQ(finding_of(poor, "cgroups").verdict, Verdict::warning);
+  poor.idmap_problem = "Operation not permitted";
+  for (const auto& finding : judge_host(poor)) EXPECT_NE(finding.check, "idmapped-mounts") << "nothing is mapped in there";
+}
+
 TEST(Doctor, says_what_an_ordinary_user_lacks_for_an_engine_of_his_own) {
   auto user = healthy();
   user.is_root = false;

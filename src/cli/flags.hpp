@@ -165,7 +165,7 @@ inline constexpr std::array create_only = {
     with_choices(of("restart", 0, text, "string", "When to start again: no, always, unless-stopped or on-failure[:times]", "no"), restart_policies),
     on("rm", 0, "Remove the container and its anonymous volumes when it ends"),
     of("runtime", 0, text, "string", "Runtime to use"),
-    with_choices(of("security-opt", 0, list, "list", "Security option, such as seccomp=FILE or no-new-privileges"), "apparmor= label= log-refusals no-new-privileges seccomp= systempaths=unconfined"),
+    with_choices(of("security-opt", 0, list, "list", "Security option, such as seccomp=FILE or no-new-privileges"), "apparmor= label= log-refusals nesting no-new-privileges seccomp= systempaths=unconfined"),
     of("shm-size", 0, bytes, "bytes", "Size of /dev/shm"),
     with_choices(of("stop-signal", 0, text, "string", "Signal that asks the container to end"), signals),
     of("stop-timeout", 0, integer, "int", "Seconds until it is killed after that signal"),

@@ -61,6 +61,7 @@ Status check_devices(const Role& role, const ContainerSpec& spec) {
 
 Status check_profiles(const Role& role, const ContainerSpec& spec) {
   if (role.bounds->unconfined) return {};
+  if (spec.nesting) return beyond(role, "container engines inside (nesting)");
   if (!spec.seccomp.empty()) return beyond(role, "another seccomp profile than the default");
   if (!spec.apparmor_profile.empty()) return beyond(role, concat("the AppArmor profile ", spec.apparmor_profile));
   if (spec.masked_paths || spec.readonly_paths) return beyond(role, "uncovered paths of /proc and /sys");
@@ -283,7 +284,7 @@ json::object asked_of_host(const ContainerSpec& spec) {
   put_list("devices", std::move(devices));
   put_list("host-namespaces", std::move(namespaces));
   put_list("ports", std::move(ports));
-  if (!spec.seccomp.empty() || !spec.apparmor_profile.empty() || spec.masked_paths || spec.readonly_paths) out["unconfined"] = true;
+  if (spec.nesting || !spec.seccomp.empty() || !spec.apparmor_profile.empty() || spec.masked_paths || spec.readonly_paths) out["unconfined"] = true;
   return out;
 }
 

@@ -122,6 +122,8 @@ Status check_namespaces(const ContainerSpec& spec) {
   TRY_PLAIN(check("ipc", spec.ipc_mode, {"", "private", "shareable", "none", "host"}, true));
   TRY_PLAIN(check("uts", spec.uts_mode, {"", "private", "host"}, false));
   TRY_PLAIN(check("cgroupns", spec.cgroupns_mode, {"", "private", "host"}, false));
+  if (spec.nesting && !spec.privileged && spec.userns_mode == "host")
+    return invalid("--security-opt nesting and --userns=host: an engine in the host's user namespace could leave its container").with_hint("leave out --userns, or say --privileged if the container is trusted with the host");
   if (spec.uts_mode == "host" && !spec.hostname.empty()) return invalid("conflicting options: hostname and the UTS mode");
   return {};
 }

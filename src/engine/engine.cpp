@@ -42,7 +42,7 @@ LocalEngine::LocalEngine(LocalOptions options, LocalParts parts)
       make_dns_(std::move(parts.make_dns)),
       make_runtime_(std::move(parts.make_runtime)),
       settings_(std::make_shared<const Settings>(options_.settings)),
-      ranges_(options_.rootless),
+      ranges_(options_.rootless ? options_.shared_ids : 0),
       repairs_(parts.repairs),
       state_damage_(std::move(parts.repairs)),
       shippers_(options_.journal_socket),

@@ -113,7 +113,7 @@ Result<runtime::ExecRequest> LocalEngine::plan_exec(const Record& record, const 
   bool own_user = !exec.spec.user.empty();
   // docker: the container's --group-add applies to its own user only.
   input.user = TRY_PLAIN(resolve_container_user(record.info, own_user ? exec.spec.user : spec.user, own_user ? std::vector<std::string>{} : spec.groups));
-  input.id_map = IdRanges::map_of(record.info.first_host_id);
+  input.id_map = ranges_.map_of(record.info.first_host_id);
   input.link_env = link_settings(record.info);
   runtime::ExecRequest request;
   request.exec_id = exec.id;

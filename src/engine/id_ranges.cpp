@@ -34,10 +34,10 @@ std::uint32_t IdRanges::users(std::uint32_t first_id) {
   return found == users_.end() ? 0 : found->second;
 }
 
-linux::IdMap IdRanges::map_of(std::uint32_t first_id) {
+linux::IdMap IdRanges::map_of(std::uint32_t first_id) const {
   linux::IdMap map;
   if (first_id == 0) return map;
-  map.uids = {{0, root_of(first_id), size}};
+  map.uids = {{0, root_of(first_id), count_}};
   map.gids = map.uids;
   return map;
 }

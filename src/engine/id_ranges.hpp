@@ -22,7 +22,8 @@ class IdRanges {
   static constexpr std::uint32_t count = 4096;        ///< index 0 belongs to the image worker
   static constexpr std::uint32_t shared_base = 0x80000000;
 
-  explicit IdRanges(bool is_shared = false) : base_(is_shared ? shared_base : base) {}
+  /// `shared_count`: how many ids, from 0 on, an engine without root has for all containers together; 0: ranges of the host's.
+  explicit IdRanges(std::uint32_t shared_count = 0) : base_(shared_count != 0 ? shared_base : base), count_(shared_count != 0 ? shared_count : size) {}
 
   /// The first host id of a free range, freed longest ago. Errors: unavailable, with a hint.
   Result<std::uint32_t> allocate();
@@ -32,12 +33,13 @@ class IdRanges {
   /// Users of that range.
   std::uint32_t users(std::uint32_t first_id);
 
-  static linux::IdMap map_of(std::uint32_t first_id);
+  [[nodiscard]] linux::IdMap map_of(std::uint32_t first_id) const;
   /// The id, as the engine sees it, of the root of a container with that range.
   static std::uint32_t root_of(std::uint32_t first_id) { return first_id >= shared_base ? 0 : first_id; }
 
  private:
   const std::uint32_t base_;
+  const std::uint32_t count_;
   std::mutex mutex_;
   std::map<std::uint32_t, std::uint32_t> users_;  ///< by first id
   std::uint32_t next_ = 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,8 +30,9 @@ struct LocalOptions {
   std::string exec_root;            ///< exists, 0711: containers/<id> while it runs; gone after a reboot
   std::string cgroup_parent = "/caisson";  ///< relative: below our own cgroup; with systemd "/a/b" means the slice a-b.slice
   std::optional<linux::SystemdManager> systemd;  ///< set: containers get scopes of this manager instead of directories of ours
-  bool rootless = false;            ///< we are root of a user namespace of an ordinary user, whose ids are all that containers can have
-  bool has_cgroups = true;          ///< false: this user was delegated none, so containers have none and cannot be limited
+  bool rootless = false;            ///< we are root of a user namespace, an ordinary user's or a container's, whose ids are all that containers can have
+  std::uint32_t shared_ids = 65536; ///< how many those are, from 0 on
+  bool has_cgroups = true;          ///< false: none can be made here (a user was delegated none, a container cannot write its own), so containers have none and cannot be limited
   MissingLimits missing_limits = MissingLimits::warn;  ///< what a limit means then
   /// Whether a process is one of the host's own, in no container: asked of who can see the host's namespaces. Empty: by comparing with ours.
   std::function<Result<bool>(pid_t)> is_of_host;

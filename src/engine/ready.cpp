@@ -35,7 +35,7 @@ Result<ReadyPair> LocalEngine::make_ready_pair(NamespacePool::Kind kind) {
   ReadyPair pair;
   pair.first_host_id = TRY_PLAIN(ranges_.allocate());
   auto fill = [&]() -> Status {
-    auto made = TRY_PLAIN(runtime_->make_namespaces(IdRanges::map_of(pair.first_host_id), true, -1));
+    auto made = TRY_PLAIN(runtime_->make_namespaces(ranges_.map_of(pair.first_host_id), true, -1));
     pair.user = std::move(made.user);
     pair.network = std::move(made.network);
     if (kind == NamespacePool::Kind::isolated) return network_->bring_up_loopback(pair.network.get());

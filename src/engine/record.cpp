@@ -171,6 +171,7 @@ void fields(C& c, ContainerSpec& s) {
   c("apparmor_profile", s.apparmor_profile);
   c("no_new_privileges", s.no_new_privileges);
   c("log_refusals", s.log_refusals);
+  c("nesting", s.nesting);
   c("security_options", s.security_options);
   c("read_only_rootfs", s.read_only_rootfs);
   c("masked_paths", s.masked_paths);

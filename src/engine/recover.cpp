@@ -47,10 +47,10 @@ bool starts_at_boot(const Record& record, const std::string& boot_id) {
 
 /// What the runtime needs to know again of a container that runs already: namespaces and profile for execs, cgroup, terminal. The user and
 /// the devices of its start are not asked for again, because the image may be damaged meanwhile.
-runtime::Spec spec_for_recovery(const Record& record) {
+runtime::Spec spec_for_recovery(const Record& record, linux::IdMap id_map) {
   const auto& spec = record.info.spec;
   SpecInput input{.info = record.info};
-  input.id_map = IdRanges::map_of(record.info.first_host_id);
+  input.id_map = std::move(id_map);
   input.cgroups_path = record.cgroups_path;
   auto capabilities = resolve_capabilities(spec.cap_add, spec.cap_drop, spec.privileged);
   if (capabilities.ok())
@@ -198,7 +198,7 @@ void LocalEngine::recover_container(const Pointer& container) {
   request.run_dir = run_dir(container->id);
   request.pid = record->info.pid;
   request.start_time = record->start_time;
-  request.spec = spec_for_recovery(*record);
+  request.spec = spec_for_recovery(*record, ranges_.map_of(record->info.first_host_id));
   if (request.spec.cgroups_path.empty()) request.spec.cgroups_path = cgroups_path_of(*record);
   request.log = log_policy_of(*record);
   container->begin_start();  // an exit that comes now waits until the record says that it ran

@@ -107,7 +107,7 @@ SecurityReport::Mount shown_mount(const MountPoint& point, const ContainerSpec& 
 Result<std::optional<runtime::SeccompProfile>> LocalEngine::seccomp_of(const ContainerSpec& spec, const std::vector<std::string>& capabilities) {
   std::optional<runtime::SeccompProfile> profile;
   if (spec.privileged) return profile;
-  if (spec.seccomp.empty()) profile = runtime::default_seccomp(capabilities);
+  if (spec.seccomp.empty()) profile = runtime::default_seccomp(capabilities, spec.nesting ? runtime::Nesting::yes : runtime::Nesting::no);
   else if (spec.seccomp != "unconfined") profile = TRY_PLAIN(seccomp_from_text(spec.seccomp, capabilities));
   if (spec.log_refusals && profile) profile->flags.emplace_back("SECCOMP_FILTER_FLAG_LOG");
   return profile;
@@ -139,10 +139,8 @@ Result<SecurityReport> LocalEngine::explain(const Caller& caller, const std::str
     report.host_ids = 1;
   }
   report.is_root_read_only = spec.read_only_rootfs;
-  if (!spec.privileged) {
-    report.masked_paths = spec.masked_paths.value_or(default_masked_paths());
-    report.readonly_paths = spec.readonly_paths.value_or(default_readonly_paths());
-  }
+  report.masked_paths = masked_paths_of(spec);
+  report.readonly_paths = readonly_paths_of(spec);
   for (const auto& point : info.mounts) report.mounts.push_back(shown_mount(point, spec));
   report.devices = device_texts(spec);
   report.sysctls = spec.sysctls;

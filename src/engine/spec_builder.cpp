@@ -10,7 +10,9 @@ namespace caisson::engine {
 
 namespace {
 constexpr std::string_view default_path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-constexpr std::uint32_t ids_of_a_container = 65536;
+
+/// From 0 on, of a container's map, which is one line.
+std::uint32_t ids_in(const linux::IdMap& map) { return map.empty() ? 0 : std::min(map.uids.front().count, map.gids.front().count); }
 
 std::string_view key_of(std::string_view setting) { return split_once(setting, '=').before; }
 
@@ -41,10 +43,10 @@ Result<runtime::CapabilitySets> build_capabilities(const ContainerSpec& spec, co
 
 Status check_ids_are_mapped(const ResolvedUser& user, const linux::IdMap& id_map) {
   if (id_map.empty()) return {};
-  auto mapped = [](std::uint32_t id) { return id < ids_of_a_container; };
+  auto mapped = [count = ids_in(id_map)](std::uint32_t id) { return id < count; };
   bool good = mapped(user.uid) && mapped(user.gid) && std::all_of(user.additional_gids.begin(), user.additional_gids.end(), mapped);
   if (good) return {};
-  return Error(ErrorKind::invalid, concat("user ", user.uid, ":", user.gid, ": a container has the ids 0 to 65535 only"))
+  return Error(ErrorKind::invalid, concat("user ", user.uid, ":", user.gid, ": a container has the ids 0 to ", ids_in(id_map) - 1, " only"))
       .with_hint("run it with --userns=host if it really needs larger ids");
 }
 
@@ -67,7 +69,7 @@ std::map<std::string, std::string> build_sysctls(const SpecInput& input) {
   std::map<std::string, std::string> sysctls;
   if (spec.network.mode != "host" && !is_container_mode(spec.network.mode)) {
     // Echo sockets for everybody inside, so that ping needs neither NET_RAW nor a setuid bit (icmp(7)). The range must be mapped.
-    sysctls["net.ipv4.ping_group_range"] = input.id_map.empty() ? "0 2147483647" : "0 65535";
+    sysctls["net.ipv4.ping_group_range"] = input.id_map.empty() ? "0 2147483647" : concat("0 ", ids_in(input.id_map) - 1);
     // Low ports of the own network namespace protect nobody: any user inside may bind them, as in docker since 20.10.
     sysctls["net.ipv4.ip_unprivileged_port_start"] = "0";
   }
@@ -130,10 +132,21 @@ std::vector<std::string> default_readonly_paths() {
   };
 }
 
+std::vector<std::string> masked_paths_of(const ContainerSpec& spec) {
+  if (spec.privileged) return {};
+  return spec.masked_paths.value_or(spec.nesting ? std::vector<std::string>{} : default_masked_paths());
+}
+
+std::vector<std::string> readonly_paths_of(const ContainerSpec& spec) {
+  if (spec.privileged) return {};
+  return spec.readonly_paths.value_or(spec.nesting ? std::vector<std::string>{} : default_readonly_paths());
+}
+
 namespace {
+/// The default profile denies mounts, which an engine inside makes.
 std::string apparmor_of(const SpecInput& input) {
   const auto& spec = input.info.spec;
-  return spec.apparmor_profile.empty() && !spec.privileged ? input.default_apparmor : spec.apparmor_profile;
+  return spec.apparmor_profile.empty() && !spec.privileged && !spec.nesting ? input.default_apparmor : spec.apparmor_profile;
 }
 }  // namespace
 
@@ -174,11 +187,9 @@ Result<runtime::Spec> build_spec(const SpecInput& input) {
   if (spec.resources.blkio_weight != 0) plan.resources.block_io.weight = spec.resources.blkio_weight;
   if (!plan.resources.pids_limit && !spec.privileged) plan.resources.pids_limit = input.default_pids_limit;
   plan.sysctl = build_sysctls(input);
-  if (!spec.privileged) {
-    plan.seccomp = input.seccomp;
-    plan.masked_paths = spec.masked_paths.value_or(default_masked_paths());
-    plan.readonly_paths = spec.readonly_paths.value_or(default_readonly_paths());
-  }
+  if (!spec.privileged) plan.seccomp = input.seccomp;
+  plan.masked_paths = masked_paths_of(spec);
+  plan.readonly_paths = readonly_paths_of(spec);
   return plan;
 }
 

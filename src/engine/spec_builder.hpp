@@ -35,6 +35,7 @@ struct SpecInput {
   std::optional<std::int64_t> default_pids_limit;
   std::string default_apparmor;                    ///< the profile of a container that names none and is not privileged; "": none
   std::vector<std::string> unmappable_sources;     ///< bind sources whose file system cannot map ids
+  bool can_hand_over_cgroup = false;               ///< the container has one of its own on v2 (a delegated v1 hierarchy is a way out: release_agent)
   bool host_has_mqueue = true;                     ///< /dev/mqueue, for whoever shares the host's ipc namespace
 };
 
@@ -58,6 +59,10 @@ Result<runtime::SeccompProfile> seccomp_from_text(const std::string& text, const
 /// Docker's two lists, each entry with its reason in the source.
 std::vector<std::string> default_masked_paths();
 std::vector<std::string> default_readonly_paths();
+/// Those of this container: its own, the default's, or none (privileged; nesting, because the kernel lets nobody mount a fresh /proc who cannot see all of
+/// the one around it: mount_too_revealing in fs/namespace.c).
+std::vector<std::string> masked_paths_of(const ContainerSpec& spec);
+std::vector<std::string> readonly_paths_of(const ContainerSpec& spec);
 
 /// The process of an exec in a container that was built from `input`.
 Result<runtime::Process> build_exec_process(const SpecInput& input, const ExecSpec& exec);

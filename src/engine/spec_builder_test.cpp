@@ -106,6 +106,30 @@ TEST(SpecBuilder, privileged_lifts_masks_profile_and_limits) {
   EXPECT_THAT(mount_at(*spec, "/sys")->options, Contains("rw"));
 }
 
+TEST(SpecBuilder, nesting_covers_nothing_and_hands_over_a_cgroup_where_there_is_one) {
+  auto info = plain_info();
+  info.spec.nesting = true;
+  auto spec = build(info);
+  ASSERT_TRUE(spec.ok()) << spec.error().text();
+  EXPECT_THAT(spec->masked_paths, testing::IsEmpty());
+  EXPECT_THAT(spec->readonly_paths, testing::IsEmpty());
+  EXPECT_TRUE(spec->seccomp.has_value());
+  EXPECT_NE(spec->find_namespace(runtime::NamespaceType::user), nullptr);
+  EXPECT_EQ(spec->process.capabilities->bounding.size(), default_capabilities().size()) << "capabilities are asked for by name";
+  EXPECT_THAT(mount_at(*spec, "/sys")->options, Contains("rw"));
+  EXPECT_THAT(mount_at(*spec, "/sys/fs/cgroup")->options, Contains("ro"));
+  SpecInput input{.info = info};
+  input.id_map = own_map();
+  input.default_apparmor = "caisson-default";
+  input.can_hand_over_cgroup = true;
+  spec = build_spec(input);
+  ASSERT_TRUE(spec.ok());
+  EXPECT_THAT(mount_at(*spec, "/sys/fs/cgroup")->options, Contains("rw"));
+  EXPECT_EQ(spec->process.apparmor_profile, "") << "the default one denies mounts";
+  info.spec.masked_paths = std::vector<std::string>{"/proc/kcore"};
+  EXPECT_THAT(build(info)->masked_paths, testing::ElementsAre("/proc/kcore")) << "what was asked for counts";
+}
+
 TEST(SpecBuilder, host_namespaces_are_bound_not_mounted_anew_in_an_own_user_namespace) {
   auto info = plain_info();
   info.spec.network.mode = "host";

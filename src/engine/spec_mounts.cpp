@@ -28,7 +28,9 @@ runtime::Mount make_mount(std::string destination, std::string type, std::string
 std::vector<runtime::Mount> kernel_mounts(const SpecInput& input) {
   const auto& spec = input.info.spec;
   bool own_user_namespace = !input.id_map.empty();
-  std::string access = spec.privileged ? "rw" : "ro";
+  // Nesting: what of /sys belongs to the container's own namespaces may be changed, and so may its cgroup where it can be handed over.
+  std::string access = spec.privileged || spec.nesting ? "rw" : "ro";
+  std::string cgroup_access = spec.privileged || (spec.nesting && input.can_hand_over_cgroup) ? "rw" : "ro";
   std::vector<runtime::Mount> mounts;
   if (spec.pid_mode == "host" && own_user_namespace)
     mounts.push_back(make_mount("/proc", "bind", "/proc", {"rbind", "nosuid", "noexec", "nodev"}));
@@ -40,7 +42,7 @@ std::vector<runtime::Mount> kernel_mounts(const SpecInput& input) {
     mounts.push_back(make_mount("/sys", "bind", "/sys", {"rbind", "nosuid", "noexec", "nodev", access}));
   else
     mounts.push_back(make_mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}));
-  mounts.push_back(make_mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}));
+  mounts.push_back(make_mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", std::move(cgroup_access)}));
   if (spec.ipc_mode == "host" && own_user_namespace) {
     if (input.host_has_mqueue) mounts.push_back(make_mount("/dev/mqueue", "bind", "/dev/mqueue", {"bind", "nosuid", "noexec", "nodev"}));
   } else {

@@ -9,6 +9,7 @@
 #include "engine/local_engine.hpp"
 #include "engine/network_files.hpp"
 #include "engine/start_context.hpp"
+#include "linux/cgroup.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
 #include "linux/mount_api.hpp"
@@ -78,9 +79,9 @@ Status LocalEngine::open_namespaces(StartContext& context, const ContainerSpec& 
     // A namespace obeys the user namespace that owns it; so whoever joins one lives in the same user namespace, and so does a network of
     // its own.
     context.user_namespace = TRY(linux::open_namespace(joined.pid, "user"), "join a container");
-    context.id_map = IdRanges::map_of(joined.first_host_id);
+    context.id_map = ranges_.map_of(joined.first_host_id);
   } else if (wants_user_namespace) {
-    context.id_map = IdRanges::map_of(context.first_host_id);
+    context.id_map = ranges_.map_of(context.first_host_id);
   }
   if (!joined.net_path.empty()) context.network_namespace = TRY(linux::open_namespace(joined.pid, "net"), "join a container");
   if (wants_user_namespace && wants_network) {
@@ -195,14 +196,15 @@ Result<runtime::Spec> LocalEngine::plan(const ContainerInfo& info, const StartCo
   input.link_env = link_settings(info);
   input.default_pids_limit = settings()->default_pids_limit;
   input.unmappable_sources = context.unmappable_sources;
+  if (info.spec.nesting && options_.has_cgroups) input.can_hand_over_cgroup = TRY(linux::detect_cgroup_layout(), "cgroups").mode == linux::CgroupMode::unified;
   if (info.spec.ipc_mode == "host") input.host_has_mqueue = TRY_PLAIN(linux::exists("/dev/mqueue"));
   input.seccomp = TRY_PLAIN(seccomp_of(info.spec, capabilities));
   const auto device_binds = options_.rootless ? bind_renamed_devices(with_devices.devices, input.devices.nodes) : std::vector<runtime::Mount>();
   auto plan = TRY_PLAIN(build_spec(input));
   plan.mounts.insert(plan.mounts.end(), device_binds.begin(), device_binds.end());
-  // Who shares the user namespace of an engine of root has every id; that of one without root has no more than a container's own.
-  if (options_.rootless && plan.sysctl.contains("net.ipv4.ping_group_range") && !info.spec.sysctls.contains("net.ipv4.ping_group_range"))
-    plan.sysctl["net.ipv4.ping_group_range"] = "0 65535";
+  // In the engine's own user namespace only its ids exist, and the kernel takes no range that goes beyond them.
+  if (auto range = plan.sysctl.find("net.ipv4.ping_group_range"); options_.rootless && context.id_map.empty() && range != plan.sysctl.end() && !info.spec.sysctls.contains(range->first))
+    range->second = concat("0 ", options_.shared_ids - 1);
   apply_cdi_edits(edits, plan);
   return plan;
 }

@@ -196,6 +196,7 @@ struct ContainerSpec {
   std::string apparmor_profile;
   bool no_new_privileges = false;
   bool log_refusals = false;                  ///< the kernel writes down what the seccomp filter refuses
+  bool nesting = false;                       ///< a container engine may run inside: namespaces, mounts, its own cgroup; needs a user namespace of its own
   std::vector<std::string> security_options;  ///< as given, for the api to give back
   bool read_only_rootfs = false;
   std::optional<std::vector<std::string>> masked_paths;    ///< none: the default list

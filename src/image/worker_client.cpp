@@ -1,6 +1,7 @@
 // The image store's side of a worker: start, feed, listen, and end it.
 #include <sys/types.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <optional>
@@ -158,10 +159,19 @@ Result<bool> listen(int result_fd, const Cancel& cancel, FrameReader& frames) {
 
 }  // namespace
 
+namespace {
+/// A user namespace may have fewer than a container's usual ids; what cannot be read is left to the kernel to judge.
+std::uint32_t ids_here(const char* file) {
+  const auto text = linux::read_kernel_file(file);
+  const auto map = text.ok() ? linux::parse_id_map(*text) : Result<std::vector<linux::IdMapping>>(text.error());
+  return map.ok() ? std::min(id_count, linux::ids_from_zero(*map)) : id_count;
+}
+}  // namespace
+
 linux::IdMap one_range(std::uint32_t first) {
   linux::IdMap map;
-  map.uids.push_back({0, first, id_count});
-  map.gids.push_back({0, first, id_count});
+  map.uids.push_back({0, first, first == 0 ? ids_here("/proc/self/uid_map") : id_count});
+  map.gids.push_back({0, first, first == 0 ? ids_here("/proc/self/gid_map") : id_count});
   return map;
 }
 

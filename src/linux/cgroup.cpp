@@ -336,6 +336,28 @@ bool may_make_cgroup(const CgroupLayout& layout, std::string_view path) {
   return true;
 }
 
+Status leave_cgroup_root(const CgroupLayout& layout) {
+  if (layout.mode != CgroupMode::unified) return {};
+  const std::string& root = layout.v2()->mount_point;
+  // The hierarchy's own root has no type, and may hold processes beside groups with controllers.
+  if (!read_cgroup_line(root, "cgroup.type")) return {};
+  const std::string leaf = root + "/init";
+  // Whoever was forked meanwhile is in the next list.
+  constexpr int most_rounds = 100;
+  for (int round = 0; round < most_rounds; ++round) {
+    const auto pids = TRY(detail::read_cgroup_pids(root, false), "leave the root of the cgroups");
+    if (pids.empty()) return {};
+    if (auto made = mkdir(leaf, 0755); !made && made.error().error_number() != EEXIST) return directory_error(std::move(made).error(), leaf);
+    for (const int pid : pids) {
+      // 0 is a process that our PID namespace does not show; written, it would mean ourselves.
+      if (pid == 0) return Error(ErrorKind::conflict, concat(root, " holds processes of another PID namespace"), EBUSY);
+      const auto moved = write_kernel_file(leaf + "/cgroup.procs", concat(pid));
+      if (!moved && moved.error().error_number() != ESRCH) return Error(moved.error()).in(concat("move process ", pid, " into ", leaf));
+    }
+  }
+  return Error(ErrorKind::conflict, concat(root, " does not get empty of processes"), EBUSY);
+}
+
 bool asks_for_limits(const CgroupLimits& limits) {
   CgroupLimits others = limits;
   others.devices.clear();

@@ -318,6 +318,11 @@ Result<std::map<std::string, std::string>> cgroup_of_process(int pid);
 /// Whether we may make the cgroup PATH (as Cgroup::create takes it) and enter it: in every hierarchy the folder that is there already
 /// was delegated to us.
 bool may_make_cgroup(const CgroupLayout& layout, std::string_view path);
+/// In a container on v2 the root of our cgroup namespace is an ordinary cgroup, and while processes are in it none below can have controllers
+/// (cgroups(7), "no internal processes"). Moves all of them into its child "init", and new processes of theirs are born there. Nothing to do
+/// elsewhere: v1, hybrid, the host's own root, a place that is empty already. Errors: denied (not delegated to us),
+/// conflict (processes outside our PID namespace are in it).
+Status leave_cgroup_root(const CgroupLayout& layout);
 /// Pure: whether anything but device rules is asked for.
 bool asks_for_limits(const CgroupLimits& limits);
 /// Pure: the same from the text of /proc/PID/cgroup.

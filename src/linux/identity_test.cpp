@@ -92,6 +92,14 @@ IdMap shifted() {
   return map;
 }
 
+TEST(IdMap, ids_from_zero_end_at_the_first_gap) {
+  EXPECT_EQ(ids_from_zero({{1, 100000, 65535}, {0, 1000, 1}}), 65536U);
+  EXPECT_EQ(ids_from_zero({{0, 0, 4294967295U}}), 4294967295U);
+  EXPECT_EQ(ids_from_zero({{0, 1000, 1}, {2, 100000, 10}}), 1U);
+  EXPECT_EQ(ids_from_zero({{1, 0, 10}}), 0U);
+  EXPECT_EQ(ids_from_zero({}), 0U);
+}
+
 TEST(IdMap, a_user_namespace_is_held_by_its_descriptor_alone) {
   if (!has_capability(CAP_SYS_ADMIN)) GTEST_SKIP() << "needs CAP_SYS_ADMIN to map a range of ids";
   const UniqueFd userns = must(create_user_namespace(shifted()));

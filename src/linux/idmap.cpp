@@ -132,6 +132,16 @@ std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mapping
   return std::nullopt;
 }
 
+std::uint32_t ids_from_zero(std::vector<IdMapping> mappings) {
+  std::sort(mappings.begin(), mappings.end(), [](const IdMapping& a, const IdMapping& b) { return a.inside < b.inside; });
+  std::uint32_t next = 0;
+  for (const IdMapping& m : mappings) {
+    if (m.inside != next) break;
+    next += m.count;
+  }
+  return next;
+}
+
 bool is_identity(const IdMap& map) {
   auto keeps = [](const IdMapping& m) { return m.inside == m.outside; };
   return !map.empty() && std::all_of(map.uids.begin(), map.uids.end(), keeps) && std::all_of(map.gids.begin(), map.gids.end(), keeps);

@@ -21,6 +21,9 @@ Result<std::vector<IdMapping>> parse_id_map(std::string_view text);
 std::optional<std::uint32_t> map_to_outside(const std::vector<IdMapping>& mappings, std::uint32_t inside);
 std::optional<std::uint32_t> map_to_inside(const std::vector<IdMapping>& mappings, std::uint32_t outside);
 
+/// How many ids from 0 on are mapped without a gap.
+std::uint32_t ids_from_zero(std::vector<IdMapping> mappings);
+
 /// Whether every id is mapped to itself: a mount seen through such a map shows what it shows without one.
 bool is_identity(const IdMap& map);
 

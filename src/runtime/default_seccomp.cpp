@@ -22,12 +22,14 @@ struct Comparison {
 
 /// One group. With `capabilities`, it is allowed only to containers that hold one of them; with `unless`, only to those
 /// that do not (a stricter form of a rule that the capability lifts). Comparisons are alternatives: any may hold.
+/// What CAP_SYS_ADMIN opens and an engine needs, nesting opens as well: `is_for_engines`.
 struct Group {
   const char* reason;
   std::initializer_list<const char*> names;
   std::initializer_list<Comparison> any_of = {};
   std::initializer_list<std::string_view> capabilities = {};
   std::string_view unless = {};
+  bool is_for_engines = false;
 };
 
 // Flags of clone(2), unshare(2): NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET. NEWTIME is only a flag of unshare and
@@ -135,8 +137,13 @@ const Group allowed[] = {
 
     {"Namespaces, mounts and names of the container, for containers trusted with them.",
      {"clone", "clone3", "unshare", "setns", "mount", "umount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree",
-      "open_tree_attr", "fsopen", "fspick", "fsconfig", "fsmount", "sethostname", "setdomainname", "quotactl", "quotactl_fd",
-      "fanotify_init", "lookup_dcookie", "listns"},
+      "open_tree_attr", "fsopen", "fspick", "fsconfig", "fsmount", "sethostname", "setdomainname"},
+     {},
+     {"CAP_SYS_ADMIN"},
+     {},
+     true},
+    {"Quotas, watching whole mounts, names of the profiler, and all namespaces, for containers trusted with them.",
+     {"quotactl", "quotactl_fd", "fanotify_init", "lookup_dcookie", "listns"},
      {},
      {"CAP_SYS_ADMIN"}},
     {"BPF programs and maps.", {"bpf"}, {}, {"CAP_SYS_ADMIN", "CAP_BPF"}},
@@ -162,8 +169,13 @@ bool holds_any(const std::vector<std::string>& held, std::initializer_list<std::
                      [&](std::string_view name) { return std::find(held.begin(), held.end(), name) != held.end(); });
 }
 
-bool applies(const Group& group, const std::vector<std::string>& capabilities) {
+/// Both "may make namespaces and mounts", as far as the filter goes.
+bool makes_namespaces(const std::vector<std::string>& capabilities, Nesting nesting) { return nesting == Nesting::yes || holds_any(capabilities, {"CAP_SYS_ADMIN"}); }
+
+bool applies(const Group& group, const std::vector<std::string>& capabilities, Nesting nesting) {
+  if (group.is_for_engines && nesting == Nesting::yes) return true;
   if (group.capabilities.size() > 0) return holds_any(capabilities, group.capabilities);
+  if (group.unless == "CAP_SYS_ADMIN") return !makes_namespaces(capabilities, nesting);
   return group.unless.empty() || !holds_any(capabilities, {group.unless});
 }
 
@@ -183,15 +195,15 @@ void add_rules(const Group& group, SeccompProfile& profile) {
 
 }  // namespace
 
-SeccompProfile default_seccomp(const std::vector<std::string>& capabilities) {
+SeccompProfile default_seccomp(const std::vector<std::string>& capabilities, Nesting nesting) {
   SeccompProfile profile;
   profile.default_action = "SCMP_ACT_ERRNO";
   profile.default_errno_ret = EPERM;
   if (linux::native_architecture() == linux::SyscallArch::x86_64) profile.architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86"};
   else profile.architectures = {"SCMP_ARCH_AARCH64"};
   for (const auto& group : allowed)
-    if (applies(group, capabilities)) add_rules(group, profile);
-  if (!holds_any(capabilities, {"CAP_SYS_ADMIN"})) {
+    if (applies(group, capabilities, nesting)) add_rules(group, profile);
+  if (!makes_namespaces(capabilities, nesting)) {
     SeccompRule rule;
     rule.names = {"clone3"};
     rule.action = "SCMP_ACT_ERRNO";

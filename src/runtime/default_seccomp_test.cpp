@@ -28,8 +28,8 @@ const std::vector<std::string> usual_capabilities = {
 
 class DefaultSeccomp : public testing::Test {
  protected:
-  void compile(const std::vector<std::string>& capabilities) {
-    auto spec = to_filter_spec(default_seccomp(capabilities));
+  void compile(const std::vector<std::string>& capabilities, Nesting nesting = Nesting::no) {
+    auto spec = to_filter_spec(default_seccomp(capabilities, nesting));
     ASSERT_TRUE(spec.ok()) << spec.error().text();
     auto compiled = linux::compile_seccomp(*spec, SyscallArch::x86_64);
     ASSERT_TRUE(compiled.ok()) << compiled.error().text();
@@ -140,6 +140,16 @@ TEST_F(DefaultSeccomp, the_filter_stays_small_because_loading_costs_per_instruct
   ASSERT_TRUE(compiled.ok());
   EXPECT_LE(compiled->filter.size(), 160U);
   EXPECT_LE(program_.size(), 330U);
+}
+
+TEST_F(DefaultSeccomp, an_engine_may_make_namespaces_and_mounts_and_nothing_else) {
+  compile(usual_capabilities, Nesting::yes);
+  for (const char* name : {"clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount", "sethostname"})
+    EXPECT_EQ(decide(name), allowed) << name;
+  EXPECT_EQ(decide("clone", {0x7e020000U | 17}), allowed);
+  EXPECT_EQ(decide("unshare", {0x10000000U}), allowed);
+  for (const char* name : {"bpf", "perf_event_open", "quotactl", "fanotify_init", "syslog", "keyctl", "open_by_handle_at", "init_module", "kexec_load", "reboot", "io_uring_setup", "userfaultfd", "settimeofday"})
+    EXPECT_EQ(decide(name), refused) << name;
 }
 
 TEST_F(DefaultSeccomp, an_unknown_word_is_refused_with_its_place) {
