@@ -1,5 +1,4 @@
 // caissond: puts the engine together and serves it until SIGTERM or SIGINT. Containers go on running without it.
-#include <linux/capability.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -222,10 +221,10 @@ Result<std::uint32_t> ids_of_own_namespace() {
 /// Root that may not do what every start of a container takes: better said once and now.
 Status check_rights(const DaemonOptions& options) {
   const auto held = TRY_PLAIN(linux::capget()).effective;
-  static constexpr std::pair<int, std::string_view> needed[] = {{CAP_SYS_ADMIN, "SYS_ADMIN"}, {CAP_NET_ADMIN, "NET_ADMIN"}, {CAP_SYS_PTRACE, "SYS_PTRACE"}};  // the last to look into namespaces
+  static constexpr std::string_view needed[] = {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"};  // the last to look into namespaces
   std::string missing, mend;
-  for (const auto& [number, name] : needed) {
-    if (held.contains(number) || (number == CAP_NET_ADMIN && !options.network.enabled)) continue;
+  for (const auto name : needed) {
+    if (held.contains(TRY_PLAIN(linux::capability_by_name(concat("CAP_", name)))) || (name == "NET_ADMIN" && !options.network.enabled)) continue;
     missing += concat(missing.empty() ? "" : ", ", "CAP_", name);
     mend += concat(" --cap-add ", name);
   }

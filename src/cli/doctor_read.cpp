@@ -1,6 +1,4 @@
 // The probes of `caisson doctor`: the wrappers and checks that the engine itself uses, asked without it.
-#include <linux/capability.h>
-
 #include <algorithm>
 #include <array>
 
@@ -146,9 +144,8 @@ void read_container(HostReading& host) {
   host.is_contained = host.is_root && !linux::in_initial_user_namespace();
   if (!host.is_contained) return;
   if (auto held = linux::capget(); held.ok()) {
-    if (!held->effective.contains(CAP_SYS_ADMIN)) host.missing_rights.emplace_back("SYS_ADMIN");
-    if (!held->effective.contains(CAP_NET_ADMIN)) host.missing_rights.emplace_back("NET_ADMIN");
-    if (!held->effective.contains(CAP_SYS_PTRACE)) host.missing_rights.emplace_back("SYS_PTRACE");
+    for (const char* name : {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"})
+      if (auto number = linux::capability_by_name(concat("CAP_", name)); number.ok() && !held->effective.contains(*number)) host.missing_rights.emplace_back(name);
   }
   for (const char* file : {"/proc/self/uid_map", "/proc/self/gid_map"})
     if (auto map = linux::parse_id_map(setting(file)); map.ok()) host.own_ids = std::min(host.own_ids, linux::ids_from_zero(*map));

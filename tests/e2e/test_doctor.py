@@ -94,7 +94,8 @@ class Doctor(unittest.TestCase):
         self.assertEqual(run.returncode, 1)
         self.assertEqual(found["user-namespaces"]["Verdict"], "broken")
         self.assertIn("max_user_namespaces", found["user-namespaces"]["Mend"])
-        self.assertEqual(found["privilege"]["Verdict"], "broken")
+        self.assertEqual(found["privilege"]["Verdict"], "good", "it has all rights in there")
+        self.assertEqual((found["own-ids"]["Verdict"], found["own-ids"]["What"]), ("broken", "this user namespace has 1 ids"))
 
     def test_the_text_names_the_cure_of_every_warning(self):
         run = self.run_in("echo 0 >/proc/sys/net/ipv4/ip_forward && $CAISSON doctor")
