@@ -1,4 +1,6 @@
 // /build: docker's classic builder as its clients know it: a context in the body, lines of progress in the answer.
+#include <algorithm>
+
 #include "api/credentials.hpp"
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
@@ -331,44 +333,67 @@ Status lend_agent(Request& request) {
   return wire::relay(taken.socket.get(), use.connection.get(), use.over);
 }
 
+namespace {
+
+/// BuildKit's words for what the classic builder had no word for.
+std::string_view type_of(const build::CacheEntry& entry) { return entry.kind == build::CacheKind::mount ? "exec.cachemount" : "regular"; }
+
+std::string description_of(const build::CacheEntry& entry) {
+  if (entry.kind != build::CacheKind::mount) return entry.text;
+  return concat("cached mount", entry.text.empty() ? "" : " ", entry.text, " with id \"", entry.id, "\"");
+}
+
+}  // namespace
+
 json::array build_cache_json(const std::vector<build::CacheEntry>& entries) {
   json::array out;
-  for (const auto& entry : entries)
-    out.push_back(json::object{{"ID", entry.key.substr(0, 25)},
-                               {"Parent", ""},
-                               {"Parents", nullptr},
-                               {"Type", "regular"},
-                               {"Description", entry.text},
-                               {"InUse", entry.in_use},
-                               {"Shared", false},
-                               {"Size", entry.size_bytes},
-                               {"CreatedAt", to_rfc3339(entry.created)},
-                               {"LastUsedAt", to_rfc3339(entry.last_used)},
-                               {"UsageCount", entry.use_count}});
+  for (const auto& entry : entries) {
+    json::object row{{"ID", entry.key.substr(0, 25)},
+                     {"Parent", ""},
+                     {"Parents", nullptr},
+                     {"Type", type_of(entry)},
+                     {"Description", description_of(entry)},
+                     {"InUse", entry.in_use},
+                     {"Shared", false},
+                     {"Size", entry.size_bytes},
+                     {"CreatedAt", to_rfc3339(entry.created)},
+                     {"LastUsedAt", to_rfc3339(entry.last_used)},
+                     {"UsageCount", entry.use_count}};
+    if (entry.kind == build::CacheKind::mount) row["CacheMount"] = json::object{{"ID", entry.id}, {"Scope", entry.scope}, {"Sharing", entry.sharing}, {"Target", entry.text}};  // ours
+    out.emplace_back(std::move(row));
+  }
   return out;
 }
 
-/// `filters={"until":["24h"]}` and `keep-storage`: what was used last goes last.
+/// `filters={"until":["24h"]}`, and `keep-storage` or, as newer clients say it, `reserved-space`: what was used last goes last.
 Status prune_build_cache(Request& request) {
   auto filters = TRY_PLAIN(Filters::parse(request.query.text("filters"), {"until", "unused-for", "id", "type", "inuse", "shared", "private", "description", "parent", "label", "label!"}));
   TimestampNs until = 0;
   for (const auto& key : {"until", "unused-for"})
     for (const auto& text : filters.get(key)) until = TRY(parse_point_in_time(text, now_ns()), "invalid filter 'until'");
-  auto kept = TRY_PLAIN(request.query.integer("keep-storage")).value_or(0);
+  // Nothing here is shared with another store, has a parent or a label, or goes while it is used: who asks for such asks for none.
+  auto asks_for = [&](std::string_view key) -> Result<bool> {  // the empty text is docker's "yes"
+    if (!filters.has(key) || filters.exact(key, "")) return filters.has(key);
+    return TRY_PLAIN(filters.boolean(key)).value_or(false);
+  };
+  const bool wants_shared = TRY_PLAIN(asks_for("shared"));
+  const bool wants_used = TRY_PLAIN(asks_for("inuse"));
+  const bool wants_private = !filters.has("private") || TRY_PLAIN(asks_for("private"));
+  const bool wants_none = filters.has("label") || filters.has("parent") || wants_shared || wants_used || !wants_private;
+  auto kept = TRY_PLAIN(request.query.integer("reserved-space")).value_or(0);
+  if (kept == 0) kept = TRY_PLAIN(request.query.integer("keep-storage")).value_or(0);
   std::uint64_t total = 0;
-  auto entries = TRY_PLAIN(request.builder.cache(request.caller));
-  for (const auto& entry : entries) total += entry.size_bytes;
-  std::function<bool(const build::CacheEntry&)> select;
-  // "system prune" hands its filters on. An entry has no labels, so that none is wanted where one is asked for.
-  const bool wants_label = filters.has("label");
-  if (until != 0 || kept != 0 || !filters.get("id").empty() || wants_label)
-    select = [&](const build::CacheEntry& entry) {
-      if (wants_label || (until != 0 && entry.last_used >= until)) return false;
-      if (!filters.prefix("id", entry.key)) return false;
-      if (kept != 0 && total <= static_cast<std::uint64_t>(kept)) return false;
-      total -= entry.size_bytes;
-      return true;
-    };
+  if (kept != 0)
+    for (const auto& entry : TRY_PLAIN(request.builder.cache(request.caller))) total += entry.size_bytes;
+  auto select = [&](const build::CacheEntry& entry) {
+    if (wants_none || (until != 0 && entry.last_used >= until)) return false;
+    if (!filters.exact("type", type_of(entry)) || !filters.part("description", description_of(entry))) return false;
+    // "id" means the row's, or the mount's own.
+    if (!filters.prefix("id", entry.key) && (entry.kind != build::CacheKind::mount || !filters.exact("id", entry.id))) return false;
+    if (kept != 0 && total <= static_cast<std::uint64_t>(kept)) return false;
+    total -= std::min(total, entry.size_bytes);
+    return true;
+  };
   json::array deleted;
   std::uint64_t reclaimed = 0;
   for (const auto& entry : TRY_PLAIN(request.builder.prune(request.caller, select))) {
@@ -376,6 +401,49 @@ Status prune_build_cache(Request& request) {
     reclaimed += entry.size_bytes;
   }
   return request.reply_json(200, json::object{{"CachesDeleted", deleted.empty() ? json::value(nullptr) : json::value(std::move(deleted))}, {"SpaceReclaimed", reclaimed}});
+}
+
+// -- cache mounts one by one. Their ids have slashes, and stand in the query.
+
+/// Those of the build cache's rows that are cache mounts; with `id` that one.
+Status list_cache_mounts(Request& request) {
+  std::vector<build::CacheEntry> mounts;
+  if (const auto id = request.query.text("id"); !id.empty()) mounts.push_back(TRY_PLAIN(request.builder.find_cache_mount(request.caller, id)));
+  else mounts = TRY_PLAIN(request.builder.cache(request.caller));
+  std::erase_if(mounts, [](const build::CacheEntry& entry) { return entry.kind != build::CacheKind::mount; });
+  return request.reply_json(200, build_cache_json(mounts));
+}
+
+namespace {
+Result<std::string> mount_of(const Request& request) {
+  auto id = request.query.text("id");
+  if (id.empty()) return Error(ErrorKind::invalid, "which cache mount? The parameter id is missing");
+  return id;
+}
+}  // namespace
+
+Status remove_cache_mount(Request& request) {
+  TRY_PLAIN(request.builder.remove_cache_mount(request.caller, TRY_PLAIN(mount_of(request))));
+  return request.reply_empty(204);
+}
+
+Status export_cache_mount(Request& request) {
+  const auto id = TRY_PLAIN(mount_of(request));
+  return stream_out(request, headers_of_type("application/x-tar"), [&](int fd, Cancel cancel) { return request.builder.export_cache_mount(request.caller, id, fd, cancel); });
+}
+
+/// With `ref` from that registry, else from the body. `id`: another one than it was exported with.
+Status import_cache_mount(Request& request) {
+  build::CacheMountImport wanted;
+  wanted.id = request.query.text("id");
+  wanted.reference = request.query.text("ref");
+  wanted.credentials = credentials_of(request);
+  auto import = [&](int fd) -> Status {
+    wanted.source_fd = fd;
+    const auto made = TRY_PLAIN(request.builder.import_cache_mount(request.caller, wanted, request.exchange.cancel()));
+    return request.reply_json(201, build_cache_json({made}).front().get_object());
+  };
+  return wanted.reference.empty() ? feed_body(request, import) : import(-1);
 }
 
 namespace {

@@ -226,5 +226,63 @@ TEST_F(Build, the_cache_is_shown_pruned_and_kept_out_of_the_list_of_images) {
   EXPECT_THAT(usage.answer, HasSubstr("\"BuilderSize\":7"));
 }
 
+TEST_F(Build, cache_mounts_are_rows_of_the_cache_that_filters_tell_from_steps) {
+  build::CacheEntry step;
+  step.key = std::string(64, 'k');
+  step.text = "RUN x";
+  step.size_bytes = 7;
+  build::CacheEntry mount;
+  mount.kind = build::CacheKind::mount;
+  mount.key = std::string(64, 'm');
+  mount.id = "/root/.cache";
+  mount.text = "/c";
+  mount.scope = "team=web";
+  mount.sharing = "locked";
+  mount.size_bytes = 5;
+  builder.entries = {mount, step};
+  FakeExchange usage("GET", "/system/df", "", {});
+  handler(usage);
+  EXPECT_THAT(usage.answer, HasSubstr(R"("Type":"exec.cachemount","Description":"cached mount /c with id \"/root/.cache\"")"));
+  EXPECT_THAT(usage.answer, HasSubstr(R"("CacheMount":{"ID":"/root/.cache","Scope":"team=web","Sharing":"locked","Target":"/c"})"));
+  EXPECT_THAT(usage.answer, HasSubstr("\"BuilderSize\":12"));
+  auto reclaimed = [&](const std::string& filters) { return call("/build/prune?filters=" + filters).answer; };
+  EXPECT_THAT(reclaimed(R"({"type":["exec.cachemount"]})"), HasSubstr("\"SpaceReclaimed\":5"));
+  EXPECT_THAT(reclaimed(R"({"type":["regular"]})"), HasSubstr("\"SpaceReclaimed\":7"));
+  EXPECT_THAT(reclaimed(R"({"id":["/root/.cache"]})"), HasSubstr("\"SpaceReclaimed\":5"));
+  EXPECT_THAT(reclaimed(R"({"id":["/root"]})"), HasSubstr("\"SpaceReclaimed\":0"));
+  EXPECT_THAT(reclaimed(R"({"id":["mmmm"]})"), HasSubstr("\"SpaceReclaimed\":5"));
+  EXPECT_THAT(reclaimed(R"({"description":["RUN"]})"), HasSubstr("\"SpaceReclaimed\":7"));
+  EXPECT_THAT(reclaimed(R"({"inuse":["true"]})"), HasSubstr("\"SpaceReclaimed\":0"));
+  EXPECT_THAT(reclaimed(R"({"private":["true"],"shared":["false"],"inuse":["0"]})"), HasSubstr("\"SpaceReclaimed\":12"));
+  EXPECT_THAT(call("/build/prune?reserved-space=7").answer, HasSubstr("\"SpaceReclaimed\":5")) << "the one that was used longest ago";
+}
+
+TEST_F(Build, cache_mounts_are_looked_at_removed_exported_and_imported_one_by_one) {
+  build::CacheEntry mount;
+  mount.kind = build::CacheKind::mount;
+  mount.key = std::string(64, 'm');
+  mount.id = "a/b";
+  builder.entries = {mount, build::CacheEntry{}};
+  auto ask = [&](std::string_view method, const std::string& target, std::string body = "") {
+    FakeExchange exchange(std::string(method), target, std::move(body), {});
+    handler(exchange);
+    return exchange;
+  };
+  const std::string mounts = "/caisson/v1/cache-mounts";
+  EXPECT_THAT(ask("GET", mounts).answer, testing::Not(HasSubstr("\"regular\"")));
+  EXPECT_THAT(ask("GET", mounts + "?id=a%2Fb").answer, HasSubstr("\"ID\":\"a/b\""));
+  EXPECT_EQ(ask("GET", mounts + "?id=b").status, 404);
+  EXPECT_EQ(ask("GET", mounts + "/archive?id=a%2Fb").answer, "an archive");
+  EXPECT_EQ(ask("GET", mounts + "/archive").status, 400);
+  EXPECT_EQ(ask("POST", mounts + "/archive?id=new", "a tar").status, 201);
+  EXPECT_EQ(builder.context, "a tar");
+  EXPECT_EQ(builder.imported.id, "new");
+  EXPECT_EQ(ask("POST", mounts + "/archive?ref=h:5000/x:1").status, 201);
+  EXPECT_EQ(builder.imported.reference, "h:5000/x:1");
+  EXPECT_LT(builder.imported.source_fd, 0);
+  EXPECT_EQ(ask("DELETE", mounts + "?id=a/b").status, 204);
+  EXPECT_EQ(ask("DELETE", mounts + "?id=a/b").status, 404);
+}
+
 }  // namespace
 }  // namespace caisson::api

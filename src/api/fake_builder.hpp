@@ -21,6 +21,7 @@ class FakeBuilder final : public build::Builder {
   std::vector<build::CacheEntry> entries;
   std::vector<build::BuildRecord> builds;
   std::set<std::string> hidden;
+  build::CacheMountImport imported;
   std::string agent_session;
   std::string agent_id;
   std::string agent_says;
@@ -51,6 +52,29 @@ class FakeBuilder final : public build::Builder {
     return gone;
   }
   Result<std::vector<build::CacheEntry>> cache(const engine::Caller& /*caller*/) override { return entries; }
+  Result<build::CacheEntry> find_cache_mount(const engine::Caller& /*caller*/, const std::string& name) override {
+    for (const auto& entry : entries)
+      if (entry.kind == build::CacheKind::mount && entry.id == name) return entry;
+    return Error(ErrorKind::not_found, concat("No such cache mount: ", name));
+  }
+  Status remove_cache_mount(const engine::Caller& caller, const std::string& name) override {
+    TRY_PLAIN(find_cache_mount(caller, name));
+    std::erase_if(entries, [&](const build::CacheEntry& entry) { return entry.id == name; });
+    return {};
+  }
+  Status export_cache_mount(const engine::Caller& caller, const std::string& name, int target_fd, Cancel /*cancel*/) override {
+    TRY_PLAIN(find_cache_mount(caller, name));
+    return linux::write_all(target_fd, "an archive");
+  }
+  Result<build::CacheEntry> import_cache_mount(const engine::Caller& /*caller*/, const build::CacheMountImport& wanted, Cancel /*cancel*/) override {
+    imported = wanted;
+    if (wanted.source_fd >= 0) context = TRY_PLAIN(linux::read_all(wanted.source_fd));
+    build::CacheEntry entry;
+    entry.kind = build::CacheKind::mount;
+    entry.key = std::string(64, 'm');
+    entry.id = wanted.id;
+    return entry;
+  }
   Result<std::vector<build::BuildRecord>> history(const engine::Caller& /*caller*/) override { return builds; }
   Result<build::BuildRecord> find_build(const engine::Caller& /*caller*/, const std::string& name) override {
     for (const auto& record : builds)

@@ -288,6 +288,7 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   builder.root = options.root;
   builder.exec_root = options.exec_root;
   builder.worker = {options.worker_path, worker_id};
+  builder.cache_limit_bytes = options.build_cache_bytes;
   Assembled out;
   out.host = std::move(host);
   out.engine = TRY_PLAIN(engine::open_local_engine(std::move(local), std::move(parts)));

@@ -76,6 +76,11 @@ Status set_store_quota(DaemonOptions& options, const std::string& value) {
   return {};
 }
 
+Status set_build_cache(DaemonOptions& options, const std::string& value) {
+  options.build_cache_bytes = static_cast<std::uint64_t>(TRY_PLAIN(parse_size_bytes(value)));
+  return {};
+}
+
 Status set_group(DaemonOptions& options, const std::string& value) {
   options.group = value;
   options.group_is_given = true;
@@ -243,6 +248,7 @@ const Setting settings[] = {
     {"--registry-stall-timeout", "registry.stall-timeout", "SECONDS", "a connection on which nothing comes for so long is given up (default 30)", set_stall_timeout},
     {"--snapshot-form", "snapshot-form", "FORM", "how layers to come are kept: directory, erofs (the tar and an index of it, Linux 6.12) or auto: erofs where it can be mounted (default auto)", set_snapshot_form},
     {"--store-quota", "store-quota", "SIZE", "what images, layers and downloads may take on the disk together: 50GB, or 40% of the file system; 0: no bound (default 0)", set_store_quota},
+    {"--build-cache", "build-cache", "SIZE", "what steps and cache mounts of builds may take together; what was used longest ago goes first (default 20GB)", set_build_cache},
     {"--cgroup-parent", "cgroup-parent", "PATH", "cgroup of all containers; relative: below the daemon's own (default /caisson)",
      [](DaemonOptions& options, const std::string& value) -> Status {
        options.cgroup_parent = value;

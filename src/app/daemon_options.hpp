@@ -48,6 +48,7 @@ struct DaemonOptions {
   image::SnapshotForm snapshot_form = image::SnapshotForm::automatic;
   std::uint64_t store_quota_bytes = 0;  ///< 0: none, or the next
   std::uint32_t store_quota_percent = 0;  ///< of the file system that holds `root`
+  std::uint64_t build_cache_bytes = 20ULL << 30U;  ///< of steps and cache mounts
   std::string signature_policy;         ///< "": the usual places
   std::string signature_places = "/etc/containers/registries.d";
   std::string home;                     ///< of the user who runs it; "" as a service

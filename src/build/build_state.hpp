@@ -14,6 +14,7 @@
 
 #include "build/builder.hpp"
 #include "build/cache.hpp"
+#include "build/cache_mounts.hpp"
 #include "build/fetch.hpp"
 #include "build/named_contexts.hpp"
 #include "build/provenance.hpp"
@@ -91,6 +92,7 @@ struct SharedBuild {
   engine::Engine& engine;
   image::ImageStore& images;
   Cache& cache;
+  CacheMounts& mounts;
   const BuilderOptions& options;
   BuildFolder& folder;       ///< on disk
   BuildFolder& run_folder;   ///< below the exec root: secrets
@@ -111,6 +113,7 @@ struct SharedBuild {
   std::map<std::size_t, StageState> finished;
   std::set<std::string> used_keys;             ///< pinned in the cache until the build ends
   std::optional<int> failed_code;              ///< of a RUN
+  std::map<std::string, CacheMounts::Use> used_mounts;  ///< by key: nobody takes them away before the build ends
 
   void use_key(const std::string& key) {
     {
@@ -118,6 +121,11 @@ struct SharedBuild {
       if (!used_keys.insert(key).second) return;
     }
     cache.pin(key);
+  }
+  /// Returns where it lies.
+  std::string keep_mount(CacheMounts::Use use) {
+    std::lock_guard lock(mutex);
+    return used_mounts.try_emplace(use.key(), std::move(use)).first->second.path();
   }
 };
 

@@ -155,11 +155,19 @@ struct BuildOutcome {
   std::string failure;
 };
 
-/// One step that was done and need not be done again.
+enum class CacheKind : std::uint8_t {
+  step,   ///< what was done and need not be done again
+  mount,  ///< a folder of RUN --mount=type=cache
+};
+/// What builds leave for later builds.
 struct CacheEntry {
+  CacheKind kind = CacheKind::step;
   std::string key;
-  std::string image;        ///< id of the image that ends with this step's layer
-  std::string text;         ///< the instruction
+  std::string image;        ///< of a step: id of the image that ends with its layer
+  std::string text;         ///< of a step: the instruction; of a mount: where its last step had it
+  std::string id;           ///< of a mount; "": a version that did not record it has left it
+  std::string scope;        ///< of a mount: the labels of the role whose builds it is for; "": those of whoever may touch everything
+  std::string sharing;      ///< of a mount, as its last step had it: "shared", "private", "locked"
   std::uint64_t size_bytes = 0;
   TimestampNs created = 0;
   TimestampNs last_used = 0;
@@ -195,11 +203,19 @@ struct BuildRecord {
   std::uint64_t lost_bytes = 0;  ///< of output that had no room
 };
 
+/// What becomes a cache mount.
+struct CacheMountImport {
+  int source_fd = -1;       ///< borrowed; an archive of an image, if `reference` is empty
+  std::string reference;    ///< what a registry has under that name
+  image::RegistryCredentials credentials;
+  std::string id;           ///< "": the one it was exported with
+};
+
 struct BuilderOptions {
   std::string root;          ///< exists, 0700: builds/, build-cache/ and build-history/ below
   std::string exec_root;     ///< exists: secrets lie below while a build goes on
   image::WorkerOptions worker;
-  std::uint64_t cache_limit_bytes = 20ULL << 30U;
+  std::uint64_t cache_limit_bytes = 20ULL << 30U;  ///< of steps and cache mounts together
 };
 
 /// Thread-safe; a build runs in the caller's thread and a few of its own, and stops when `cancel` fires.
@@ -212,9 +228,20 @@ class Builder {
   /// Waits until a RUN of the caller's build with this `agent_session` connects to the agent `id`; the build may have yet to begin. Errors: invalid
   /// (names), denied (another user's session), conflict (too many at once), unavailable (the build ended, or `client` left).
   virtual Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) = 0;
-  /// Entries for which `select` says so (unset: all) and that no build uses. Returns what went.
+  /// Entries for which `select` says so (unset: all) and that no build uses; it is asked about what was used longest ago first. Returns what went.
   virtual Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) = 0;
+  /// Steps, and the cache mounts in the caller's scope.
   virtual Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) = 0;
+  /// By id, or by four digits or more of its key. Errors: not_found, conflict (ambiguous), denied.
+  virtual Result<CacheEntry> find_cache_mount(const engine::Caller& caller, const std::string& name) = 0;
+  /// Errors: as find_cache_mount; conflict when a build uses it.
+  virtual Status remove_cache_mount(const engine::Caller& caller, const std::string& name) = 0;
+  /// Writes an archive of an image whose one layer is the mount's tree: the same tree gives the same digests. Errors: as remove_cache_mount; invalid, naming a file that no layer
+  /// can hold; unavailable (full disk, cancelled).
+  virtual Status export_cache_mount(const engine::Caller& caller, const std::string& name, int target_fd, Cancel cancel) = 0;
+  /// Takes the place of the mount of that id, as a whole or not at all. Errors: invalid (it is no cache mount, or holds what none can hold), conflict (a build uses the mount),
+  /// denied (the role, the signature policy), those of loading and pulling.
+  virtual Result<CacheEntry> import_cache_mount(const engine::Caller& caller, const CacheMountImport& request, Cancel cancel) = 0;
   /// The last builds, newest first. What they said is for admins: it may hold what should have been a secret.
   virtual Result<std::vector<BuildRecord>> history(const engine::Caller& caller) = 0;
   /// By id, unique prefix, or "^N": the Nth behind the newest. Errors: not_found, conflict (ambiguous), denied.

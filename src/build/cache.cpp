@@ -1,8 +1,6 @@
 // Keys, records, and the order in which entries go when the disk space is needed.
 #include "build/cache.hpp"
 
-#include <algorithm>
-
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
@@ -95,7 +93,7 @@ Result<std::optional<Made>> Cache::find(const std::string& key) {
     // Which layers it has is in its id; whether it has them is asked here.
     auto layers = images_.lowerdirs(TRY(Digest::parse(made.image), "build cache"));
     if (!layers.ok()) {  // somebody removed the image; the step is done again
-      TRY_PLAIN(take({key}));
+      TRY_PLAIN(take_any({key}, true));
       return std::optional<Made>();
     }
     made.layer.directory = layers->front();
@@ -172,7 +170,7 @@ Status Cache::remove_image(const std::string& id) {
   return {};
 }
 
-Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys) {
+Result<std::vector<CacheEntry>> Cache::take_any(const std::vector<std::string>& keys, bool also_pinned) {
   std::vector<CacheEntry> taken;
   std::set<std::string> owned;
   {
@@ -180,7 +178,7 @@ Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys
     state::Transaction transaction;
     for (const auto& key : keys) {
       auto found = entries_.find(key);
-      if (found == entries_.end()) continue;
+      if (found == entries_.end() || (found->second.pins > 0 && !also_pinned)) continue;
       transaction.erase(concat(cache_prefix, key));
       if (found->second.owns_image) owned.insert(found->second.shown.image);
       taken.push_back(std::move(found->second.shown));
@@ -193,38 +191,7 @@ Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys
   return taken;
 }
 
-Result<std::vector<CacheEntry>> Cache::prune(const std::function<bool(const CacheEntry&)>& select) {
-  std::vector<std::string> keys;
-  for (const auto& entry : entries())
-    if (!entry.in_use && (!select || select(entry))) keys.push_back(entry.key);
-  return take(keys);
-}
-
-Result<bool> Cache::release_oldest() {
-  auto all = entries();
-  std::erase_if(all, [](const CacheEntry& entry) { return entry.in_use; });
-  auto oldest = std::min_element(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
-  if (oldest == all.end()) return false;
-  TRY_PLAIN(take({oldest->key}));
-  log(LogLevel::info, "store quota", oldest->key, concat("gave a step of the build cache away (", human_size(oldest->size_bytes), "): ", oldest->text));
-  return true;
-}
-
-Status Cache::shrink(std::uint64_t limit_bytes) {
-  auto all = entries();
-  std::sort(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
-  std::uint64_t total = 0;
-  for (const auto& entry : all) total += entry.size_bytes;
-  std::vector<std::string> keys;
-  for (const auto& entry : all) {
-    if (total <= limit_bytes) break;
-    if (entry.in_use) continue;
-    keys.push_back(entry.key);
-    total -= entry.size_bytes;
-  }
-  TRY_PLAIN(take(keys));
-  return {};
-}
+Result<std::vector<CacheEntry>> Cache::take(const std::vector<std::string>& keys) { return take_any(keys, false); }
 
 Result<std::optional<image::Image>> Cache::find_final(const std::string& key) {
   auto record = store_.get(concat(final_prefix, key));

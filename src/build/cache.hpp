@@ -58,11 +58,8 @@ class Cache {
   [[nodiscard]] std::vector<CacheEntry> entries();
   /// Those of the keys that are there, in order of keys. Does not count as a use.
   [[nodiscard]] std::vector<ExportedStep> steps(const std::set<std::string>& keys);
-  Result<std::vector<CacheEntry>> prune(const std::function<bool(const CacheEntry&)>& select);
-  /// Lets the entry that was used longest ago go, unless a build needs it. False: there is none.
-  Result<bool> release_oldest();
-  /// Lets the entries that were used longest ago go until the rest fits.
-  Status shrink(std::uint64_t limit_bytes);
+  /// Those of the keys go that no build needs.
+  Result<std::vector<CacheEntry>> take(const std::vector<std::string>& keys);
   [[nodiscard]] std::set<std::string> images();
   /// Of an image that was made for the cache's sake, unless it is somebody's own by now.
   Status remove_image(const std::string& id);
@@ -91,7 +88,7 @@ class Cache {
   void unpin(const std::set<std::string>& keys);
 
  private:
-  Result<std::vector<CacheEntry>> take(const std::vector<std::string>& keys);
+  Result<std::vector<CacheEntry>> take_any(const std::vector<std::string>& keys, bool also_pinned);
 
   struct Entry {
     CacheEntry shown;

@@ -174,13 +174,14 @@ Status LocalBuilder::open() {
     else log_error("keep workers ready", options_.worker.path, workers.error());  // each context starts its own
   }
   TRY_PLAIN(linux::make_dirs(options_.root + "/builds", 0700));
-  TRY_PLAIN(linux::make_dirs(options_.root + "/build-cache", 0700));
   TRY_PLAIN(linux::make_dirs(options_.root + "/build-history", 0700));
   TRY_PLAIN(linux::make_dirs(options_.exec_root + "/builds", 0700));
   TRY(history_.open(), "build history");
   TRY_PLAIN(remove_leftovers());
   TRY_PLAIN(cache_.load());
-  images_.when_full([this] { return cache_.release_oldest(); });
+  TRY_PLAIN(remove_transfer_leftovers());
+  TRY(mounts_.open(), "cache mounts");
+  images_.when_full([this] { return release_oldest(); });
   return {};
 }
 
@@ -338,8 +339,8 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   auto epoch = TRY_PLAIN(source_date_epoch(request));
   ImportedCache imported(images_);
   if (request.use_cache) import_cache(request, platform, imported, reporter, stop->cancel());
-  SharedBuild build{caller, request, engine_, images_, cache_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
-                    epoch, imported, contexts, materials, agents.get(), stop->cancel(), {}, {}, {}, {}};
+  SharedBuild build{caller, request, engine_, images_, cache_, mounts_, options_, folder, run_folder, reporter, source, file, globals, std::move(context), platform,
+                    epoch, imported, contexts, materials, agents.get(), stop->cancel(), {}, {}, {}, {}, {}};
   KeyPins pins(build);
   auto built = run_stages(build, needed, [&] { stop->stop(); }, cancel);
   if (!built.ok()) {
@@ -353,7 +354,7 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   TRY_PLAIN(export_cache(build, target, outcome));
   if (request.provenance != Provenance::none) outcome.provenance = write_provenance(request, source, materials.all(), {id, build_platform, platform, started, now_ns()});
   TRY(cache_.record_uses(), "record what the build used");
-  TRY(cache_.shrink(options_.cache_limit_bytes), "bound the build cache");
+  TRY(bound_cache(), "bound the build cache");
   return outcome;
 }
 
@@ -519,24 +520,75 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
   return image;
 }
 
-Result<std::vector<CacheEntry>> LocalBuilder::prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) {
-  TRY_PLAIN(engine_.authorize(caller, Verb::build_prune, ""));
-  if (!select) TRY_PLAIN(prune_cache_mounts());
-  return cache_.prune(select);
+std::vector<CacheEntry> LocalBuilder::oldest_first() {
+  auto all = cache_.entries();
+  for (auto& entry : mounts_.entries()) all.push_back(std::move(entry));
+  std::stable_sort(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
+  return all;
 }
 
-/// Folders of `--mount=type=cache` that no build has in its hands.
-Status LocalBuilder::prune_cache_mounts() {
-  auto folder = options_.root + "/build-cache";
-  bool is_idle = TRY_PLAIN(linux::list_dir(options_.root + "/builds")).empty();
-  if (!is_idle) return {};
-  for (const auto& entry : TRY_PLAIN(linux::list_dir(folder))) TRY_PLAIN(linux::remove_tree(concat(folder, "/", entry.name)));
+Result<std::vector<CacheEntry>> LocalBuilder::take(const std::vector<CacheEntry>& entries) {
+  std::vector<std::string> steps;
+  std::vector<std::string> mounts;
+  for (const auto& entry : entries) (entry.kind == CacheKind::mount ? mounts : steps).push_back(entry.key);
+  auto taken = TRY_PLAIN(cache_.take(steps));
+  for (auto& entry : TRY_PLAIN(mounts_.take(mounts))) taken.push_back(std::move(entry));
+  return taken;
+}
+
+Result<std::vector<CacheEntry>> LocalBuilder::prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) {
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_prune, ""));
+  std::set<std::string> own;
+  for (const auto& entry : mounts_in_scope(caller)) own.insert(entry.key);
+  std::vector<CacheEntry> selected;
+  for (auto& entry : oldest_first()) {
+    if (entry.in_use || (entry.kind == CacheKind::mount && !own.contains(entry.key))) continue;
+    if (!select || select(entry)) selected.push_back(std::move(entry));
+  }
+  return take(selected);
+}
+
+Result<bool> LocalBuilder::release_oldest() {
+  auto all = oldest_first();
+  std::erase_if(all, [](const CacheEntry& entry) { return entry.in_use; });
+  if (all.empty()) return false;
+  const auto& oldest = all.front();
+  // Whoever was quicker has let it go; the next question finds another one.
+  for (const auto& entry : TRY_PLAIN(take({oldest})))
+    log(LogLevel::info, "store quota", entry.key,
+        concat(entry.kind == CacheKind::mount ? "gave a cache mount away (" : "gave a step of the build cache away (", human_size(entry.size_bytes), "): ", entry.kind == CacheKind::mount ? entry.id : entry.text));
+  return true;
+}
+
+Status LocalBuilder::bound_cache() {
+  const auto all = oldest_first();
+  std::uint64_t total = 0;
+  for (const auto& entry : all) total += entry.size_bytes;
+  std::vector<CacheEntry> selected;
+  for (const auto& entry : all) {
+    if (total <= options_.cache_limit_bytes) break;
+    if (entry.in_use) continue;
+    selected.push_back(entry);
+    total -= entry.size_bytes;
+  }
+  for (const auto& entry : TRY_PLAIN(take(selected)))
+    if (entry.kind == CacheKind::mount) log(LogLevel::info, "build cache", entry.key, concat("gave a cache mount away (", human_size(entry.size_bytes), "): ", entry.id));
+  // A step's cache mounts grow unasked; what they took beyond the quota is given back here.
+  for (auto room = images_.room(); room.quota_bytes != 0 && room.used_bytes + room.reserved_bytes > room.quota_bytes && !mounts_.entries().empty(); room = images_.room())
+    if (!TRY_PLAIN(release_oldest())) break;
   return {};
+}
+
+void LocalBuilder::bound_behind() {
+  auto bounded = bound_cache();
+  if (!bounded.ok()) log_error("bound the build cache", options_.root, bounded.error());
 }
 
 Result<std::vector<CacheEntry>> LocalBuilder::cache(const engine::Caller& caller) {
   TRY_PLAIN(engine_.authorize(caller, Verb::build_cache_list, ""));
-  return cache_.entries();
+  auto all = cache_.entries();
+  for (auto& entry : mounts_in_scope(caller)) all.push_back(std::move(entry));
+  return all;
 }
 
 Result<std::vector<BuildRecord>> LocalBuilder::history(const engine::Caller& caller) {

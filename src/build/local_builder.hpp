@@ -11,6 +11,7 @@
 #include "build/builder.hpp"
 #include "build/history.hpp"
 #include "build/ssh_agents.hpp"
+#include "image/loose_trees.hpp"
 #include "image/ready_workers.hpp"
 
 namespace caisson::build {
@@ -18,8 +19,17 @@ namespace caisson::build {
 class LocalBuilder final : public Builder {
  public:
   LocalBuilder(BuilderOptions options, engine::Engine& engine, image::ImageStore& images, state::Store& store)
-      : options_(std::move(options)), engine_(engine), images_(images), cache_(store, images), history_(store, options_.root + "/build-history") {}
-  ~LocalBuilder() override { images_.when_full({}); }
+      : options_(std::move(options)),
+        engine_(engine),
+        images_(images),
+        store_(store),
+        cache_(store, images),
+        mounts_(store, options_.root + "/build-cache", {[this](const std::string& path, std::uint64_t bytes) { image::count_folder(images_, path, bytes); }, [this] { bound_behind(); }}),
+        history_(store, options_.root + "/build-history") {}
+  ~LocalBuilder() override {
+    images_.when_full({});
+    mounts_.stop();
+  }
   LocalBuilder(const LocalBuilder&) = delete;
   LocalBuilder& operator=(const LocalBuilder&) = delete;
   /// The second half of construction: folders, records, and what an interrupted build left.
@@ -29,11 +39,15 @@ class LocalBuilder final : public Builder {
   Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) override;
   Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) override;
   Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) override;
+  Result<CacheEntry> find_cache_mount(const engine::Caller& caller, const std::string& name) override;
+  Status remove_cache_mount(const engine::Caller& caller, const std::string& name) override;
+  Status export_cache_mount(const engine::Caller& caller, const std::string& name, int target_fd, Cancel cancel) override;
+  Result<CacheEntry> import_cache_mount(const engine::Caller& caller, const CacheMountImport& request, Cancel cancel) override;
   Result<std::vector<BuildRecord>> history(const engine::Caller& caller) override;
   Result<BuildRecord> find_build(const engine::Caller& caller, const std::string& name) override;
   Result<UniqueFd> open_build_log(const engine::Caller& caller, const std::string& name) override;
   Status remove_build(const engine::Caller& caller, const std::string& name) override;
-  std::set<std::string> hidden_images() override { return cache_.images(); }
+  std::set<std::string> hidden_images() override;
 
  private:
   Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel);
@@ -51,13 +65,34 @@ class LocalBuilder final : public Builder {
   Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel);
   /// A git repository, or an archive at an address; empty when the address gives something else, which is in `other` then.
   Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, std::string& other, Cancel cancel);
-  Status prune_cache_mounts();
+
+  /// Steps and all cache mounts, what was used longest ago first.
+  std::vector<CacheEntry> oldest_first();
+  Result<std::vector<CacheEntry>> take(const std::vector<CacheEntry>& entries);
+  /// Lets the one that was used longest ago go, unless a build needs it. False: there is none.
+  Result<bool> release_oldest();
+  /// Lets those that were used longest ago go until the rest is within the builder's bound and the store within its quota.
+  Status bound_cache();
+  /// The same, when sizes were found out that nobody waits for.
+  void bound_behind();
+
+  // mount_transfer.cpp
+  class Transfer;
+  Status remove_transfer_leftovers();
+  Status forget_image(const std::string& id);
+  void hide(const std::string& image, bool is_hidden);
+  [[nodiscard]] std::vector<CacheEntry> mounts_in_scope(const engine::Caller& caller) const;
+  Result<CacheEntry> find_mount(const engine::Caller& caller, const std::string& name) const;
 
   std::unique_ptr<image::ReadyWorkers> workers_;
   BuilderOptions options_;
   engine::Engine& engine_;
   image::ImageStore& images_;
+  state::Store& store_;
   Cache cache_;
+  CacheMounts mounts_;
+  std::mutex hidden_mutex_;
+  std::set<std::string> hidden_;  // images of cache mounts on their way
   History history_;
   AgentSessions agents_;
 };

@@ -65,6 +65,15 @@ Status remove_stub(int upper_fd, const std::string& path) {
   return is_used ? Status() : removed;
 }
 
+std::string_view sharing_text(dockerfile::CacheSharing sharing) {
+  switch (sharing) {
+    case dockerfile::CacheSharing::shared: return "shared";
+    case dockerfile::CacheSharing::private_: return "private";
+    case dockerfile::CacheSharing::locked: return "locked";
+  }
+  return "shared";
+}
+
 Error cancelled() { return {ErrorKind::unavailable, "the build was cancelled", ECANCELED}; }
 
 /// Takes docker's frames apart as they come.
@@ -205,17 +214,13 @@ Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
       spec.read_only = mount.read_only;
       return spec;
     case MountKind::cache: {
-      spec.source = concat(build_.options.root, "/build-cache/", sha256_of(mount.id).hex());
-      if (!TRY_PLAIN(linux::exists(spec.source))) {
-        TRY_PLAIN(linux::make_dirs(spec.source, mount.mode));
-        auto fd = TRY_PLAIN(linux::open(spec.source, O_RDONLY | O_DIRECTORY));
-        TRY_PLAIN(linux::fchown(fd.get(), mount.uid, mount.gid));
-        TRY_PLAIN(linux::fchmod(fd.get(), mount.mode));
-        if (!mount.from.empty()) {
-          auto filled = TRY_PLAIN(linux::open(TRY_PLAIN(bind_source(mount)), O_RDONLY | O_DIRECTORY));
-          TRY_PLAIN(TreeCopier({}).copy_children(filled.get(), fd.get()));
-        }
-      }
+      CacheMountWish wish{cache_scope_of(*build_.caller.role), mount.id, mount.target, std::string(sharing_text(mount.sharing)), mount.mode, mount.uid, mount.gid};
+      auto use = TRY_PLAIN(build_.mounts.acquire(wish, [&](int folder_fd) -> Status {
+        if (mount.from.empty()) return {};
+        auto filled = TRY_PLAIN(linux::open(TRY_PLAIN(bind_source(mount)), O_RDONLY | O_DIRECTORY));
+        return TreeCopier({}).copy_children(filled.get(), folder_fd);
+      }));
+      spec.source = build_.keep_mount(std::move(use));
       spec.read_only = mount.read_only;
       return spec;
     }
@@ -323,7 +328,7 @@ Result<engine::ContainerSpec> StageBuilder::run_spec(RunPlan& plan) {
   std::set<std::string> alone;
   for (const auto& mount : plan.mounts)
     if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
-  for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", id)));
+  for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", cache_mount_key(cache_scope_of(*build_.caller.role), id))));
   for (const auto& mount : plan.mounts) {
     if (!TRY_PLAIN(is_given(mount))) continue;
     if (mount.kind == MountKind::secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", build_.request.secrets.at(mount.id)));
@@ -350,6 +355,8 @@ Result<image::MadeLayer> StageBuilder::make_run(RunPlan& plan) {
   const auto id = container.id();
   send(EventKind::running, "", id);
   auto layer = run_and_take_layer(id, plan, spec.mounts);
+  for (const auto& mount : plan.mounts)
+    if (mount.kind == MountKind::cache) build_.mounts.measure_later(cache_mount_key(cache_scope_of(*build_.caller.role), mount.id));
   const bool is_kept = !layer.ok() && build_.request.debug && layer.error().error_number() != ECANCELED;
   if (is_kept) {
     kept_.emplace(FailedStep{std::move(spec), std::move(plan.held), std::move(plan.agents), std::move(container)});

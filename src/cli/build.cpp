@@ -337,7 +337,8 @@ Result<int> build_image(Session& session, const Invocation& invocation) {
 Result<int> prune_build_cache(Session& session, const Invocation& invocation) {
   Query query;
   query.add_if(invocation.flag("all"), "all");
-  if (invocation.has("keep-storage")) query.add("keep-storage", concat(invocation.bytes("keep-storage")));
+  for (const auto* name : {"keep-storage", "reserved-space"})
+    if (invocation.has(name)) query.add(name, concat(invocation.bytes(name)));
   query.add_filters(TRY_PLAIN(parse_filters(invocation.list("filter"))));
   auto answer = TRY_PLAIN(session.post("/build/prune" + query.text()));
   std::uint64_t reclaimed = 0;

@@ -1,4 +1,6 @@
 // system df: what takes disk space, as sums or object by object.
+#include "cli/disk_usage.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -171,6 +173,8 @@ Result<Row> volume_usage_row(const JsonView& volume) {
   return row;
 }
 
+}  // namespace
+
 Result<Row> cache_row(const JsonView& entry, TimestampNs now, bool no_trunc) {
   Row row;
   std::string id;
@@ -198,6 +202,8 @@ Result<Row> cache_row(const JsonView& entry, TimestampNs now, bool no_trunc) {
   }
   return row;
 }
+
+namespace {
 
 struct Section {
   std::string_view name;   ///< what templates call it

@@ -341,8 +341,10 @@ inline constexpr std::array bake = {
 };
 inline constexpr std::array build_history = {format_list, no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array build_history_rm = {on("all", 0, "Forget every build that has ended")};
+inline constexpr std::array cache_mount_ls = {format_list, no_trunc, on("quiet", 'q', "Show ids only")};
 inline constexpr std::array build_prune = {on("all", 'a', "Remove every entry"), prune_filter, prune_force,
-                                           of("keep-storage", 0, bytes, "bytes", "Keep what was used last, up to this size")};
+                                           of("keep-storage", 0, bytes, "bytes", "Keep what was used last, up to this size"),
+                                           of("reserved-space", 0, bytes, "bytes", "The same, in newer clients' words")};
 inline constexpr std::array load = {of("input", 'i', text, "string", "Read this file instead of standard input", "", Words::files),
                                     refused("platform", text, "archives are loaded for this machine's platform"),
                                     on("quiet", 'q', "Do not show progress")};
@@ -364,6 +366,10 @@ inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the r
 inline constexpr std::array own_registries = {
     of("insecure-registry", 0, list, "host", "A registry without a known certificate or without TLS; loopback always may be"),
     of("registry-hosts", 0, text, "folder", "Certificates and mirrors per registry, in containerd's layout", "/etc/caisson/certs.d", Words::files),
+};
+inline constexpr std::array cache_mount_export = own_registries;
+inline constexpr std::array cache_mount_import = own_registries + std::array{
+    of("id", 0, text, "string", "The mount's id here; the one it was exported with if not given"),
 };
 inline constexpr std::array image_copy = own_registries + std::array{
     on("all", 'a', "Copy indexes whole, with every platform in them"),

@@ -70,15 +70,26 @@ Result<std::unique_ptr<transport::Place>> Places::open_registry(const image::Ref
   return std::unique_ptr<transport::Place>(TRY_PLAIN(transport::RegistryPlace::open(*registries_, reference, actions, credentials, Cancel{})));
 }
 
-Result<std::unique_ptr<transport::ScratchLayout>> Places::open_local(const std::string& name) {
-  Query query;
-  query.add("names", name);
+Result<Places::Source> Places::open_answer(const std::string& target) {
   auto client = TRY_PLAIN(session_->connect());
-  TRY_PLAIN(session_->open_stream(*client, "GET", "/images/get" + query.text()));
+  TRY_PLAIN(session_->open_stream(*client, "GET", target));
   const auto archive = TRY_PLAIN(nameless_file(spool_folder_));
   TRY_PLAIN(copy_stream(*client, archive.get()));
   TRY_PLAIN(linux::lseek(archive.get(), 0, SEEK_SET));
-  return transport::ScratchLayout::from_archive(spool_folder_, archive.get(), worker_path_, Cancel{});
+  Source out;
+  out.scratch = TRY_PLAIN(transport::ScratchLayout::from_archive(spool_folder_, archive.get(), worker_path_, Cancel{}));
+  return out;
+}
+
+Result<json::value> Places::send_archive(const std::string& target, const std::function<Status(transport::Place&)>& fill) {
+  const auto scratch = TRY_PLAIN(transport::ScratchLayout::create(spool_folder_));
+  TRY_PLAIN(fill(scratch->place()));
+  const auto archive = TRY_PLAIN(nameless_file(spool_folder_));
+  TRY_PLAIN(scratch->write_archive(archive.get()));
+  TRY_PLAIN(linux::lseek(archive.get(), 0, SEEK_SET));
+  auto client = TRY_PLAIN(session_->connect());
+  TRY_PLAIN(session_->upload(*client, target, archive.get()));
+  return parse_json(TRY_PLAIN(client->read_all()), "the daemon's answer");
 }
 
 Result<std::unique_ptr<transport::ScratchLayout>> Places::open_archive(const std::string& path) {
@@ -94,10 +105,11 @@ Result<Places::Source> Places::open_source(const transport::Location& location, 
     case Kind::layout: out.owned = TRY_PLAIN(transport::LayoutPlace::open(location.path, transport::LayoutPlace::Mode::read)); break;
     case Kind::oci_archive:
     case Kind::docker_archive: out.scratch = TRY_PLAIN(open_archive(location.path)); break;
-    case Kind::local:
-      out.scratch = TRY_PLAIN(open_local(location.path));
-      out.name.clear();  // the daemon gave the one image that was asked for
-      break;
+    case Kind::local: {  // without a name: the daemon gives the one image that is asked for
+      Query query;
+      query.add("names", location.path);
+      return open_answer("/images/get" + query.text());
+    }
   }
   return out;
 }

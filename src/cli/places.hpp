@@ -1,10 +1,12 @@
 // Opening what `image copy`, `sync`, `sbom` and `scan` read from and write to, with this user's credentials and settings of registries.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/json.hpp"
 #include "base/result.hpp"
 #include "cli/session.hpp"
 #include "image/registries.hpp"
@@ -30,6 +32,11 @@ class Places {
   };
   /// `actions`: at a registry, "pull" or "pull,push".
   Result<Source> open_source(const transport::Location& location, const std::string& actions = "pull");
+
+  /// What the daemon answers to a GET of `target`: an archive with one image.
+  Result<Source> open_answer(const std::string& target);
+  /// Posts an archive of what `fill` puts into a layout. Returns the daemon's answer.
+  Result<json::value> send_archive(const std::string& target, const std::function<Status(transport::Place&)>& fill);
 
   /// A place to write to. finish() must be called when everything is there: archives and local images come to be then.
   class Target {
@@ -60,7 +67,6 @@ class Places {
  private:
   Places(Session& session, image::RegistryOptions options, std::string spool_folder, std::string worker_path)
       : session_(&session), registries_(std::make_unique<image::Registries>(std::move(options), 0)), spool_folder_(std::move(spool_folder)), worker_path_(std::move(worker_path)) {}
-  Result<std::unique_ptr<transport::ScratchLayout>> open_local(const std::string& name);
   Result<std::unique_ptr<transport::ScratchLayout>> open_archive(const std::string& path);
 
   Session* session_;

@@ -12,5 +12,7 @@ Result<int> sync_images(Session& session, const Invocation& invocation);
 Result<int> show_sbom(Session& session, const Invocation& invocation);
 Result<int> list_attached(Session& session, const Invocation& invocation);
 Result<int> scan_image(Session& session, const Invocation& invocation);
+Result<int> export_cache_mount(Session& session, const Invocation& invocation);
+Result<int> import_cache_mount(Session& session, const Invocation& invocation);
 
 }  // namespace caisson::cli

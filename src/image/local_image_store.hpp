@@ -85,6 +85,9 @@ class LocalImageStore final : public ImageStore {
   Result<Image> compose(const ComposeRequest& request) override;
   Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) override;
   Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) override;
+  // loose_trees.hpp
+  Status extract_layer(const MadeLayer& layer, int target_fd, Cancel cancel);
+  void count_folder(const std::string& path, std::uint64_t bytes);
   Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) override;
@@ -306,6 +309,8 @@ class LocalImageStore final : public ImageStore {
   std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording
   KeyedLocks layer_locks_;
   KeyedLocks download_locks_;  // of blobs: whoever comes second waits and finds it here
+  mutable std::mutex folders_mutex_;
+  std::map<std::string, std::uint64_t> folders_;  // of others, that count in the quota
   std::mutex rooms_mutex_;
   std::map<Digest, std::weak_ptr<DownloadRoom>> rooms_;  // of blobs on their way; one for all pulls that wait for the same
   std::mutex release_mutex_;                            // of release_one_, and held while it runs

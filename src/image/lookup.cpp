@@ -234,6 +234,8 @@ Result<ImageStore::Usage> LocalImageStore::usage() {
     usage.layers.emplace(layer, *size);
   }
   usage.disk_bytes = room().used_bytes;
+  std::lock_guard lock(folders_mutex_);
+  for (const auto& [path, bytes] : folders_) usage.disk_bytes -= std::min(usage.disk_bytes, bytes);
   return usage;
 }
 
