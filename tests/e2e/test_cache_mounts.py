@@ -376,6 +376,24 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
         self.assertEqual(self.ids(engine), [])
 
 
+class CacheMountsOfOneEngine(Builds, caisson.EngineTest):
+    """What needs no registry, so that an ordinary user's engine is asked as well."""
+
+    def test_an_archive_brings_back_what_was_pruned_with_its_owners(self):
+        self.engine.import_busybox()
+        self.folder = self.context()
+        archive = os.path.join(self.context(), "tools.tar")
+        self.build(self.engine, WORK)
+        self.build(self.engine, WORK)
+        wanted = self.engine.ok("run", "--rm", "made", "cat", "/result")
+        self.engine.ok("builder", "cache", "export", "tools", "oci-archive:" + archive)
+        self.engine.ok("builder", "prune", "-af")
+        self.assertEqual(self.rows(self.engine), [])
+        self.engine.ok("builder", "cache", "import", "oci-archive:" + archive)
+        self.assertIn("\nreused\n", self.build(self.engine, WORK).stdout)
+        self.assertEqual(self.engine.ok("run", "--rm", "made", "cat", "/result"), wanted)
+
+
 class CacheMountsOfRoles(Builds, RolesTest):
     """Two users who may build, each with a label of their own, and root."""
 
@@ -389,12 +407,10 @@ role = "shop"
 [roles.web]
 may = ["see", "build.*", "image.*", "container.*"]
 labels = ["team=web"]
-[roles.web.containers]
 unbounded = true
 [roles.shop]
 may = ["see", "build.run", "build.prune", "container.*"]
 labels = ["team=shop"]
-[roles.shop.containers]
 unbounded = true
 """
 
