@@ -137,15 +137,20 @@ bool lists_all(const std::optional<std::string>& text, const std::vector<std::st
                      [&](const std::string& name) { return std::find(words.begin(), words.end(), name) != words.end(); });
 }
 
+std::vector<std::string> words_of(std::string_view line) {
+  std::vector<std::string> words;
+  for (std::string_view word : split(trim(line), ' '))
+    if (!word.empty()) words.emplace_back(word);
+  return words;
+}
+
 /// Turns controllers on for the children of one v2 directory: all at once, and where that is refused one by one (a threaded
 /// subtree takes only threaded controllers, a cpu controller is refused while realtime processes run).
 /// A controller that stays off is reported when a limit asks for it.
 void enable_controllers(const std::string& directory) {
   const auto available = read_cgroup_line(directory, "cgroup.controllers");
   if (!available) return;
-  std::vector<std::string> names;
-  for (std::string_view name : split(trim(*available), ' '))
-    if (!name.empty()) names.emplace_back(name);
+  const auto names = words_of(*available);
   if (names.empty() || lists_all(read_cgroup_line(directory, "cgroup.subtree_control"), names)) return;
   std::string all;
   for (const std::string& name : names) all += concat(all.empty() ? "+" : " +", name);
@@ -346,7 +351,14 @@ Status leave_cgroup_root(const CgroupLayout& layout) {
   constexpr int most_rounds = 100;
   for (int round = 0; round < most_rounds; ++round) {
     const auto pids = TRY(detail::read_cgroup_pids(root, false), "leave the root of the cgroups");
-    if (pids.empty()) return {};
+    if (pids.empty()) {
+      // At once: a process that is sent here meanwhile (an exec from outside) would keep them off for ever, and is sent elsewhere once they are on.
+      enable_controllers(root);
+      const auto all = read_cgroup_line(root, "cgroup.controllers");
+      if (all && lists_all(read_cgroup_line(root, "cgroup.subtree_control"), words_of(*all))) return {};
+      if (TRY(detail::read_cgroup_pids(root, false), "leave the root of the cgroups").empty()) return {};  // what stays off is told when a limit asks for it
+      continue;
+    }
     if (auto made = mkdir(leaf, 0755); !made && made.error().error_number() != EEXIST) return directory_error(std::move(made).error(), leaf);
     for (const int pid : pids) {
       // 0 is a process that our PID namespace does not show; written, it would mean ourselves.
