@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "linux/seccomp_evaluate.hpp"
@@ -12,10 +13,10 @@ namespace {
 
 TEST(Confine, the_daemon_keeps_half_of_roots_capabilities_and_none_that_changes_the_kernel_or_the_clock) {
   const auto kept = kept_capabilities();
-  EXPECT_LE(linux::capability_names(kept).size(), 21U);
-  for (const char* name : {"sys_module", "sys_rawio", "sys_boot", "sys_time", "sys_pacct", "mac_override", "bpf", "perfmon",
-                           "audit_control", "checkpoint_restore", "linux_immutable", "sys_nice"})
-    EXPECT_FALSE(kept.contains(linux::capability_by_name(name).value())) << name;
+  EXPECT_LE(kept.size(), 21U);
+  for (const char* name : {"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_BOOT", "CAP_SYS_TIME", "CAP_SYS_PACCT", "CAP_MAC_OVERRIDE", "CAP_BPF", "CAP_PERFMON", "CAP_AUDIT_CONTROL", "CAP_CHECKPOINT_RESTORE",
+                           "CAP_LINUX_IMMUTABLE", "CAP_SYS_NICE"})
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), name), 0) << name;
 }
 
 TEST(Confine, the_daemons_filter_lets_it_mount_and_start_workers_and_refuses_what_only_attackers_want) {

@@ -1,4 +1,6 @@
 // The store under a quota: what it counts is what du counts, what does not fit leaves nothing, and what nobody needs gives way first.
+#include <chrono>
+#include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -244,11 +246,28 @@ TEST_P(Quota, while_room_is_made_the_worker_writes_nothing) {
   imported(TarMaker().file("f", noise(20 << 20, 1)).done(), "old:1");
   open(images_->room().used_bytes + 6 * mebibyte);
   char state = '?';
+  std::promise<void> asked;
   images_->when_full([&]() -> Result<bool> {
     state = state_of_worker('T');
+    asked.set_value();
     return images_->remove("old:1", true, nullptr).ok();
   });
-  auto made = import(TarMaker().file("f", noise(16 << 20, 2)).done(), "new:1");
+  // The end of the archive comes when room has been asked for: before that the worker cannot have ended.
+  const auto tar = TarMaker().file("f", noise(16 << 20, 2)).done();
+  auto pipe = linux::pipe2();
+  ASSERT_TRUE(pipe.ok());
+  std::thread feeder([&, was_asked = asked.get_future()] {
+    const auto most = std::string_view(tar).substr(0, 12 << 20);
+    EXPECT_TRUE(linux::write_all(pipe->write_end.get(), most).ok());
+    EXPECT_EQ(was_asked.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+    EXPECT_TRUE(linux::write_all(pipe->write_end.get(), std::string_view(tar).substr(most.size())).ok());
+    pipe->write_end.reset();
+  });
+  ImportRequest request;
+  request.source_fd = pipe->read_end.get();
+  request.reference = "new:1";
+  auto made = images_->import(request, {}, {});
+  feeder.join();
   EXPECT_TRUE(made.ok()) << made.error().text();
   EXPECT_EQ(state, 'T');
   expect_as_du();

@@ -2,7 +2,6 @@
 #include "runtime/launcher_starter.hpp"
 
 #include <array>
-#include <csignal>
 
 #include "base/environment.hpp"
 #include "base/strings.hpp"
