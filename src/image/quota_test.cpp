@@ -1,10 +1,10 @@
 // The store under a quota: what it counts is what du counts, what does not fit leaves nothing, and what nobody needs gives way first.
-#include <chrono>
-#include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
+#include <future>
 #include <random>
 #include <thread>
 
