@@ -250,15 +250,9 @@ class TheEngineItself(caisson.EngineTest):
         with open(f"{path}/status", encoding="utf-8") as file:
             return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
-    def daemon(self):
-        """The engine's process; without root the supervisor is its parent."""
-        found = [caisson.parent_of(pid) for pid in self.engine.launchers("caisson-starter")]
-        self.assertEqual(len(found), 1)
-        return found[0]
-
     def test_every_thread_of_the_daemon_has_given_up_what_serving_does_not_need(self):
         self.engine.ok("run", "--rm", "busybox", "true")
-        tasks = f"/proc/{self.daemon()}/task"
+        tasks = f"/proc/{self.engine.own_pid}/task"
         threads = os.listdir(tasks)
         self.assertGreater(len(threads), 1)
         for thread in threads:
