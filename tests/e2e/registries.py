@@ -60,11 +60,12 @@ def in_namespace(name, call):
 class Namespace:
     """A network namespace with a loopback interface, for an engine and its registries."""
 
+    address = "127.0.0.1"  # where its servers listen
+
     def __init__(self):
         self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
-        self.address = "127.0.0.1"  # where its servers listen
         if caisson.ROOTLESS:
             # Engines have loopbacks of their own, and by their uplink the address of the interface that the default route names: a further one is the servers'.
             self.address = "198.18.1.1"  # of a network for tests (RFC 2544)
