@@ -397,7 +397,7 @@ class Engine:
         """The process whose namespaces and rights are the engine's: without root it is the supervisor's child."""
         if not self.user:
             return self.process.pid
-        return next(pid for pid in self.processes("caissond") if parent_of(pid) == self.process.pid)
+        return next(pid for pid in self.processes("caissond") if comm_of(pid) == "caissond" and parent_of(pid) == self.process.pid)
 
     @property
     def network_command(self):
