@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/log.hpp"
+#include "linux/capabilities.hpp"
 #include "runtime/default_seccomp.hpp"
 
 namespace caisson::app {
