@@ -108,6 +108,13 @@ void StoreAccount::give_back(Reservation& reservation, std::uint64_t bytes) {
 Status StoreAccount::grow(Reservation& reservation, std::uint64_t more_bytes, const std::function<void()>& before_collecting) {
   if (take(reservation, more_bytes)) return {};
   const auto needed = reservation.bytes_ + more_bytes;
+  const auto refuse = [&] {
+    auto now = read();
+    now.reserved_bytes -= std::min(now.reserved_bytes, reservation.bytes_);
+    // At once, for whoever waits for the collector: of two that do not fit together one is made.
+    give_back(reservation, reservation.bytes_);
+    return no_room(now, needed);
+  };
   // What could not fit into an empty store is no reason to throw anything away.
   if (needed <= quota_bytes_ && collector_) {
     if (before_collecting) before_collecting();
@@ -119,10 +126,9 @@ Status StoreAccount::grow(Reservation& reservation, std::uint64_t more_bytes, co
     });
     if (take(reservation, more_bytes)) return {};
     TRY(std::move(collected), "make room in the image store");
+    return refuse();
   }
-  auto now = read();
-  now.reserved_bytes -= std::min(now.reserved_bytes, reservation.bytes_);
-  return no_room(now, needed);
+  return refuse();
 }
 
 Result<Reservation> StoreAccount::reserve(std::uint64_t bytes) {

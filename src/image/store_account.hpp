@@ -35,7 +35,7 @@ class Reservation {
   Reservation& operator=(const Reservation&) = delete;
   ~Reservation();
   /// It is for so many bytes from now on. Less is always granted. `before_collecting` is called when room has to be made first, which may take seconds.
-  /// Errors: as StoreAccount::reserve; then it stays as it was.
+  /// Errors: as StoreAccount::reserve; then it has nothing any more, because what it was kept for is undone.
   Status resize(std::uint64_t bytes, const std::function<void()>& before_collecting = {});
   /// Takes over what the other one has. Both are of one account, or the other one has nothing.
   void absorb(Reservation& other);

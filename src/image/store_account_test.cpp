@@ -44,14 +44,15 @@ TEST(StoreAccount, what_does_not_fit_is_refused_with_the_numbers_and_the_next_st
   EXPECT_EQ(account.read().reserved_bytes, 30U << 20U) << "what was refused holds nothing";
 }
 
-TEST(StoreAccount, a_reservation_that_cannot_grow_stays_as_it_was) {
+TEST(StoreAccount, a_reservation_that_cannot_grow_is_given_up_at_once) {
   StoreAccount account;
   account.begin(100, {});
   auto room = account.reserve(50);
   ASSERT_TRUE(room.ok());
   auto refused = room->resize(101);
   EXPECT_THAT(refused.error().text(), HasSubstr("101B more are needed, 0B are used, and")) << "its own part is not somebody else's";
-  EXPECT_EQ(account.read().reserved_bytes, 50U);
+  EXPECT_EQ(account.read().reserved_bytes, 0U);
+  EXPECT_TRUE(account.reserve(100).ok()) << "whoever waited has the room of the one that was refused";
 }
 
 TEST(StoreAccount, data_with_several_names_counts_once_and_as_long_as_one_is_left) {
