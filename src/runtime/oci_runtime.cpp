@@ -73,7 +73,8 @@ void OciRuntime::forget_connection(Container& container) {
     if (owner != container.tag) continue;
     auto& pending = pending_[request];
     pending.done = true;
-    pending.error = Error(ErrorKind::unavailable, concat("the monitor of ", container.id, " died"));
+    // A monitor that has told the container's end ends too, and leaves what has come since unanswered.
+    pending.error = container.running ? Error(ErrorKind::unavailable, concat("the monitor of ", container.id, " died")) : not_running(container.id);
   }
   container.control.reset();
   changed_.notify_all();
