@@ -18,6 +18,7 @@
 #include "image/image_store.hpp"
 #include "image/registries.hpp"
 #include "linux/capabilities.hpp"
+#include "linux/child_clone.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/idmap.hpp"
@@ -367,6 +368,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   Status ending;
   std::thread serving([&] { served = server->run(); });
   malloc_trim(0);  // opening and recovering needed more than serving does
+  linux::release_program_text();
   log(LogLevel::info, "serve", join(options.hosts, " "), concat("caissond ", CAISSON_VERSION, " is ready"));
   notify_service_manager(notify_socket, "READY=1");
   for (;;) {
