@@ -188,7 +188,7 @@ constexpr std::array table = {
     Command{.path = "builder cache export", .aliases = "build cache export", .usage = "[OPTIONS] MOUNT TARGET", .summary = "Write a cache mount to a registry, a folder or an archive",
             .arity = {2, 2}, .flags = flags::cache_mount_export, .run = export_cache_mount,
             .details = "MOUNT is the id of RUN --mount=type=cache (its target when it has none), or the beginning of its cache id.\n"
-                       "Targets: host/path:tag (a registry), oci:FOLDER[:TAG], oci-archive:FILE. It is an OCI artifact; the same files give the same digest, which is printed."},
+                       "Targets: host/path:tag (a registry), oci:FOLDER[:TAG], oci-archive:FILE. It travels as an OCI image that says which mount it is; the same files give the same digest, which is printed."},
     Command{.path = "builder cache import", .aliases = "build cache import", .usage = "[OPTIONS] SOURCE", .summary = "Make a cache mount of what was exported",
             .arity = {1, 1}, .flags = flags::cache_mount_import, .run = import_cache_mount,
             .details = "Sources: host/path:tag (a registry, asked by the daemon), oci:FOLDER[:TAG], oci-archive:FILE. It takes the place of the mount of the same id, as a whole, unless a build uses that one."},

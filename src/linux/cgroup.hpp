@@ -319,7 +319,7 @@ Result<std::map<std::string, std::string>> cgroup_of_process(int pid);
 /// was delegated to us.
 bool may_make_cgroup(const CgroupLayout& layout, std::string_view path);
 /// In a container on v2 the root of our cgroup namespace is an ordinary cgroup, and while processes are in it none below can have controllers
-/// (cgroups(7), "no internal processes"). Moves all of them into its child "init", and new processes of theirs are born there. Nothing to do
+/// (cgroups(7), "no internal processes"). Moves all of them into its child "init", where theirs are born from then on, and turns the controllers on. Nothing to do
 /// elsewhere: v1, hybrid, the host's own root, a place that is empty already. Errors: denied (not delegated to us),
 /// conflict (processes outside our PID namespace are in it).
 Status leave_cgroup_root(const CgroupLayout& layout);

@@ -52,10 +52,7 @@ class Launcher {
     // Nobody may look into us or what we fork: until exec they carry host descriptors (CVE-2016-9962).
     TRY_PLAIN(linux::set_dumpable(false));
     ignore(linux::set_thread_name("caisson-launch"));
-    // Blocked, never ignored: ignored signals would be inherited by every program that is started.
-    linux::SignalSet blocked{SIGCHLD, SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
-    (void)TRY_PLAIN(linux::signal_mask(SIG_BLOCK, blocked));
-    signals_ = TRY_PLAIN(linux::signalfd(linux::SignalSet{SIGCHLD}));
+    signals_ = TRY_PLAIN(hear_children());
     init_fd_ = TRY_PLAIN(linux::open("/proc/self/exe", O_RDONLY));
     layout_ = std::make_shared<const linux::CgroupLayout>(TRY_PLAIN(linux::detect_cgroup_layout()));
     (void)overlay_way();  // asked once here; every monitor inherits the answer
@@ -195,6 +192,13 @@ class Launcher {
 };
 
 }  // namespace
+
+Result<UniqueFd> hear_children() {
+  // Blocked, never ignored: ignored signals would be inherited by every program that is started.
+  linux::SignalSet blocked{SIGCHLD, SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+  (void)TRY_PLAIN(linux::signal_mask(SIG_BLOCK, blocked));
+  return linux::signalfd(linux::SignalSet{SIGCHLD});
+}
 
 int run_launcher() { return Launcher().run() ? 0 : 1; }
 

@@ -29,10 +29,7 @@ class Starter {
     // Nobody may look into us: what we fork carries host descriptors until it executes (CVE-2016-9962).
     TRY_PLAIN(linux::set_dumpable(false));
     ignore(linux::set_thread_name("caisson-starter"));
-    // Blocked, never ignored: ignored signals would be inherited by every program that is started.
-    linux::SignalSet blocked{SIGCHLD, SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
-    (void)TRY_PLAIN(linux::signal_mask(SIG_BLOCK, blocked));
-    signals_ = TRY_PLAIN(linux::signalfd(linux::SignalSet{SIGCHLD}));
+    signals_ = TRY_PLAIN(hear_children());
     while (true) {
       std::array<linux::PollEntry, 2> entries{};
       entries[0].fd = daemon_fd;
