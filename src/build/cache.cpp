@@ -176,6 +176,7 @@ Result<std::vector<CacheEntry>> Cache::take_any(const std::vector<std::string>& 
   {
     std::lock_guard lock(mutex_);
     state::Transaction transaction;
+    transaction.frees = true;
     for (const auto& key : keys) {
       auto found = entries_.find(key);
       if (found == entries_.end() || (found->second.pins > 0 && !also_pinned)) continue;

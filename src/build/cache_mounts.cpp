@@ -248,6 +248,7 @@ Result<std::vector<CacheEntry>> CacheMounts::take(const std::vector<std::string>
       entries_.erase(found);
       state::Transaction transaction;
       transaction.erase(concat(mount_prefix, key));
+      transaction.frees = true;
       if (auto committed = store_.commit(transaction); !committed.ok()) {  // a record without a folder is dropped by the next start
         failure = std::move(committed).error();
         break;

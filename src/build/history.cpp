@@ -184,6 +184,7 @@ Status History::store(const BuildRecord& record, const std::vector<std::string>&
 Status History::erase(const std::string& id) {
   state::Transaction transaction;
   transaction.erase(concat(prefix, id));
+  transaction.frees = true;
   TRY_PLAIN(store_.commit(transaction));
   records_.erase(id);
   auto removed = linux::unlink(log_path(id));

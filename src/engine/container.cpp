@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/strings.hpp"
+#include "engine/liveness.hpp"
 #include "linux/event.hpp"
 
 namespace caisson::engine {
@@ -53,6 +54,7 @@ Status Container::change(const std::function<void(Record&)>& edit) {
   edit(*next);
   state::Transaction transaction;
   transaction.put(container_key(id), to_text(*next));
+  transaction.frees = !is_alive(next->info.state);  // an end has to be on record before what it leaves can be removed
   auto committed = store_.commit(transaction);
   unsaved_ = !committed.ok();
   publish(std::move(next));
@@ -80,6 +82,7 @@ Status Container::erase(const std::function<void(Record&)>& edit,
   edit(*last);
   state::Transaction transaction;
   transaction.erase(container_key(id)).erase(name_key(last->info.name));
+  transaction.frees = true;
   build(*last, transaction);
   publish(std::move(last));
   TRY(store_.commit(transaction), concat("erase the record of container ", id.substr(0, 12)));

@@ -235,6 +235,7 @@ Status LocalEngine::collect_garbage(const Garbage& garbage) {
   crash_point("remove:collected");
   state::Transaction transaction;
   transaction.erase(garbage_key(garbage.id));
+  transaction.frees = true;
   TRY(store_->commit(transaction), "clear away");
   return {};
 }

@@ -150,6 +150,7 @@ Status LocalEngine::remove_volume_locked(const std::string& name) {
   // The record goes first: a folder without a record is removed at the next start, a record without a folder would be a lie.
   state::Transaction transaction;
   transaction.erase(volume_key(name));
+  transaction.frees = true;
   TRY(store_->commit(transaction), concat("remove volume ", name));
   crash_point("volume:erased");
   // No container uses it; what a crash left mounted must go first, or the removal would meet it.

@@ -1,5 +1,6 @@
 // remove: untag, and delete when the last name is gone; docker's rules and words.
 #include <algorithm>
+#include <cerrno>
 #include <set>
 
 #include "base/strings.hpp"
@@ -85,7 +86,7 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
       return Error(ErrorKind::not_found, concat("No such image: ", name));
     }
     state::Transaction transaction;
-    transaction.durable = true;
+    transaction.durable = transaction.frees = true;
     for (const auto& canonical : dropped) {
       ImageRecords::erase_name(transaction, canonical);
       out.untagged.push_back(familiar_of(canonical));
@@ -98,7 +99,9 @@ Result<RemovedImage> LocalImageStore::remove(const std::string& name, bool force
     Without without;
     without.names = dropped;
     if (!keeps_image) without.image = record.id;
-    TRY(write_layout_index(without), concat("remove image ", name));
+    auto written = write_layout_index(without);
+    if (!written.ok() && written.error().error_number() == ENOSPC && store_.release_reserve()) written = write_layout_index(without);
+    TRY(std::move(written), concat("remove image ", name));
     TRY(store_.commit(transaction), concat("remove image ", name));
     if (keeps_image) return out;
     out.deleted.push_back(record.id.text());

@@ -462,6 +462,7 @@ void HostNetworkManager::release_addresses(const EndpointRecord& record) {
 
 namespace {
 void erase_record(state::Transaction& transaction, const EndpointRecord& record) {
+  transaction.frees = true;
   transaction.erase(record.key);
   for (const auto& address : {record.endpoint.ipv4, record.endpoint.ipv6})
     if (!address.empty()) transaction.erase(address_key(record.endpoint.network_id, address));

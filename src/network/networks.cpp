@@ -285,6 +285,7 @@ Result<Network> HostNetworkManager::remove(const std::string& name_or_id) {
   // The record last: what a crash leaves is a network without its bridge, which the next connect makes again.
   state::Transaction transaction;
   transaction.erase(definition_key(definition.name));
+  transaction.frees = true;
   TRY(store_.commit(transaction), step);
   networks_.erase(definition.name);
   return definition;

@@ -41,7 +41,7 @@ Error over_quota(std::string_view what, std::uint64_t limit) {
 }  // namespace
 
 Catalog::Catalog(state::Store& store, Storage& storage, Limits limits)
-    : store_(store), storage_(storage), limits_(std::move(limits)), opened_(now_ns()), reserve_(storage.local().root() + "/reserve") {}
+    : store_(store), storage_(storage), limits_(std::move(limits)), opened_(now_ns()) {}
 
 Result<std::unique_ptr<Catalog>> Catalog::open(state::Store& store, Storage& storage, Limits limits) {
   std::unique_ptr<Catalog> catalog(new Catalog(store, storage, std::move(limits)));
@@ -63,13 +63,6 @@ Status Catalog::load() {
   if (there) total_bytes_ = *there;
   else
     for (const auto& [digest, size_bytes] : sizes) total_bytes_ += size_bytes;
-  return {};
-}
-
-Status Catalog::commit_removal(const state::Transaction& change) {
-  auto committed = store_.commit(change);
-  if (!committed.ok() && committed.error().error_number() == ENOSPC && reserve_.release()) committed = store_.commit(change);
-  if (!committed.ok()) return std::move(committed).error();
   return {};
 }
 
@@ -104,7 +97,8 @@ Status Catalog::release_blob(const std::string& repository, const Digest& digest
   if (!entry) return Error(ErrorKind::not_found, concat("repository ", repository, " has no blob ", digest.text()));
   state::Transaction change;
   change.erase(entry->key).erase(keys::blob_holder(digest.text(), repository));
-  TRY_PLAIN(commit_removal(change));
+  change.frees = true;
+  TRY_PLAIN(store_.commit(change));
   held_bytes_[repository] -= TRY_PLAIN(keys::read_blob(*entry)).size_bytes;
   return {};
 }
@@ -224,7 +218,8 @@ Status Catalog::remove_tag(const std::string& repository, const std::string& tag
     change.durable = true;
     change.erase(std::move(key));
     changed = note(change);
-    TRY_PLAIN(commit_removal(change));
+    change.frees = true;
+    TRY_PLAIN(store_.commit(change));
   }
   return mirror(changed);
 }
@@ -255,7 +250,8 @@ Status Catalog::remove_manifest_locked(const std::string& repository, const Dige
   if (!record.subject.empty()) change.erase(keys::referrer(repository, record.subject, digest.text()));
   for (auto& key : TRY_PLAIN(tags_of_locked(repository, digest))) change.erase(std::move(key));
   auto noted = note(change);
-  TRY_PLAIN(commit_removal(change));
+  change.frees = true;
+  TRY_PLAIN(store_.commit(change));
   changed.insert(changed.end(), std::make_move_iterator(noted.begin()), std::make_move_iterator(noted.end()));
   held_bytes_[repository] -= record.size_bytes;
   return {};
@@ -278,7 +274,8 @@ Status Catalog::remove_repository(const std::string& repository) {
   for (auto& entry : TRY_PLAIN(store_.list(keys::tags(repository)))) change.erase(std::move(entry.key));
   for (auto& entry : TRY_PLAIN(store_.list(concat("referrer/", repository, "@")))) change.erase(std::move(entry.key));
   const auto changed = note(change);
-  TRY_PLAIN(commit_removal(change));
+  change.frees = true;
+  TRY_PLAIN(store_.commit(change));
   held_bytes_.erase(repository);
   lock.unlock();
   return mirror(changed);

@@ -14,7 +14,6 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
-#include "registry/reserve.hpp"
 #include "registry/storage.hpp"
 #include "state/store.hpp"
 
@@ -137,8 +136,6 @@ class Catalog {
  private:
   Catalog(state::Store& store, Storage& storage, Limits limits);
   Status load();
-  /// Commits what frees space, with the help of the reserve on a full disk.
-  Status commit_removal(const state::Transaction& change);
   Status check_quota_locked(const std::string& repository, std::uint64_t more_bytes, std::uint64_t more_on_disk);
   Status check_parts_locked(const std::string& repository, const ManifestRecord& record);
   Result<std::vector<std::string>> tags_of_locked(const std::string& repository, const Digest& digest);
@@ -164,7 +161,6 @@ class Catalog {
   Storage& storage_;
   const Limits limits_;
   const TimestampNs opened_;
-  Reserve reserve_;
   std::array<std::mutex, 32> mirror_mutexes_;  ///< one writer at a time for a record's copy; by the key's hash
   std::mutex mutex_;  ///< of every change, and of what is below
   std::map<std::string, std::uint64_t> held_bytes_;

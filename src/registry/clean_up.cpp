@@ -71,7 +71,8 @@ Status Catalog::sweep_links(const std::string& repository, const CleanUpOptions&
     ++done.links;
   }
   if (!change.writes.empty()) {
-    TRY_PLAIN(commit_removal(change));
+    change.frees = true;
+    TRY_PLAIN(store_.commit(change));
     held_bytes_[repository] -= freed_bytes;
   }
   return drop_if_empty_locked(repository);
@@ -82,7 +83,8 @@ Status Catalog::drop_if_empty_locked(const std::string& repository) {
     if (!TRY_PLAIN(store_.list(prefix)).empty()) return {};
   state::Transaction change;
   change.erase(keys::repository(repository));
-  TRY_PLAIN(commit_removal(change));
+  change.frees = true;
+  TRY_PLAIN(store_.commit(change));
   held_bytes_.erase(repository);
   return {};
 }
@@ -115,7 +117,6 @@ Result<CleanUp> Catalog::clean_up(const CleanUpOptions& options) {
   }
   TRY(mirror_leftovers(), "bring records to the storage");
   TRY(sweep_blobs(options, done), "clean up blobs");
-  reserve_.refill();
   std::lock_guard lock(mutex_);
   std::erase_if(touched_, [&](const auto& item) { return now_ns() - item.second >= options.grace_ns; });
   return done;

@@ -57,9 +57,13 @@ Result<int> oci_list(OciContext& context) {
       if (state.error().kind() != ErrorKind::not_found) warn(context.globals.log, state.error().text());
       continue;
     }
-    const auto status = TRY_PLAIN(status_of(*state, context.store, context.layout));
-    auto object = state_json(*state, status);
-    rows.push_back({id, concat(status == OciStatus::stopped ? 0 : state->pid), std::string(to_string(status)), state->bundle,
+    const auto status = status_of(*state, context.store, context.layout);
+    if (!status) {
+      warn(context.globals.log, concat("container ", id, ": ", status.error().text()));
+      continue;
+    }
+    auto object = state_json(*state, *status);
+    rows.push_back({id, concat(*status == OciStatus::stopped ? 0 : state->pid), std::string(to_string(*status)), state->bundle,
                     to_rfc3339(state->created), std::string(object.at("owner").as_string())});
     states.push_back(std::move(object));
   }

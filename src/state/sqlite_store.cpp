@@ -10,6 +10,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "linux/file_lock.hpp"
+#include "state/reserve.hpp"
 #include "state/schema.hpp"
 #include "state/store.hpp"
 #include "state/watch_hub.hpp"
@@ -30,14 +31,15 @@ std::string end_of_prefix(std::string_view prefix) {
 
 class SqliteStore final : public Store {
  public:
-  SqliteStore(linux::FileLock lock, std::unique_ptr<Database> database)
-      : lock_(std::move(lock)), database_(std::move(database)), hub_(std::make_shared<WatchHub>()) {}
+  SqliteStore(linux::FileLock lock, std::unique_ptr<Database> database, const std::string& path)
+      : lock_(std::move(lock)), database_(std::move(database)), reserve_(path + "-reserve"), hub_(std::make_shared<WatchHub>()) {}
   ~SqliteStore() override;
 
   Status begin();
   Result<Entry> get(std::string_view key) override;
   Result<std::vector<Entry>> list(std::string_view prefix) override;
   Result<Revision> commit(const Transaction& transaction) override;
+  bool release_reserve() override;
   Result<std::unique_ptr<Watch>> watch(std::string_view prefix, std::function<void(const WatchEvent&)> on_event) override;
   Result<std::int64_t> grant_lease(std::int64_t ttl_ms) override;
   Status renew_lease(std::int64_t lease) override;
@@ -49,6 +51,7 @@ class SqliteStore final : public Store {
     std::int64_t deadline_ns = 0;  // monotonic: a set wall clock must not end a lease
   };
 
+  Result<Revision> commit_synced_locked(const Transaction& transaction);
   Result<Revision> commit_locked(const Transaction& transaction);
   Status check_condition(const Transaction::Condition& condition);
   Status apply(const Transaction::Write& write, Revision revision, std::vector<WatchEvent>& events);
@@ -61,6 +64,7 @@ class SqliteStore final : public Store {
   std::mutex mutex_;
   linux::FileLock lock_;
   std::unique_ptr<Database> database_;
+  Reserve reserve_;
   Revision revision_ = 0;
   std::int64_t last_lease_ = 0;
   std::shared_ptr<WatchHub> hub_;  // shared with the handles, which may outlive the store
@@ -140,6 +144,18 @@ Result<std::vector<Entry>> SqliteStore::list(std::string_view prefix) {
 
 Result<Revision> SqliteStore::commit(const Transaction& transaction) {
   std::lock_guard guard(mutex_);
+  auto result = commit_synced_locked(transaction);
+  if (!result.ok() && result.error().error_number() == ENOSPC && transaction.frees && reserve_.release()) return commit_synced_locked(transaction);
+  if (result.ok()) reserve_.refill();
+  return result;
+}
+
+bool SqliteStore::release_reserve() {
+  std::lock_guard guard(mutex_);
+  return reserve_.release();
+}
+
+Result<Revision> SqliteStore::commit_synced_locked(const Transaction& transaction) {
   if (!transaction.durable) return commit_locked(transaction);
   // In WAL mode, NORMAL leaves the log in the page cache and FULL syncs it at each commit (sqlite.org/pragma.html#pragma_synchronous).
   TRY_PLAIN(database_->execute("PRAGMA synchronous=FULL"));
@@ -311,7 +327,7 @@ Result<OpenedStore> open_sqlite_store(const SqliteOptions& options) {
   auto lock = TRY(linux::FileLock::acquire(options.path + ".lock", options.wait_ms), "open state");
   OpenedStore opened;
   auto database = TRY(open_repaired(options.path, opened.repairs), "open state");
-  auto store = std::make_unique<SqliteStore>(std::move(lock), std::move(database));
+  auto store = std::make_unique<SqliteStore>(std::move(lock), std::move(database), options.path);
   TRY(store->begin(), "open state");
   opened.store = std::move(store);
   return opened;

@@ -38,6 +38,8 @@ struct Transaction {
   std::vector<Write> writes;
   /// True: the commit must survive a power cut (costs an fsync). False: survives a crash of the process.
   bool durable = false;
+  /// True: what it records gives space back. On a full disk it is written into space that is held back for that.
+  bool frees = false;
 
   Transaction& require(std::string key, Revision revision) {
     conditions.push_back({std::move(key), revision});
@@ -69,6 +71,9 @@ class Store {
   virtual Result<std::vector<Entry>> list(std::string_view prefix) = 0;
   /// Errors: conflict when a condition does not hold; the text names the key.
   virtual Result<Revision> commit(const Transaction& transaction) = 0;
+  /// For a removal that has to write something else first: gives away the space that is held back for removals, until a later commit finds as much free.
+  /// False when there is none.
+  virtual bool release_reserve() = 0;
 
   /// Calls `on_event` for every later change below `prefix`, in order, from a thread of the store, until the handle goes.
   class Watch {
@@ -83,7 +88,7 @@ class Store {
   virtual Status revoke_lease(std::int64_t lease) = 0;
 };
 
-/// The embedded Store: one SQLite file (WAL), owned by one process at a time. Rows that cannot be read are moved to the
+/// The embedded Store: one SQLite file (WAL), owned by one process at a time, and beside it a mebibyte that is held back, `path` + "-reserve". Rows that cannot be read are moved to the
 /// table `damaged` and listed in `repairs`, so that the rest works.
 struct SqliteOptions {
   std::string path;

@@ -426,6 +426,42 @@ class DiskIsFull(OwnEngine):
         self.assertEqual(self.engine.ok("exec", "keeps", "echo", "in"), "in")
 
 
+    def test_everything_can_be_removed_when_no_byte_is_free(self):
+        folder = os.path.join(self.engine.folder, "context")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
+            file.write("FROM busybox\nRUN echo some > /thing\nRUN --mount=type=cache,id=kept,target=/cache echo more > /cache/thing\n")
+        self.engine.ok("build", "-t", "built", folder, timeout=120)
+        self.engine.import_image(caisson.busybox_rootfs(lambda tar: caisson.add_file(tar, "other", b"x")), "other:latest", ["ENV PATH=/bin"])
+        for volume in ("one", "two"):
+            self.engine.ok("volume", "create", volume)
+        self.engine.ok("network", "create", "apart")
+        for name in ("runs", "named"):
+            self.engine.ok("run", "-d", "--name", name, "--network", "apart", "-v", "one:/data", "-v", "/anonymous", "busybox", "sleep", "1000")
+        self.engine.ok("run", "-d", "--name", "loops", "--restart", "always", "--network", "none", "busybox", "sh", "-c", "sleep 0.1; exit 3")
+        runs = {name: self.engine.inspect(name)["Id"] for name in ("runs", "named", "loops")}
+        free = self.fill()
+        self.engine.ok("rm", "-f", "-v", "runs", timeout=60)
+        self.engine.ok("stop", "-t", "0", "named", "loops", timeout=60)
+        self.assertEqual(self.engine.inspect("loops")["State"]["Status"], "exited")
+        self.engine.ok("rm", "-v", "named", "loops")
+        self.engine.ok("network", "rm", "apart")
+        self.engine.ok("volume", "rm", "one", "two")
+        self.engine.ok("rmi", "built", "other")
+        self.engine.ok("builder", "prune", "-af")
+        self.assertEqual(self.engine.ok("ps", "-aq") + self.engine.ok("volume", "ls", "-q"), "")
+        self.assertEqual(self.engine.ok("images", "--format", "{{.Repository}}"), "busybox")
+        wait_until(lambda: not any(os.path.exists(os.path.join(self.engine.exec_root, "containers", id)) for id in runs.values()), "the run folders are gone")
+        wait_until(lambda: os.listdir(os.path.join(self.engine.root, "containers")) == [], "the containers' folders are gone")
+        free()
+        self.engine.ok("run", "--rm", "busybox", "true")
+
+        def is_held_back():
+            self.engine.ok("run", "--rm", "--network", "none", "busybox", "true")
+            return os.path.exists(os.path.join(self.engine.root, "state.db-reserve"))
+        wait_until(is_held_back, "space is held back again")
+
+
 class StateIsDamaged(OwnEngine):
     def test_a_missing_layer_is_named_and_the_other_images_work(self):
         self.engine.import_image(caisson.busybox_rootfs(lambda tar: caisson.add_file(tar, "other", b"x")), "other:latest", ["ENV PATH=/bin"])
