@@ -2,6 +2,7 @@
 #include "build/cache_mounts.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/digest.hpp"
@@ -11,6 +12,7 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "build/cache.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -46,6 +48,8 @@ std::string cache_scope_of(const policy::Role& role) {
   std::vector<std::string> parts;
   for (const auto& [name, value] : role.scope.labels) parts.push_back(concat(name, "=", value));
   if (!role.scope.project.empty()) parts.push_back(concat("project ", role.scope.project));
+  // Bounded, it must not write into what an administrator's builds run.
+  if (parts.empty() && role.bounds) parts.push_back(concat("role ", role.name));
   return join(parts, ", ");
 }
 
@@ -143,17 +147,37 @@ CacheMounts::Staging::~Staging() {
   if (!path_.empty()) remove(path_);
 }
 
-Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill) {
+Status CacheMounts::wait_for_holder(std::unique_lock<std::mutex>& lock, const std::string& key, const std::string& id, Cancel cancel) {
+  const auto is_held = [&] {
+    const auto found = entries_.find(key);
+    return found != entries_.end() && found->second.is_held;
+  };
+  if (!is_held()) return {};
+  const auto told = TRY(linux::eventfd(), concat("cache mount ", id));
+  waiting_.push_back(told.get());
+  const auto wait = [&]() -> Status {
+    std::array<linux::PollEntry, 2> entries{{{told.get(), POLLIN, 0}, {cancel.fd, POLLIN, 0}}};
+    TRY_PLAIN(linux::poll(entries, -1));
+    if (entries[1].revents != 0) return Error(ErrorKind::unavailable, "the build was cancelled while the mount was exported", ECANCELED);
+    TRY_PLAIN(linux::eventfd_take(told.get()));
+    return {};
+  };
+  Status waited;
+  while (waited.ok() && is_held()) {
+    lock.unlock();
+    waited = wait();
+    lock.lock();
+  }
+  std::erase(waiting_, told.get());
+  TRY(std::move(waited), concat("cache mount ", id));
+  return {};
+}
+
+Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill, Cancel cancel) {
   const auto key = cache_mount_key(wish.scope, wish.id);
   std::unique_lock lock(mutex_);
-  auto find = [&] {
-    changed_.wait(lock, [&] {
-      const auto found = entries_.find(key);
-      return found == entries_.end() || !found->second.is_held;
-    });
-    return entries_.find(key);
-  };
-  if (const auto found = find(); found != entries_.end()) return use(found->second, wish);
+  TRY_PLAIN(wait_for_holder(lock, key, wish.id, cancel));
+  if (const auto found = entries_.find(key); found != entries_.end()) return use(found->second, wish);
   lock.unlock();
   auto staging = TRY_PLAIN(stage());
   TRY(linux::fchown(staging.fd(), wish.uid, wish.gid), "cache mount");
@@ -161,7 +185,8 @@ Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const 
   TRY_PLAIN(fill(staging.fd()));
   lock.lock();
   // Another step may have been quicker: both have that one then.
-  if (const auto found = find(); found != entries_.end()) {
+  TRY_PLAIN(wait_for_holder(lock, key, wish.id, cancel));
+  if (const auto found = entries_.find(key); found != entries_.end()) {
     auto taken = use(found->second, wish);
     lock.unlock();
     return taken;
@@ -206,11 +231,9 @@ Result<CacheMounts::Hold> CacheMounts::hold(const std::string& key) {
 
 CacheMounts::Hold::~Hold() {
   if (mounts_ == nullptr) return;
-  {
-    std::lock_guard lock(mounts_->mutex_);
-    if (auto found = mounts_->entries_.find(key_); found != mounts_->entries_.end()) found->second.is_held = false;
-  }
-  mounts_->changed_.notify_all();
+  std::lock_guard lock(mounts_->mutex_);
+  if (auto found = mounts_->entries_.find(key_); found != mounts_->entries_.end()) found->second.is_held = false;
+  for (const int waiting : mounts_->waiting_) ignore(linux::eventfd_signal(waiting));  // an eventfd of ours takes a count
 }
 
 std::vector<CacheEntry> CacheMounts::entries() const {
