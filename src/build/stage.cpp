@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/strings.hpp"
+#include "engine/bounds.hpp"
 #include "image/changes.hpp"
 #include "image/coming.hpp"
 #include "linux/event.hpp"
@@ -76,6 +77,7 @@ std::string StageBuilder::metadata_text(const std::string& text, std::string_vie
 
 Result<image::Image> StageBuilder::find_image(const std::string& name, const std::string& platform) {
   auto image = TRY_PLAIN(find_or_pull(name, platform));
+  TRY_PLAIN(engine::check_image_here(*build_.caller.role, name, image));
   build_.materials.add(image_material(name, image));
   return image;
 }
