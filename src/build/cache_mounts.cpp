@@ -2,7 +2,6 @@
 #include "build/cache_mounts.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "base/digest.hpp"
@@ -12,7 +11,6 @@
 #include "base/strings.hpp"
 #include "base/time.hpp"
 #include "build/cache.hpp"
-#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/tree.hpp"
 
@@ -148,28 +146,10 @@ CacheMounts::Staging::~Staging() {
 }
 
 Status CacheMounts::wait_for_holder(std::unique_lock<std::mutex>& lock, const std::string& key, const std::string& id, Cancel cancel) {
-  const auto is_held = [&] {
+  TRY(waiters_.wait(lock, cancel, [&] {
     const auto found = entries_.find(key);
-    return found != entries_.end() && found->second.is_held;
-  };
-  if (!is_held()) return {};
-  const auto told = TRY(linux::eventfd(), concat("cache mount ", id));
-  waiting_.push_back(told.get());
-  const auto wait = [&]() -> Status {
-    std::array<linux::PollEntry, 2> entries{{{told.get(), POLLIN, 0}, {cancel.fd, POLLIN, 0}}};
-    TRY_PLAIN(linux::poll(entries, -1));
-    if (entries[1].revents != 0) return Error(ErrorKind::unavailable, "the build was cancelled while the mount was exported", ECANCELED);
-    TRY_PLAIN(linux::eventfd_take(told.get()));
-    return {};
-  };
-  Status waited;
-  while (waited.ok() && is_held()) {
-    lock.unlock();
-    waited = wait();
-    lock.lock();
-  }
-  std::erase(waiting_, told.get());
-  TRY(std::move(waited), concat("cache mount ", id));
+    return found == entries_.end() || !found->second.is_held;
+  }), concat("cache mount ", id));
   return {};
 }
 
@@ -233,7 +213,7 @@ CacheMounts::Hold::~Hold() {
   if (mounts_ == nullptr) return;
   std::lock_guard lock(mounts_->mutex_);
   if (auto found = mounts_->entries_.find(key_); found != mounts_->entries_.end()) found->second.is_held = false;
-  for (const int waiting : mounts_->waiting_) ignore(linux::eventfd_signal(waiting));  // an eventfd of ours takes a count
+  mounts_->waiters_.tell();
 }
 
 std::vector<CacheEntry> CacheMounts::entries() const {

@@ -16,6 +16,7 @@
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "build/builder.hpp"
+#include "build/waiters.hpp"
 #include "policy/role.hpp"
 #include "state/store.hpp"
 
@@ -148,7 +149,7 @@ class CacheMounts {
   std::map<std::string, Entry> entries_;
   std::deque<std::string> to_measure_;  // keys
   std::deque<std::string> to_remove_;   // paths
-  std::vector<int> waiting_;            // eventfds, told when a hold ends
+  Waiters waiters_;                     // for the end of a hold
   bool is_busy_ = false;                // the thread has taken something
   bool is_stopped_ = false;
   std::thread thread_;

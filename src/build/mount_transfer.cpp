@@ -144,7 +144,7 @@ Status LocalBuilder::export_cache_mount(const engine::Caller& caller, const std:
   if (entry.id.empty()) return Error(ErrorKind::invalid, concat("cache mount ", name, " has no id yet: the next build that uses it tells it"));
   const auto step = concat("cache mount ", entry.id);
   // The same mount twice at a time is one image, which the first to end would remove.
-  const auto alone = cache_.hold(concat("transfer ", entry.id));
+  const auto alone = TRY_PLAIN(cache_.hold(concat("transfer ", entry.id), cancel));
   const auto transfer = TRY_PLAIN(Transfer::begin(*this));
   PortableMount mount;
   image::MadeLayer layer;

@@ -280,7 +280,7 @@ Result<std::string> StageBuilder::image_to_run() {
   if (base.config.volumes.empty() && !base.config.healthcheck) return state_.image;
   // What a step writes below a volume of the base would be lost with the volume.
   auto key = KeyHasher("bare").add(state_.base_image).finish();
-  auto held = build_.cache.hold(key);
+  auto held = TRY_PLAIN(build_.cache.hold(key, build_.cancel));
   build_.use_key(key);
   if (auto found = TRY_PLAIN(build_.cache.find(key))) return found->image;
   Made made;
@@ -325,7 +325,7 @@ Result<engine::StepSpec> StageBuilder::run_spec(RunPlan& plan) {
   std::set<std::string> alone;
   for (const auto& mount : plan.mounts)
     if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
-  for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", cache_mount_key(cache_scope_of(*build_.caller.role), id))));
+  for (const auto& id : alone) plan.held.push_back(TRY_PLAIN(build_.cache.hold(concat("mount ", cache_mount_key(cache_scope_of(*build_.caller.role), id)), build_.cancel)));
   for (const auto& mount : plan.mounts) {
     if (!TRY_PLAIN(is_given(mount))) continue;
     if (mount.kind == MountKind::secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", build_.request.secrets.at(mount.id)));

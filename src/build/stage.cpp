@@ -256,7 +256,7 @@ Result<std::optional<image::MadeLayer>> StageBuilder::bring_step(const std::stri
 }
 
 Status StageBuilder::cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make) {
-  auto held = build_.cache.hold(key);
+  auto held = TRY_PLAIN(build_.cache.hold(key, build_.cancel));
   if (build_.request.use_cache) {
     if (auto made = TRY_PLAIN(build_.cache.find(key))) {
       send(EventKind::cached);

@@ -423,6 +423,21 @@ class CacheMountsOfOneEngine(Builds, caisson.EngineTest):
         self.assertIn("\nreused\n", self.build(self.engine, WORK).stdout)
         self.assertEqual(self.engine.ok("run", "--rm", "made", "cat", "/result"), wanted)
 
+    def test_a_build_that_waits_for_anothers_mount_ends_with_its_client(self):
+        self.folder = self.context()
+        first = self.begin(self.engine, "until [ -e /c/go ]; do usleep 20000; done", "id=alone,sharing=locked")
+        step = wait_until(lambda: self.engine.ok("ps", "-q", "--filter", "label=org.caisson.build").strip(), "the first one has it")
+        self.folder = self.context()
+        second = self.begin(self.engine, "echo second", "id=alone,sharing=locked")
+        for line in second.stdout:
+            if "echo second" in line:
+                break
+        second.kill()
+        wait_until(lambda: json.loads(self.engine.ok("build", "history", "inspect", "^0"))[0]["Status"] != "Running", "the second build has ended")
+        self.assertIsNone(first.poll(), "the first one goes on")
+        self.engine.ok("exec", step, "touch", "/c/go")
+        self.assertEqual(first.wait(60), 0, first.stdout.read())
+
 
 class BuildsOfRoles(Builds, RolesTest):
     """Builds of users with a role."""
