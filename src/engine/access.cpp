@@ -208,7 +208,7 @@ Status LocalEngine::permit_container(const Caller& caller, Verb verb, const Reco
     TRY_PLAIN(permit(caller, verb, {record.info.name, record.info.id, labels, project_of(record, labels)}));
   }
   if (reaches_inside(verb) && role.bounds) {
-    auto box = check_box(role, record.info.spec, record.info.creator.who == caller.who ? StepMounts::passed : StepMounts::judged);
+    auto box = check_box(role, record.info.spec, {.grants = record.info.creator.role == role.name, .step_mounts = record.info.creator.who == caller.who});
     if (!box.ok()) return refuse(caller, verb, record.info.name, record.info.id, concat("the container reaches further than its caller: ", box.error().text()));
   }
   note(caller, verb, record.info.name, record.info.id);
@@ -300,7 +300,7 @@ Status LocalEngine::check_partners(const policy::Role& role, const ContainerSpec
     auto record = partner->snapshot();
     const auto labels = given_labels(record->info.spec);
     if (!in_scope(role, labels, project_of(*record, labels))) return Error(ErrorKind::denied, concat(role.text(), " does not allow ", what, " of container ", name));
-    auto box = check_box(role, record->info.spec, StepMounts::judged);
+    auto box = check_box(role, record->info.spec, {.grants = record->info.creator.role == role.name});
     if (!box.ok()) return std::move(box).error().in(concat(what, " of container ", name));
     return {};
   };

@@ -68,12 +68,12 @@ Status check_profiles(const Role& role, const ContainerSpec& spec) {
   return {};
 }
 
-Status check_mounts(const Role& role, const ContainerSpec& spec, StepMounts step_mounts) {
+Status check_mounts(const Role& role, const ContainerSpec& spec, Passing passing) {
   for (const auto& mount : spec.mounts) {
-    if (mount.of_step && step_mounts == StepMounts::passed) continue;
+    if (mount.of_step && passing.step_mounts) continue;
     if (mount.of_step) return beyond(role, concat("the mount ", mount.target, " of somebody's build"));
     if (mount.type == MountType::volume && !mount.driver_options.empty()) TRY_PLAIN(check_volume(role, mount.driver_options));
-    if (mount.type != MountType::bind || !mount.within.empty()) continue;  // within: granted when it was made
+    if (mount.type != MountType::bind || (passing.grants && !mount.within.empty())) continue;
     const auto* grant = policy::grant_for(*role.bounds, clean_path(mount.source));
     if (grant == nullptr) return beyond(role, concat("the bind mount of ", mount.source));
     const bool is_read_only = mount.read_only || has(mount.options, "ro");
@@ -190,7 +190,7 @@ Status check_exec(const Role& role, const ExecSpec& exec, const ContainerSpec& c
   return role.bounds ? check_user_range(role, exec.user.empty() ? container.user : exec.user) : Status();
 }
 
-Status check_box(const Role& role, const ContainerSpec& spec, StepMounts step_mounts) {
+Status check_box(const Role& role, const ContainerSpec& spec, Passing passing) {
   if (!role.bounds) return {};
   const auto& bounds = *role.bounds;
   if (spec.privileged && !bounds.privileged) return beyond(role, "privileged containers");
@@ -198,7 +198,7 @@ Status check_box(const Role& role, const ContainerSpec& spec, StepMounts step_mo
   if (!(spec.privileged && bounds.privileged)) TRY_PLAIN(check_host_namespaces(role, spec));  // a privileged one is in the host's user namespace
   TRY_PLAIN(check_devices(role, spec));
   TRY_PLAIN(check_profiles(role, spec));
-  TRY_PLAIN(check_mounts(role, spec, step_mounts));
+  TRY_PLAIN(check_mounts(role, spec, passing));
   if (!spec.cgroup_parent.empty() && !bounds.cgroup_parent) return beyond(role, concat("the cgroup parent ", spec.cgroup_parent));
   if (spec.oom_score_adj.value_or(0) < 0) return beyond(role, "a negative --oom-score-adj");
   if (spec.resources.cpu_realtime_period_us != 0 || spec.resources.cpu_realtime_runtime_us != 0) return beyond(role, "real-time scheduling");
@@ -238,7 +238,7 @@ Status bound_resources(const Role& role, ResourceSpec& resources) {
 
 Status apply_bounds(const Role& role, ContainerSpec& spec) {
   if (!role.bounds) return {};
-  TRY_PLAIN(check_box(role, spec, StepMounts::passed));
+  TRY_PLAIN(check_box(role, spec, {.grants = true, .step_mounts = true}));
   TRY_PLAIN(check_user_range(role, spec.user));
   TRY_PLAIN(check_ports(role, spec));
   if (!spec.log_driver.empty() && !policy::matches_any(role.bounds->log_drivers, spec.log_driver)) return beyond(role, concat("the log driver ", spec.log_driver));
@@ -260,7 +260,7 @@ Status apply_build_bounds(const Role& role, ContainerSpec& step, bool may_be_ins
   if (!role.bounds) return {};
   step.privileged = may_be_insecure;
   if (may_use_host_network) step.network.mode = "host";
-  TRY_PLAIN(check_box(role, step, StepMounts::judged));
+  TRY_PLAIN(check_box(role, step, {}));
   const auto& network = step.network.mode;
   const bool is_common = network.empty() || network == "default" || network == "none" || network == "host" || network == "bridge";
   if (!is_common && !policy::matches_any(role.bounds->networks, network)) return beyond(role, concat("the network ", network));

@@ -18,9 +18,11 @@ Status put_in_scope(const policy::Role& role, policy::Labels& labels);
 
 /// Whether a container's box reaches further than the role's bounds: privileges, capabilities, namespaces, devices, profiles and what of the
 /// host is mounted. Whoever works inside a container has what it has. Errors: denied, naming the role and the first thing beyond it.
-/// What the builder mounted passes for whom the build was made, and for nobody else.
-enum class StepMounts : std::uint8_t { judged, passed };
-Status check_box(const policy::Role& role, const ContainerSpec& spec, StepMounts step_mounts);
+struct Passing {
+  bool grants = false;       ///< binds that were granted when the container was made: for whoever has the role that it was made with
+  bool step_mounts = false;  ///< what the builder mounted: for whom the build was made
+};
+Status check_box(const policy::Role& role, const ContainerSpec& spec, Passing passing);
 
 /// check_box, and user, ports, log driver and limits, for who makes the container. Limits that were not asked for are filled in, and binds are told beneath which
 /// grant they stay. Errors: denied.

@@ -127,7 +127,7 @@ TEST(Bounds, what_a_role_grants_passes_and_no_more) {
   EXPECT_EQ(spec.mounts[0].within, "/data") << "what it means counts, not how it is written";
   spec.mounts = {bind_of("/srv/web/../../etc")};
   EXPECT_FALSE(apply_bounds(role, spec).ok());
-  EXPECT_FALSE(check_box(role, spec, StepMounts::judged).ok());
+  EXPECT_FALSE(check_box(role, spec, {}).ok());
   spec.mounts = {bind_of("/srv/webmaster")};
   EXPECT_FALSE(apply_bounds(role, spec).ok());
   spec.mounts = {bind_of("/data")};
@@ -310,6 +310,30 @@ TEST_F(Owners, what_the_builder_mounts_is_not_asked_for_and_nobody_elses) {
   step.container.mounts.clear();
   step.container.privileged = true;
   EXPECT_THAT(engine().create_step(alice, step).error().text(), HasSubstr("does not allow privileged"));
+}
+
+TEST_F(Owners, a_bind_that_another_role_was_granted_is_no_way_to_it) {
+  policy::Bounds bounds;
+  bounds.binds = {{h.folder(), false, false}};
+  auto granted = bounded(bounds);
+  granted.name = "granted";
+  const Caller maker{1002, 1002, 1, "test", "uid:1002", std::make_shared<const policy::Role>(granted)};
+  const Caller mate{1003, 1003, 1, "test", "uid:1003", maker.role};
+  const Caller other{1004, 1004, 1, "test", "uid:1004", std::make_shared<const policy::Role>(bounded())};
+  auto spec = Harness::spec({"sleep"}, "theirs");
+  spec.mounts = {bind_of(h.folder())};
+  ASSERT_TRUE(engine().create(maker, spec).ok());
+  ASSERT_TRUE(engine().start(maker, "theirs").ok());
+  EXPECT_TRUE(engine().create_exec(mate, "theirs", {.cmd = {"sh"}}).ok());
+  auto exec = engine().create_exec(other, "theirs", {.cmd = {"sh"}});
+  ASSERT_FALSE(exec.ok());
+  EXPECT_THAT(exec.error().text(), HasSubstr("reaches further than its caller: role \"test\" (here) does not allow the bind mount of"));
+  auto thief = Harness::spec({"sleep"});
+  thief.volumes_from = {"theirs"};
+  EXPECT_TRUE(engine().create(mate, thief).ok());
+  auto made = engine().create(other, thief);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().kind(), ErrorKind::denied);
 }
 
 TEST_F(Owners, no_request_says_that_a_mount_is_the_builders_or_granted) {
