@@ -542,6 +542,10 @@ EOF
         self.as_user(ALICE, *command, check=0)
         self.assertIn("\nkept\n", self.as_user(ALICE, *command, check=0).stdout)
         self.assertEqual([(row["CacheMount"]["ID"], row["CacheMount"]["Scope"]) for row in self.rows(self.engine)], [("kinds", "role maker")])
+        # The shell in what failed has them as well, and is the caller's.
+        self.write("FROM busybox\nRUN --mount=type=cache,target=/c,id=kinds false\n")
+        failed = self.as_user(ALICE, "build", "--no-cache", "--debug-shell", self.folder, check=1, typed="echo it has $(cat /c/f)\n")
+        self.assertIn("it has kept", failed.stdout + failed.stderr)
         self.assertEqual(self.engine.ok("ps", "-aq"), "")
 
     def test_they_are_the_roles_own(self):
