@@ -80,6 +80,7 @@ class FakeEngine : public engine::Engine {
     if (!next_status.ok()) return next_status.error();
     return engine::CreateResult{container.id, created.name, {}};
   }
+  Result<engine::CreateResult> create_step(const engine::Caller&, engine::StepSpec) override { return Error(ErrorKind::unsupported, "nothing is built here"); }
   Result<Changed> start(const engine::Caller&, const std::string& name) override {
     TRY_PLAIN(verb("start", name));
     return next_change;

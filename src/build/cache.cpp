@@ -216,20 +216,18 @@ Status Cache::put_final(const std::string& key, const std::string& image) {
   return {};
 }
 
-Cache::Held Cache::hold(const std::string& key) {
+Result<Cache::Held> Cache::hold(const std::string& key, Cancel cancel) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !held_.contains(key); });
+  TRY_PLAIN(waiters_.wait(lock, cancel, [&] { return !held_.contains(key); }));
   held_.insert(key);
-  return {*this, key};
+  return Held(*this, key);
 }
 
 Cache::Held::~Held() {
   if (cache_ == nullptr) return;
-  {
-    std::lock_guard lock(cache_->mutex_);
-    cache_->held_.erase(key_);
-  }
-  cache_->changed_.notify_all();
+  std::lock_guard lock(cache_->mutex_);
+  cache_->held_.erase(key_);
+  cache_->waiters_.tell();
 }
 
 void Cache::pin(const std::string& key) {

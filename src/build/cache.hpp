@@ -1,7 +1,6 @@
 // The build cache: what each step made, under a key that covers all that could make it come out differently.
 #pragma once
 
-#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -9,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.hpp"
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "build/builder.hpp"
+#include "build/waiters.hpp"
 #include "image/image_store.hpp"
 #include "state/store.hpp"
 
@@ -82,7 +83,8 @@ class Cache {
     Cache* cache_;
     std::string key_;
   };
-  Held hold(const std::string& key);
+  /// Errors: unavailable (ECANCELED).
+  Result<Held> hold(const std::string& key, Cancel cancel);
   /// Keeps entries while a build goes on.
   void pin(const std::string& key);
   void unpin(const std::set<std::string>& keys);
@@ -101,9 +103,9 @@ class Cache {
   state::Store& store_;
   image::ImageStore& images_;
   std::mutex mutex_;
-  std::condition_variable changed_;
   std::map<std::string, Entry> entries_;
   std::set<std::string> held_;
+  Waiters waiters_;  // for the end of a Held
   std::set<std::string> used_;
 };
 

@@ -46,6 +46,8 @@ std::string cache_scope_of(const policy::Role& role) {
   std::vector<std::string> parts;
   for (const auto& [name, value] : role.scope.labels) parts.push_back(concat(name, "=", value));
   if (!role.scope.project.empty()) parts.push_back(concat("project ", role.scope.project));
+  // Bounded, it must not write into what an administrator's builds run.
+  if (parts.empty() && role.bounds) parts.push_back(concat("role ", role.name));
   return join(parts, ", ");
 }
 
@@ -143,17 +145,19 @@ CacheMounts::Staging::~Staging() {
   if (!path_.empty()) remove(path_);
 }
 
-Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill) {
+Status CacheMounts::wait_for_holder(std::unique_lock<std::mutex>& lock, const std::string& key, const std::string& id, Cancel cancel) {
+  TRY(waiters_.wait(lock, cancel, [&] {
+    const auto found = entries_.find(key);
+    return found == entries_.end() || !found->second.is_held;
+  }), concat("cache mount ", id));
+  return {};
+}
+
+Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill, Cancel cancel) {
   const auto key = cache_mount_key(wish.scope, wish.id);
   std::unique_lock lock(mutex_);
-  auto find = [&] {
-    changed_.wait(lock, [&] {
-      const auto found = entries_.find(key);
-      return found == entries_.end() || !found->second.is_held;
-    });
-    return entries_.find(key);
-  };
-  if (const auto found = find(); found != entries_.end()) return use(found->second, wish);
+  TRY_PLAIN(wait_for_holder(lock, key, wish.id, cancel));
+  if (const auto found = entries_.find(key); found != entries_.end()) return use(found->second, wish);
   lock.unlock();
   auto staging = TRY_PLAIN(stage());
   TRY(linux::fchown(staging.fd(), wish.uid, wish.gid), "cache mount");
@@ -161,7 +165,8 @@ Result<CacheMounts::Use> CacheMounts::acquire(const CacheMountWish& wish, const 
   TRY_PLAIN(fill(staging.fd()));
   lock.lock();
   // Another step may have been quicker: both have that one then.
-  if (const auto found = find(); found != entries_.end()) {
+  TRY_PLAIN(wait_for_holder(lock, key, wish.id, cancel));
+  if (const auto found = entries_.find(key); found != entries_.end()) {
     auto taken = use(found->second, wish);
     lock.unlock();
     return taken;
@@ -206,11 +211,9 @@ Result<CacheMounts::Hold> CacheMounts::hold(const std::string& key) {
 
 CacheMounts::Hold::~Hold() {
   if (mounts_ == nullptr) return;
-  {
-    std::lock_guard lock(mounts_->mutex_);
-    if (auto found = mounts_->entries_.find(key_); found != mounts_->entries_.end()) found->second.is_held = false;
-  }
-  mounts_->changed_.notify_all();
+  std::lock_guard lock(mounts_->mutex_);
+  if (auto found = mounts_->entries_.find(key_); found != mounts_->entries_.end()) found->second.is_held = false;
+  mounts_->waiters_.tell();
 }
 
 std::vector<CacheEntry> CacheMounts::entries() const {

@@ -12,15 +12,17 @@
 #include <utility>
 #include <vector>
 
+#include "base/cancel.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "build/builder.hpp"
+#include "build/waiters.hpp"
 #include "policy/role.hpp"
 #include "state/store.hpp"
 
 namespace caisson::build {
 
-/// Whose cache mounts somebody's builds use: "" for whoever may touch everything, else the labels and project of the role.
+/// Whose cache mounts somebody's builds use: "" for whoever may touch everything, else the labels and project of the role, or its name where it has bounds and neither.
 std::string cache_scope_of(const policy::Role& role);
 /// What the folder is called, and the record: 64 hexadecimal digits.
 std::string cache_mount_key(const std::string& scope, const std::string& id);
@@ -71,8 +73,8 @@ class CacheMounts {
     CacheMounts* mounts_;
     std::string key_;
   };
-  /// The mount, made if it is not there yet: `fill` writes what it begins with into a folder that nobody sees before. Waits while it is exported.
-  Result<Use> acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill);
+  /// The mount, made if it is not there yet: `fill` writes what it begins with into a folder that nobody sees before. Waits while it is exported. Errors: unavailable (ECANCELED).
+  Result<Use> acquire(const CacheMountWish& wish, const std::function<Status(int folder_fd)>& fill, Cancel cancel = {});
   /// A step has ended that had it: its size is found out.
   void measure_later(const std::string& key);
 
@@ -131,6 +133,8 @@ class CacheMounts {
   [[nodiscard]] static Entry fresh_entry(const std::string& key, const CacheMountWish& wish);
   Status store_entry(const Entry& entry);
   Result<Use> use(Entry& entry, const CacheMountWish& wish);  // under mutex_
+  /// Until nobody holds it; `lock` is given back meanwhile.
+  Status wait_for_holder(std::unique_lock<std::mutex>& lock, const std::string& key, const std::string& id, Cancel cancel);
   Status adopt_unknown(const std::string& key);
   Result<std::string> set_aside(const std::string& key);  // under mutex_
   void run();
@@ -145,6 +149,7 @@ class CacheMounts {
   std::map<std::string, Entry> entries_;
   std::deque<std::string> to_measure_;  // keys
   std::deque<std::string> to_remove_;   // paths
+  Waiters waiters_;                     // for the end of a hold
   bool is_busy_ = false;                // the thread has taken something
   bool is_stopped_ = false;
   std::thread thread_;

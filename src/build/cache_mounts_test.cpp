@@ -2,9 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cerrno>
+#include <thread>
+
 #include "base/strings.hpp"
 #include "build/cache_mounts.hpp"
 #include "build/portable_mount.hpp"
+#include "linux/event.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
 #include "linux/testing.hpp"
@@ -100,6 +105,10 @@ TEST_F(cache_mounts, of_other_scopes_are_others) {
   role.scope.labels = {{"team", "web"}, {"a", "b"}};
   role.scope.project = "p";
   EXPECT_EQ(cache_scope_of(role), "a=b, team=web, project p");
+  role.scope = {};
+  role.name = "dev";
+  role.bounds.emplace();
+  EXPECT_EQ(cache_scope_of(role), "role dev") << "who is bounded does not write into what an administrator's builds run";
   EXPECT_NE(cache_mount_key("", "id"), cache_mount_key("a=b", "id"));
   EXPECT_EQ(cache_mount_key("", "id"), sha256_of("id").hex()) << "folders of earlier versions stay in use";
 }
@@ -115,6 +124,33 @@ TEST_F(cache_mounts, of_which_no_record_was_kept_get_their_id_by_the_next_use) {
   auto use = used("old");
   EXPECT_TRUE(*linux::exists(use.path() + "/f"));
   EXPECT_EQ(only().id, "old");
+}
+
+TEST_F(cache_mounts, that_are_held_are_waited_for_until_the_build_is_cancelled) {
+  used("a");
+  const auto key = only().key;
+  auto cancel = linux::eventfd();
+  ASSERT_TRUE(cancel.ok());
+  auto held = mounts_->hold(key);
+  ASSERT_TRUE(held.ok());
+  ASSERT_TRUE(linux::eventfd_signal(cancel->get()).ok());
+  auto given_up = mounts_->acquire(wish("a"), [](int) { return Status(); }, {cancel->get()});
+  ASSERT_FALSE(given_up.ok());
+  EXPECT_EQ(given_up.error().error_number(), ECANCELED);
+  EXPECT_THAT(given_up.error().text(), HasSubstr("cache mount a"));
+  // Whoever goes on waiting gets it, also when another build has it before.
+  std::atomic<int> got = 0;
+  auto wait = [&] {
+    auto use = mounts_->acquire(wish("a"), [](int) { return Status(); });
+    if (use.ok()) ++got;
+  };
+  std::thread first(wait);
+  std::thread second(wait);
+  { const auto released = std::move(*held); }
+  first.join();
+  second.join();
+  EXPECT_EQ(got, 2);
+  EXPECT_FALSE(only().in_use);
 }
 
 TEST_F(cache_mounts, leave_nothing_half_made_behind_a_killed_daemon) {
@@ -160,6 +196,7 @@ image::LayerList list_of(const image::ComposeRequest& request) {
   image::LayerList list;
   list.reference = "x";
   list.annotations = request.annotations;
+  list.artifact_type = request.artifact_type;
   list.layers.resize(request.layers.size(), {sha256_of(""), sha256_of(""), 1, ""});
   return list;
 }
@@ -186,7 +223,8 @@ TEST(portable_mount, that_is_something_else_is_refused_by_name) {
     auto read = parse_artifact(list);
     return read.ok() ? std::string("taken") : read.error().text();
   };
-  EXPECT_THAT(refusal([](auto& list) { list.annotations.erase(std::string(mount_id_annotation)); }), HasSubstr("x is no cache mount: the annotation org.caisson.build.cache-mount.id is missing"));
+  EXPECT_THAT(refusal([](auto& list) { list.artifact_type.clear(); }), HasSubstr("x is no cache mount: its artifactType is not application/vnd.caisson.cache-mount.v1"));
+  EXPECT_THAT(refusal([](auto& list) { list.annotations.erase(std::string(mount_id_annotation)); }), HasSubstr("x: the annotation org.caisson.build.cache-mount.id is missing"));
   EXPECT_THAT(refusal([](auto& list) { list.annotations.erase(std::string(mount_mode_annotation)); }), HasSubstr("cache-mount.mode is missing"));
   EXPECT_THAT(refusal([](auto& list) { list.annotations[std::string(mount_id_annotation)] = ""; }), HasSubstr("is no id"));
   EXPECT_THAT(refusal([](auto& list) { list.annotations[std::string(mount_owner_annotation)] = "0:65536"; }), HasSubstr("\"65536\" is no number up to 65535"));

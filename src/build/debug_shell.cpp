@@ -83,7 +83,10 @@ Status StageBuilder::open_shell(DebugShell& shell, Cancel client) {
   std::string written;
   if (kept_) written = TRY_PLAIN(build_.engine.inspect(build_.caller, kept_->container.id(), false)).upper_dir;
   shell.program = TRY_PLAIN(find_shell(written));
-  auto spec = kept_ ? kept_->spec : TRY_PLAIN(step_spec());
+  engine::StepSpec step;
+  if (kept_) step = kept_->spec;
+  else step.container = TRY_PLAIN(step_spec());
+  auto& spec = step.container;
   if (!kept_) {
     spec.env = state_.config.config.env;
     for (auto& argument : scope_.visible_arguments()) spec.env.push_back(std::move(argument));
@@ -93,7 +96,7 @@ Status StageBuilder::open_shell(DebugShell& shell, Cancel client) {
   spec.open_stdin = spec.stdin_once = spec.attach_stdin = true;
   spec.tty = wish.has_terminal;
   spec.console_size = wish.console_size;
-  StepContainer container(build_, TRY_PLAIN(build_.engine.create(build_.caller, std::move(spec))).id);
+  StepContainer container(build_, TRY_PLAIN(build_.engine.create_step(build_.caller, std::move(step))).id);
   shell.container = container.id();
   if (kept_) {
     // Both lie in the engine's folder for containers. Ids on disk are the container's own, so that another range of the host's changes nothing.

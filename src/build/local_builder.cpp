@@ -511,7 +511,7 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
     request.annotations.emplace(cache_annotation, inline_records);
   }
   auto key = KeyHasher("final").add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").add(inline_records).finish();
-  auto held = cache_.hold(concat("final ", key));
+  auto held = TRY_PLAIN(cache_.hold(concat("final ", key), build.cancel));
   if (build.request.use_cache)
     if (auto found = TRY_PLAIN(cache_.find_final(key))) return std::move(*found);
   request.created = build.source_date_epoch_s ? *build.source_date_epoch_s * 1'000'000'000 : now_ns();

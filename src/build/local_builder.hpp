@@ -11,7 +11,6 @@
 #include "build/builder.hpp"
 #include "build/history.hpp"
 #include "build/ssh_agents.hpp"
-#include "image/loose_trees.hpp"
 #include "image/ready_workers.hpp"
 
 namespace caisson::build {
@@ -24,7 +23,7 @@ class LocalBuilder final : public Builder {
         images_(images),
         store_(store),
         cache_(store, images),
-        mounts_(store, options_.root + "/build-cache", {[this](const std::string& path, std::uint64_t bytes) { image::count_folder(images_, path, bytes); }, [this] { bound_behind(); }}),
+        mounts_(store, options_.root + "/build-cache", {[this](const std::string& path, std::uint64_t bytes) { images_.count_folder(path, bytes); }, [this] { bound_behind(); }}),
         history_(store, options_.root + "/build-history") {}
   ~LocalBuilder() override {
     images_.when_full({});

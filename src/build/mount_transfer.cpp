@@ -1,10 +1,10 @@
-// Cache mounts out of this builder and into it, by way of images that nobody sees.
+// Cache mounts out of this builder and into it, by way of artifacts that the store keeps for a moment as images that nobody sees.
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "build/local_builder.hpp"
 #include "build/portable_mount.hpp"
-#include "image/loose_trees.hpp"
+#include "image/manifest.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::build {
@@ -102,7 +102,7 @@ Status LocalBuilder::remove_transfer_leftovers() {
 
 std::vector<CacheEntry> LocalBuilder::mounts_in_scope(const engine::Caller& caller) const {
   auto all = mounts_.entries();
-  const bool sees_all = caller.role && caller.role->scope.is_everything();
+  const bool sees_all = caller.role && caller.role->scope.is_everything() && !caller.role->bounds;
   const auto own = caller.role ? cache_scope_of(*caller.role) : std::string();
   std::erase_if(all, [&](const CacheEntry& entry) { return !sees_all && (own.empty() || entry.scope != own); });
   return all;
@@ -144,7 +144,7 @@ Status LocalBuilder::export_cache_mount(const engine::Caller& caller, const std:
   if (entry.id.empty()) return Error(ErrorKind::invalid, concat("cache mount ", name, " has no id yet: the next build that uses it tells it"));
   const auto step = concat("cache mount ", entry.id);
   // The same mount twice at a time is one image, which the first to end would remove.
-  const auto alone = cache_.hold(concat("transfer ", entry.id));
+  const auto alone = TRY_PLAIN(cache_.hold(concat("transfer ", entry.id), cancel));
   const auto transfer = TRY_PLAIN(Transfer::begin(*this));
   PortableMount mount;
   image::MadeLayer layer;
@@ -171,8 +171,9 @@ Result<CacheEntry> LocalBuilder::import_cache_mount(const engine::Caller& caller
   source.reference = request.reference;
   source.is_remote = !request.reference.empty();
   source.credentials = request.credentials;
+  source.artifact_type = image::media_type::cache_mount;
   if (!source.is_remote) {
-    const auto loaded = TRY_PLAIN(images_.load(request.source_fd, {}, cancel));
+    const auto loaded = TRY_PLAIN(images_.load_artifacts(request.source_fd, source.artifact_type, cancel));
     for (const auto& image : loaded) transfer->add(image.id.text());
     if (loaded.size() != 1) return Error(ErrorKind::invalid, concat("a cache mount is one image, and the archive has ", loaded.size()));
     source.reference = loaded.front().id.text();
@@ -189,7 +190,7 @@ Result<CacheEntry> LocalBuilder::import_cache_mount(const engine::Caller& caller
   auto staging = TRY_PLAIN(mounts_.stage());
   if (!list.layers.empty()) {
     const auto layer = TRY(images_.bring_layer(list, 0, request.credentials, {}, cancel), step);
-    TRY(image::extract_layer(images_, layer, staging.fd(), cancel), step);
+    TRY(images_.extract_layer(layer, staging.fd(), cancel), step);
   }
   TRY(linux::fchown(staging.fd(), mount.uid, mount.gid), step);
   TRY(linux::fchmod(staging.fd(), mount.mode), step);

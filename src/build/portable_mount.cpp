@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/strings.hpp"
+#include "image/manifest.hpp"
 
 namespace caisson::build {
 
@@ -30,6 +31,8 @@ Result<std::uint32_t> number(std::string_view text, int base, std::uint32_t most
 
 image::ComposeRequest artifact_of(const PortableMount& mount, image::MadeLayer layer) {
   image::ComposeRequest request;
+  request.artifact_type = image::media_type::cache_mount;
+  request.config_type = image::media_type::cache_mount_config;
   const auto owner = concat(mount.uid, ":", mount.gid);
   const auto mode = octal(mount.mode);
   request.annotations = {{std::string(mount_id_annotation), mount.id}, {std::string(mount_owner_annotation), owner}, {std::string(mount_mode_annotation), mode}};
@@ -40,8 +43,8 @@ image::ComposeRequest artifact_of(const PortableMount& mount, image::MadeLayer l
 }
 
 Result<PortableMount> parse_artifact(const image::LayerList& source) {
-  if (!source.annotations.contains(std::string(mount_id_annotation)))
-    return Error(ErrorKind::invalid, concat(source.reference, " is no cache mount: the annotation ", mount_id_annotation, " is missing")).with_hint("`caisson builder cache export` makes one");
+  if (source.artifact_type != image::media_type::cache_mount)
+    return Error(ErrorKind::invalid, concat(source.reference, " is no cache mount: its artifactType is not ", image::media_type::cache_mount)).with_hint("`caisson builder cache export` makes one");
   auto annotation = [&](std::string_view name) -> Result<std::string> {
     const auto found = source.annotations.find(std::string(name));
     if (found == source.annotations.end()) return Error(ErrorKind::invalid, concat(source.reference, ": the annotation ", name, " is missing"));

@@ -37,10 +37,10 @@ namespace {
 constexpr std::size_t frame_header_bytes = 8;
 
 /// Of the places that mounts go to, what the files do not have yet: deepest first.
-std::vector<std::string> missing_places(int root_fd, const std::vector<engine::MountSpec>& mounts) {
+std::vector<std::string> missing_places(int root_fd, const std::vector<std::string>& targets) {
   std::set<std::string> missing;
-  for (const auto& mount : mounts) {
-    auto path = std::string_view(mount.target).substr(1);
+  for (const auto& target : targets) {
+    auto path = std::string_view(target).substr(1);
     for (auto end = path.find('/');; end = path.find('/', end + 1)) {
       std::string prefix(path.substr(0, end));
       if (!linux::open_in_root(root_fd, prefix, O_PATH).ok()) missing.insert(std::move(prefix));
@@ -200,15 +200,10 @@ Result<std::string> StageBuilder::digest_of_bind(const RunMount& mount) {
   return TreeHasher(nullptr, false, TRY_PLAIN(tree_limits(build_))).digest(root_fd, source == "/" ? "." : source.substr(1));
 }
 
-Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
-  engine::MountSpec spec;
+Result<engine::StepMount> StageBuilder::make_mount(const RunMount& mount) {
+  engine::StepMount spec;
   spec.target = mount.target;
-  spec.origin = "mounts";
   switch (mount.kind) {
-    case MountKind::tmpfs:
-      spec.type = engine::MountType::tmpfs;
-      spec.tmpfs_size_bytes = mount.size_bytes;
-      return spec;
     case MountKind::bind:
       spec.source = TRY_PLAIN(bind_source(mount));
       spec.read_only = mount.read_only;
@@ -219,7 +214,7 @@ Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
         if (mount.from.empty()) return {};
         auto filled = TRY_PLAIN(linux::open(TRY_PLAIN(bind_source(mount)), O_RDONLY | O_DIRECTORY));
         return TreeCopier({}).copy_children(filled.get(), folder_fd);
-      }));
+      }, build_.cancel));
       spec.source = build_.keep_mount(std::move(use));
       spec.read_only = mount.read_only;
       return spec;
@@ -234,9 +229,10 @@ Result<engine::MountSpec> StageBuilder::make_mount(const RunMount& mount) {
       spec.read_only = true;
       return spec;
     }
+    case MountKind::tmpfs:
     case MountKind::ssh: break;
   }
-  return Error(ErrorKind::internal, "mount of no known kind");
+  return Error(ErrorKind::internal, "mount without a folder");
 }
 
 Result<bool> StageBuilder::is_given(const RunMount& mount) {
@@ -248,12 +244,11 @@ Result<bool> StageBuilder::is_given(const RunMount& mount) {
   return Error(ErrorKind::not_found, concat("secret ", mount.id, ": not found"));
 }
 
-Result<engine::MountSpec> StageBuilder::make_agent_mount(const RunMount& mount, RunPlan& plan) {
-  engine::MountSpec spec;
+Result<engine::StepMount> StageBuilder::make_agent_mount(const RunMount& mount, RunPlan& plan) {
+  engine::StepMount spec;
   spec.source = TRY_PLAIN(build_.run_folder.make("ssh")) + "/agent";
   spec.target = mount.target;
   spec.read_only = true;
-  spec.origin = "mounts";
   auto warn = [this](std::string text) { send(EventKind::warning, std::move(text)); };
   plan.agents.push_back(TRY(AgentSocket::open({spec.source, mount.mode, mount.uid, mount.gid}, mount.id, *build_.agents, std::move(warn)), concat("ssh agent ", mount.id)));
   return spec;
@@ -285,7 +280,7 @@ Result<std::string> StageBuilder::image_to_run() {
   if (base.config.volumes.empty() && !base.config.healthcheck) return state_.image;
   // What a step writes below a volume of the base would be lost with the volume.
   auto key = KeyHasher("bare").add(state_.base_image).finish();
-  auto held = build_.cache.hold(key);
+  auto held = TRY_PLAIN(build_.cache.hold(key, build_.cancel));
   build_.use_key(key);
   if (auto found = TRY_PLAIN(build_.cache.find(key))) return found->image;
   Made made;
@@ -319,8 +314,10 @@ Result<engine::ContainerSpec> StageBuilder::step_spec() {
   return spec;
 }
 
-Result<engine::ContainerSpec> StageBuilder::run_spec(RunPlan& plan) {
-  auto spec = TRY_PLAIN(step_spec());
+Result<engine::StepSpec> StageBuilder::run_spec(RunPlan& plan) {
+  engine::StepSpec step;
+  auto& spec = step.container;
+  spec = TRY_PLAIN(step_spec());
   spec.cmd = plan.argv;
   if (!plan.network.empty()) spec.network.mode = plan.network;
   spec.privileged = plan.insecure;
@@ -328,33 +325,36 @@ Result<engine::ContainerSpec> StageBuilder::run_spec(RunPlan& plan) {
   std::set<std::string> alone;
   for (const auto& mount : plan.mounts)
     if (mount.kind == MountKind::cache && mount.sharing != dockerfile::CacheSharing::shared) alone.insert(mount.id);
-  for (const auto& id : alone) plan.held.push_back(build_.cache.hold(concat("mount ", cache_mount_key(cache_scope_of(*build_.caller.role), id))));
+  for (const auto& id : alone) plan.held.push_back(TRY_PLAIN(build_.cache.hold(concat("mount ", cache_mount_key(cache_scope_of(*build_.caller.role), id)), build_.cancel)));
   for (const auto& mount : plan.mounts) {
     if (!TRY_PLAIN(is_given(mount))) continue;
     if (mount.kind == MountKind::secret && !mount.environment.empty()) spec.secret_env.push_back(concat(mount.environment, "=", build_.request.secrets.at(mount.id)));
     if (mount.target.empty()) continue;
-    spec.mounts.push_back(TRY_PLAIN(mount.kind == MountKind::ssh ? make_agent_mount(mount, plan) : make_mount(mount)));
+    if (mount.kind == MountKind::tmpfs) {
+      spec.mounts.push_back({.type = engine::MountType::tmpfs, .target = mount.target, .tmpfs_size_bytes = mount.size_bytes, .origin = "mounts"});
+      continue;
+    }
+    step.mounts.push_back(TRY_PLAIN(mount.kind == MountKind::ssh ? make_agent_mount(mount, plan) : make_mount(mount)));
   }
   if (!plan.script.empty()) {
-    engine::MountSpec script;
+    engine::StepMount script;
     script.source = TRY_PLAIN(build_.folder.make("script")) + "/script";
     script.target = plan.script_name;
     script.read_only = true;
-    script.origin = "mounts";
     TRY_PLAIN(linux::write_file(script.source, plan.script, 0755));
-    spec.mounts.push_back(std::move(script));
+    step.mounts.push_back(std::move(script));
   }
   spec.env = plan.environment;
   spec.env.insert(spec.env.end(), plan.unkeyed.begin(), plan.unkeyed.end());
-  return spec;
+  return step;
 }
 
 Result<image::MadeLayer> StageBuilder::make_run(RunPlan& plan) {
   auto spec = TRY_PLAIN(run_spec(plan));
-  StepContainer container(build_, TRY_PLAIN(build_.engine.create(build_.caller, spec)).id);
+  StepContainer container(build_, TRY_PLAIN(build_.engine.create_step(build_.caller, spec)).id);
   const auto id = container.id();
   send(EventKind::running, "", id);
-  auto layer = run_and_take_layer(id, plan, spec.mounts);
+  auto layer = run_and_take_layer(id, plan, spec);
   for (const auto& mount : plan.mounts)
     if (mount.kind == MountKind::cache) build_.mounts.measure_later(cache_mount_key(cache_scope_of(*build_.caller.role), mount.id));
   const bool is_kept = !layer.ok() && build_.request.debug && layer.error().error_number() != ECANCELED;
@@ -371,11 +371,14 @@ Result<image::MadeLayer> StageBuilder::make_run(RunPlan& plan) {
   return made;
 }
 
-Result<image::MadeLayer> StageBuilder::run_and_take_layer(const std::string& id, const RunPlan& plan, const std::vector<engine::MountSpec>& mounts) {
+Result<image::MadeLayer> StageBuilder::run_and_take_layer(const std::string& id, const RunPlan& plan, const engine::StepSpec& step) {
+  std::vector<std::string> targets;
+  for (const auto& mount : step.container.mounts) targets.push_back(mount.target);
+  for (const auto& mount : step.mounts) targets.push_back(mount.target);
   std::vector<std::string> stubs;
-  if (!mounts.empty()) {
+  if (!targets.empty()) {
     auto files = TRY_PLAIN(hold_tree(build_, TRY_PLAIN(lower_folders(build_, state_)), false));
-    stubs = missing_places(files.root.get(), mounts);
+    stubs = missing_places(files.root.get(), targets);
   }
   const auto code = TRY_PLAIN(run_container(id));
   if (code != 0) {

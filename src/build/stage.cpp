@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/strings.hpp"
+#include "engine/bounds.hpp"
 #include "image/changes.hpp"
 #include "image/coming.hpp"
 #include "linux/event.hpp"
@@ -76,6 +77,7 @@ std::string StageBuilder::metadata_text(const std::string& text, std::string_vie
 
 Result<image::Image> StageBuilder::find_image(const std::string& name, const std::string& platform) {
   auto image = TRY_PLAIN(find_or_pull(name, platform));
+  TRY_PLAIN(engine::check_image_here(*build_.caller.role, name, image));
   build_.materials.add(image_material(name, image));
   return image;
 }
@@ -254,7 +256,7 @@ Result<std::optional<image::MadeLayer>> StageBuilder::bring_step(const std::stri
 }
 
 Status StageBuilder::cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make) {
-  auto held = build_.cache.hold(key);
+  auto held = TRY_PLAIN(build_.cache.hold(key, build_.cancel));
   if (build_.request.use_cache) {
     if (auto made = TRY_PLAIN(build_.cache.find(key))) {
       send(EventKind::cached);

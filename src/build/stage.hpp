@@ -83,17 +83,17 @@ class StageBuilder {
   Result<image::MadeLayer> make_run(RunPlan& plan);
   /// The image that a RUN step starts from: the files so far, without volumes or a health check of the base.
   Result<std::string> image_to_run();
-  Result<engine::MountSpec> make_mount(const dockerfile::RunMount& mount);
+  Result<engine::StepMount> make_mount(const dockerfile::RunMount& mount);
   /// Whether a secret or an agent is there to mount. Errors: not_found when it is required and is not.
   Result<bool> is_given(const dockerfile::RunMount& mount);
-  Result<engine::MountSpec> make_agent_mount(const dockerfile::RunMount& mount, RunPlan& plan);
+  Result<engine::StepMount> make_agent_mount(const dockerfile::RunMount& mount, RunPlan& plan);
   Result<std::string> bind_source(const dockerfile::RunMount& mount);
   Result<std::string> digest_of_bind(const dockerfile::RunMount& mount);
   [[nodiscard]] Error explain_start_error(Error error) const;
   /// What every container of the stage has in common; without a program.
   Result<engine::ContainerSpec> step_spec();
-  Result<engine::ContainerSpec> run_spec(RunPlan& plan);
-  Result<image::MadeLayer> run_and_take_layer(const std::string& id, const RunPlan& plan, const std::vector<engine::MountSpec>& mounts);
+  Result<engine::StepSpec> run_spec(RunPlan& plan);
+  Result<image::MadeLayer> run_and_take_layer(const std::string& id, const RunPlan& plan, const engine::StepSpec& step);
   Result<int> run_container(const std::string& id);
 
   // debug_shell.cpp

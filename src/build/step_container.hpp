@@ -30,7 +30,7 @@ class StepContainer {
 
 /// A RUN as it stood when it failed, with all that its mounts need.
 struct FailedStep {
-  engine::ContainerSpec spec;
+  engine::StepSpec spec;
   std::vector<Cache::Held> held;
   std::vector<std::unique_ptr<AgentSocket>> agents;
   StepContainer container;

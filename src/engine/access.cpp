@@ -208,7 +208,7 @@ Status LocalEngine::permit_container(const Caller& caller, Verb verb, const Reco
     TRY_PLAIN(permit(caller, verb, {record.info.name, record.info.id, labels, project_of(record, labels)}));
   }
   if (reaches_inside(verb) && role.bounds) {
-    auto box = check_box(role, record.info.spec);
+    auto box = check_box(role, record.info.spec, {.grants = record.info.creator.role == role.name, .step_mounts = record.info.creator.who == caller.who});
     if (!box.ok()) return refuse(caller, verb, record.info.name, record.info.id, concat("the container reaches further than its caller: ", box.error().text()));
   }
   note(caller, verb, record.info.name, record.info.id);
@@ -300,7 +300,7 @@ Status LocalEngine::check_partners(const policy::Role& role, const ContainerSpec
     auto record = partner->snapshot();
     const auto labels = given_labels(record->info.spec);
     if (!in_scope(role, labels, project_of(*record, labels))) return Error(ErrorKind::denied, concat(role.text(), " does not allow ", what, " of container ", name));
-    auto box = check_box(role, record->info.spec);
+    auto box = check_box(role, record->info.spec, {.grants = record->info.creator.role == role.name});
     if (!box.ok()) return std::move(box).error().in(concat(what, " of container ", name));
     return {};
   };
@@ -332,13 +332,14 @@ Status LocalEngine::put_in_scope_of(const Caller& caller, Verb verb, std::string
   return put.ok() ? std::move(put) : refuse(caller, verb, object, "", put.error().text());
 }
 
-Status LocalEngine::bound_creation(const Caller& caller, ContainerInfo& info, const std::vector<std::string>& image_names) {
+Status LocalEngine::bound_creation(const Caller& caller, ContainerInfo& info, const image::Image* image) {
   const auto& role = role_of(caller);
   auto judge = [&]() -> Status {
     if (!role.bounds && role.scope.is_everything()) return {};
     TRY_PLAIN(check_partners(role, info.spec));
     follow_own_socket(info.spec);
-    TRY_PLAIN(apply_bounds(role, info.spec, image_names));
+    TRY_PLAIN(apply_bounds(role, info.spec));
+    if (image != nullptr) TRY_PLAIN(check_image_here(role, info.spec.image, *image));
     return check_networks(role, "", info.spec.network);
   };
   if (auto judged = judge(); !judged.ok()) {

@@ -68,10 +68,12 @@ Status check_profiles(const Role& role, const ContainerSpec& spec) {
   return {};
 }
 
-Status check_mounts(const Role& role, const ContainerSpec& spec) {
+Status check_mounts(const Role& role, const ContainerSpec& spec, Passing passing) {
   for (const auto& mount : spec.mounts) {
+    if (mount.of_step && passing.step_mounts) continue;
+    if (mount.of_step) return beyond(role, concat("the mount ", mount.target, " of somebody's build"));
     if (mount.type == MountType::volume && !mount.driver_options.empty()) TRY_PLAIN(check_volume(role, mount.driver_options));
-    if (mount.type != MountType::bind || !mount.within.empty()) continue;  // within: granted when it was made
+    if (mount.type != MountType::bind || (passing.grants && !mount.within.empty())) continue;
     const auto* grant = policy::grant_for(*role.bounds, clean_path(mount.source));
     if (grant == nullptr) return beyond(role, concat("the bind mount of ", mount.source));
     const bool is_read_only = mount.read_only || has(mount.options, "ro");
@@ -178,13 +180,17 @@ Status check_image(const Role& role, const std::string& reference, const std::ve
   return beyond(role, concat("the image ", reference));
 }
 
+Status check_image_here(const Role& role, const std::string& reference, const image::Image& image) {
+  return check_image(role, reference, image.repo_tags.empty() ? std::vector<std::string>{"<none>"} : image.repo_tags);
+}
+
 Status check_exec(const Role& role, const ExecSpec& exec, const ContainerSpec& container) {
   // Without bounds too: an operator works on containers, and more rights than theirs are made, not used.
   if (exec.privileged && !(role.bounds ? role.bounds->privileged : role.allows(policy::Verb::container_create))) return beyond(role, "privileged programs");
   return role.bounds ? check_user_range(role, exec.user.empty() ? container.user : exec.user) : Status();
 }
 
-Status check_box(const Role& role, const ContainerSpec& spec) {
+Status check_box(const Role& role, const ContainerSpec& spec, Passing passing) {
   if (!role.bounds) return {};
   const auto& bounds = *role.bounds;
   if (spec.privileged && !bounds.privileged) return beyond(role, "privileged containers");
@@ -192,7 +198,7 @@ Status check_box(const Role& role, const ContainerSpec& spec) {
   if (!(spec.privileged && bounds.privileged)) TRY_PLAIN(check_host_namespaces(role, spec));  // a privileged one is in the host's user namespace
   TRY_PLAIN(check_devices(role, spec));
   TRY_PLAIN(check_profiles(role, spec));
-  TRY_PLAIN(check_mounts(role, spec));
+  TRY_PLAIN(check_mounts(role, spec, passing));
   if (!spec.cgroup_parent.empty() && !bounds.cgroup_parent) return beyond(role, concat("the cgroup parent ", spec.cgroup_parent));
   if (spec.oom_score_adj.value_or(0) < 0) return beyond(role, "a negative --oom-score-adj");
   if (spec.resources.cpu_realtime_period_us != 0 || spec.resources.cpu_realtime_runtime_us != 0) return beyond(role, "real-time scheduling");
@@ -230,16 +236,15 @@ Status bound_resources(const Role& role, ResourceSpec& resources) {
   return {};
 }
 
-Status apply_bounds(const Role& role, ContainerSpec& spec, const std::vector<std::string>& image_names) {
+Status apply_bounds(const Role& role, ContainerSpec& spec) {
   if (!role.bounds) return {};
-  TRY_PLAIN(check_box(role, spec));
-  TRY_PLAIN(check_image(role, spec.image, image_names.empty() ? std::vector<std::string>{"<none>"} : image_names));
+  TRY_PLAIN(check_box(role, spec, {.grants = true, .step_mounts = true}));
   TRY_PLAIN(check_user_range(role, spec.user));
   TRY_PLAIN(check_ports(role, spec));
   if (!spec.log_driver.empty() && !policy::matches_any(role.bounds->log_drivers, spec.log_driver)) return beyond(role, concat("the log driver ", spec.log_driver));
   TRY_PLAIN(bound_resources(role, spec.resources));
   for (auto& mount : spec.mounts) {
-    if (mount.type != MountType::bind || !mount.within.empty()) continue;
+    if (mount.type != MountType::bind || mount.of_step || !mount.within.empty()) continue;
     mount.source = clean_path(mount.source);
     const auto* grant = policy::grant_for(*role.bounds, mount.source);
     mount.within = grant->path;
@@ -255,7 +260,7 @@ Status apply_build_bounds(const Role& role, ContainerSpec& step, bool may_be_ins
   if (!role.bounds) return {};
   step.privileged = may_be_insecure;
   if (may_use_host_network) step.network.mode = "host";
-  TRY_PLAIN(check_box(role, step));
+  TRY_PLAIN(check_box(role, step, {}));
   const auto& network = step.network.mode;
   const bool is_common = network.empty() || network == "default" || network == "none" || network == "host" || network == "bridge";
   if (!is_common && !policy::matches_any(role.bounds->networks, network)) return beyond(role, concat("the network ", network));
@@ -272,7 +277,7 @@ json::object asked_of_host(const ContainerSpec& spec) {
   put_list("capabilities", json::array(spec.cap_add.begin(), spec.cap_add.end()));
   json::array binds, devices, namespaces, ports;
   for (const auto& mount : spec.mounts)
-    if (mount.type == MountType::bind) binds.emplace_back(concat(mount.source, ":", mount.target, mount.read_only ? ":ro" : ""));
+    if (mount.type == MountType::bind && !mount.of_step) binds.emplace_back(concat(mount.source, ":", mount.target, mount.read_only ? ":ro" : ""));
   for (const auto& device : spec.devices) devices.emplace_back(device.path_on_host);
   for (const auto& rule : spec.device_cgroup_rules) devices.emplace_back(rule);
   const std::pair<const char*, const std::string&> modes[] = {{"network", spec.network.mode}, {"pid", spec.pid_mode},         {"ipc", spec.ipc_mode},

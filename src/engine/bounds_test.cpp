@@ -44,14 +44,14 @@ TEST(Bounds, an_ordinary_container_is_within_every_role) {
   spec.mounts.push_back({.type = MountType::volume, .source = "data", .target = "/data"});
   spec.mounts.push_back({.type = MountType::tmpfs, .target = "/tmp"});
   spec.ports.push_back({.container_port = 80});
-  EXPECT_TRUE(apply_bounds(bounded(), spec, {}).ok());
+  EXPECT_TRUE(apply_bounds(bounded(), spec).ok());
   EXPECT_TRUE(spec.mounts[0].within.empty());
   policy::Bounds sound;
   sound.devices = {"/dev/snd/*"};
   spec.devices = {{"/dev/snd/pcm", "", "rwm"}};
-  EXPECT_TRUE(apply_bounds(bounded(sound), spec, {}).ok());
+  EXPECT_TRUE(apply_bounds(bounded(sound), spec).ok());
   spec.devices = {{"/dev/snd/../mem", "", "rwm"}};
-  EXPECT_FALSE(apply_bounds(bounded(sound), spec, {}).ok());
+  EXPECT_FALSE(apply_bounds(bounded(sound), spec).ok());
 }
 
 TEST(Bounds, each_way_out_of_the_default_box_is_named_when_it_is_refused) {
@@ -90,14 +90,14 @@ TEST(Bounds, each_way_out_of_the_default_box_is_named_when_it_is_refused) {
     ContainerSpec spec;
     spec.image = "busybox";
     change(spec);
-    auto judged = apply_bounds(bounded(), spec, {});
+    auto judged = apply_bounds(bounded(), spec);
     ASSERT_FALSE(judged.ok()) << what;
     EXPECT_EQ(judged.error().kind(), ErrorKind::denied) << what;
     EXPECT_THAT(judged.error().text(), HasSubstr(what));
     EXPECT_THAT(judged.error().text(), HasSubstr("role \"test\" (here) does not allow"));
     policy::Role unbounded = bounded();
     unbounded.bounds.reset();
-    EXPECT_TRUE(apply_bounds(unbounded, spec, {}).ok()) << what;
+    EXPECT_TRUE(apply_bounds(unbounded, spec).ok()) << what;
   }
 }
 
@@ -115,24 +115,24 @@ TEST(Bounds, what_a_role_grants_passes_and_no_more) {
   spec.device_requests = {{.count = 1}};
   spec.network.mode = "host";
   spec.mounts = {bind_of("/srv/web/a"), bind_of("/srv/web/keys", true), bind_of("/data")};
-  ASSERT_TRUE(apply_bounds(role, spec, {}).ok());
+  ASSERT_TRUE(apply_bounds(role, spec).ok());
   EXPECT_EQ(spec.mounts[0].within, "/srv/web");
   EXPECT_TRUE(spec.mounts[0].without_owners);
   EXPECT_THAT(spec.mounts[0].options, ElementsAre("nosuid", "nodev"));
   EXPECT_FALSE(spec.mounts[2].without_owners);
   spec.mounts = {bind_of("/srv/web/keys")};
-  EXPECT_THAT(apply_bounds(role, spec, {}).error().text(), HasSubstr("writing to"));
+  EXPECT_THAT(apply_bounds(role, spec).error().text(), HasSubstr("writing to"));
   spec.mounts = {bind_of("/srv/web/../../data/y")};
-  ASSERT_TRUE(apply_bounds(role, spec, {}).ok());
+  ASSERT_TRUE(apply_bounds(role, spec).ok());
   EXPECT_EQ(spec.mounts[0].within, "/data") << "what it means counts, not how it is written";
   spec.mounts = {bind_of("/srv/web/../../etc")};
-  EXPECT_FALSE(apply_bounds(role, spec, {}).ok());
-  EXPECT_FALSE(check_box(role, spec).ok());
+  EXPECT_FALSE(apply_bounds(role, spec).ok());
+  EXPECT_FALSE(check_box(role, spec, {}).ok());
   spec.mounts = {bind_of("/srv/webmaster")};
-  EXPECT_FALSE(apply_bounds(role, spec, {}).ok());
+  EXPECT_FALSE(apply_bounds(role, spec).ok());
   spec.mounts = {bind_of("/data")};
   spec.mounts[0].propagation = "rshared";
-  EXPECT_FALSE(apply_bounds(role, spec, {}).ok());
+  EXPECT_FALSE(apply_bounds(role, spec).ok());
 }
 
 TEST(Bounds, limits_are_filled_in_and_not_passed) {
@@ -281,6 +281,77 @@ TEST_F(Owners, an_admins_container_that_carries_the_label_is_not_worked_in_beyon
   auto exec = engine().create_exec(alice, "strong", {.cmd = {"sh"}});
   EXPECT_EQ(exec.error().kind(), ErrorKind::denied);
   EXPECT_THAT(exec.error().text(), HasSubstr("reaches further than its caller"));
+}
+
+TEST_F(Owners, what_the_builder_mounts_is_not_asked_for_and_nobody_elses) {
+  const StepMount cache{h.folder(), "/c", false};
+  StepSpec step{Harness::spec({"sleep"}, "step"), {cache}};
+  auto made = engine().create_step(alice, step);
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  ASSERT_TRUE(engine().start(alice, "step").ok());
+  EXPECT_TRUE(engine().create_exec(alice, "step", {.cmd = {"sh"}}).ok());
+  // Others who see everything, within bounds: what a build was given is not theirs.
+  const Caller all{1002, 1002, 1, "test", "uid:1002", std::make_shared<const policy::Role>(bounded())};
+  EXPECT_TRUE(engine().inspect(all, "step", false).ok());
+  auto exec = engine().create_exec(all, "step", {.cmd = {"sh"}});
+  ASSERT_FALSE(exec.ok());
+  EXPECT_EQ(exec.error().kind(), ErrorKind::denied);
+  EXPECT_THAT(exec.error().text(), HasSubstr("the mount /c of somebody's build"));
+  // Nor does it outlive the step by way of another container, be it the same caller's.
+  for (const auto& caller : {alice, all}) {
+    auto thief = Harness::spec({"sleep"});
+    thief.volumes_from = {"step"};
+    EXPECT_EQ(engine().create(caller, thief).error().kind(), ErrorKind::denied);
+  }
+  // It counts for what the builder mounts, not for the rest of the box.
+  step.container.name = "second";
+  step.container.mounts = {bind_of("/etc")};
+  EXPECT_THAT(engine().create_step(alice, step).error().text(), HasSubstr("does not allow the bind mount of /etc"));
+  step.container.mounts.clear();
+  step.container.privileged = true;
+  EXPECT_THAT(engine().create_step(alice, step).error().text(), HasSubstr("does not allow privileged"));
+}
+
+TEST_F(Owners, a_bind_that_another_role_was_granted_is_no_way_to_it) {
+  policy::Bounds bounds;
+  bounds.binds = {{h.folder(), false, false}};
+  auto granted = bounded(bounds);
+  granted.name = "granted";
+  const Caller maker{1002, 1002, 1, "test", "uid:1002", std::make_shared<const policy::Role>(granted)};
+  const Caller mate{1003, 1003, 1, "test", "uid:1003", maker.role};
+  const Caller other{1004, 1004, 1, "test", "uid:1004", std::make_shared<const policy::Role>(bounded())};
+  auto spec = Harness::spec({"sleep"}, "theirs");
+  spec.mounts = {bind_of(h.folder())};
+  ASSERT_TRUE(engine().create(maker, spec).ok());
+  ASSERT_TRUE(engine().start(maker, "theirs").ok());
+  EXPECT_TRUE(engine().create_exec(mate, "theirs", {.cmd = {"sh"}}).ok());
+  auto exec = engine().create_exec(other, "theirs", {.cmd = {"sh"}});
+  ASSERT_FALSE(exec.ok());
+  EXPECT_THAT(exec.error().text(), HasSubstr("reaches further than its caller: role \"test\" (here) does not allow the bind mount of"));
+  auto thief = Harness::spec({"sleep"});
+  thief.volumes_from = {"theirs"};
+  EXPECT_TRUE(engine().create(mate, thief).ok());
+  auto made = engine().create(other, thief);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().kind(), ErrorKind::denied);
+}
+
+TEST_F(Owners, no_request_says_that_a_mount_is_the_builders_or_granted) {
+  auto spec = Harness::spec({"sleep"});
+  spec.mounts = {bind_of("/etc")};
+  spec.mounts[0].of_step = true;
+  EXPECT_THAT(engine().create(alice, spec).error().text(), HasSubstr("does not allow the bind mount of /etc"));
+  spec.mounts[0].of_step = false;
+  spec.mounts[0].within = "/";
+  EXPECT_THAT(engine().create(alice, spec).error().text(), HasSubstr("does not allow the bind mount of /etc"));
+}
+
+TEST_F(Owners, a_steps_image_is_the_builders_choice) {
+  policy::Bounds bounds;
+  bounds.images = {"debian*"};
+  const Caller caller{1002, 1002, 1, "test", "uid:1002", std::make_shared<const policy::Role>(bounded(bounds))};
+  EXPECT_THAT(engine().create(caller, Harness::spec({"sleep"})).error().text(), HasSubstr("does not allow the image busybox"));
+  EXPECT_TRUE(engine().create_step(caller, {Harness::spec({"sleep"}), {}}).ok());
 }
 
 TEST(AuditLog, a_line_says_who_what_from_where_and_whether) {

@@ -261,6 +261,27 @@ std::string LocalEngine::missing_limits(const ResourceSpec& resources) const {
 }
 
 Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spec) {
+  for (auto& mount : spec.mounts) {
+    mount.within.clear();
+    mount.without_owners = mount.of_step = false;
+  }
+  return create_from(caller, std::move(spec), Chooser::caller);
+}
+
+Result<CreateResult> LocalEngine::create_step(const Caller& caller, StepSpec step) {
+  for (const auto& made : step.mounts) {
+    MountSpec mount;
+    mount.source = made.source;
+    mount.target = made.target;
+    mount.read_only = made.read_only;
+    mount.origin = "mounts";
+    mount.of_step = true;
+    step.container.mounts.push_back(std::move(mount));
+  }
+  return create_from(caller, std::move(step.container), Chooser::builder);
+}
+
+Result<CreateResult> LocalEngine::create_from(const Caller& caller, ContainerSpec spec, Chooser of_image) {
   TRY_PLAIN(permit_verb(caller, Verb::container_create, spec.name));
   fill_log_defaults(spec, *settings());
   TRY_PLAIN(check_spec(spec, host_));
@@ -289,7 +310,7 @@ Result<CreateResult> LocalEngine::create(const Caller& caller, ContainerSpec spe
   for (auto* mode : {&info.spec.network.mode, &info.spec.pid_mode, &info.spec.ipc_mode}) *mode = TRY_PLAIN(mode_by_id(*mode, registry_));
   TRY_PLAIN(adopt_volumes_from(info.spec));
   TRY_PLAIN(check_spec(info.spec, host_));  // what the image added must hold too
-  TRY_PLAIN(bound_creation(caller, info, image.repo_tags));
+  TRY_PLAIN(bound_creation(caller, info, of_image == Chooser::caller ? &image : nullptr));
   if (auto missing = missing_limits(info.spec.resources); !missing.empty()) {
     if (options_.missing_limits == MissingLimits::refuse)
       return Error(ErrorKind::unsupported, missing).with_hint("`caisson doctor` says how a user gets cgroups; rootless.missing-limits = \"warn\" runs containers without their limits");

@@ -35,6 +35,9 @@ class Engine {
   /// Reserves id and name, writes the record, prepares folders and volumes. Errors: invalid (names the field), not_found
   /// ("No such image: X"), conflict (name taken, in docker's words). Nothing is left behind on error.
   virtual Result<CreateResult> create(const Caller& caller, ContainerSpec spec) = 0;
+  /// The container of a build's step, for the builder alone: as create, but the bounds of the caller's role are not asked about the mounts that the builder made, nor about the image, which is
+  /// the builder's as well. Others whose roles have bounds do not reach into it.
+  virtual Result<CreateResult> create_step(const Caller& caller, StepSpec step) = 0;
   /// Returns when the program runs. `already`: it ran before (docker answers 304). Errors: not_found and denied carry docker's words
   /// for a program that cannot be executed; State.ExitCode is then 127 or 126 and the state stays `created`.
   enum class Changed : std::uint8_t { yes, already };

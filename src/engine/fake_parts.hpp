@@ -322,6 +322,9 @@ class FakeImages : public image::ImageStore {
   Result<std::string> raw_config(const Digest&) override { return std::string("{}"); }
   Result<image::Image> import(const image::ImportRequest&, const image::ProgressSink&, Cancel) override { return image_; }
   Result<std::vector<image::Image>> load(int, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
+  Result<std::vector<image::Image>> load_artifacts(int, const std::string&, Cancel) override { return Error(ErrorKind::unsupported, "these images are no files"); }
+  Status extract_layer(const image::MadeLayer&, int, Cancel) override { return Error(ErrorKind::unsupported, "these images are no files"); }
+  void count_folder(const std::string&, std::uint64_t) override {}
   Status save(const image::SaveRequest&, int, Cancel) override { return {}; }
   Result<image::Image> bootstrap(const image::BootstrapRequest&, const image::ProgressSink&, Cancel) override { return image_; }
   Result<image::MadeLayer> make_layer(int, const image::ProgressSink&, Cancel) override {

@@ -60,6 +60,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Caller identify(const Connection& connection) override;
   Status authorize(const Caller& caller, Verb verb, std::string_view object) const override;
   Result<CreateResult> create(const Caller& caller, ContainerSpec spec) override;
+  Result<CreateResult> create_step(const Caller& caller, StepSpec step) override;
   Result<Changed> start(const Caller& caller, const std::string& name) override;
   Result<Changed> stop(const Caller& caller, const std::string& name, const StopOptions& options) override;
   Status restart(const Caller& caller, const std::string& name, const StopOptions& options) override;
@@ -157,7 +158,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] static bool may_join(const policy::Role& role, const network::Network& network);
   Status check_networks(const policy::Role& role, const std::string& object, const NetworkSpec& networks);
   /// The scope and the bounds of the caller's role on a container that is to be: labels and limits are filled in, all else is refused.
-  Status bound_creation(const Caller& caller, ContainerInfo& info, const std::vector<std::string>& image_names);
+  /// `image`: null when it is not the caller who has chosen it.
+  Status bound_creation(const Caller& caller, ContainerInfo& info, const image::Image* image);
   Status put_in_scope_of(const Caller& caller, Verb verb, std::string_view object, policy::Labels& labels) const;
   /// The verb alone; what it is done to is judged, and written down, later.
   Status permit_verb(const Caller& caller, Verb verb, std::string_view object) const;
@@ -199,6 +201,8 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   [[nodiscard]] std::shared_ptr<const Settings> settings() const;  // shared: whoever reads keeps what it saw
 
   // -- create.cpp
+  enum class Chooser : std::uint8_t { caller, builder };
+  Result<CreateResult> create_from(const Caller& caller, ContainerSpec spec, Chooser of_image);
   Status merge_image(ContainerSpec& spec, const image::Image& image, std::vector<std::string>& args) const;
   Status adopt_volumes_from(ContainerSpec& spec);
   struct MadeVolumes;

@@ -46,6 +46,7 @@ void fields(C& c, MountSpec& m) {
   c("origin", m.origin);
   c("within", m.within);
   c("without_owners", m.without_owners);
+  c("of_step", m.of_step);
 }
 template <class C>
 void fields(C& c, Ulimit& u) {

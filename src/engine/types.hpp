@@ -66,8 +66,10 @@ struct MountSpec {
   std::optional<std::uint32_t> tmpfs_mode;            ///< none: 01777
   std::vector<std::string> options;  ///< further words as given ("z", "nosuid", "size=64m"); unknown ones are refused at create
   std::string origin;            ///< how it was written, for the api to give back: "binds", "mounts", "tmpfs", "volumes"
+  // The engine's to say: whatever a request has here, create() begins without it.
   std::string within;            ///< bind: the folder that a policy granted; the source is resolved beneath it at every start. "": anywhere
   bool without_owners = false;   ///< bind: files belong to nobody inside, whatever they are on disk
+  bool of_step = false;          ///< bind: it was a StepMount
 };
 
 struct Ulimit {
@@ -228,6 +230,18 @@ struct ContainerSpec {
   std::string runtime_name;                   ///< "" or what inspect shall show
   /// Opaque to the engine: the api's own JSON for fields that only it gives back.
   std::string client_data;
+};
+
+/// A file or folder that the builder has made for a step or keeps for it: a cache mount, a secret, a copy of a source, the socket of an agent. No request of a client has a place for one, and
+/// bounds of roles do not ask about it (Engine::create_step).
+struct StepMount {
+  std::string source;
+  std::string target;
+  bool read_only = false;
+};
+struct StepSpec {
+  ContainerSpec container;
+  std::vector<StepMount> mounts;
 };
 
 // ---- what it became -----------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ Result<std::vector<std::string>> names_of(const Descriptor& descriptor) {
 
 class LayoutPlanner {
  public:
-  LayoutPlanner(const ArchiveMembers& members, const Platform& wanted) : members_(members), wanted_(wanted) {}
+  LayoutPlanner(const ArchiveMembers& members, const Platform& wanted, std::string_view artifact_type) : members_(members), wanted_(wanted), artifact_type_(artifact_type) {}
 
   Result<std::vector<PlannedImage>> run() {
     auto index = TRY(parse_index(TRY_PLAIN(members_.text("index.json"))), "index.json");
@@ -95,6 +95,7 @@ class LayoutPlanner {
 
   Status plan(const std::string& manifest_text, PlannedImage& image) {
     auto manifest = TRY_PLAIN(parse_manifest(manifest_text));
+    TRY_PLAIN(check_purpose(manifest, artifact_type_));
     image.config_text = TRY(members_.blob_text(manifest.config), "config");
     auto config = TRY_PLAIN(parse_image_config(image.config_text));
     if (config.diff_ids.size() != manifest.layers.size())
@@ -117,6 +118,7 @@ class LayoutPlanner {
 
   const ArchiveMembers& members_;
   const Platform& wanted_;
+  std::string_view artifact_type_;
   std::vector<PlannedImage> images_;
 };
 
@@ -199,8 +201,8 @@ Result<std::string> ArchiveMembers::blob_text(const Descriptor& descriptor) cons
   return text(blob_name(descriptor.digest));
 }
 
-Result<std::vector<PlannedImage>> plan_archive(const ArchiveMembers& members, const Platform& wanted) {
-  if (members.has("index.json") && members.has("oci-layout")) return LayoutPlanner(members, wanted).run();
+Result<std::vector<PlannedImage>> plan_archive(const ArchiveMembers& members, const Platform& wanted, std::string_view artifact_type) {
+  if (members.has("index.json") && members.has("oci-layout")) return LayoutPlanner(members, wanted, artifact_type).run();
   if (!members.has("manifest.json"))
     return Error(ErrorKind::invalid, "the archive holds neither manifest.json (docker-archive) nor index.json (OCI layout)")
         .with_hint("To make an image of a root file system's tar, use \"import\"");

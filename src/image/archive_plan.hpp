@@ -53,7 +53,7 @@ class ArchiveMembers {
 };
 
 /// All images of an OCI layout (preferred: it keeps digests) or a docker-archive. `wanted` chooses inside multi-platform
-/// indexes. Errors: invalid, naming the document and field; corrupt (digests that do not match); unsupported.
-Result<std::vector<PlannedImage>> plan_archive(const ArchiveMembers& members, const Platform& wanted);
+/// indexes; `artifact_type`: what may stand in a layout beside images. Errors: invalid, naming the document and field; corrupt (digests that do not match); unsupported.
+Result<std::vector<PlannedImage>> plan_archive(const ArchiveMembers& members, const Platform& wanted, std::string_view artifact_type = {});
 
 }  // namespace caisson::image

@@ -134,7 +134,8 @@ Result<Image> LocalImageStore::compose(const ComposeRequest& request) {
   const auto config_text = write_image_config(config);
   Manifest manifest;
   manifest.media_type = media_type::oci_manifest;
-  manifest.config.media_type = media_type::oci_config;
+  manifest.artifact_type = request.artifact_type;
+  manifest.config.media_type = request.config_type.empty() ? media_type::oci_config : std::string_view(request.config_type);
   manifest.config.digest = sha256_of(config_text);
   manifest.config.size_bytes = config_text.size();
   for (const auto& layer : image.record.layers) {

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "image/manifest.hpp"
 #include "image/test_support.hpp"
 #include "linux/tree.hpp"
 
@@ -190,6 +191,44 @@ TEST_F(Compose, an_image_is_its_base_and_the_new_layer) {
   ASSERT_TRUE(store()->recover().ok());
   auto again = store()->lowerdirs(image->id);
   EXPECT_TRUE(again.ok() && std::filesystem::exists(again->front() + "/etc/new")) << "the image holds its layers by itself";
+}
+
+TEST_F(Compose, an_artifact_comes_back_for_whom_it_is_and_is_no_image_for_others) {
+  Upper upper;
+  upper.file("f", "x").settle();
+  ComposeRequest request;
+  request.layers.push_back(*upper.layer(store()));
+  request.artifact_type = media_type::cache_mount;
+  request.config_type = media_type::cache_mount_config;
+  request.annotations = {{"a", "b"}};
+  auto made = store()->compose(request);
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  auto archive = store().save({made->id.text()});
+  ASSERT_TRUE(archive.ok()) << archive.error().text();
+  EXPECT_THAT(*archive, testing::Not(HasSubstr("manifest.json"))) << "docker's list has images only";
+  Fixture other;
+  auto refused = other.load(*archive);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::unsupported);
+  EXPECT_THAT(refused.error().text(), HasSubstr("a cache mount of builds (application/vnd.caisson.cache-mount.v1), no image: `caisson builder cache import` takes it in"));
+  EXPECT_TRUE(other->list()->empty());
+  auto fd = fd_with(*archive);
+  EXPECT_FALSE(other->load_artifacts(fd.get(), "application/x.other", {}).ok());
+  ASSERT_TRUE(linux::lseek(fd.get(), 0, SEEK_SET).ok());
+  auto loaded = other->load_artifacts(fd.get(), request.artifact_type, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().text();
+  auto list = other->list_layers({.reference = loaded->at(0).id.text()}, {});
+  ASSERT_TRUE(list.ok()) << list.error().text();
+  EXPECT_EQ(list->artifact_type, request.artifact_type);
+  EXPECT_EQ(list->annotations, request.annotations);
+  auto layer = other->bring_layer(*list, 0, {}, {}, {});
+  ASSERT_TRUE(layer.ok()) << layer.error().text();
+  Folder tree;
+  auto target = linux::open(tree.path(), O_RDONLY | O_DIRECTORY);
+  ASSERT_TRUE(target.ok());
+  auto extracted = other->extract_layer(*layer, target->get(), {});
+  ASSERT_TRUE(extracted.ok()) << extracted.error().text();
+  EXPECT_EQ(*linux::read_file(tree.path() + "/f"), "x");
 }
 
 TEST_F(Compose, a_tree_without_changes_adds_no_layer) {

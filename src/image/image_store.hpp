@@ -124,12 +124,15 @@ struct ComposeRequest {
   std::vector<HistoryEntry> history;    ///< behind the base's; as many without `empty_layer` as there are layers that are not empty
   std::vector<std::string> references;  ///< names it gets
   std::map<std::string, std::string> annotations;  ///< of the manifest: the image's id does not know them
+  std::string artifact_type;            ///< of the manifest of what is no image to run; "": an image
+  std::string config_type;              ///< the media type of its configuration; "": an image's
 };
 /// Whose layers are wanted one by one.
 struct LayersRequest {
   std::string reference;
   bool is_remote = false;               ///< what its registry has under that name now, else what this store has
   std::string platform;                 ///< of a remote one; "": this machine's
+  std::string artifact_type;            ///< what may come beside images; "": nothing else
   RegistryCredentials credentials;
 };
 struct LayerEntry {
@@ -143,6 +146,7 @@ struct LayerList {
   std::string reference;                ///< canonical; of a remote image by the digest that was admitted
   bool is_remote = false;
   std::map<std::string, std::string> annotations;  ///< of its manifest
+  std::string artifact_type;            ///< of its manifest; "": an image
   std::vector<LayerEntry> layers;       ///< lowest first
 };
 struct BootstrapRequest {
@@ -247,6 +251,8 @@ class ImageStore {
   /// docker-archive or OCI layout tar, plain or compressed. Returns what was loaded, in the archive's order, each with the names
   /// that the archive gave it.
   virtual Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) = 0;
+  /// As load, and artifacts of one type that are made as images are (ComposeRequest::artifact_type) are taken as well. Nobody but who made them knows what they are for: remove them afterwards.
+  virtual Result<std::vector<Image>> load_artifacts(int source_fd, const std::string& artifact_type, Cancel cancel) = 0;
   /// A tar that is both a docker-archive (manifest.json) and an OCI layout (index.json), as docker ≥ 25 writes.
   virtual Status save(const SaveRequest& request, int target_fd, Cancel cancel) = 0;
   /// Errors: unavailable with a hint when mmdebstrap is missing.
@@ -265,6 +271,11 @@ class ImageStore {
   virtual Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) = 0;
   /// One of them, held in the store: from here, or from its registry. Errors: as pull; not_found when it has gone from the store.
   virtual Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) = 0;
+  /// The tree of a layer that is held, once more: into an empty folder (borrowed, opened for reading), by a worker; ids on disk are the layer's. While it is unpacked
+  /// it takes room of the quota. A whiteout becomes a character device 0/0, which nobody can open. Errors: invalid (device nodes), corrupt, unavailable (full disk, cancelled), io.
+  virtual Status extract_layer(const MadeLayer& layer, int target_fd, Cancel cancel) = 0;
+  /// A folder of somebody else's counts in the quota from now on, with so many bytes; 0: no more. It is never refused: who keeps it makes room (when_full).
+  virtual void count_folder(const std::string& path, std::uint64_t bytes) = 0;
   /// Brings images from their registry: only what is missing here travels, and what a cut connection left is gone on with. Nothing is
   /// named before every digest of it was checked. Errors: in docker's words; not_found ("manifest for X not found: …", "pull access denied
   /// for X, …"), denied, unavailable, corrupt (a digest or size that is not what was promised), unsupported.

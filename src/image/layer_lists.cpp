@@ -1,7 +1,8 @@
-// Single layers of an image, for whoever needs some of them: a build that finds its steps done elsewhere.
+// Single layers of an image, for whoever needs some of them: a build that finds its steps done elsewhere, a cache mount that comes from there.
 #include "base/strings.hpp"
 #include "image/local_image_store.hpp"
 #include "image/registries.hpp"
+#include "linux/file.hpp"
 
 namespace caisson::image {
 
@@ -15,6 +16,7 @@ Result<LayerList> LocalImageStore::list_layers(const LayersRequest& request, Can
   TRY_PLAIN(must_be_here(record));
   auto manifest = TRY(parse_manifest(TRY_PLAIN(content_->read_blob(record.manifest))), concat("manifest of image ", short_id(record.id)));
   list.annotations = std::move(manifest.annotations);
+  list.artifact_type = std::move(manifest.artifact_type);
   for (const auto& layer : record.layers) list.layers.push_back({layer.diff_id, layer.blob, layer.blob_bytes, layer.media_type});
   return list;
 }
@@ -37,6 +39,26 @@ Result<MadeLayer> LocalImageStore::bring_layer(const LayerList& list, std::size_
   }
   layer.directory = TRY_PLAIN(content_->open_layer(entry.diff_id));
   return layer;
+}
+
+Status LocalImageStore::extract_layer(const MadeLayer& layer, int target_fd, Cancel cancel) {
+  const auto step = concat("layer ", layer.diff_id.text());
+  auto blob = TRY(linux::open(content_->blob_path(layer.blob), O_RDONLY | O_NOFOLLOW), step);
+  auto room = TRY_PLAIN(content_->account().reserve(0));
+  WorkerJob job;
+  job.request.task = WorkerTask::unpack;
+  job.request.known_digest = layer.blob.text();
+  job.request.input_algorithm = layer.blob.kind();
+  job.request.decoded_algorithm = layer.diff_id.kind();
+  job.request.total_bytes = layer.blob_bytes;
+  job.input_fd = blob.get();
+  job.target_fd = target_fd;
+  job.cancel = cancel;
+  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return room.resize(bytes, pause); };
+  const auto result = TRY(run_worker(worker_options(), job), step);
+  if (result.decoded_digest != layer.diff_id.text()) return Error(ErrorKind::corrupt, concat(step, ": the archive's content has the digest ", result.decoded_digest));
+  if (!result.layer.devices.empty()) return Error(ErrorKind::invalid, concat(step, ": it holds \"", result.layer.devices.front().path, "\", a device node"));
+  return {};
 }
 
 }  // namespace caisson::image

@@ -22,7 +22,11 @@ Result<Compression> sniff(int dir_fd, const ArchiveMember& member) {
 
 }  // namespace
 
-Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSink& progress, Cancel cancel) {
+Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSink& progress, Cancel cancel) { return load_archive(source_fd, "", progress, cancel); }
+
+Result<std::vector<Image>> LocalImageStore::load_artifacts(int source_fd, const std::string& artifact_type, Cancel cancel) { return load_archive(source_fd, artifact_type, {}, cancel); }
+
+Result<std::vector<Image>> LocalImageStore::load_archive(int source_fd, const std::string& artifact_type, const ProgressSink& progress, Cancel cancel) {
   auto staging = TRY(content_->new_staging("load"), "load");
   WorkerJob job;
   job.request.task = WorkerTask::split;
@@ -48,7 +52,7 @@ Result<std::vector<Image>> LocalImageStore::load(int source_fd, const ProgressSi
   ArchiveMembers members(split_result.members, [&](const ArchiveMember& member) { return linux::read_file_at(staging.fd(), concat(member.file)); });
   members.set_sniffer([&](const ArchiveMember& member) { return sniff(staging.fd(), member); });
   auto name = TRY_PLAIN(linux::uname());
-  auto planned = TRY(plan_archive(members, platform_of_machine(name.machine)), "load");
+  auto planned = TRY(plan_archive(members, platform_of_machine(name.machine), artifact_type), "load");
 
   // As which of containers' transports it was read: plan_archive prefers a layout's documents.
   const std::string_view transport = members.has("index.json") ? "oci-archive" : "docker-archive";

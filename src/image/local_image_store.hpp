@@ -79,15 +79,15 @@ class LocalImageStore final : public ImageStore {
   Result<std::string> raw_config(const Digest& id) override;
   Result<Image> import(const ImportRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<Image>> load(int source_fd, const ProgressSink& progress, Cancel cancel) override;
+  Result<std::vector<Image>> load_artifacts(int source_fd, const std::string& artifact_type, Cancel cancel) override;
   Status save(const SaveRequest& request, int target_fd, Cancel cancel) override;
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
   Result<Image> compose(const ComposeRequest& request) override;
   Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) override;
   Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) override;
-  // loose_trees.hpp
-  Status extract_layer(const MadeLayer& layer, int target_fd, Cancel cancel);
-  void count_folder(const std::string& path, std::uint64_t bytes);
+  Status extract_layer(const MadeLayer& layer, int target_fd, Cancel cancel) override;
+  void count_folder(const std::string& path, std::uint64_t bytes) override;
   Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) override;
   Result<VerifyReport> verify(const VerifyRequest& request, Cancel cancel) override;
@@ -195,7 +195,10 @@ class LocalImageStore final : public ImageStore {
     std::string config_text;
     std::vector<Digest> diff_ids;
   };
-  Result<AdmittedImage> fetch_image(class RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress, const Cancel& cancel);
+  Result<std::vector<Image>> load_archive(int source_fd, const std::string& artifact_type, const ProgressSink& progress, Cancel cancel);
+  /// `artifact_type`: as LayersRequest has it.
+  Result<AdmittedImage> fetch_image(class RegistrySession& session, const Reference& reference, const Platform& wanted, const std::string& artifact_type, const ProgressSink& progress,
+                                    const Cancel& cancel);
   Result<Image> pull_one(class RegistrySession& session, const Reference& reference, const Platform& wanted, const PullRequest& request, const ProgressSink& progress, const Cancel& cancel);
   /// A pull whose manifest and config are here and whose layers are to come.
   struct BegunPull {

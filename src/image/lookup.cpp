@@ -4,6 +4,7 @@
 #include "base/strings.hpp"
 #include "image/index_mount.hpp"
 #include "image/local_image_store.hpp"
+#include "linux/file.hpp"
 
 namespace caisson::image {
 
@@ -222,6 +223,15 @@ Result<std::uint64_t> LocalImageStore::disk_bytes(const std::vector<Digest>& ids
     }
   }
   return content_->disk_bytes(blobs, layers);
+}
+
+void LocalImageStore::count_folder(const std::string& path, std::uint64_t bytes) {
+  const auto status = linux::lstat(path);
+  const bool is_there = bytes > 0 && status.ok();
+  std::lock_guard lock(folders_mutex_);
+  if (content_->account().has_begun()) content_->account().set(path, is_there ? std::vector<StoreAccount::Item>{{status->st_ino, bytes}} : std::vector<StoreAccount::Item>{});
+  if (is_there) folders_[path] = bytes;
+  else folders_.erase(path);
 }
 
 Result<ImageStore::Usage> LocalImageStore::usage() {

@@ -130,6 +130,11 @@ Result<Manifest> parse_manifest(std::string_view text) {
   return manifest;
 }
 
+Status check_purpose(const Manifest& manifest, std::string_view accepted) {
+  if (manifest.artifact_type != media_type::cache_mount || manifest.artifact_type == accepted) return {};
+  return Error(ErrorKind::unsupported, concat("a cache mount of builds (", manifest.artifact_type, "), no image: `caisson builder cache import` takes it in"));
+}
+
 Result<Index> parse_index(std::string_view text) {
   auto document = TRY_PLAIN(parse_json(text, "image index"));
   JsonView view(document, "index");

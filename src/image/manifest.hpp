@@ -25,6 +25,9 @@ inline constexpr std::string_view docker_manifest = "application/vnd.docker.dist
 inline constexpr std::string_view docker_list = "application/vnd.docker.distribution.manifest.list.v2+json";
 inline constexpr std::string_view docker_config = "application/vnd.docker.container.image.v1+json";
 inline constexpr std::string_view docker_schema1 = "application/vnd.docker.distribution.manifest.v1";  // and "+json", "+prettyjws"
+// A cache mount of builds on its way: an artifact that is made as an image is, so that its configuration names its layer's diffID.
+inline constexpr std::string_view cache_mount = "application/vnd.caisson.cache-mount.v1";
+inline constexpr std::string_view cache_mount_config = "application/vnd.caisson.cache-mount.config.v1+json";
 }  // namespace media_type
 
 /// An OCI index or Docker's manifest list.
@@ -75,6 +78,9 @@ struct Index {
 /// Errors of the parsers: invalid, naming the field; unsupported for Docker's schema 1 and for artifacts that are no images.
 Result<Manifest> parse_manifest(std::string_view text);
 Result<Index> parse_index(std::string_view text);
+
+/// Errors: unsupported, of a cache mount unless its type is `accepted` ("": images only), with the way to take it in.
+Status check_purpose(const Manifest& manifest, std::string_view accepted);
 
 /// An image config with the members that Docker has beside the specification's.
 struct ImageConfig {

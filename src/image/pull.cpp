@@ -15,10 +15,11 @@ Result<Platform> platform_of(const std::string& asked) {
   return platform_of_machine(TRY_PLAIN(linux::uname()).machine);
 }
 
-bool is_config_type(std::string_view type) { return type == media_type::oci_config || type == media_type::docker_config; }
+bool is_config_type(std::string_view type) { return type == media_type::oci_config || type == media_type::docker_config || type == media_type::cache_mount_config; }
 
 /// Artifacts (signatures, charts, provenance) have manifests of the same form and no file system in them.
-Status check_is_image(const Manifest& manifest, const Reference& reference) {
+Status check_is_image(const Manifest& manifest, const Reference& reference, std::string_view artifact_type) {
+  TRY(check_purpose(manifest, artifact_type), reference.familiar());
   if (!is_config_type(manifest.config.media_type))
     return Error(ErrorKind::unsupported, concat("Encountered remote \"", manifest.config.media_type, "\"(unknown) when fetching: ", reference.familiar(), " is no image"));
   for (const auto& layer : manifest.layers)
@@ -36,8 +37,8 @@ Result<std::string> LocalImageStore::fetch_document(RegistrySession& session, co
   return fetch_small_blob(session, descriptor, cancel);
 }
 
-Result<LocalImageStore::AdmittedImage> LocalImageStore::fetch_image(RegistrySession& session, const Reference& reference, const Platform& wanted, const ProgressSink& progress,
-                                                                     const Cancel& cancel) {
+Result<LocalImageStore::AdmittedImage> LocalImageStore::fetch_image(RegistrySession& session, const Reference& reference, const Platform& wanted, const std::string& artifact_type,
+                                                                     const ProgressSink& progress, const Cancel& cancel) {
   const auto name = reference.digest ? reference.digest->text() : reference.tag;
   auto top = TRY_PLAIN(fetch_manifest(session, reference, name, cancel));
   tell(progress, name, concat("Pulling from ", reference.path));
@@ -51,7 +52,7 @@ Result<LocalImageStore::AdmittedImage> LocalImageStore::fetch_image(RegistrySess
   image.manifest_text = std::move(found.manifest.text);
   const auto step = concat("manifest ", image.manifest_digest.text());
   image.manifest = TRY(parse_manifest(image.manifest_text), step);
-  TRY(check_is_image(image.manifest, reference), step);
+  TRY(check_is_image(image.manifest, reference, artifact_type), step);
   image.config_text = TRY(fetch_document(session, image.manifest.config, cancel), "image config");
   auto config = TRY(parse_image_config(image.config_text), step);
   if (config.diff_ids.size() != image.manifest.layers.size())
@@ -66,13 +67,14 @@ Result<LayerList> LocalImageStore::list_remote_layers(const LayersRequest& reque
   if (reference.digest) reference.tag.clear();
   auto wanted = TRY_PLAIN(platform_of(request.platform));
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull", request.credentials));
-  auto image = TRY_PLAIN(fetch_image(*session, reference, wanted, {}, cancel));
+  auto image = TRY_PLAIN(fetch_image(*session, reference, wanted, request.artifact_type, {}, cancel));
   LayerList list;
   list.is_remote = true;
   reference.tag.clear();
   reference.digest = image.manifest_digest;
   list.reference = reference.canonical();
   list.annotations = std::move(image.manifest.annotations);
+  list.artifact_type = std::move(image.manifest.artifact_type);
   for (std::size_t i = 0; i < image.diff_ids.size(); ++i) {
     const auto& blob = image.manifest.layers[i];
     list.layers.push_back({image.diff_ids[i], blob.digest, blob.size_bytes, blob.media_type});
@@ -82,7 +84,7 @@ Result<LayerList> LocalImageStore::list_remote_layers(const LayersRequest& reque
 
 Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const PullRequest& request, const ProgressSink& progress,
                                         const Cancel& cancel) {
-  BegunPull begun{reference, TRY_PLAIN(fetch_image(session, reference, wanted, progress, cancel)), {}, {}, Pins(*content_)};
+  BegunPull begun{reference, TRY_PLAIN(fetch_image(session, reference, wanted, "", progress, cancel)), {}, {}, Pins(*content_)};
   const auto& manifest = begun.fetched.manifest;
   auto& record = begun.image.record;
   record.id = manifest.config.digest;

@@ -21,6 +21,7 @@ constexpr std::size_t copy_buffer_bytes = 1 << 18;
 struct SavedImage {
   ImageRecord record;
   std::vector<Reference> names;
+  bool is_artifact = false;
 };
 
 class ArchiveWriter {
@@ -82,7 +83,8 @@ Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& in
     TRY_PLAIN(add_document(member_of(inner.digest), text));
     TRY_PLAIN(add_document("index.json", write_index(outer)));
   }
-  TRY_PLAIN(add_document("manifest.json", docker_manifest_of(images)));
+  // What is no image has no place in docker's list.
+  if (std::any_of(images.begin(), images.end(), [](const SavedImage& image) { return !image.is_artifact; })) TRY_PLAIN(add_document("manifest.json", docker_manifest_of(images)));
   TRY_PLAIN(add_document("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
   return tar_.finish();
 }
@@ -141,6 +143,7 @@ std::string ArchiveWriter::index_of(const std::vector<SavedImage>& images, const
 std::string ArchiveWriter::docker_manifest_of(const std::vector<SavedImage>& images) {
   std::vector<ArchivedImage> archived;
   for (const auto& image : images) {
+    if (image.is_artifact) continue;
     ArchivedImage item;
     item.config = member_of(image.record.id);
     for (const auto& name : image.names) item.repo_tags.push_back(name.familiar());
@@ -164,8 +167,9 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
     pins.add_blob(record.id);
     pins.add_blob(record.manifest);
     for (const auto& layer : record.layers) pins.add_blob(layer.blob);
+    const bool is_artifact = !TRY(parse_manifest(TRY_PLAIN(content_->read_blob(record.manifest))), concat("manifest of image ", short_id(record.id))).artifact_type.empty();
     auto known = std::find_if(images.begin(), images.end(), [&](const SavedImage& image) { return image.record.id == record.id; });
-    if (known == images.end()) known = images.insert(images.end(), SavedImage{record, {}});
+    if (known == images.end()) known = images.insert(images.end(), SavedImage{record, {}, is_artifact});
     // A name given as a name is kept; an id has none.
     auto reference = parse_reference(name);
     if (!reference.ok() || reference->tag.empty() || reference->digest) continue;

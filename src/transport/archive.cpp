@@ -71,7 +71,7 @@ class ArchiveWriter {
  private:
   Status add_folder(const std::string& name);
   Status add_file(const std::string& name);
-  /// manifest.json, when every entry is one image.
+  /// manifest.json, when every entry is one image, and none an artifact.
   Result<std::optional<std::string>> docker_manifest() const;
 
   const LayoutPlace& place_;
@@ -108,6 +108,7 @@ Result<std::optional<std::string>> ArchiveWriter::docker_manifest() const {
   for (const auto& entry : TRY_PLAIN(place_.index()).manifests) {
     if (image::is_index_type(entry.media_type)) return std::optional<std::string>();
     const auto manifest = TRY_PLAIN(image::parse_manifest(TRY_PLAIN(linux::read_file(place_.blob_path(entry.digest)))));
+    if (!manifest.artifact_type.empty()) return std::optional<std::string>();
     image::ArchivedImage item;
     item.config = member_of(manifest.config.digest);
     if (auto name = entry.annotations.find("io.containerd.image.name"); name != entry.annotations.end())

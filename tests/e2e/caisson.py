@@ -631,6 +631,21 @@ def is_alive(pid):
     return False
 
 
+def write_files(folder, files):
+    """Files below a folder: path → text or bytes, or (those, mode), or None for a folder. Returns the folder."""
+    os.makedirs(folder, exist_ok=True)
+    for name, content in files.items():
+        path = os.path.join(folder, name)
+        os.makedirs(path if content is None else os.path.dirname(path), exist_ok=True)
+        if content is None:
+            continue
+        text, mode = content if isinstance(content, tuple) else (content, 0o644)
+        with open(path, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        os.chmod(path, mode)
+    return folder
+
+
 class EngineTest(unittest.TestCase):
     """One engine for the tests of a class, with `busybox` in it; at the end nothing of it may be left on the host."""
 

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 
+import caisson
+
 
 class GitRepositories:
     """For a test class, which sets the three folders."""
@@ -23,13 +25,7 @@ class GitRepositories:
         folder = os.path.join(cls.works, name)
         os.makedirs(folder)
         cls.git(folder, "init", "-q", "-b", "main")
-        for path, content in files.items():
-            text, mode = content if isinstance(content, tuple) else (content, 0o644)
-            path = os.path.join(folder, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(path, mode)
+        caisson.write_files(folder, files)
         cls.commit(folder)
         cls.publish(name)
         return folder

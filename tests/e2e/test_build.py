@@ -40,18 +40,7 @@ def documents(body):
 class BuildTest(caisson.EngineTest):
     def folder(self, files):
         """A context on disk: name → text, or (text, mode), or None for a folder."""
-        folder = os.path.join(self.engine.folder, self._testMethodName)
-        os.makedirs(folder, exist_ok=True)
-        for name, content in files.items():
-            path = os.path.join(folder, name)
-            os.makedirs(path if content is None else os.path.dirname(path), exist_ok=True)
-            if content is None:
-                continue
-            text, mode = content if isinstance(content, tuple) else (content, 0o644)
-            with open(path, "w" if isinstance(text, str) else "wb") as file:
-                file.write(text)
-            os.chmod(path, mode)
-        return folder
+        return caisson.write_files(os.path.join(self.engine.folder, self._testMethodName), files)
 
     def build(self, files, *arguments, check=0, **options):
         return self.engine.cli("build", *arguments, self.folder(files), check=check, timeout=120, **options)

@@ -45,11 +45,8 @@ class FromDebian(caisson.EngineTest):
         cls.engine.ok("image", "bootstrap", "debian:bookworm", timeout=600)
 
     def test_a_classic_nginx_image_is_built_and_serves(self):
-        folder = os.path.join(self.engine.folder, "nginx")
-        os.makedirs(os.path.join(folder, "page"))
-        for name, text in {"Dockerfile": NGINX, "site.conf": "server { listen 80 default_server; root /srv/page; }\n", "page/index.html": "built and served\n"}.items():
-            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-                file.write(text)
+        files = {"Dockerfile": NGINX, "site.conf": "server { listen 80 default_server; root /srv/page; }\n", "page/index.html": "built and served\n"}
+        folder = caisson.write_files(os.path.join(self.engine.folder, "nginx"), files)
         self.engine.cli("build", "-t", "web", folder, check=0, timeout=900)
         container = self.engine.ok("run", "-d", "-p", "127.0.0.1::80", "web")
         address = self.engine.ok("port", container, "80/tcp")

@@ -235,13 +235,7 @@ class Judged(caisson.EngineTest):
         head = "# escape=`\n" if more.pop("escape", "") else ""
         head += more.pop("global", "")
         text = f"{head}FROM {more.pop('base', 'busybox')}\n{dockerfile}"
-        for name, content in {"Dockerfile": text, **TREE, **more}.items():
-            body, mode = content if isinstance(content, tuple) else (content, 0o644)
-            path = os.path.join(folder, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(body if isinstance(body, bytes) else body.encode())
-            os.chmod(path, mode)
+        caisson.write_files(folder, {"Dockerfile": text, **TREE, **more})
         with open(folder + ".secret", "w", encoding="utf-8") as file:
             file.write("the secret")
         return folder

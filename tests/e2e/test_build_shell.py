@@ -30,13 +30,7 @@ class DebugShellTest(caisson.EngineTest):
         super().setUpClass()
 
     def folder(self, dockerfile, files=None):
-        folder = os.path.join(self.engine.folder, self._testMethodName)
-        for name, text in {"Dockerfile": dockerfile, **(files or {})}.items():
-            path = os.path.join(folder, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        return folder
+        return caisson.write_files(os.path.join(self.engine.folder, self._testMethodName), {"Dockerfile": dockerfile, **(files or {})})
 
     def piped(self, dockerfile, typed, *arguments, flag="--debug-shell", files=None, check=1, **options):
         return self.engine.cli("build", flag, *arguments, self.folder(dockerfile, files), stdin=typed, check=check, timeout=120, **options)

@@ -64,10 +64,7 @@ class SshMountTest(caisson.EngineTest):
         cls.engine.import_image(caisson.busybox_rootfs(add), "client:latest", ["CMD sh"])
 
     def folder(self, dockerfile):
-        folder = tempfile.mkdtemp(dir=self.engine.folder)
-        with open(os.path.join(folder, "Dockerfile"), "w", encoding="utf-8") as file:
-            file.write("FROM client\n" + dockerfile)
-        return folder
+        return caisson.write_files(tempfile.mkdtemp(dir=self.engine.folder), {"Dockerfile": "FROM client\n" + dockerfile})
 
     def build(self, dockerfile, *arguments, agent=True, check=0):
         return self.engine.cli("build", "-t", self._testMethodName, *arguments, self.folder(dockerfile), check=check, timeout=120, env={"SSH_AUTH_SOCK": self.agent_socket if agent else ""})

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -25,17 +27,20 @@ WORK = ("if [ -e /c/work ]; then echo reused; else echo worked; head -c 300000 /
 class Builds:
     """Building with one cache mount; `folder` is the context's."""
 
+    def write(self, dockerfile, folder=None):
+        caisson.write_files(folder or self.folder, {"Dockerfile": dockerfile})
+
     def build(self, engine, script, mount="id=tools", check=0, tag="made"):
-        with open(os.path.join(self.folder, "Dockerfile"), "w", encoding="utf-8") as file:
-            file.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,{mount} {script}\n")
+        self.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,{mount} {script}\n")
         return engine.cli("build", "--no-cache", "-t", tag, self.folder, check=check, timeout=120)
 
     def begin(self, engine, script, mount):
         """A build that goes on."""
-        with open(os.path.join(self.folder, "Dockerfile"), "w", encoding="utf-8") as file:
-            file.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,{mount} {script}\n")
-        command = engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", engine.host, "build", "--no-cache", "-t", "made", self.folder])
-        build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=engine.environment())
+        self.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,{mount} {script}\n")
+        return self.popen(engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", engine.host, "build", "--no-cache", "-t", "made", self.folder]), env=engine.environment())
+
+    def popen(self, command, **options):
+        build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
         self.addCleanup(build.stdout.close)
         self.addCleanup(build.wait)
         self.addCleanup(build.kill)
@@ -179,8 +184,7 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
         self.assertIn(busy, self.one.cli("builder", "cache", "export", "busy", "oci-archive:" + archive, check=1).stderr)
         self.assertFalse(os.path.exists(archive))
         self.other = self.context()
-        with open(os.path.join(self.other, "Dockerfile"), "w", encoding="utf-8") as file:
-            file.write("FROM busybox\nRUN --mount=type=cache,target=/c,id=idle echo idle >/c/f\n")
+        self.write("FROM busybox\nRUN --mount=type=cache,target=/c,id=idle echo idle >/c/f\n", self.other)
         self.one.ok("build", self.other)
         self.one.ok("builder", "cache", "export", "idle", "oci-archive:" + archive)
         self.assertIn(busy, self.one.cli("builder", "cache", "import", "--id", "busy", "oci-archive:" + archive, check=1).stderr)
@@ -263,8 +267,8 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
         self.assertIn("\nreused\n", self.build(self.two, WORK, "id=mine").stdout)
         self.assertEqual(self.result(self.two), wanted)
 
-    def layout(self, layer, annotations):
-        """A folder with one image of one layer, made by hand."""
+    def layout(self, layer, annotations, artifact_type="application/vnd.caisson.cache-mount.v1"):
+        """A folder with one artifact of one layer, made by hand."""
         place = os.path.join(tempfile.mkdtemp(dir=self.folder), "layout")
         os.makedirs(os.path.join(place, "blobs/sha256"))
 
@@ -277,12 +281,37 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
         config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
         manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                     "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **put(json.dumps(config).encode())},
-                    "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **put(layer)}], "annotations": annotations}
+                    "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **put(layer)}], "annotations": annotations, "artifactType": artifact_type}
         entry = {"mediaType": manifest["mediaType"], **put(json.dumps(manifest).encode())}
         for name, value in (("index.json", {"schemaVersion": 2, "manifests": [entry]}), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
             with open(os.path.join(place, name), "w", encoding="utf-8") as file:
                 json.dump(value, file)
         return place
+
+    def test_as_artifacts_they_say_what_they_are_and_are_no_images(self):
+        self.build(self.one, WORK)
+        place, layout, archive = f"{self.registry.address}/cache/artifact:x", os.path.join(self.folder, "layout"), os.path.join(self.folder, "tools.tar")
+        self.inside(self.one, "builder", "cache", "export", "tools", place)
+        self.one.ok("builder", "cache", "export", "tools", "oci:" + layout)
+        self.one.ok("builder", "cache", "export", "tools", "oci-archive:" + archive)
+        with open(os.path.join(layout, "index.json"), encoding="utf-8") as file:
+            digest = json.load(file)["manifests"][0]["digest"]
+        with open(os.path.join(layout, "blobs", *digest.split(":")), encoding="utf-8") as file:
+            manifest = json.load(file)
+        kind = "application/vnd.caisson.cache-mount.v1"
+        self.assertEqual((manifest["artifactType"], manifest["config"]["mediaType"]), (kind, "application/vnd.caisson.cache-mount.config.v1+json"))
+        self.assertEqual([layer["mediaType"] for layer in manifest["layers"]], ["application/vnd.oci.image.layer.v1.tar"])
+        with tarfile.open(archive) as tar:
+            self.assertNotIn("manifest.json", tar.getnames(), "docker's list has images only")
+        before = self.one.ok("images", "-aq")
+        for words in (("pull", place), ("load", "-i", archive)):
+            self.assertIn(f"a cache mount of builds ({kind}), no image: `caisson builder cache import` takes it in", self.one.cli(*words, check=1).stderr)
+        self.assertEqual(self.one.ok("images", "-aq"), before)
+        # Other tools carry it, and what they have carried is the same mount.
+        if shutil.which("skopeo"):
+            subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", "oci:" + layout, f"oci:{self.folder}/carried"], check=True, capture_output=True, timeout=60)
+            self.two.ok("builder", "cache", "import", f"oci:{self.folder}/carried")
+            self.assertIn("\nreused\n", self.build(self.two, WORK).stdout)
 
     def test_what_is_no_cache_mount_is_refused_by_name_and_leaves_nothing(self):
         def tar_of(*entries):
@@ -307,7 +336,8 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
             file.write(b"damage")
         cases = {
             image: "is no cache mount",
-            "oci:" + self.layout(tar_of(("f", {})), {}): "is no cache mount: the annotation org.caisson.build.cache-mount.id is missing",
+            "oci:" + self.layout(tar_of(("f", {})), good, ""): "is no cache mount: its artifactType is not application/vnd.caisson.cache-mount.v1",
+            "oci:" + self.layout(tar_of(("f", {})), {}): "the annotation org.caisson.build.cache-mount.id is missing",
             "oci:" + self.layout(tar_of(("f", {})), {**good, prefix + "mode": "rwx"}): '"rwx" is no number',
             "oci:" + damaged: os.path.basename(largest)[:12],
             "oci:" + self.layout(tar_of(("../../out", {})), good): "out",
@@ -393,8 +423,36 @@ class CacheMountsOfOneEngine(Builds, caisson.EngineTest):
         self.assertIn("\nreused\n", self.build(self.engine, WORK).stdout)
         self.assertEqual(self.engine.ok("run", "--rm", "made", "cat", "/result"), wanted)
 
+    def test_a_build_that_waits_for_anothers_mount_ends_with_its_client(self):
+        self.folder = self.context()
+        first = self.begin(self.engine, "until [ -e /c/go ]; do usleep 20000; done", "id=alone,sharing=locked")
+        step = wait_until(lambda: self.engine.ok("ps", "-q", "--filter", "label=org.caisson.build").strip(), "the first one has it")
+        self.folder = self.context()
+        second = self.begin(self.engine, "echo second", "id=alone,sharing=locked")
+        for line in second.stdout:
+            if "echo second" in line:
+                break
+        second.kill()
+        wait_until(lambda: json.loads(self.engine.ok("build", "history", "inspect", "^0"))[0]["Status"] != "Running", "the second build has ended")
+        self.assertIsNone(first.poll(), "the first one goes on")
+        self.engine.ok("exec", step, "touch", "/c/go")
+        self.assertEqual(first.wait(60), 0, first.stdout.read())
 
-class CacheMountsOfRoles(Builds, RolesTest):
+
+class BuildsOfRoles(Builds, RolesTest):
+    """Builds of users with a role."""
+
+    def setUp(self):
+        self.folder = self.context()
+        os.chmod(self.folder, 0o755)
+        wait_until(lambda: self.engine.ok("builder", "prune", "-af") and not self.rows(self.engine), "no cache mount is left")
+
+    def build_as(self, uid, script, check=0):
+        self.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,id=same {script}\n")
+        return self.as_user(uid, "build", "--no-cache", self.folder, check=check)
+
+
+class CacheMountsOfRoles(BuildsOfRoles):
     """Two users who may build, each with a label of their own, and root."""
 
     roles = """
@@ -413,15 +471,6 @@ may = ["see", "build.run", "build.prune", "container.*"]
 labels = ["team=shop"]
 unbounded = true
 """
-
-    def setUp(self):
-        self.folder = self.context()
-        os.chmod(self.folder, 0o755)
-
-    def build_as(self, uid, script, check=0):
-        with open(os.path.join(self.folder, "Dockerfile"), "w", encoding="utf-8") as file:
-            file.write(f"FROM busybox\nRUN --mount=type=cache,target=/c,id=same {script}\n")
-        return self.as_user(uid, "build", "--no-cache", self.folder, check=check)
 
     def test_nobody_sees_reads_or_removes_the_mounts_of_another_label(self):
         self.build(self.engine, "echo root >/c/root", "id=same")
@@ -447,6 +496,100 @@ unbounded = true
         run = subprocess.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", self.engine.socket, "http://x/caisson/v1/cache-mounts/archive?id=same"],
                              capture_output=True, text=True, timeout=60, check=True, user=uid, group=uid, extra_groups=[61000], cwd="/")
         return int(run.stdout)
+
+
+class CacheMountsOfBoundedRoles(BuildsOfRoles):
+    """Two users whose containers stay in the default box, with roles that see everything."""
+
+    roles = """
+[[who]]
+user = "61001"
+role = "maker"
+[[who]]
+user = "61002"
+role = "peer"
+[roles.maker]
+may = ["see", "build.*", "image.*", "container.*"]
+[roles.maker.containers]
+images = ["busybox*"]
+memory = "256m"
+[roles.peer]
+may = ["see", "build.*", "image.*", "container.*"]
+[roles.peer.containers]
+"""
+
+    def test_every_kind_of_mount_is_there_in_their_builds(self):
+        caisson.write_files(self.folder, {"given": "of the context", "secret": "word"})
+        secret = os.path.join(self.folder, "secret")
+        agent = os.path.join(self.folder, "agent")
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(agent)
+        os.chmod(agent, 0o777)
+        listening.listen()
+        self.write("""FROM busybox AS first
+RUN echo of-the-stage >/made
+FROM busybox
+RUN --mount=type=cache,target=/c,id=kinds cat /c/f; echo kept >/c/f
+RUN --mount=type=cache,target=/c,id=kinds --mount=type=tmpfs,target=/c/t --mount=type=secret,id=s --mount=type=bind,from=first,source=/made,target=/made --mount=type=bind,target=/ctx --mount=type=ssh \
+    test "$(cat /c/f /run/secrets/s /made /ctx/given)" = "$(printf 'kept\\nwordof-the-stage\\nof the context')" && touch /c/t/x && test -S $SSH_AUTH_SOCK
+RUN <<EOF
+#!/bin/sh
+echo a script of its own
+EOF
+""")
+        command = ("build", "--no-cache", "--secret", f"id=s,src={secret}", "--ssh", f"default={agent}", self.folder)
+        self.as_user(ALICE, *command, check=0)
+        self.assertIn("\nkept\n", self.as_user(ALICE, *command, check=0).stdout)
+        self.assertEqual([(row["CacheMount"]["ID"], row["CacheMount"]["Scope"]) for row in self.rows(self.engine)], [("kinds", "role maker")])
+        # The shell in what failed has them as well, and is the caller's.
+        self.write("FROM busybox\nRUN --mount=type=cache,target=/c,id=kinds false\n")
+        failed = self.as_user(ALICE, "build", "--no-cache", "--debug-shell", self.folder, check=1, typed="echo it has $(cat /c/f)\n")
+        self.assertIn("it has kept", failed.stdout + failed.stderr)
+        self.assertEqual(self.engine.ok("ps", "-aq"), "")
+
+    def test_they_are_the_roles_own(self):
+        self.build(self.engine, "echo root >/c/root", "id=same")
+        self.build_as(ALICE, "ls /c | grep . ; echo alice >/c/alice")
+        self.assertIn("\nfound=\n", self.build_as(BOB, "echo found=$(ls /c)").stdout)
+        self.assertIn("\nfound=alice\n", self.build_as(ALICE, "echo found=$(ls /c)").stdout)
+        self.assertEqual(self.as_user(ALICE, "builder", "cache", "ls", "--format", "{{.Mount}} {{.Scope}}", check=0).stdout.splitlines(), ["same role maker"])
+        self.as_user(ALICE, "builder", "prune", "-af", check=0)
+        self.assertEqual(sorted(row["CacheMount"]["Scope"] for row in self.rows(self.engine)), ["", "role peer"])
+
+    def test_a_build_gives_them_nothing_of_the_host_or_of_others(self):
+        self.engine.import_image(caisson.busybox_rootfs(), "hidden:latest", ['CMD ["/bin/sh"]'])
+        cases = {
+            "FROM busybox\nRUN --mount=type=bind,source=/etc/shadow,target=/x cat /x": ((), "/etc/shadow"),
+            "FROM busybox\nRUN --mount=type=bind,from=hidden,target=/x ls /x": ((), "does not allow the image hidden"),
+            "FROM busybox\nCOPY --from=hidden /bin/sh /x": ((), "does not allow the image hidden"),
+            "FROM hidden\nCOPY Dockerfile /": ((), "does not allow the image hidden"),
+            "FROM busybox\nRUN --security=insecure true": (("--allow", "security.insecure"), "does not allow privileged"),
+            "FROM busybox\nRUN --network=host true": (("--allow", "network.host"), "does not allow the host's network"),
+        }
+        for text, (options, why) in cases.items():
+            with self.subTest(text):
+                self.write(text)
+                self.assertIn(why, self.as_user(ALICE, "build", "--no-cache", *options, self.folder, check=1).stderr)
+        # Words of ours in a request are nobody's word for it.
+        body = json.dumps({"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x", "of_step": True, "OfStep": True, "within": "/", "Within": "/"}], "of_step": True}})
+        run = subprocess.run(["curl", "-sS", "-w", "%{http_code}", "--unix-socket", self.engine.socket, "-H", "Content-Type: application/json", "-d", body, "http://x/containers/create"],
+                             capture_output=True, text=True, timeout=60, check=True, user=ALICE, group=ALICE, extra_groups=[61000], cwd="/")
+        self.assertIn("does not allow the bind mount of /etc", run.stdout)
+        self.assertTrue(run.stdout.endswith("403"), run.stdout)
+
+    def test_nobody_else_gets_at_the_mounts_of_a_running_step(self):
+        self.write("FROM busybox\nRUN --mount=type=cache,target=/c,id=busy until [ -e /c/go ]; do usleep 20000; done\n")
+        build = self.popen([self.program, "-H", self.engine.host, "build", "--no-cache", self.folder], user=ALICE, group=ALICE, extra_groups=[61000], cwd="/",
+                           env={**self.engine.environment(), "HOME": "/nonexistent", "DOCKER_CONFIG": "/nonexistent"})
+        step = wait_until(lambda: self.engine.ok("ps", "-q", "--filter", "label=org.caisson.build").strip(), "the step runs")
+        self.assertIn("the mount /c of somebody's build", self.refused(BOB, "exec", step, "true"))
+        for uid in (ALICE, BOB):
+            self.refused(uid, "run", "--rm", "--volumes-from", step, "busybox", "true")
+        place = self.engine.inspect(step)["Mounts"][0]["Source"]
+        self.refused(ALICE, "run", "--rm", "-v", f"{place}:/c", "busybox", "true")
+        self.as_user(ALICE, "exec", step, "touch", "/c/go", check=0)
+        self.assertEqual(build.wait(60), 0, build.stdout.read())
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ class RolesTest(unittest.TestCase):
         if ids:
             self.engine.ok("rm", "-f", "-v", *ids)
 
-    def as_user(self, uid, *arguments, check=None):
-        run = subprocess.run([self.program, "-H", self.engine.host, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    def as_user(self, uid, *arguments, check=None, typed=""):
+        run = subprocess.run([self.program, "-H", self.engine.host, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, input=typed,
                              user=uid, group=uid, extra_groups=[GROUP], cwd="/", env={**self.engine.environment(), "HOME": "/nonexistent", "DOCKER_CONFIG": "/nonexistent"})
         if check is not None:
             self.assertEqual(run.returncode, check, f"{arguments}\n{run.stdout}\n{run.stderr}\n{self.engine.log_text()[-1500:]}")
