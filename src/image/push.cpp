@@ -47,7 +47,7 @@ Result<std::vector<std::string>> LocalImageStore::mount_sources(const Reference&
   std::set<std::string> found;
   for (const auto& known : TRY_PLAIN(records_.names())) {
     auto other = parse_reference(known.reference);
-    // Only a name by digest has certainly been there: pull and push record it.
+    // Only a name by digest has certainly been there: pull and push record it. In another compression, perhaps: then the registry offers an upload.
     if (!other.ok() || !other->digest || other->domain != name.domain || other->path == name.path || found.count(other->path) != 0) continue;
     auto record = TRY_PLAIN(records_.find(known.id));
     if (!record) continue;
