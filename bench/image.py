@@ -153,6 +153,37 @@ def export_rows(ours, work, layer):
     return rows
 
 
+def push_form_rows(one, work, layer):
+    """The layer as gzip, as a push sends it: into an archive, because a registry's own work is no part of it. Each is done twice, and the bytes have to be the same."""
+    packed = os.path.join(work, "push-form.gz")
+    sizes = {}
+
+    def tool(name, command):
+        took = timed(["sh", "-c", f"{command} <{work}/layer.tar >{packed}"], timeout=STEP_SECONDS)
+        sizes[name] = os.path.getsize(packed)
+        return took
+
+    rows = [Row("gzip -6", lambda: tool("gzip -6", "gzip -6n"))]
+    if shutil.which("pigz"):
+        rows.append(Row("pigz -6 -p 1", lambda: tool("pigz -6 -p 1", "pigz -6n -p 1")))
+    socket, out = one.engine.host.removeprefix("unix://"), os.path.join(work, "push-form.tar")
+    for form in ("gzip", "zstd"):
+        seen = set()
+
+        def measure_once(form=form, seen=seen):
+            before = cpu_of(one.engine.process.pid)
+            client = timed(["curl", "-sfS", "--unix-socket", socket, "-o", out, f"http://caisson/images/bench:1/get?compression={form}"], timeout=STEP_SECONDS)
+            took = cpu_of(one.engine.process.pid) - before + client
+            with open(out, "rb") as file:
+                seen.add(hashlib.file_digest(file, "sha256").hexdigest())
+            assert len(seen) == 1, f"{form} gave other bytes than the time before"
+            sizes[f"caisson {form}"] = os.path.getsize(out)
+            return took
+
+        rows.append(Row(f"caisson {form}", measure_once))
+    return rows, sizes
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
@@ -209,6 +240,9 @@ def main():
                 if one.removal:
                     print(f"its removal, {one.form:19} {statistics.median(one.removal):6.2f}")
         in_turns("export", export_rows(ours, work, layer), options.rounds, until, len(layer) / 1e6)
+        rows, sizes = push_form_rows(ours[0], work, layer)
+        in_turns("push-form of a layer", rows, options.rounds, until, len(layer) / 1e6)
+        print("of the layer's size: " + ", ".join(f"{name} {size / len(layer):.4f}" for name, size in sizes.items()))
     finally:
         for one in ours:
             one.engine.close()

@@ -37,6 +37,7 @@ find_library(CRYPT_LIBRARY NAMES crypt REQUIRED)  # libxcrypt: the bcrypt of htp
 find_package(BZip2 REQUIRED)
 find_package(LibLZMA REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
 
 add_library(caisson_flags INTERFACE)
 target_compile_options(caisson_flags INTERFACE

@@ -292,7 +292,7 @@ class FakeEngine : public engine::Engine {
   }
   Status save_images(const engine::Caller&, const image::SaveRequest& request, int target_fd, Cancel) override {
     if (!stream_status.ok()) return stream_status;
-    return linux::send_all(target_fd, "tar of " + join(request.names, ",") + (request.index_name.empty() ? "" : " as " + request.index_name));
+    return linux::send_all(target_fd, "tar of " + join(request.names, ",") + (request.index_name.empty() ? "" : " as " + request.index_name) + said(request.compression));
   }
   Result<image::Image> bootstrap_image(const engine::Caller&, const image::BootstrapRequest& request, const image::ProgressSink& progress, Cancel) override {
     progress({"", "Bootstrapping " + request.suite, 0, 0});
@@ -306,8 +306,12 @@ class FakeEngine : public engine::Engine {
     if (!next_status.ok()) return next_status.error();
     return std::vector<image::Image>{image};
   }
+  static std::string said(const image::CompressionWish& wish) {
+    if (wish.format.empty() && !wish.level && !wish.has_all) return "";
+    return concat(" as \"", wish.format, "\" ", wish.level ? concat(*wish.level) : std::string("usual"), wish.has_all ? " all" : " new");
+  }
   Result<std::vector<image::PushedTag>> push_image(const engine::Caller&, const image::PushRequest& request, const image::ProgressSink& progress, Cancel) override {
-    calls.push_back(concat("push ", request.reference, request.all_tags ? " all" : "", request.images.empty() ? "" : " of ", join(request.images, ",")));
+    calls.push_back(concat("push ", request.reference, request.all_tags ? " all" : "", request.images.empty() ? "" : " of ", join(request.images, ","), said(request.compression)));
     if (!stream_status.ok()) return stream_status.error();
     progress({"", "The push refers to repository [docker.io/library/alpine]", 0, 0});
     return std::vector<image::PushedTag>{{"latest", image.id, 528}};

@@ -60,7 +60,12 @@ Status load_images(Request& request) {
   return progress.finish(outcome);
 }
 
-Status save_one_image(Request& request) { return save(request, {{request.name}, ""}); }
+Status save_one_image(Request& request) {
+  image::SaveRequest wanted;
+  wanted.names.push_back(request.name);
+  wanted.compression = TRY_PLAIN(read_compression(request.query));
+  return save(request, wanted);
+}
 
 Status save_images(Request& request) {
   image::SaveRequest wanted;
@@ -69,6 +74,7 @@ Status save_images(Request& request) {
       if (!name.empty()) wanted.names.emplace_back(name);
   if (wanted.names.empty()) return Error(ErrorKind::invalid, "query parameter names is missing");
   wanted.index_name = request.query.text("index");  // ours: several platforms as one image
+  wanted.compression = TRY_PLAIN(read_compression(request.query));
   return save(request, wanted);
 }
 

@@ -5,6 +5,7 @@
 #include "api/handlers.hpp"
 #include "api/json_out.hpp"
 #include "api/progress_stream.hpp"
+#include "api/transfer.hpp"
 #include "base/strings.hpp"
 
 namespace caisson::api {
@@ -67,7 +68,7 @@ Status push_image(Request& request) {
   push.reference = tag.empty() ? request.name : concat(request.name, ":", tag);
   push.all_tags = tag.empty();
   push.images = request.query.all("image");  // ours: what a build made, several platforms as one image
-  push.compression = request.query.text("compression");  // ours
+  push.compression = TRY_PLAIN(read_compression(request.query));
   push.credentials = credentials_of(request);
   TRY_PLAIN(request.read_optional_json());  // old clients send the credentials in the body, too
   ProgressStream progress(request, registry_status);

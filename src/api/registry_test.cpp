@@ -105,6 +105,17 @@ TEST_F(Registry, a_push_ends_with_what_the_registry_has_now) {
   EXPECT_THAT(engine.calls, Contains("push localhost:5000/t/al all"));
 }
 
+TEST_F(Registry, a_compression_that_is_named_is_of_all_layers_unless_it_is_not_forced) {
+  for (const auto& [query, said] : {std::pair("compression=zstd", "\"zstd\" usual all"), std::pair("compression=gzip&compression-level=9&force-compression=0", "\"gzip\" 9 new"),
+                                    std::pair("compression-level=3", "\"\" 3 new")}) {
+    EXPECT_EQ(call("POST", concat("/images/al/push?tag=1&", query)).status, 200);
+    EXPECT_THAT(engine.calls, Contains(concat("push al:1 as ", said)));
+    EXPECT_EQ(call("GET", concat("/images/alpine/get?", query)).answer, concat("tar of alpine as ", said));
+    EXPECT_EQ(call("GET", concat("/images/get?names=alpine&", query)).answer, concat("tar of alpine as ", said));
+  }
+  EXPECT_EQ(call("POST", "/images/al/push?tag=1&compression-level=much").status, 400);
+}
+
 TEST_F(Registry, a_login_answers_with_the_token_or_401) {
   const std::string body = R"({"username":"u","password":"p","serveraddress":"r.example"})";
   auto good = call("POST", "/auth", body, {{"Content-Type", "application/json"}});

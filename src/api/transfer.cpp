@@ -59,6 +59,14 @@ Status stream_out(Request& request, const wire::Headers& headers, const std::fun
   return request.exchange.end();
 }
 
+Result<image::CompressionWish> read_compression(const Query& query) {
+  image::CompressionWish wish;
+  wish.format = query.text("compression");
+  wish.level = TRY_PLAIN(query.integer("compression-level"));
+  wish.has_all = query.flag("force-compression", !wish.format.empty());
+  return wish;
+}
+
 wire::Headers headers_of_type(std::string_view content_type) {
   auto headers = common_headers();
   headers.emplace_back("Content-Type", std::string(content_type));

@@ -16,6 +16,10 @@ Status feed_body(Request& request, const std::function<Status(int fd)>& consume)
 /// byte is an ordinary error answer; a later one cuts the stream, so that nobody takes a part for the whole.
 Status stream_out(Request& request, const wire::Headers& headers, const std::function<Status(int fd, Cancel cancel)>& produce);
 
+/// compression, compression-level and force-compression of a push or an archive, ours: a compression that is named is every layer's unless force-compression is off.
+/// Errors: invalid.
+Result<image::CompressionWish> read_compression(const Query& query);
+
 /// What every answer carries, and a content type.
 wire::Headers headers_of_type(std::string_view content_type);
 

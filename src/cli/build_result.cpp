@@ -19,6 +19,7 @@ namespace {
 /// "type=tar,dest=x.tar", "x.tar" ("-" too).
 Result<BuildOutput> parse_output(std::string_view text) {
   BuildOutput out;
+  out.compression.is_of_all_layers = false;  // buildx's rule: what a base image brings stays as it is, unless it is forced
   if (text.empty()) return out;
   if (text.find('=') == std::string_view::npos) {
     out.type = text == "-" ? "tar" : "local";
@@ -29,6 +30,9 @@ Result<BuildOutput> parse_output(std::string_view text) {
     if (halves.before == "type") out.type = halves.after;
     if (halves.before == "dest") out.destination = halves.after;
     if (halves.before == "push") out.is_pushed = halves.after == "true";
+    if (halves.before == "compression") out.compression.format = halves.after;
+    if (halves.before == "compression-level") out.compression.level = halves.after;
+    if (halves.before == "force-compression") out.compression.is_of_all_layers = halves.after == "true" || halves.after == "1";
   }
   if (out.type == "registry") {
     out.type = "image";
@@ -48,6 +52,7 @@ Status write_archive(Session& session, const BuildOutput& output, const std::vec
   Query query;
   for (const auto& built : images) query.add("names", built.image);
   if (images.size() > 1) query.add("index", name);
+  add_compression(query, output.compression);
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "GET", "/images/get" + query.text()));
   return save_stream(*client, stream_target(output));
@@ -109,6 +114,10 @@ Status write_metadata(const std::string& path, const std::vector<BuiltImage>& im
 Result<BuildOutput> parse_build_output(const Invocation& invocation) {
   auto output = TRY_PLAIN(parse_output(invocation.text("output")));
   output.is_pushed = output.is_pushed || invocation.flag("push");
+  const bool has_compression = !output.compression.format.empty() || !output.compression.level.empty() || output.compression.is_of_all_layers;
+  if (has_compression && !output.is_pushed && output.type != "oci" && output.type != "docker")
+    return Error(ErrorKind::invalid, concat("--output type=", output.type, ": compression is for layers that leave the store, and these do not")).with_hint("use type=registry, oci or docker");
+  if (has_compression && output.compression.format.empty() && !output.is_pushed) return Error(ErrorKind::invalid, "--output compression-level and force-compression need compression=FORMAT");
   return output;
 }
 
@@ -130,7 +139,7 @@ Status deliver(Session& session, const Invocation& invocation, const BuildOutput
   std::string pushed;
   std::vector<std::string> repositories;
   for (const auto& tag : output.is_pushed ? tags : std::vector<std::string>()) {
-    PushWish wish{tag, false, invocation.flag("quiet"), {}, ""};
+    PushWish wish{tag, false, invocation.flag("quiet"), {}, output.compression};
     if (images.size() > 1)
       for (const auto& built : images) wish.images.push_back(built.image);
     pushed = TRY_PLAIN(push(session, wish));

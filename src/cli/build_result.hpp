@@ -8,6 +8,7 @@
 #include "base/result.hpp"
 #include "cli/build_attestations.hpp"
 #include "cli/parse.hpp"
+#include "cli/registry.hpp"
 #include "cli/session.hpp"
 
 namespace caisson::cli {
@@ -16,6 +17,7 @@ struct BuildOutput {
   std::string type = "image";  ///< image, local, tar, docker or oci
   std::string destination;
   bool is_pushed = false;
+  LayerCompression compression;  ///< of an archive and of a push
 };
 /// --output and --push. Errors: invalid, unsupported.
 Result<BuildOutput> parse_build_output(const Invocation& invocation);

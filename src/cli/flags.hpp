@@ -359,8 +359,10 @@ inline constexpr std::array pull = {on("all-tags", 'a', "Pull every tag of the r
                                     on("lazy", 0, "Have the image at once, and its layers while they are used"),
                                     with_choices(of("platform", 0, text, "string", "Platform of the image, such as linux/amd64"), platforms),
                                     on("quiet", 'q', "Print the image's name only")};
-inline constexpr Flag compression_format = of("compression-format", 0, text, "string", "Send layers in this form: zstd:chunked, which can be pulled lazily");
-inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), compression_format, untrusted, only_platform,
+inline constexpr std::string_view layer_forms = "gzip zstd zstd:chunked uncompressed";
+inline constexpr Flag compression_format = with_choices(of("compression-format", 0, text, "string", "Send all layers as gzip, zstd, zstd:chunked (can be pulled lazily) or uncompressed"), layer_forms);
+inline constexpr Flag compression_level = of("compression-level", 0, integer, "int", "Compress layers at this level: gzip has 1 to 12, zstd 1 to 22");
+inline constexpr std::array push = {on("all-tags", 'a', "Push every tag of the repository"), compression_format, compression_level, untrusted, only_platform,
                                     on("quiet", 'q', "Do not show progress")};
 /// Of commands that speak to registries from this process instead of through the daemon.
 inline constexpr std::array own_registries = {

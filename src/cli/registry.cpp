@@ -99,12 +99,18 @@ Result<int> pull_image(Session& session, const Invocation& invocation) {
   return 0;
 }
 
+void add_compression(Query& query, const LayerCompression& compression) {
+  query.add_if(!compression.format.empty(), "compression", compression.format);
+  query.add_if(!compression.level.empty(), "compression-level", compression.level);
+  query.add_if(!compression.is_of_all_layers, "force-compression", "0");
+}
+
 Result<std::string> push(Session& session, const PushWish& wish) {
   auto reference = TRY_PLAIN(image::parse_reference(wish.name));
   Query query;
   query.add_if(!wish.all_tags, "tag", reference.tag);
   for (const auto& image : wish.images) query.add("image", image);
-  query.add_if(!wish.compression.empty(), "compression", wish.compression);
+  add_compression(query, wish.compression);
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", object_path("images", reference.familiar_name(), "push") + query.text(), nullptr, headers));
@@ -116,7 +122,10 @@ Result<int> push_image(Session& session, const Invocation& invocation) {
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
   TRY_PLAIN(check_platform(session, reference.familiar_name(), invocation.text("platform")));
   const bool all_tags = invocation.flag("all-tags");
-  TRY_PLAIN(push(session, {invocation.word(0), all_tags, invocation.flag("quiet"), {}, std::string(invocation.text("compression-format"))}));
+  PushWish wish{invocation.word(0), all_tags, invocation.flag("quiet"), {}, {}};
+  wish.compression.format = invocation.text("compression-format");
+  if (invocation.has("compression-level")) wish.compression.level = concat(invocation.integer("compression-level"));
+  TRY_PLAIN(push(session, wish));
   if (invocation.flag("quiet")) session.out().line(all_tags ? reference.repository() : reference.canonical());
   return 0;
 }

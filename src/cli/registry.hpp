@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "cli/request.hpp"
 #include "cli/session.hpp"
 #include "image/image_store.hpp"
 
@@ -17,12 +18,20 @@ Result<wire::Headers> auth_headers(Session& session, const image::Reference& ref
 /// Dockerfile knows. Warns of what cannot be read. Errors: io, invalid (the file as a whole).
 Result<wire::Headers> all_auth_headers(Session& session);
 
+/// In which compression layers are to leave the store; what is wrong with it, the daemon says.
+struct LayerCompression {
+  std::string format;           ///< "": what the daemon does by itself
+  std::string level;            ///< "": the format's usual one
+  bool is_of_all_layers = true; ///< else of those that lie without compression
+};
+void add_compression(Query& query, const LayerCompression& compression);
+
 struct PushWish {
   std::string name;                 ///< as typed
   bool all_tags = false;
   bool is_quiet = false;
   std::vector<std::string> images;  ///< ids of what goes under that name, several as one image of several platforms; none: what has the name
-  std::string compression;          ///< "zstd:chunked"; "": layers go as they are
+  LayerCompression compression;
 };
 /// Pushes with the credentials kept for that registry, and shows the progress on standard error. Returns the digest of the last manifest.
 /// Errors: those of the daemon.

@@ -18,7 +18,6 @@ namespace {
 /// Large enough to be compressed well, small enough to be had soon by a slow line.
 constexpr std::size_t piece_bytes = 1 << 18;
 constexpr std::size_t most_between_files_bytes = 16 << 20;
-constexpr int level = 3;  // zstd's own default
 constexpr std::uint32_t skippable_magic = 0x184D2A50;
 constexpr std::string_view footer_magic = "GNUlInUx";
 
@@ -63,7 +62,7 @@ class Writer {
  public:
   explicit Writer(const std::function<Status(std::string_view)>& sink) : sink_(sink), context_(ZSTD_createCCtx()) {}
 
-  Status begin() {
+  Status begin(int level) {
     if (context_ == nullptr) return Error(ErrorKind::unavailable, "zstd: out of memory");
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
     return {};
@@ -209,9 +208,9 @@ Status write_contents(TarReader& tar, Recorder& recorder, Writer& writer, std::v
 
 }  // namespace
 
-Result<ChunkedLayer> write_chunked(ByteSource& source, const std::function<Status(std::string_view)>& sink) {
+Result<ChunkedLayer> write_chunked(ByteSource& source, int level, const std::function<Status(std::string_view)>& sink) {
   Writer writer(sink);
-  TRY_PLAIN(writer.begin());
+  TRY_PLAIN(writer.begin(level));
   Recorder recorder(source);
   TarReader tar(recorder);
   TarEntry entry;

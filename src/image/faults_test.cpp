@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include <fstream>
+#include <random>
 #include <thread>
 
 #include "image/content_store.hpp"
@@ -241,6 +242,37 @@ TEST_F(Trouble, a_full_disk_is_said_and_nothing_is_half_created) {
 }
 
 /// Tree or index, blob, tar, documents and records: the room ends in each of them once.
+TEST_F(Trouble, a_layer_that_is_compressed_for_its_way_out_leaves_nothing_on_a_full_disk_or_when_nobody_wants_it_any_more) {
+  SmallDisk disk(24U << 20U);
+  if (!disk.works()) GTEST_SKIP() << "needs mkfs.ext4 and a loop device";
+  std::mt19937_64 random(1);
+  std::string data(4U << 20U, '\0');
+  for (auto& byte : data) byte = static_cast<char>(random());
+  Fixture small(disk.path());
+  auto image = small.import(TarMaker().file("srv/data", data).done());
+  ASSERT_TRUE(image.ok()) << image.error().text();
+  auto cancel = linux::eventfd();
+  ASSERT_TRUE(cancel.ok() && linux::eventfd_signal(cancel->get()).ok());
+  auto target = fd_with("");
+  auto cancelled = small->save({{"test:1"}, "", {"gzip", {}, true}}, target.get(), Cancel{cancel->get()});
+  ASSERT_FALSE(cancelled.ok());
+  EXPECT_EQ(cancelled.error().error_number(), ECANCELED) << cancelled.error().text();
+  EXPECT_EQ(small.leftovers(), 0U);
+  {
+    std::ofstream filler(disk.path() + "/filler");
+    const std::string piece(1U << 16U, 'f');
+    while (filler.write(piece.data(), static_cast<std::streamsize>(piece.size())) && filler.flush()) {}
+  }
+  std::filesystem::resize_file(disk.path() + "/filler", std::filesystem::file_size(disk.path() + "/filler") - (1U << 20U));
+  auto full = small.save({"test:1"}, "", {"gzip", {}, true});
+  ASSERT_FALSE(full.ok());
+  EXPECT_EQ(full.error().error_number(), ENOSPC) << full.error().text();
+  EXPECT_THAT(full.error().text(), HasSubstr(concat("layer ", image->diff_ids[0].text(), ": store the compressed layer")));
+  EXPECT_EQ(small.leftovers(), 0U);
+  std::filesystem::remove(disk.path() + "/filler");
+  EXPECT_TRUE(small.save({"test:1"}, "", {"gzip", {}, true}).ok());
+}
+
 TEST_F(Trouble, wherever_the_disk_gets_full_nothing_is_half_created) {
   SmallDisk disk(6U << 20U);
   if (!disk.works()) GTEST_SKIP() << "needs mkfs.ext4 and a loop device";

@@ -156,9 +156,16 @@ struct BootstrapRequest {
   std::string mirror;                   ///< "" : deb.debian.org, through the host's apt settings
   std::string snapshot;                 ///< "" : now; else "20260101T000000Z" of snapshot.debian.org
 };
+/// In which compression layers leave the store.
+struct CompressionWish {
+  std::string format;                   ///< gzip, zstd, zstd:chunked (with a table of contents, so that it can be pulled lazily) or uncompressed; "": what the verb does by itself
+  std::optional<std::int64_t> level;
+  bool has_all = false;                 ///< layers that are compressed otherwise are made anew; else only those that lie without compression
+};
 struct SaveRequest {
   std::vector<std::string> names;       ///< references or ids
   std::string index_name;               ///< unless empty, the OCI layout has one image of that name, an index of their platforms
+  CompressionWish compression;          ///< by itself: as they are stored
 };
 struct PullRequest {
   std::string reference;                ///< with a tag or digest; with neither: latest, or all tags
@@ -175,9 +182,9 @@ struct PushRequest {
   /// None: what has the name.
   std::vector<std::string> images;
   RegistryCredentials credentials;
-  /// "zstd:chunked": layers travel in that form, with a table of contents, so that they can be pulled lazily; those that have a table stay as they are, and so do,
-  /// with a line of progress, those that the form cannot tell. "": as they are stored.
-  std::string compression;
+  /// By itself: those that lie without compression as gzip. Layers that are in the form already stay as they are, and so do, with a line of progress, those that
+  /// zstd:chunked cannot tell.
+  CompressionWish compression;
 };
 struct PushedTag {
   std::string tag;
@@ -280,8 +287,9 @@ class ImageStore {
   /// named before every digest of it was checked. Errors: in docker's words; not_found ("manifest for X not found: …", "pull access denied
   /// for X, …"), denied, unavailable, corrupt (a digest or size that is not what was promised), unsupported.
   virtual Result<std::vector<Image>> pull(const PullRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
-  /// Sends names of this store to their registry, blobs as they are stored, so that digests stay the same.
-  /// Errors: not_found ("An image does not exist locally with the tag: X"), and those of the registry.
+  /// Sends names of this store to their registry, and only what it lacks: blobs as they are stored, or in the form that is wished for. What is compressed for it is the
+  /// same on every machine that has the same libraries. The image is known under the digest of the manifest that went out.
+  /// Errors: not_found ("An image does not exist locally with the tag: X"), invalid (compression), corrupt (a layer is not what it was), and those of the registry.
   virtual Result<std::vector<PushedTag>> push(const PushRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
   virtual Status tag(const std::string& source, const std::string& target_reference) = 0;
   /// `is_in_use(image id)` names a container that needs it ("running container 0123456789ab", "stopped container …"), or none.

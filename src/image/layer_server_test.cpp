@@ -51,7 +51,7 @@ class LayerServerTest : public ::testing::Test {
     tar_ = maker.done();
     std::string blob;
     MemorySource source(tar_);
-    auto made = write_chunked(source, [&](std::string_view bytes) -> Status {
+    auto made = write_chunked(source, 3, [&](std::string_view bytes) -> Status {
       blob += bytes;
       return {};
     });

@@ -38,7 +38,7 @@ struct Made {
 Made make(const std::string& tar) {
   Made out;
   MemorySource source(tar, 4097);
-  auto made = write_chunked(source, [&](std::string_view bytes) -> Status {
+  auto made = write_chunked(source, 3, [&](std::string_view bytes) -> Status {
     out.blob += bytes;
     return {};
   });
@@ -203,7 +203,7 @@ TEST(LayerToc, a_sparse_file_is_refused_by_name) {
   });
   ASSERT_TRUE(writer.begin(entry).ok() && writer.write("abcd").ok() && writer.finish().ok());
   MemorySource source(tar);
-  auto made = write_chunked(source, [](std::string_view) -> Status { return {}; });
+  auto made = write_chunked(source, 3, [](std::string_view) -> Status { return {}; });
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.error().kind(), ErrorKind::unsupported);
   EXPECT_NE(made.error().text().find("disk.img"), std::string::npos);

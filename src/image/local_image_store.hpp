@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "image/content_store.hpp"
+#include "image/form_records.hpp"
 #include "image/image_records.hpp"
 #include "image/image_store.hpp"
 #include "image/manifest.hpp"
@@ -209,6 +210,8 @@ class LocalImageStore final : public ImageStore {
     Pins pins;
   };
   Result<Image> finish_pull(BegunPull& begun, std::string_view status, const ProgressSink& progress);
+  Result<Image> name_pulled(BegunPull& begun, std::string_view status, const ProgressSink& progress);
+  Result<bool> is_here_otherwise(BegunPull& begun);
 
   // coming.cpp
   /// Nothing when no layer can come lazily: then it is an ordinary pull. Otherwise the image is recorded, and the rest comes behind its back.
@@ -254,29 +257,51 @@ class LocalImageStore final : public ImageStore {
   Status pull_blob(class RegistrySession& session, const PulledLayer& layer, const ProgressSink& progress, const Cancel& cancel);
 
   // push.cpp
-  /// Blobs, then the manifest `under` a tag or its digest.
-  /// An image as it goes out: its manifest, and where its layers' blobs lie.
-  struct Outgoing {
-    ImageRecord record;
-    std::string manifest_text;
-    std::map<Digest, std::string> files;  ///< of blobs that were made for this push
-    std::vector<Staging> made;
-  };
-  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, const std::string& under, const Outgoing& image, const ProgressSink& progress, const Cancel& cancel);
-  // push_chunked.cpp
-  /// Its layers in a form that has a table of contents. The image's id stays, its manifest becomes another one.
-  Status make_chunked(Outgoing& image, const ProgressSink& progress, const Cancel& cancel);
-  struct ChunkedBlob {
-    Staging staging;  ///< "blob"
-    Descriptor descriptor;
-  };
-  Result<ChunkedBlob> chunk_layer(const LayerRecord& layer, const Cancel& cancel);
+  struct Outgoing;
+  /// Blobs, then the manifest under the name's tag, or under its own digest. `image` says afterwards what went out.
+  Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, bool is_by_digest, Outgoing& image, const FormPlan& plan, const ProgressSink& progress, const Cancel& cancel);
   static Result<PushedTag> put_document(class RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel);
   /// Errors: invalid (two for one platform), corrupt.
   Result<Index> platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes);
   Status record_pushed(const Reference& name, const ImageRecord& record);
-  Status push_layer(class RegistrySession& session, const LayerRecord& layer, const std::string& path, const std::vector<std::string>& mount_from, const ProgressSink& progress, const Cancel& cancel);
+  struct BlobToPush {
+    std::string id;  ///< for lines of progress
+    Digest digest;
+    std::string path;  ///< "": it can only be mounted
+    std::vector<std::string> mount_from;
+  };
+  /// True: the registry has it now. False: there is no path, and it could not be mounted.
+  static Result<bool> push_blob(class RegistrySession& session, const BlobToPush& blob, const ProgressSink& progress, const Cancel& cancel);
+  Result<std::optional<FormRecord>> push_layer(class RegistrySession& session, const Reference& name, const Outgoing& image, std::size_t index, const FormPlan& plan,
+                                               const ProgressSink& progress, const Cancel& cancel);
+  Result<FormRecord> push_converted(class RegistrySession& session, const Reference& name, const LayerRecord& layer, const FormPlan& plan, const ProgressSink& progress, const Cancel& cancel);
   Result<std::vector<std::string>> mount_sources(const Reference& name, const Digest& blob);
+
+  // convert.cpp
+  /// An image as it goes out.
+  struct Outgoing {
+    ImageRecord record;
+    Manifest manifest;
+    std::string manifest_text;
+    bool is_changed = false;
+    void set_form(std::size_t index, LayerForm form, const FormRecord& made);
+    /// Writes the manifest of what has changed. The image's id stays, its manifest becomes another one.
+    void finish();
+  };
+  Result<Outgoing> outgoing(ImageRecord record);
+  struct ConvertedLayer {
+    Staging staging;
+    FormRecord made;
+    [[nodiscard]] std::string path() const;
+  };
+  Result<bool> needs_form(const LayerRecord& layer, const Descriptor& descriptor, const FormPlan& plan);
+  /// Errors: corrupt (the blob does not hold the layer); unavailable, io (no room on the disk); is_beyond_form.
+  Result<ConvertedLayer> convert_layer(const LayerRecord& layer, const FormPlan& plan, const ProgressSink& progress, const Cancel& cancel);
+  Result<ConvertedLayer> chunk_layer(const LayerRecord& layer, int level, const ProgressSink& progress, const Cancel& cancel);
+  /// All of an image's layers that need it, before any of it goes out. `made`: by the blob it was made of; what is there is used again.
+  Status convert_layers(Outgoing& image, const FormPlan& plan, std::map<Digest, ConvertedLayer>& made, const Cancel& cancel);
+  /// The layer cannot be told in that form: it goes out as it is.
+  static bool is_beyond_form(const FormPlan& plan, const Error& error);
 
   // remove.cpp
   Status collect_garbage(const ImageRecord& removed, RemovedImage& out);
@@ -308,10 +333,13 @@ class LocalImageStore final : public ImageStore {
   std::unique_ptr<ContentStore> content_;
   TrustGate gate_;
   ImageRecords records_;
+  FormRecords forms_;
   state::Store& store_;
   std::mutex records_mutex_;  // read-decide-write on records: tag, remove, recording
   KeyedLocks layer_locks_;
   KeyedLocks download_locks_;  // of blobs: whoever comes second waits and finds it here
+  KeyedLocks form_locks_;      // of a registry, a layer and a form: whoever comes second waits and finds it there
+  std::mutex compress_mutex_;
   mutable std::mutex folders_mutex_;
   std::map<std::string, std::uint64_t> folders_;  // of others, that count in the quota
   std::mutex rooms_mutex_;

@@ -36,7 +36,7 @@ std::string_view without_algorithm(std::string_view text) {
 std::string short_id(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
 
 LocalImageStore::LocalImageStore(state::Store& store, ImageOptions options, std::unique_ptr<ContentStore> content)
-    : form_(options.snapshot_form), options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), store_(store),
+    : form_(options.snapshot_form), options_(std::move(options)), content_(std::move(content)), gate_(options_.trust, store), records_(store), forms_(store), store_(store),
       stand_ins_(*content_, options_.registries, worker_options()) {}
 
 Result<std::unique_ptr<ImageStore>> open_image_store(state::Store& store, const ImageOptions& options) {

@@ -32,6 +32,7 @@ Result<std::size_t> LocalImageStore::remove_unreferenced(const std::vector<Image
     if (blobs.count(blob) == 0 && TRY_PLAIN(content_->discard_blob(blob))) ++removed;
   for (const auto& layer : TRY_PLAIN(content_->list_layers()))
     if (layers.count(layer) == 0 && TRY_PLAIN(content_->discard_layer(layer))) ++removed;
+  TRY_PLAIN(forms_.keep_only(TRY_PLAIN(content_->list_layers())));
   TRY_PLAIN(content_->empty_trash());
   return removed;
 }

@@ -24,6 +24,7 @@ inline constexpr std::string_view oci_layer = "application/vnd.oci.image.layer.v
 inline constexpr std::string_view docker_manifest = "application/vnd.docker.distribution.manifest.v2+json";
 inline constexpr std::string_view docker_list = "application/vnd.docker.distribution.manifest.list.v2+json";
 inline constexpr std::string_view docker_config = "application/vnd.docker.container.image.v1+json";
+inline constexpr std::string_view docker_layer = "application/vnd.docker.image.rootfs.diff.tar";  // ".gzip"
 inline constexpr std::string_view docker_schema1 = "application/vnd.docker.distribution.manifest.v1";  // and "+json", "+prettyjws"
 // A cache mount of builds on its way: an artifact that is made as an image is, so that its configuration names its layer's diffID.
 inline constexpr std::string_view cache_mount = "application/vnd.caisson.cache-mount.v1";

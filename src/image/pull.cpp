@@ -85,6 +85,7 @@ Result<LayerList> LocalImageStore::list_remote_layers(const LayersRequest& reque
 Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Reference& reference, const Platform& wanted, const PullRequest& request, const ProgressSink& progress,
                                         const Cancel& cancel) {
   BegunPull begun{reference, TRY_PLAIN(fetch_image(session, reference, wanted, "", progress, cancel)), {}, {}, Pins(*content_)};
+  if (TRY_PLAIN(is_here_otherwise(begun))) return name_pulled(begun, "", progress);
   const auto& manifest = begun.fetched.manifest;
   auto& record = begun.image.record;
   record.id = manifest.config.digest;
@@ -114,12 +115,40 @@ Result<Image> LocalImageStore::pull_one(RegistrySession& session, const Referenc
   return finish_pull(begun, "", progress);
 }
 
+/// What a push from here has sent in another compression is the image that lies here: its layers' content is the same, and need not come back.
+Result<bool> LocalImageStore::is_here_otherwise(BegunPull& begun) {
+  const auto& id = begun.fetched.manifest.config.digest;
+  Reference by_digest = begun.reference;
+  by_digest.tag.clear();
+  by_digest.digest = begun.fetched.top;
+  std::lock_guard lock(records_mutex_);
+  const auto known = TRY_PLAIN(records_.find_name(by_digest.canonical()));
+  if (!known || known->id != id) return false;
+  auto record = TRY_PLAIN(records_.find(id));
+  if (!record || record->coming || record->manifest == begun.fetched.manifest_digest) return false;
+  begun.pins.add_blob(id);
+  begun.pins.add_blob(record->manifest);
+  for (const auto& layer : record->layers) {
+    begun.pins.add_blob(layer.blob);
+    begun.pins.add_layer(layer.diff_id);
+    if (!TRY_PLAIN(content_->has_blob(layer.blob)) || !TRY_PLAIN(content_->has_layer(layer.diff_id))) return false;
+  }
+  if (!TRY_PLAIN(content_->has_blob(id)) || !TRY_PLAIN(content_->has_blob(record->manifest))) return false;
+  begun.image.record = std::move(*record);
+  begun.image.origin = std::move(begun.fetched.origin);
+  return true;
+}
+
 /// `status`: of an image that is not all here yet; "": it is.
 Result<Image> LocalImageStore::finish_pull(BegunPull& begun, std::string_view status, const ProgressSink& progress) {
+  TRY(content_->put_blob(begun.fetched.config_text, begun.image.record.id.kind()), "store the config");
+  TRY(content_->put_blob(begun.fetched.manifest_text, begun.image.record.manifest.kind()), "store the manifest");
+  return name_pulled(begun, status, progress);
+}
+
+Result<Image> LocalImageStore::name_pulled(BegunPull& begun, std::string_view status, const ProgressSink& progress) {
   auto& made = begun.image;
   const auto& reference = begun.reference;
-  TRY(content_->put_blob(begun.fetched.config_text, made.record.id.kind()), "store the config");
-  TRY(content_->put_blob(begun.fetched.manifest_text, made.record.manifest.kind()), "store the manifest");
   Reference by_digest = reference;
   by_digest.tag.clear();
   by_digest.digest = begun.fetched.top;

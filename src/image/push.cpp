@@ -1,15 +1,13 @@
-// push: an image's blobs and manifest go to a registry as they are stored, and only those that it lacks.
+// push: an image's blobs and manifest go to a registry, only those that it lacks, and layers without compression compressed.
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "base/strings.hpp"
-#include "image/layer_toc.hpp"
 #include "image/local_image_store.hpp"
 #include "image/registries.hpp"
+#include "image/side_by_side.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::image {
@@ -49,7 +47,7 @@ Result<std::vector<std::string>> LocalImageStore::mount_sources(const Reference&
   std::set<std::string> found;
   for (const auto& known : TRY_PLAIN(records_.names())) {
     auto other = parse_reference(known.reference);
-    // Only a name by digest has certainly been there: pull and push record it.
+    // Only a name by digest has certainly been there: pull and push record it. In another compression, perhaps: then the registry offers an upload.
     if (!other.ok() || !other->digest || other->domain != name.domain || other->path == name.path || found.count(other->path) != 0) continue;
     auto record = TRY_PLAIN(records_.find(known.id));
     if (!record) continue;
@@ -60,29 +58,79 @@ Result<std::vector<std::string>> LocalImageStore::mount_sources(const Reference&
   return std::vector<std::string>(found.begin(), found.end());
 }
 
-Status LocalImageStore::push_layer(RegistrySession& session, const LayerRecord& layer, const std::string& path, const std::vector<std::string>& mount_from,
-                                   const ProgressSink& progress, const Cancel& cancel) {
-  const auto id = short_id(layer.diff_id);  // what docker shows for pushes
+Result<bool> LocalImageStore::push_blob(RegistrySession& session, const BlobToPush& blob, const ProgressSink& progress, const Cancel& cancel) {
   FetchRequest ask;
   ask.task = FetchTask::has_blob;
-  ask.name = layer.blob.text();
+  ask.name = blob.digest.text();
   auto there = TRY_PLAIN(session.call(std::move(ask), -1, {}, std::array{cancel.fd}));
   if (!there.ok) return push_error(there);
   if (there.found) {
-    tell(progress, id, "Layer already exists");
-    return {};
+    tell(progress, blob.id, "Layer already exists");
+    return true;
   }
-  auto file = TRY_PLAIN(linux::open(path, O_RDONLY | O_NOFOLLOW));
+  if (blob.path.empty() && blob.mount_from.empty()) return false;
+  UniqueFd file;
   FetchRequest request;
   request.task = FetchTask::upload;
-  request.name = layer.blob.text();
-  request.size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
-  request.mount_from = mount_from;
+  request.name = blob.digest.text();
+  request.mount_from = blob.mount_from;
+  if (!blob.path.empty()) {
+    file = TRY_PLAIN(linux::open(blob.path, O_RDONLY | O_NOFOLLOW));
+    request.size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
+  }
   const auto total = request.size_bytes;
-  auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), [&](std::uint64_t bytes) { tell(progress, id, "Pushing", bytes, total); }, std::array{cancel.fd}));
+  auto reply = TRY_PLAIN(session.call(std::move(request), file.get(), [&](std::uint64_t bytes) { tell(progress, blob.id, "Pushing", bytes, total); }, std::array{cancel.fd}));
   if (!reply.ok) return push_error(reply);
-  tell(progress, id, reply.mounted_from.empty() ? "Pushed" : concat("Mounted from ", reply.mounted_from));
-  return {};
+  if (blob.path.empty() && reply.mounted_from.empty()) return false;
+  tell(progress, blob.id, reply.mounted_from.empty() ? "Pushed" : concat("Mounted from ", reply.mounted_from));
+  return true;
+}
+
+/// Nothing: it went as it lies here. Else what it was made to for it.
+Result<std::optional<FormRecord>> LocalImageStore::push_layer(RegistrySession& session, const Reference& name, const Outgoing& image, std::size_t index, const FormPlan& plan,
+                                                              const ProgressSink& progress, const Cancel& cancel) {
+  const auto& layer = image.record.layers[index];
+  if (TRY_PLAIN(needs_form(layer, image.manifest.layers[index], plan))) {
+    auto made = push_converted(session, name, layer, plan, progress, cancel);
+    if (made.ok()) return std::optional(std::move(*made));
+    if (!is_beyond_form(plan, made.error())) return std::move(made).error().in(concat("layer ", layer.diff_id.text()));
+    tell(progress, short_id(layer.diff_id), concat("Not compressed as zstd:chunked, pushed as it is: ", made.error().text()));
+  }
+  auto sources = TRY_PLAIN(mount_sources(name, layer.blob));
+  const BlobToPush blob{short_id(layer.diff_id), layer.blob, content_->blob_path(layer.blob), std::move(sources)};
+  TRY_PLAIN(push_blob(session, blob, progress, cancel));
+  return std::optional<FormRecord>();
+}
+
+/// What it was made to before is asked for first: nothing is compressed to learn that the registry has it.
+Result<FormRecord> LocalImageStore::push_converted(RegistrySession& session, const Reference& name, const LayerRecord& layer, const FormPlan& plan, const ProgressSink& progress,
+                                                   const Cancel& cancel) {
+  auto held = form_locks_.lock(concat(name.domain, " ", layer.diff_id.text(), " ", to_string(plan.form), " ", plan.level));
+  auto note = [&](const FormRecord& made, const std::string& repository) -> Status {
+    std::lock_guard lock(records_mutex_);
+    return forms_.note(layer.diff_id, plan, made, repository);
+  };
+  BlobToPush blob;
+  blob.id = short_id(layer.diff_id);
+  const auto known = TRY_PLAIN(forms_.find(layer.diff_id, plan));
+  if (known) {
+    for (const auto& repository : known->repositories) {
+      const auto halves = split_once(repository, '/');
+      if (halves.before == name.domain && halves.after != name.path && blob.mount_from.size() < most_mount_sources) blob.mount_from.emplace_back(halves.after);
+    }
+    blob.digest = known->blob;
+    if (TRY_PLAIN(push_blob(session, blob, progress, cancel))) {
+      TRY_PLAIN(note(*known, name.repository()));
+      return *known;
+    }
+  }
+  auto made = TRY_PLAIN(convert_layer(layer, plan, progress, cancel));
+  TRY_PLAIN(note(made.made, ""));
+  blob.digest = made.made.blob;
+  blob.path = made.path();
+  TRY_PLAIN(push_blob(session, blob, progress, cancel));
+  TRY_PLAIN(note(made.made, name.repository()));
+  return std::move(made.made);
 }
 
 Result<PushedTag> LocalImageStore::put_document(RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel) {
@@ -99,47 +147,34 @@ Result<PushedTag> LocalImageStore::put_document(RegistrySession& session, const 
   return pushed;
 }
 
-Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, const std::string& under, const Outgoing& image, const ProgressSink& progress,
+Result<PushedTag> LocalImageStore::push_one(RegistrySession& session, const Reference& name, bool is_by_digest, Outgoing& image, const FormPlan& plan, const ProgressSink& progress,
                                             const Cancel& cancel) {
-  const auto& record = image.record;
   std::mutex mutex;
   ProgressSink serial = [&](const Progress& line) {
     std::lock_guard lock(mutex);
     if (progress) progress(line);
   };
-  std::vector<LayerRecord> layers;
-  for (const auto& layer : record.layers)
-    if (std::none_of(layers.begin(), layers.end(), [&](const LayerRecord& other) { return other.blob == layer.blob; })) layers.push_back(layer);
-  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) tell(serial, short_id(layer->diff_id), "Preparing");
-  std::optional<Error> failure;
-  std::atomic<std::size_t> next = 0;
-  auto work = [&] {
-    for (;;) {
-      auto index = next.fetch_add(1);
-      if (index >= layers.size()) return;
-      auto push = [&]() -> Status {
-        auto sources = TRY_PLAIN(mount_sources(name, layers[index].blob));
-        const auto made = image.files.find(layers[index].blob);
-        return push_layer(session, layers[index], made == image.files.end() ? content_->blob_path(layers[index].blob) : made->second, sources, serial, cancel);
-      };
-      auto status = push();
-      if (status.ok()) continue;
-      std::lock_guard lock(mutex);
-      if (!failure) failure = std::move(status).error();
-      next = layers.size();
-    }
-  };
-  auto count = std::min(layers.size(), concurrent_uploads);
-  std::vector<std::thread> others;
-  for (std::size_t i = 1; i < count; ++i) others.emplace_back(work);
-  work();
-  for (auto& thread : others) thread.join();
-  if (failure) return std::move(*failure);
+  const auto& layers = image.record.layers;
+  std::vector<std::size_t> firsts;  // of each blob
+  std::vector<std::size_t> first_of(layers.size());
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto known = std::find_if(firsts.begin(), firsts.end(), [&](std::size_t other) { return layers[other].blob == layers[i].blob; });
+    first_of[i] = known == firsts.end() ? i : *known;
+    if (known == firsts.end()) firsts.push_back(i);
+  }
+  for (auto first = firsts.rbegin(); first != firsts.rend(); ++first) tell(serial, short_id(layers[*first].diff_id), "Preparing");
+  std::vector<std::optional<FormRecord>> made(layers.size());
+  TRY_PLAIN(side_by_side(firsts.size(), concurrent_uploads, [&](std::size_t i) -> Status {
+    made[firsts[i]] = TRY_PLAIN(push_layer(session, name, image, firsts[i], plan, serial, cancel));
+    return {};
+  }));
+  for (std::size_t i = 0; i < first_of.size(); ++i)
+    if (made[first_of[i]]) image.set_form(i, plan.form, *made[first_of[i]]);
+  image.finish();
 
-  LayerRecord config;
-  config.diff_id = config.blob = record.id;
-  TRY_PLAIN(push_layer(session, config, content_->blob_path(record.id), {}, {}, cancel));
-  return put_document(session, under, record.manifest_type, image.manifest_text, record.manifest, cancel);
+  const auto& record = image.record;
+  TRY_PLAIN(push_blob(session, {short_id(record.id), record.id, content_->blob_path(record.id), {}}, {}, cancel));
+  return put_document(session, is_by_digest ? record.manifest.text() : name.tag, record.manifest_type, image.manifest_text, record.manifest, cancel);
 }
 
 /// From now on the image is known under that digest, too.
@@ -159,11 +194,10 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   if (options_.registries == nullptr) return Error(ErrorKind::unsupported, "this engine was set up without registries");
   auto reference = TRY_PLAIN(parse_reference(request.reference));
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
-  if (!request.compression.empty() && request.compression != to_string(TocFormat::zstd_chunked))
-    return Error(ErrorKind::invalid, concat("layers cannot be pushed as \"", request.compression, "\": zstd:chunked is what they can be made to"));
+  const auto plan = TRY_PLAIN(plan_form(request.compression, LayerForm::gzip));
   struct Item {
     Reference name;
-    Outgoing image;
+    ImageRecord record;
   };
   std::vector<Item> items;
   bool has_other_tags = false;
@@ -176,10 +210,7 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
       pins.add_blob(record.id);
       pins.add_blob(record.manifest);
       for (const auto& layer : record.layers) pins.add_blob(layer.blob);
-      Item item;
-      item.name = std::move(name);
-      item.image.record = std::move(record);
-      items.push_back(std::move(item));
+      items.push_back({std::move(name), std::move(record)});
       return {};
     };
     for (const auto& image : request.images) TRY_PLAIN(add(reference, TRY_PLAIN(find_record(image))));
@@ -197,34 +228,30 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
                                                       : concat("An image does not exist locally with the tag: ", reference.familiar_name()));
   tell(progress, "", concat("The push refers to repository [", reference.repository(), "]"));
   auto session = TRY_PLAIN(options_.registries->open(reference, "pull,push", request.credentials));
-  for (auto& item : items) {
-    item.image.manifest_text = TRY_PLAIN(content_->read_blob(item.image.record.manifest));
-    if (!request.compression.empty()) TRY_PLAIN(make_chunked(item.image, progress, cancel));
-  }
   const bool is_index = request.images.size() > 1;
-  Index index;
+  std::vector<ImageRecord> records;
+  std::vector<std::uint64_t> manifest_bytes;
   if (is_index) {
-    std::vector<ImageRecord> records;
-    std::vector<std::uint64_t> manifest_bytes;
-    for (const auto& item : items) {
-      records.push_back(item.image.record);
-      manifest_bytes.push_back(item.image.manifest_text.size());
-    }
-    index = TRY_PLAIN(platform_index(records, manifest_bytes));
+    // What cannot become an index is refused before the first byte travels.
+    for (const auto& item : items) records.push_back(item.record);
+    TRY_PLAIN(platform_index(records, std::vector<std::uint64_t>(items.size())));
+    records.clear();
   }
   std::vector<PushedTag> pushed;
   auto tell_pushed = [&](PushedTag tag) {
     tell(progress, "", concat(tag.tag, ": digest: ", tag.digest.text(), " size: ", tag.size_bytes));
     pushed.push_back(std::move(tag));
   };
-  for (const auto& item : items) {
-    auto done = TRY_PLAIN(push_one(*session, item.name, is_index ? item.image.record.manifest.text() : item.name.tag, item.image, progress, cancel));
-    // What was made for this push has another digest than what is here.
-    if (request.images.empty() && item.image.files.empty()) TRY_PLAIN(record_pushed(item.name, item.image.record));
+  for (auto& item : items) {
+    auto image = TRY_PLAIN(outgoing(std::move(item.record)));
+    auto done = TRY_PLAIN(push_one(*session, item.name, is_index, image, plan, progress, cancel));
+    if (request.images.empty()) TRY_PLAIN(record_pushed(item.name, image.record));
+    manifest_bytes.push_back(done.size_bytes);
+    records.push_back(std::move(image.record));
     if (!is_index) tell_pushed(std::move(done));
   }
   if (is_index) {
-    auto text = write_index(index);
+    auto text = write_index(TRY_PLAIN(platform_index(records, manifest_bytes)));
     const auto digest = sha256_of(text);
     tell_pushed(TRY_PLAIN(put_document(*session, reference.tag, media_type::oci_index, std::move(text), digest, cancel)));
   }

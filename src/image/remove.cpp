@@ -128,11 +128,15 @@ Status LocalImageStore::collect_garbage(const ImageRecord& removed, RemovedImage
   }
   std::vector<Digest> old_blobs{removed.id, removed.manifest};
   if (removed.packages) old_blobs.push_back(*removed.packages);
+  std::vector<Digest> gone;
   for (auto layer = removed.layers.rbegin(); layer != removed.layers.rend(); ++layer) {
     old_blobs.push_back(layer->blob);
     if (layers.count(layer->diff_id) != 0) continue;
-    if (TRY_PLAIN(content_->discard_layer(layer->diff_id))) out.deleted.push_back(layer->diff_id.text());
+    if (!TRY_PLAIN(content_->discard_layer(layer->diff_id))) continue;
+    out.deleted.push_back(layer->diff_id.text());
+    gone.push_back(layer->diff_id);
   }
+  TRY_PLAIN(forms_.forget(gone));
   for (const auto& blob : old_blobs)
     if (blobs.count(blob) == 0) TRY_PLAIN(content_->discard_blob(blob));
   return {};

@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -24,10 +25,16 @@ struct SavedImage {
   bool is_artifact = false;
 };
 
+/// What goes into the archive in place of what is stored.
+struct Replacements {
+  std::map<Digest, std::string> files;      ///< by digest of a blob, where it lies
+  std::map<Digest, std::string> documents;  ///< by digest, their texts
+};
+
 class ArchiveWriter {
  public:
-  ArchiveWriter(const ContentStore& content, int target_fd, Cancel cancel)
-      : content_(content), cancel_(cancel), buffer_(copy_buffer_bytes), tar_([target_fd](std::string_view bytes) { return linux::write_all(target_fd, bytes); }) {}
+  ArchiveWriter(const ContentStore& content, const Replacements& made, int target_fd, Cancel cancel)
+      : content_(content), made_(made), cancel_(cancel), buffer_(copy_buffer_bytes), tar_([target_fd](std::string_view bytes) { return linux::write_all(target_fd, bytes); }) {}
 
   /// `index`: unless empty, the layout holds this one image, of several platforms.
   Status run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name);
@@ -36,11 +43,13 @@ class ArchiveWriter {
   Status add_folder(const std::string& name);
   Status add_document(const std::string& name, const std::string& text);
   Status add_blob(const Digest& digest);
+  Result<std::uint64_t> size_of(const Digest& digest) const;
   Status check_cancelled();
   static std::string index_of(const std::vector<SavedImage>& images, const std::map<Digest, std::uint64_t>& manifest_sizes);
   static std::string docker_manifest_of(const std::vector<SavedImage>& images);
 
   const ContentStore& content_;
+  const Replacements& made_;
   Cancel cancel_;
   std::vector<char> buffer_;
   TarWriter tar_;
@@ -60,11 +69,11 @@ Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& in
   for (const auto& image : images) {
     blobs.insert(image.record.id);
     blobs.insert(image.record.manifest);
-    manifest_sizes[image.record.manifest] = TRY_PLAIN(content_.blob_size(image.record.manifest));
+    manifest_sizes[image.record.manifest] = TRY_PLAIN(size_of(image.record.manifest));
     for (const auto& layer : image.record.layers) blobs.insert(layer.blob);
   }
   // A missing blob is found before the first byte goes out: half an archive looks like a whole one to a careless reader.
-  for (const auto& blob : blobs) TRY_PLAIN(content_.blob_size(blob));
+  for (const auto& blob : blobs) TRY_PLAIN(size_of(blob));
   std::set<std::string> algorithms;
   for (const auto& blob : blobs) algorithms.emplace(blob.algorithm());
   TRY_PLAIN(add_folder("blobs/"));
@@ -109,8 +118,16 @@ Status ArchiveWriter::check_cancelled() {
   return Error(ErrorKind::unavailable, "cancelled", ECANCELED);
 }
 
+Result<std::uint64_t> ArchiveWriter::size_of(const Digest& digest) const {
+  if (const auto document = made_.documents.find(digest); document != made_.documents.end()) return document->second.size();
+  if (made_.files.count(digest) != 0) return 0;  // it is there: it was just made
+  return content_.blob_size(digest);
+}
+
 Status ArchiveWriter::add_blob(const Digest& digest) {
-  auto file = TRY_PLAIN(linux::open(content_.blob_path(digest), O_RDONLY));
+  if (const auto document = made_.documents.find(digest); document != made_.documents.end()) return add_document(member_of(digest), document->second);
+  const auto made = made_.files.find(digest);
+  auto file = TRY_PLAIN(linux::open(made == made_.files.end() ? content_.blob_path(digest) : made->second, O_RDONLY | O_NOFOLLOW));
   auto status = TRY_PLAIN(linux::fstat(file.get()));
   TarEntry entry;
   entry.name = member_of(digest);
@@ -157,6 +174,9 @@ std::string ArchiveWriter::docker_manifest_of(const std::vector<SavedImage>& ima
 
 Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel cancel) {
   if (request.names.empty()) return Error(ErrorKind::invalid, "save: no image was named");
+  std::optional<FormPlan> plan;
+  if (!request.compression.format.empty()) plan = TRY(plan_form(request.compression, LayerForm::uncompressed), "save");
+  else if (request.compression.level) return Error(ErrorKind::invalid, "save: a compression level needs a compression");
   std::vector<SavedImage> images;
   Pins pins(*content_);
   for (const auto& name : request.names) {
@@ -175,6 +195,17 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
     if (!reference.ok() || reference->tag.empty() || reference->digest) continue;
     if (TRY_PLAIN(records_.find_name(reference->canonical()))) known->names.push_back(std::move(*reference));
   }
+  Replacements replacements;
+  std::map<Digest, ConvertedLayer> made;
+  for (auto& image : images) {
+    if (!plan) break;
+    auto converted = TRY(outgoing(image.record), "save");
+    TRY(convert_layers(converted, *plan, made, cancel), "save");
+    if (!converted.is_changed) continue;
+    replacements.documents[converted.record.manifest] = std::move(converted.manifest_text);
+    image.record = std::move(converted.record);
+  }
+  for (const auto& [source, layer] : made) replacements.files[layer.made.blob] = layer.path();
   Index index;
   Reference as;
   if (!request.index_name.empty()) {
@@ -183,11 +214,12 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
     std::vector<std::uint64_t> manifest_bytes;
     for (const auto& image : images) {
       records.push_back(image.record);
-      manifest_bytes.push_back(TRY(content_->blob_size(image.record.manifest), "save"));
+      const auto document = replacements.documents.find(image.record.manifest);
+      manifest_bytes.push_back(document == replacements.documents.end() ? TRY(content_->blob_size(image.record.manifest), "save") : document->second.size());
     }
     index = TRY(platform_index(records, manifest_bytes), "save");
   }
-  TRY(ArchiveWriter(*content_, target_fd, cancel).run(images, index, as), "save");
+  TRY(ArchiveWriter(*content_, replacements, target_fd, cancel).run(images, index, as), "save");
   return {};
 }
 

@@ -221,10 +221,10 @@ class Fixture {
     auto fd = fd_with(archive);
     return images_->load(fd.get(), {}, {});
   }
-  Result<std::string> save(const std::vector<std::string>& names, const std::string& index_name = "") {
+  Result<std::string> save(const std::vector<std::string>& names, const std::string& index_name = "", const CompressionWish& compression = {}) {
     auto file = linux::memfd_create("caisson-test");
     EXPECT_TRUE(file.ok());
-    TRY_PLAIN(images_->save({names, index_name}, file->get(), {}));
+    TRY_PLAIN(images_->save({names, index_name, compression}, file->get(), {}));
     EXPECT_TRUE(linux::lseek(file->get(), 0, SEEK_SET).ok());
     return linux::read_all(file->get(), 1U << 30U);
   }

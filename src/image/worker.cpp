@@ -1,6 +1,7 @@
 // Inside the worker process: sandbox, then one streaming pass from the input to the target directory, or from there to the output.
 #include "image/worker.hpp"
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "base/strings.hpp"
 #include "image/archive_split.hpp"
 #include "image/chunked_layer.hpp"
+#include "image/compress.hpp"
 #include "image/directory_form.hpp"
 #include "image/examine.hpp"
 #include "image/frames.hpp"
@@ -22,6 +24,7 @@
 #include "linux/seccomp.hpp"
 #include "linux/seccomp_worker.hpp"
 #include "linux/socket.hpp"
+#include "linux/sysinfo.hpp"
 
 namespace caisson::image {
 
@@ -30,6 +33,7 @@ namespace {
 constexpr std::size_t input_buffer_bytes = 1 << 18;
 constexpr std::size_t output_buffer_bytes = 1 << 16;
 constexpr std::uint64_t progress_step_bytes = 4 << 20;
+constexpr std::size_t most_compressing_threads = 16;  // what takes the old compression off and hashes is one thread, which cannot feed more
 
 Status send_frame(WorkerFrame type, std::string_view payload) {
   return linux::write_all(worker_fd::result, make_frame(static_cast<std::uint8_t>(type), payload));
@@ -248,10 +252,27 @@ Status read_layer(const WorkerRequest& request, WorkerResult& result, const std:
   return {};
 }
 
+/// Threads come to be behind the filter, which allows them, and nothing that is not a thread.
+Status run_compress(const WorkerRequest& request, WorkerResult& result) {
+  return read_layer(request, result, [&](ByteSource& tar) -> Status {
+    Hasher hasher;
+    MeteredSource metered(tar, [&](std::uint64_t) { return result.output_bytes; });
+    const CompressionJob job{request.form, request.level, std::min(static_cast<std::size_t>(linux::cpu_count()), most_compressing_threads)};
+    TRY_PLAIN(write_compressed(metered, job, [&](std::string_view bytes) -> Status {
+      hasher.update(bytes);
+      result.output_bytes += bytes.size();
+      TRY(linux::write_all(worker_fd::copy, bytes), "store the compressed layer");
+      return {};
+    }));
+    result.output_digest = hasher.finish().text();
+    return {};
+  });
+}
+
 Status run_chunk(const WorkerRequest& request, WorkerResult& result) {
   return read_layer(request, result, [&](ByteSource& tar) -> Status {
     Hasher hasher;
-    const auto made = TRY_PLAIN(write_chunked(tar, [&](std::string_view bytes) {
+    const auto made = TRY_PLAIN(write_chunked(tar, request.level, [&](std::string_view bytes) {
       hasher.update(bytes);
       return linux::write_all(worker_fd::copy, bytes);
     }));
@@ -294,6 +315,7 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
     case WorkerTask::pack: return run_pack(request);
     case WorkerTask::place: return run_place(request);
     case WorkerTask::chunk: return run_chunk(request, result);
+    case WorkerTask::compress: return run_compress(request, result);
     case WorkerTask::toc: return run_toc(request, result);
     case WorkerTask::compare: return run_compare(request, result);
     case WorkerTask::look: result.path_status = TRY_PLAIN(look_at(worker_fd::target, request.path)); return {};
@@ -305,7 +327,7 @@ linux::LandlockPolicy policy_of(WorkerTask task) {
   const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
   linux::LandlockPolicy policy;
   // What is written to open files needs no path.
-  if (task == WorkerTask::index || task == WorkerTask::chunk || task == WorkerTask::toc || task == WorkerTask::compare) return policy;
+  if (task == WorkerTask::index || task == WorkerTask::chunk || task == WorkerTask::compress || task == WorkerTask::toc || task == WorkerTask::compare) return policy;
   policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
   return policy;
 }

@@ -24,7 +24,7 @@ struct WorkerOptions {
 struct WorkerJob {
   WorkerRequest request;
   int input_fd = -1;   ///< borrowed; of unpack, index, split and place
-  int copy_fd = -1;    ///< borrowed; with request.copy_input, or of pack and chunk
+  int copy_fd = -1;    ///< borrowed; with request.copy_input, or of pack, chunk and compress
   int tar_fd = -1;     ///< borrowed; of index: an empty file; with neither input kept nor this, the tar is not written
   int index_fd = -1;   ///< borrowed; of index and toc: an empty file
   int table_fd = -1;   ///< borrowed; of compare

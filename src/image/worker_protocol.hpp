@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "image/index_form.hpp"
 #include "image/inflate.hpp"
+#include "image/layer_form.hpp"
 #include "image/layer_toc.hpp"
 #include "image/pack.hpp"
 #include "image/place.hpp"
@@ -38,6 +39,7 @@ enum class WorkerTask : std::uint8_t {
   look,    ///< what lies at a path of the target → WorkerResult::path_status
   place,   ///< a tar → files below a path of the target, which others may be changing
   chunk,   ///< a layer's blob → the same as zstd:chunked on worker_fd::copy
+  compress,  ///< a layer's blob → the same tar as WorkerRequest::form on worker_fd::copy
   toc,     ///< a table of contents, as it lies in a blob → an index of the tree it promises, and its pieces (encoded vector<TocChunk>) on worker_fd::tar
   compare, ///< a layer's blob and its table of contents: an error when the one is not what the other promised
 };
@@ -53,6 +55,8 @@ struct WorkerRequest {
   PackRequest pack;
   PlaceRequest place;
   std::string path;  ///< of look
+  LayerForm form = LayerForm::uncompressed;  ///< of compress; never zstd_chunked, which is chunk
+  std::int32_t level = 0;                    ///< of compress and chunk
   TocPlace toc;      ///< of toc and compare
   DigestAlgorithm input_algorithm = DigestAlgorithm::sha256;    ///< in which the blob is named
   DigestAlgorithm decoded_algorithm = DigestAlgorithm::sha256;  ///< in which the diffID is
@@ -69,6 +73,8 @@ void visit(C& c, WorkerRequest& r) {
   c(r.pack);
   c(r.place);
   c(r.path);
+  c(r.form);
+  c(r.level);
   c(r.toc);
   c(r.input_algorithm);
   c(r.decoded_algorithm);
@@ -110,8 +116,8 @@ struct WorkerResult {
   std::optional<PathStatus> path_status;
   TocPlace toc;                        ///< of chunk
   std::uint64_t decoded_toc_bytes = 0; ///< of chunk
-  std::string output_digest;           ///< of chunk
-  std::uint64_t output_bytes = 0;      ///< of chunk; of toc: of the tar that the pieces are places in
+  std::string output_digest;           ///< of chunk and compress
+  std::uint64_t output_bytes = 0;      ///< of chunk and compress; of toc: of the tar that the pieces are places in
 };
 template <class C>
 void visit(C& c, WorkerResult& r) {

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import tarfile
 import tempfile
 
 import caisson
@@ -135,6 +136,66 @@ class Results(registries.NamespaceTest):
                            (["--platform", "linux/amd64,linux/arm64", "-o", "type=oci,dest=x"], "needs a name"), (["--platform", "linux/nothing/a/b"], "--platform"),
                            (["--attest", "type=vuln"], "type is sbom or provenance")):
             self.assertIn(why, self.run_here("build", *words, self.context, check=1).stderr, words)
+
+    # -- in which compression layers leave
+
+    def layers_of(self, archive):
+        """The media types of the layers of an archive's only image."""
+        with tarfile.open(archive) as tar:
+            def read(digest):
+                return json.load(tar.extractfile("blobs/" + digest.replace(":", "/")))
+
+            entry = json.load(tar.extractfile("index.json"))["manifests"][0]
+            document = read(entry["digest"])
+            manifest = document if "layers" in document else read(document["manifests"][0]["digest"])
+            for layer in manifest["layers"]:
+                self.assertEqual(tar.getmember("blobs/" + layer["digest"].replace(":", "/")).size, layer["size"])
+            return [layer["mediaType"].removeprefix("application/vnd.oci.image.layer.v1.") for layer in manifest["layers"]]
+
+    def build_archive(self, fields, kind="oci", engine=None):
+        archive = os.path.join(self.folder, "out.tar")
+        (engine or self.engine).ok("build", "-t", "leaves:1", "-o", f"type={kind},dest={archive}{fields}", self.context)
+        return archive
+
+    def test_an_archive_has_its_layers_in_the_compression_that_is_asked_for(self):
+        self.write("more", "more")
+        self.write("Dockerfile", "FROM busybox\nCOPY more /more\n")
+        other = self.new_engine()
+        for fields, types in (("", ["tar"] * 2), (",compression=uncompressed", ["tar"] * 2), (",compression=zstd", ["tar+zstd"] * 2), (",compression=gzip,compression-level=9", ["tar+gzip"] * 2)):
+            for kind in ("oci", "docker"):
+                archive = self.build_archive(fields, kind)
+                self.assertEqual(self.layers_of(archive), types, (kind, fields))
+                made = self.engine.ok("image", "inspect", "--format", "{{.Id}}", "leaves:1")
+                other.ok("load", "-i", archive)
+                self.assertEqual(other.ok("run", "--rm", made, "cat", "/more"), "more")
+                other.ok("rmi", made)
+
+    def test_a_base_keeps_the_compression_it_came_in_unless_it_is_forced(self):
+        base = self.address("base/gzip:1")
+        self.engine.ok("tag", "busybox", base)
+        self.engine.ok("push", base)
+        self.write("more", "more")
+        self.write("Dockerfile", f"FROM {base}\nCOPY more /more\n")
+        other = self.new_engine()
+        other.ok("pull", base)
+        for fields, types in ((",compression=zstd", ["tar+gzip", "tar+zstd"]), (",compression=zstd,force-compression=true", ["tar+zstd"] * 2), (",compression=uncompressed", ["tar+gzip", "tar"]),
+                              (",compression=uncompressed,force-compression=true", ["tar"] * 2)):
+            self.assertEqual(self.layers_of(self.build_archive(fields, engine=other)), types, fields)
+        for fields, types in (("", ["tar+gzip"] * 2), (",compression=zstd", ["tar+gzip", "tar+zstd"]), (",compression=zstd,compression-level=5,force-compression=true", ["tar+zstd"] * 2)):
+            other.ok("build", "-t", self.address("leaves/pushed:1"), "-o", "type=registry" + fields, self.context)
+            manifest, digest = self.manifest("leaves/pushed", "1")
+            self.assertEqual([layer["mediaType"].removeprefix("application/vnd.oci.image.layer.v1.") for layer in manifest["layers"]], types, fields)
+            self.assertIn(self.address("leaves/pushed") + "@" + digest, other.ok("image", "inspect", "--format", "{{.RepoDigests}}", self.address("leaves/pushed:1")))
+
+    def test_a_compression_that_an_output_has_no_use_for_is_refused(self):
+        self.write("Dockerfile", "FROM busybox\nRUN false\n")
+        for output, why in (("type=local,dest=x,compression=gzip", "type=local: compression is for layers that leave"), ("type=image,compression=gzip", "type=image: compression is for"),
+                            ("type=oci,dest=x,compression-level=3", "need compression=FORMAT"), ("type=tar,dest=x,force-compression=true", "type=tar: compression is for")):
+            self.assertIn(why, self.run_here("build", "-t", "refused:1", "-o", output, self.context, check=1).stderr, output)
+        self.write("Dockerfile", "FROM busybox\n")
+        for output, why in (("type=oci,dest=x,compression=lz4", "gzip, zstd, zstd:chunked and uncompressed"), ("type=oci,dest=x,compression=gzip,compression-level=13", "gzip has the levels 1 to 12"),
+                            ("type=oci,dest=x,compression=gzip,compression-level=much", "compression-level")):
+            self.assertIn(why, self.run_here("build", "-o", output, self.context, check=1).stderr, output)
 
     # -- platforms
 

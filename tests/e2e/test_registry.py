@@ -2,6 +2,7 @@
 """Images come from and go to Debian's docker-registry, by our command line, docker's and python3-docker, over bad networks too."""
 
 import base64
+import gzip
 import hashlib
 import http.client
 import io
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 import unittest
@@ -247,6 +249,213 @@ print("good")
             digests = {subprocess.run([*skopeo, "inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{reference}"], check=True, capture_output=True,
                                       timeout=60).stdout for reference in (theirs, f"{self.registry.address}/exchange/again-{form}:1")}
             self.assertEqual(len(digests), 1)
+
+
+def text_layer(seed=b"text"):
+    """A layer of some megabytes that compresses well, and differs by its seed."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        caisson.add_file(tar, "srv/text", b"".join(seed + b" line %d of a text\n" % number for number in range(200_000)))
+    return out.getvalue()
+
+
+class Compressed(RegistryTest):
+    """Layers lie here without compression, and travel with it."""
+
+    @classmethod
+    def open(cls):
+        super().open()
+        cls.load(cls.engine, "text:1", [caisson.busybox_rootfs(), text_layer()])
+
+    @staticmethod
+    def load(engine, name, layers):
+        engine.ok("load", stdin=caisson.docker_archive(layers, {"Cmd": ["sh"], "Env": ["PATH=/bin"]}, (name,)), text=False)
+
+    def push(self, name, *flags, engine=None, image="text:1"):
+        """The digest that was pushed, and what was told."""
+        engine = engine or self.engine
+        engine.ok("tag", image, f"{self.registry.address}/{name}")
+        told = engine.cli("push", *flags, f"{self.registry.address}/{name}", check=0).stderr
+        return told.split("digest: ")[1].split()[0], told
+
+    def manifest(self, digest):
+        with open(f"{self.registry.folder}/data/docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data", encoding="utf-8") as file:
+            return json.load(file)
+
+    def blob(self, digest):
+        with open(f"{self.registry.folder}/data/docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data", "rb") as file:
+            return file.read()
+
+    def uploads(self, name):
+        return [path for method, path, _ in self.registry.requests() if method == "PATCH" and f"/{name}/" in path]
+
+    def test_layers_travel_as_gzip_and_are_the_same_image_everywhere(self):
+        digest, _ = self.push("gzip:1")
+        manifest = self.manifest(digest)
+        self.assertEqual([layer["mediaType"] for layer in manifest["layers"]], ["application/vnd.oci.image.layer.v1.tar+gzip"] * 2)
+        diff_ids = self.pulled("text:1")["RootFS"]["Layers"]
+        for layer, diff_id in zip(manifest["layers"], diff_ids):
+            blob = self.blob(layer["digest"])
+            self.assertEqual((len(blob), "sha256:" + hashlib.sha256(blob).hexdigest()), (layer["size"], layer["digest"]))
+            self.assertEqual("sha256:" + hashlib.sha256(gzip.decompress(blob)).hexdigest(), diff_id)
+        name = f"{self.registry.address}/gzip"
+        self.assertIn(f"{name}@{digest}", self.pulled("text:1")["RepoDigests"])
+        self.assertEqual(self.pulled(f"{name}@{digest}")["Id"], self.pulled("text:1")["Id"])
+        self.assertEqual(self.engine.ok("run", "--rm", f"{name}@{digest}", "head", "-c", "4", "/srv/text"), "text")
+        other = self.new_engine()
+        other.ok("pull", f"{name}:1")
+        self.assertEqual(self.pulled(f"{name}:1", other)["Id"], self.pulled("text:1")["Id"])
+        # There they lie compressed, and go on as they are.
+        other.ok("tag", f"{name}:1", f"{self.registry.address}/onward:1")
+        other.ok("push", f"{self.registry.address}/onward:1")
+        self.assertIn(f"{self.registry.address}/onward@{digest}", self.pulled(f"{name}:1", other)["RepoDigests"])
+        self.no_leftovers()
+
+    def test_what_was_pushed_does_not_come_back(self):
+        digest, _ = self.push("back:1")
+        name = f"{self.registry.address}/back"
+        before = len(self.registry.requests())
+        for reference in (f"{name}:1", f"{name}@{digest}"):
+            self.assertIn("Image is up to date", self.engine.cli("pull", reference, check=0).stderr)
+        self.assertEqual([path for method, path, _ in self.registry.requests()[before:] if method == "GET" and "/blobs/" in path], [])
+        self.engine.ok("save", "-o", os.path.join(self.engine.folder, "back.tar"), f"{name}:1")
+        self.engine.ok("rmi", f"{name}:1")
+        self.assertNotEqual(self.engine.cli("image", "inspect", f"{name}@{digest}").returncode, 0, "its digest goes with the last tag")
+
+    def test_a_second_push_sends_nothing_and_compresses_nothing(self):
+        # Layers that no other test has pushed.
+        one, two, three = (text_layer(b"twice %d" % number) for number in range(3))
+        self.load(self.engine, "two:1", [one, two])
+        first, told = self.push("twice:1", image="two:1")
+        self.assertEqual(sorted(line.split(": ")[1].split()[0] for line in told.splitlines() if "Compressing" in line), ["Compressing"] * 2, told)
+        sent = len(self.uploads("twice"))
+        self.assertEqual(sent, 3)
+        second, told = self.push("twice:2", image="two:1")
+        self.assertEqual(second, first)
+        self.assertEqual(told.count("Layer already exists"), 2)
+        self.assertNotIn("Compressing", told)
+        self.assertEqual(len(self.uploads("twice")), sent)
+        # Another image with the same layer, to another repository: it is mounted.
+        self.load(self.engine, "child:1", [one, two, three])
+        digest, told = self.push("child:1", image="child:1")
+        self.assertEqual((told.count("Mounted from"), len(self.uploads("child"))), (2, 2), told)
+        self.assertEqual(self.manifest(digest)["layers"][:2], self.manifest(first)["layers"])
+        # What a registry has lost is made again.
+        other = self.kept(registries.DockerRegistry(self.namespace, port=5001))
+        self.engine.ok("tag", "two:1", f"{other.address}/twice:1")
+        told = self.engine.cli("push", f"{other.address}/twice:1", check=0).stderr
+        self.assertIn(first, told)
+        self.assertEqual(len([1 for method, _, _ in other.requests() if method == "PATCH"]), 3)
+
+    def test_two_engines_push_the_same_digests(self):
+        other = self.new_engine()
+        self.load(other, "text:1", [caisson.busybox_rootfs(), text_layer()])
+        for flags in ((), ("--compression-format", "zstd"), ("--compression-level", "9")):
+            ours, _ = self.push("same:1", *flags)
+            theirs, told = self.push("same:2", *flags, engine=other)
+            self.assertEqual(theirs, ours, flags)
+            self.assertEqual(told.count("Layer already exists"), 2, told)
+
+    def test_every_form_can_be_asked_for_and_pulled(self):
+        sizes = {}
+        for form, suffix in (("gzip", "+gzip"), ("zstd", "+zstd"), ("uncompressed", "")):
+            digest, _ = self.push(f"form-{form}:1", "--compression-format", form)
+            manifest = self.manifest(digest)
+            self.assertEqual([layer["mediaType"] for layer in manifest["layers"]], ["application/vnd.oci.image.layer.v1.tar" + suffix] * 2)
+            sizes[form] = manifest["layers"][1]["size"]
+            other = self.new_engine()
+            name = f"{self.registry.address}/form-{form}:1"
+            other.ok("pull", name)
+            self.assertEqual(self.pulled(name, other)["Id"], self.pulled("text:1")["Id"])
+            self.assertEqual(other.ok("run", "--rm", name, "head", "-c", "4", "/srv/text"), "text")
+            # From one form to another, all layers: the same as from the start.
+            other.ok("tag", name, f"{self.registry.address}/again-{form}:1")
+            told = other.cli("push", "--compression-format", "gzip", f"{self.registry.address}/again-{form}:1", check=0).stderr
+            self.assertIn(self.push("gzip-of-all:1", "--compression-format", "gzip")[0], told)
+            self.no_leftovers(other)
+        self.assertLess(sizes["gzip"], sizes["uncompressed"] // 4)
+        self.assertLess(sizes["zstd"], sizes["uncompressed"] // 4)
+
+    def test_a_level_counts_and_wrong_wishes_are_refused(self):
+        quick, _ = self.push("level:1", "--compression-level", "1")
+        small, _ = self.push("level:9", "--compression-level", "9")
+        self.assertGreater(self.manifest(quick)["layers"][0]["size"], self.manifest(small)["layers"][0]["size"])
+        for flags, words in ((("--compression-format", "lz4"), "zstd:chunked"), (("--compression-level", "13"), "gzip has the levels 1 to 12"),
+                             (("--compression-format", "zstd", "--compression-level", "0"), "zstd has the levels 1 to 22"),
+                             (("--compression-format", "uncompressed", "--compression-level", "1"), "does not go with")):
+            refused = self.engine.cli("push", *flags, f"{self.registry.address}/level:1")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn(words, refused.stderr)
+
+    def test_a_manifest_of_dockers_stays_one_as_long_as_it_has_the_words(self):
+        if not shutil.which("skopeo"):
+            self.skipTest("needs skopeo: tools/dependencies peers")
+        self.push("docker-form:1", "--compression-format", "uncompressed")
+        theirs = f"{self.registry.address}/docker-form:v2s2"
+        subprocess.run([*self.namespace.command, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2",
+                        f"docker://{self.registry.address}/docker-form:1", f"docker://{theirs}"], check=True, capture_output=True, timeout=120)
+        other = self.new_engine()
+        other.ok("pull", theirs)
+        for form, manifest_type, layer_type in (("uncompressed", "docker.distribution.manifest.v2+json", "docker.image.rootfs.diff.tar"),
+                                                ("gzip", "docker.distribution.manifest.v2+json", "docker.image.rootfs.diff.tar.gzip"),
+                                                ("zstd", "oci.image.manifest.v1+json", "oci.image.layer.v1.tar+zstd")):
+            digest, _ = self.push(f"docker-form-{form}:1", "--compression-format", form, engine=other, image=theirs)
+            manifest = self.manifest(digest)
+            self.assertTrue(manifest["mediaType"].endswith(manifest_type), (form, manifest["mediaType"]))
+            self.assertEqual([layer["mediaType"].removeprefix("application/vnd.") for layer in manifest["layers"]], [layer_type] * 2)
+            third = self.new_engine()
+            third.ok("pull", f"{self.registry.address}/docker-form-{form}:1")
+            self.assertEqual(self.pulled(f"{self.registry.address}/docker-form-{form}:1", third)["Id"], self.pulled(theirs, other)["Id"])
+
+    def test_skopeo_takes_it_apart(self):
+        if not shutil.which("skopeo"):
+            self.skipTest("needs skopeo: tools/dependencies peers")
+        digest, _ = self.push("skopeo:1")
+        target = os.path.join(self.engine.folder, "skopeo.tar")
+        # An archive of docker's has layers without compression.
+        subprocess.run([*self.namespace.command, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{self.registry.address}/skopeo@{digest}",
+                        f"docker-archive:{target}:read:1"], check=True, capture_output=True, timeout=120)
+        with tarfile.open(target) as tar:
+            listed = json.load(tar.extractfile("manifest.json"))[0]
+            layers = ["sha256:" + hashlib.sha256(tar.extractfile(layer).read()).hexdigest() for layer in listed["Layers"]]
+        self.assertEqual("sha256:" + listed["Config"].removesuffix(".json"), self.pulled("text:1")["Id"])
+        self.assertEqual(layers, self.pulled("text:1")["RootFS"]["Layers"])
+
+    def test_podman_pulls_it(self):
+        if not shutil.which("podman") or os.geteuid() != 0:
+            self.skipTest("needs root and podman: tools/dependencies peers")
+        folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "podman-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        for form in ("gzip", "zstd", "zstd:chunked"):
+            digest, _ = self.push("podman:" + form.replace(":", "-"), "--compression-format", form)
+            done = subprocess.run([*self.namespace.command, "podman", "--root", folder + "/root", "--runroot", folder + "/run", "--storage-driver", "vfs", "pull", "-q", "--tls-verify=false",
+                                   f"{self.registry.address}/podman@{digest}"], capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual((done.returncode, "sha256:" + done.stdout.strip()), (0, self.pulled("text:1")["Id"]), done.stderr)
+
+    def test_a_push_that_is_given_up_leaves_nothing(self):
+        between = registries.BetweenServer(self.namespace)
+        self.addCleanup(between.close)
+        reached, released = threading.Event(), threading.Event()
+
+        def hold(*_):
+            reached.set()
+            released.wait(30)
+            return False
+
+        between.on("/blobs/uploads/", hold, "PATCH")
+        self.addCleanup(released.set)
+        name = f"{between.address}/given-up:1"
+        self.engine.ok("tag", "text:1", name)
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "push", name]), stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, env=self.engine.environment())
+        self.addCleanup(client.wait)
+        self.addCleanup(client.kill)
+        self.assertTrue(reached.wait(30))
+        self.assertNotEqual(os.listdir(os.path.join(self.engine.root, "ingest")), [], "what was compressed waits there")
+        client.kill()
+        wait_until(lambda: os.listdir(os.path.join(self.engine.root, "ingest")) == [], "the push has ended")
+        released.set()
+        self.no_leftovers()
 
 
 class Faults(RegistryTest):
