@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load of a docker-archive with one large layer: CPU of Caisson's daemon and worker in both forms of layers, of podman, and of plain `tar x`; and the way back out.
 
-usage: bench/image.py [--build build/release] [--rounds 3] [--megabytes 100] [--minutes 5] [--source /usr]
+usage: bench/image.py [--build build/release] [--rounds 3] [--megabytes 100] [--minutes 5] [--source /usr] [--only load|export|push-form]
 The layer is the tar of SOURCE's regular files, up to so many MB of them; it is loaded uncompressed and through gzip, and exported. Each round is printed as it was; no
 round begins after MINUTES, so that a busy machine measures less instead of longer, and whoever takes minutes for one step is left out with that as the reason.
 """
@@ -155,6 +155,7 @@ def export_rows(ours, work, layer):
 
 def push_form_rows(one, work, layer):
     """The layer as gzip, as a push sends it: into an archive, because a registry's own work is no part of it. Each is done twice, and the bytes have to be the same."""
+    one.engine.cli("load", "-i", os.path.join(work, "plain.tar"), check=0, timeout=STEP_SECONDS)
     packed = os.path.join(work, "push-form.gz")
     sizes = {}
 
@@ -191,6 +192,7 @@ def main():
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--source", default="/usr")
+    parser.add_argument("--only", choices=("load", "export", "push-form"))
     options = parser.parse_args()
     measure.require_root()
     until = time.monotonic() + options.minutes * 60
@@ -226,7 +228,8 @@ def main():
             podman.podman("rmi", "bench:1", check=0)
             return took
 
-        for kind, path, command in (("uncompressed", "plain.tar", ("tar", "-C", target, "-xf", os.path.join(work, "layer.tar"))),
+        loads = options.only in (None, "load")
+        for kind, path, command in () if not loads else (("uncompressed", "plain.tar", ("tar", "-C", target, "-xf", os.path.join(work, "layer.tar"))),
                                     ("gzip", "packed.tar", ("sh", "-c", f"{tool} -dc {work}/layer.tar.gz | tar -C {target} -xf -"))):
             path = os.path.join(work, path)
             rows = [Row("tar x (floor)" if kind != "gzip" else f"{tool} | tar x (floor)", lambda command=command: floor(*command))]
@@ -239,10 +242,12 @@ def main():
             for one in ours:
                 if one.removal:
                     print(f"its removal, {one.form:19} {statistics.median(one.removal):6.2f}")
-        in_turns("export", export_rows(ours, work, layer), options.rounds, until, len(layer) / 1e6)
-        rows, sizes = push_form_rows(ours[0], work, layer)
-        in_turns("push-form of a layer", rows, options.rounds, until, len(layer) / 1e6)
-        print("of the layer's size: " + ", ".join(f"{name} {size / len(layer):.4f}" for name, size in sizes.items()))
+        if options.only in (None, "export"):
+            in_turns("export", export_rows(ours, work, layer), options.rounds, until, len(layer) / 1e6)
+        if options.only in (None, "push-form"):
+            rows, sizes = push_form_rows(ours[0], work, layer)
+            in_turns("push-form of a layer", rows, options.rounds, until, len(layer) / 1e6)
+            print("of the layer's size: " + ", ".join(f"{name} {size / len(layer):.4f}" for name, size in sizes.items()))
     finally:
         for one in ours:
             one.engine.close()

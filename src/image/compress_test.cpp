@@ -147,7 +147,7 @@ std::string refusal(const CompressionWish& wish) {
 }
 
 TEST(forms, are_known_by_name_and_have_their_levels) {
-  EXPECT_EQ(refusal({}), "gzip 5");
+  EXPECT_EQ(refusal({}), "gzip 4");
   EXPECT_EQ(refusal({"", 9, false}), "gzip 9");
   EXPECT_EQ(refusal({"zstd", {}, true}), "zstd 3");
   EXPECT_EQ(refusal({"zstd:chunked", 22, true}), "zstd:chunked 22");
