@@ -310,6 +310,7 @@ class DiskIsFull(OwnEngine):
     def prepare(self):
         disk = caisson.SmallDisk(self.engine.root, 48)
         self.addCleanup(disk.close)
+        self.engine.give(self.engine.root)
 
     def fill(self):
         """Takes all free space; returns a function that gives it back."""
