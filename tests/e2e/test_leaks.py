@@ -83,9 +83,9 @@ class Mixture(NetworkTest):
     def execs_and_streams(self):
         name = self.name("m")
         self.engine.ok("run", "-d", "-i", "--name", name, "--memory", "64m", "--cpus", "0.5", "busybox", "sh", "-c", "while :; do echo x; sleep 0.05; done")
-        with_cgroups = () if caisson.ROOTLESS else (("stats", "--no-stream", name), ("pause", name), ("unpause", name))
+        with_cgroups = () if caisson.ROOTLESS else (("stats", "--no-stream", name), ("pause", name), ("unpause", name), ("update", "--memory", "80m", "--memory-swap", "80m", name))
         for arguments in (("exec", name, "true"), ("exec", "-d", name, "sleep", "0.1"), ("top", name), *with_cgroups,
-                          ("update", "--memory", "80m", "--memory-swap", "80m", name), ("rename", name, name + "x"), ("rename", name + "x", name)):
+                          ("rename", name, name + "x"), ("rename", name + "x", name)):
             self.engine.ok(*arguments)
         gone = [self.run_in_background(*arguments) for arguments in (("logs", "-f", name), ("events",), ("wait", name), ("stats", name), ("exec", name, "sleep", "1000"), ("attach", name))]
         self.engine.ok("exec", name, "true")
