@@ -251,16 +251,21 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   // Only the host's root may mount a file as EROFS.
   if (lacks_host && images.snapshot_form == image::SnapshotForm::automatic) images.snapshot_form = image::SnapshotForm::directory;
   images.quota_bytes = TRY(store_quota(options), "--store-quota");
-  parts.registries = std::make_unique<image::Registries>(options.registry, lacks_host ? nobody : fetch_id);
+  image::FetchOptions fetch;
+  fetch.host_id = lacks_host ? nobody : fetch_id;
+  if (host) fetch.start_elsewhere = [host] { return host->start_fetch(); };
+  parts.registries = std::make_unique<image::Registries>(options.registry, std::move(fetch));
   images.registries = parts.registries.get();
   images.trust.policy = {options.signature_policy, trust::usual_policy_places(options.home)};
   images.trust.lookaside_folder = options.signature_places;
   parts.images = TRY(image::open_image_store(*parts.store, images), "open the images");
   auto network_options = options.network;
-  if (host)
+  if (host) {
     network_options.bind_on_host = [host](network::Protocol protocol, const linux::SocketAddress& address) {
       return host->bind_port(protocol, address);
     };
+    network_options.is_free_on_host = [host](const linux::Ipv4Prefix& subnet) { return host->is_subnet_free(subnet); };
+  }
   parts.network = TRY(network::create_network_manager(*parts.store, network_options), "set up networks");
   if (host) TRY(bring_up_loopback(*parts.network), "set up networks");
   parts.make_runtime = [starter = std::move(starter)](runtime::RuntimeObserver& observer) {

@@ -17,6 +17,9 @@ constexpr const char* channel_variable = "CAISSON_ROOTLESS_CHANNEL";
 constexpr std::uint32_t last_id = 65535;      // containers map 65536 ids where there are as many
 constexpr std::uint32_t ids_needed = 65534;   // images use 0 to 65534 (nobody), of which 0 is the user; a container's own user has no more in it
 constexpr std::size_t longest_answer_bytes = 16384;
+constexpr std::size_t most_answer_fds = 2;
+
+Error refused(const HostAnswer& answer) { return Error(answer.kind, answer.text, answer.error_number).with_hint(answer.hint); }
 
 Result<std::vector<linux::IdMapping>> map_of(const std::string& text, const char* path, const char* option, const std::string& user, std::uint32_t id, std::uint32_t own) {
   const auto ranges = linux::subordinate_ids(text, user, id);
@@ -60,33 +63,64 @@ Result<HostSide::Reply> HostSide::ask(HostRequest request) {
   std::lock_guard lock(mutex_);
   auto exchange = [&]() -> Result<linux::Message> {
     TRY_PLAIN(linux::send_message(channel_.get(), encode(request)));
-    return linux::receive_message(channel_.get(), longest_answer_bytes, 1);
+    return linux::receive_message(channel_.get(), longest_answer_bytes, most_answer_fds);
   };
   auto message = exchange();
   if (message.ok() && message->bytes.empty()) message = Error(ErrorKind::io, "it has ended");
   if (!message.ok()) return std::move(message).error().in("the supervisor of this engine").with_kind(ErrorKind::unavailable);
   Reply reply;
   reply.answer = TRY_PLAIN(decode<HostAnswer>(message->bytes, "the supervisor's answer"));
-  if (!message->fds.empty()) reply.fd = std::move(message->fds.front());
+  reply.fds = std::move(message->fds);
   return reply;
 }
 
 Result<UniqueFd> HostSide::bind_port(network::Protocol protocol, const linux::SocketAddress& address) {
   HostRequest request;
-  request.is_bind = true;
+  request.task = HostTask::bind_port;
   request.protocol = protocol;
   request.address = address_without_port(address);
   request.port = address.port();
   auto reply = TRY_PLAIN(ask(std::move(request)));
-  if (!reply.answer.is_yes) return Error(reply.answer.kind, reply.answer.text, reply.answer.error_number).with_hint(reply.answer.hint);
-  if (!reply.fd) return Error(ErrorKind::internal, "the supervisor sent no socket");
-  return std::move(reply.fd);
+  if (!reply.answer.is_yes) return refused(reply.answer);
+  if (reply.fds.size() != 1) return Error(ErrorKind::internal, "the supervisor sent no socket");
+  return std::move(reply.fds.front());
 }
 
 Result<bool> HostSide::is_of_host(pid_t pid) {
   HostRequest request;
   request.pid = pid;
   return TRY_PLAIN(ask(std::move(request))).answer.is_yes;
+}
+
+Result<bool> HostSide::is_subnet_free(const linux::Ipv4Prefix& subnet) {
+  HostRequest request;
+  request.task = HostTask::is_subnet_free;
+  request.address = linux::to_string(subnet);
+  const auto answer = TRY_PLAIN(ask(std::move(request))).answer;
+  if (!answer.text.empty()) return refused(answer);
+  return answer.is_yes;
+}
+
+Result<image::FetchProcess> HostSide::start_fetch() {
+  HostRequest request;
+  request.task = HostTask::start_fetch;
+  auto reply = TRY_PLAIN(ask(std::move(request)));
+  if (!reply.answer.is_yes) return refused(reply.answer);
+  if (reply.fds.size() != 2) return Error(ErrorKind::internal, "the supervisor sent no channel");
+  image::FetchProcess process;
+  process.channel = std::move(reply.fds[0]);
+  // Shared: a fetch process may be ended by whoever is the last to use this side.
+  process.child = image::FetchChild(std::move(reply.fds[1]), [self = shared_from_this(), pid = reply.answer.pid] { return self->end_fetch(pid); });
+  return process;
+}
+
+Status HostSide::end_fetch(std::int32_t pid) {
+  HostRequest request;
+  request.task = HostTask::end_fetch;
+  request.pid = pid;
+  const auto answer = TRY_PLAIN(ask(std::move(request))).answer;
+  if (!answer.is_yes) return refused(answer);
+  return {};
 }
 
 }  // namespace caisson::app

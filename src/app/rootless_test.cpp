@@ -5,7 +5,11 @@
 
 #include <algorithm>
 
+#include "app/rootless_host.hpp"
 #include "app/rootless_uplink.hpp"
+#include "base/codec.hpp"
+#include "linux/event.hpp"
+#include "linux/process.hpp"
 
 namespace caisson::app {
 namespace {
@@ -58,6 +62,108 @@ TEST(Rootless, a_default_route_is_seen_in_either_family) {
   EXPECT_TRUE(has_default_route("", std::string(all) + "fd000000000000000000000000000001 00000400 00000001 00000000 00000003   uplink\n"));
   EXPECT_FALSE(has_default_route("", std::string(all) + "00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n")) << "the kernel's own";
   EXPECT_FALSE(has_default_route("", ""));
+}
+
+// ---- what an engine may ask of its supervisor ----
+
+HostRequest request_of(HostTask task, std::int32_t pid = 0, std::string address = "") {
+  HostRequest request;
+  request.task = task;
+  request.pid = pid;
+  request.address = std::move(address);
+  return request;
+}
+
+TEST(HostServices, what_is_no_request_ends_the_conversation) {
+  HostServices services({});
+  const std::string whole = encode(request_of(HostTask::is_of_host, 1));
+  HostRequest unknown = request_of(static_cast<HostTask>(static_cast<int>(HostTask::end_fetch) + 1));
+  HostRequest strange = request_of(HostTask::bind_port, 0, "127.0.0.1");
+  strange.protocol = static_cast<network::Protocol>(3);
+  for (const auto& bytes : {std::string(), std::string("/bin/sh"), whole.substr(0, whole.size() - 1), whole + "x", encode(unknown), encode(strange)}) {
+    auto answered = services.answer(bytes);
+    ASSERT_FALSE(answered.ok()) << bytes.size();
+    EXPECT_EQ(answered.error().kind(), ErrorKind::corrupt);
+  }
+  EXPECT_TRUE(services.answer(whole).ok());
+}
+
+TEST(HostServices, a_process_that_it_has_not_started_is_never_ended) {
+  HostServices services({});
+  auto bystander = linux::fork_with_pidfd(0);
+  ASSERT_TRUE(bystander.ok());
+  if (bystander->pid == 0)
+    for (;;) ignore(linux::poll({}, -1));
+  for (const int pid : {0, -1, 1, bystander->pid, linux::getpid()}) {
+    auto answered = services.answer(encode(request_of(HostTask::end_fetch, pid)));
+    ASSERT_TRUE(answered.ok());
+    EXPECT_FALSE(answered->answer.is_yes) << pid;
+    EXPECT_EQ(answered->answer.kind, ErrorKind::not_found);
+  }
+  EXPECT_FALSE(linux::pidfd_has_ended(bystander->pidfd.get()).value_or(true));
+  linux::kill_and_reap(bystander->pidfd.get());
+}
+
+TEST(HostServices, nothing_is_fetched_with_the_users_own_id_or_without_the_program) {
+  image::FetchOptions fetch;
+  fetch.path = "/usr/bin/yes";
+  auto answered = HostServices(fetch).answer(encode(request_of(HostTask::start_fetch)));
+  ASSERT_TRUE(answered.ok());
+  EXPECT_FALSE(answered->answer.is_yes);
+  EXPECT_EQ(answered->answer.text, "there are no ids for a process that speaks to registries");
+  fetch.path = "/nonexistent/caisson-fetch";
+  fetch.id_map = {{{65534, 165533, 1}}, {{65534, 165533, 1}}};
+  answered = HostServices(fetch).answer(encode(request_of(HostTask::start_fetch, 0, "/usr/bin/yes")));
+  ASSERT_TRUE(answered.ok());
+  EXPECT_FALSE(answered->answer.is_yes);
+  EXPECT_NE(answered->answer.text.find("/nonexistent/caisson-fetch is not installed"), std::string::npos) << answered->answer.text;
+  EXPECT_TRUE(answered->fds.empty());
+}
+
+TEST(HostServices, what_it_has_started_it_ends_once) {
+  if (linux::geteuid() != 0) GTEST_SKIP() << "needs root: ids of its own for the process";
+  image::FetchOptions fetch;
+  fetch.path = "/usr/bin/yes";  // runs until it is killed, whatever its channel says
+  fetch.host_id = 65534;
+  fetch.id_map = {{{65534, 165533, 1}}, {{65534, 165533, 1}}};
+  HostServices services(fetch);
+  auto started = services.answer(encode(request_of(HostTask::start_fetch)));
+  ASSERT_TRUE(started.ok());
+  ASSERT_TRUE(started->answer.is_yes) << started->answer.text;
+  ASSERT_EQ(started->fds.size(), 2U);
+  const int pidfd = started->fds[1].get();
+  services.reap_fetches();
+  EXPECT_EQ(services.fetch_pidfds().size(), 1U) << "it runs";
+  const auto request = encode(request_of(HostTask::end_fetch, started->answer.pid));
+  auto ended = services.answer(request);
+  ASSERT_TRUE(ended.ok());
+  EXPECT_TRUE(ended->answer.is_yes) << ended->answer.text;
+  EXPECT_TRUE(linux::wait_readable(pidfd, -1).value_or(false));
+  services.reap_fetches();
+  EXPECT_TRUE(services.fetch_pidfds().empty());
+  ended = services.answer(request);
+  ASSERT_TRUE(ended.ok());
+  EXPECT_FALSE(ended->answer.is_yes) << "its number may be another's by now";
+}
+
+TEST(HostServices, addresses_and_subnets_that_are_none_are_refused) {
+  HostServices services({});
+  for (const auto& [task, address] : {std::pair{HostTask::bind_port, "example.org"}, {HostTask::bind_port, ""}, {HostTask::is_subnet_free, "10.0.0.0"}, {HostTask::is_subnet_free, "10.0.0.1/8"}}) {
+    auto answered = services.answer(encode(request_of(task, 0, address)));
+    ASSERT_TRUE(answered.ok());
+    EXPECT_FALSE(answered->answer.is_yes);
+    EXPECT_EQ(answered->answer.kind, ErrorKind::invalid) << address;
+    EXPECT_FALSE(answered->answer.text.empty());
+    EXPECT_TRUE(answered->fds.empty());
+  }
+}
+
+TEST(HostServices, a_fetch_process_has_nobodys_id_alone) {
+  auto map = fetch_id_map({{{0, 1000, 1}, {1, 100000, 65535}}, {{0, 1001, 1}, {1, 200000, 65535}}});
+  ASSERT_TRUE(map.ok());
+  EXPECT_EQ(map->uids, (std::vector<linux::IdMapping>{{65534, 165533, 1}}));
+  EXPECT_EQ(map->gids, (std::vector<linux::IdMapping>{{65534, 265533, 1}}));
+  EXPECT_FALSE(fetch_id_map({{{0, 1000, 1}}, {{0, 1000, 1}}}).ok()) << "the user's own id is not given to it";
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // The supervisor of an engine without root: namespaces, uplink, the engine inside, and the little that the engine asks of the host.
+#include <algorithm>
 #include <cstdio>
 
 #include "app/rootless.hpp"
+#include "app/rootless_host.hpp"
 #include "app/rootless_space.hpp"
 #include "app/rootless_uplink.hpp"
 #include "base/codec.hpp"
@@ -9,7 +11,6 @@
 #include "base/log.hpp"
 #include "base/strings.hpp"
 #include "base/time.hpp"
-#include "engine/liveness.hpp"
 #include "engine/network_files.hpp"
 #include "linux/event.hpp"
 #include "linux/file.hpp"
@@ -19,7 +20,6 @@
 #include "linux/socket.hpp"
 #include "linux/subordinate_ids.hpp"
 #include "linux/tree.hpp"
-#include "network/port_reservations.hpp"
 
 namespace caisson::app {
 
@@ -33,15 +33,6 @@ constexpr std::int64_t longest_pause_ns = 60'000'000'000;
 std::string own_name() {
   auto known = linux::user_name(linux::read_file("/etc/passwd").value_or(""), linux::geteuid());
   return known.empty() ? environment_text("USER") : known;
-}
-
-HostAnswer refusal(const Error& error) {
-  HostAnswer answer;
-  answer.kind = error.kind();
-  answer.error_number = error.error_number();
-  answer.text = error.text();
-  answer.hint = error.hint();
-  return answer;
 }
 
 class Supervisor {
@@ -58,6 +49,7 @@ class Supervisor {
     auto lock = TRY(linux::FileLock::acquire(concat(options_.exec_root, "/rootless.lock"), lock_wait_ms), "another daemon of this user");
     TRY_PLAIN(open_space());
     open_uplink();
+    services_.emplace(fetch_options());
     auto code = start_engine();
     if (code.ok()) code = serve();
     close_space();
@@ -154,7 +146,7 @@ class Supervisor {
     if (program_.kind == RootlessNetwork::none) {
       log(LogLevel::warning, "rootless", "network", options_.rootless_network == RootlessNetwork::none
           ? "containers reach each other and published ports only, as --rootless-network none says"
-          : "neither pasta nor slirp4netns is installed: containers do not reach the world, and nothing can be pulled (apt-get install passt)");
+          : "neither pasta nor slirp4netns is installed: containers do not reach the world (apt-get install passt)");
       return;
     }
     // Where the namespaces were made with a resolver of the uplink's, it must answer for as long as they live.
@@ -179,6 +171,25 @@ class Supervisor {
     log(LogLevel::warning, "rootless", "network", concat(program_.path, " has ended; it is started again"));
     pause_ns_ = pause_ns_ == 0 ? first_pause_ns : std::min(pause_ns_ * 2, longest_pause_ns);
     retry_at_ns_ = monotonic_ns() + pause_ns_;
+  }
+
+  /// Of namespaces of an earlier daemon, too, these are the ids that they have. Without any, fetching is refused and the rest works.
+  [[nodiscard]] image::FetchOptions fetch_options() const {
+    constexpr std::uint32_t nobody = 65534;
+    image::FetchOptions options;
+    options.path = options_.registry.fetch_path;
+    options.host_id = nobody;
+    options.ends_with_parent = true;
+    auto map = [&]() -> Result<linux::IdMap> {
+      linux::IdMap engine;
+      const auto folder = concat("/proc/", space_->record.holder.pid);
+      engine.uids = TRY_PLAIN(linux::parse_id_map(TRY_PLAIN(linux::read_kernel_file(folder + "/uid_map"))));
+      engine.gids = TRY_PLAIN(linux::parse_id_map(TRY_PLAIN(linux::read_kernel_file(folder + "/gid_map"))));
+      return fetch_id_map(engine);
+    }();
+    if (map.ok()) options.id_map = std::move(*map);
+    else log_error("rootless", "registries", map.error());
+    return options;
   }
 
   // ---- the engine ----
@@ -226,10 +237,13 @@ class Supervisor {
   Result<int> serve() {
     for (;;) {
       std::vector<linux::PollEntry> entries{{engine_.get(), POLLIN, 0}, {signals_->get(), POLLIN, 0}, {channel_ ? channel_.get() : -1, POLLIN, 0}, {uplink_ ? uplink_->get() : -1, POLLIN, 0}};
+      const auto own_entries = entries.size();
+      for (const int pidfd : services_->fetch_pidfds()) entries.push_back({pidfd, POLLIN, 0});
       (void)TRY_PLAIN(linux::poll(entries, time_left_ms()));
       if (entries[1].revents != 0) pass_on_signals();
       if (entries[2].revents != 0) answer();
       if (entries[3].revents != 0) on_uplink_ended();
+      if (std::any_of(entries.begin() + static_cast<std::ptrdiff_t>(own_entries), entries.end(), [](const auto& entry) { return entry.revents != 0; })) services_->reap_fetches();
       if (retry_at_ns_ != 0 && monotonic_ns() >= retry_at_ns_) open_uplink();
       if (entries[0].revents == 0) continue;
       const auto status = TRY(linux::wait_pidfd(engine_.get()), "engine");
@@ -253,25 +267,11 @@ class Supervisor {
 
   void answer() {
     auto message = linux::receive_message(channel_.get(), longest_request_bytes);
-    auto request = message.ok() && !message->bytes.empty() ? decode<HostRequest>(message->bytes, "request of the engine") : Result<HostRequest>(Error(ErrorKind::io, "ended"));
-    if (!request.ok()) return channel_.reset();  // the engine sees it at its next request
-    HostAnswer answer;
-    UniqueFd socket;
-    if (request->is_bind) {
-      auto bound = bind(*request);
-      if (bound.ok()) socket = std::move(*bound);
-      else answer = refusal(bound.error());
-      answer.is_yes = static_cast<bool>(socket);
-    } else {
-      auto shares = engine::is_in_our_namespaces(request->pid);
-      answer.is_yes = shares.ok() && *shares;
-    }
-    const int fd = socket.get();
-    ignore(linux::send_message(channel_.get(), encode(answer), socket ? std::span<const int>(&fd, 1) : std::span<const int>()));
-  }
-
-  static Result<UniqueFd> bind(const HostRequest& request) {
-    return network::bind_host_port(request.protocol, TRY_PLAIN(linux::SocketAddress::parse(request.address, request.port)));
+    auto reply = message.ok() && !message->bytes.empty() ? services_->answer(message->bytes) : Result<HostServices::Reply>(Error(ErrorKind::io, "ended"));
+    if (!reply.ok()) return channel_.reset();  // the engine sees it at its next request
+    std::vector<int> fds;
+    for (const auto& fd : reply->fds) fds.push_back(fd.get());
+    ignore(linux::send_message(channel_.get(), encode(reply->answer), fds));
   }
 
   const DaemonOptions& options_;
@@ -283,6 +283,7 @@ class Supervisor {
   std::optional<UniqueFd> uplink_;
   std::int64_t pause_ns_ = 0;
   std::int64_t retry_at_ns_ = 0;
+  std::optional<HostServices> services_;
   UniqueFd channel_;
   UniqueFd engine_;  ///< pidfd
 };

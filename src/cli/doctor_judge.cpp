@@ -274,7 +274,7 @@ class Judge {
 
   void uplink() {
     const Verdict verdict = host_.is_root ? Verdict::note : Verdict::warning;
-    constexpr std::string_view why = "containers of an engine without root reach the network by it, and so do its pulls";
+    constexpr std::string_view why = "containers of an engine without root reach the network by it, and so do its builds' ADD of addresses and repositories";
     if (host_.uplink.empty()) add("rootless-network", verdict, "neither pasta nor slirp4netns is installed", std::string(why), install("passt"));
     else if (!host_.has_tun) add("rootless-network", verdict, concat("/dev/net/tun cannot be opened, and ", host_.uplink, " needs it"), std::string(why), "modprobe tun; chmod 0666 /dev/net/tun");
     else good("rootless-network", concat(host_.uplink, " is installed"));

@@ -66,7 +66,7 @@ class Places {
 
  private:
   Places(Session& session, image::RegistryOptions options, std::string spool_folder, std::string worker_path)
-      : session_(&session), registries_(std::make_unique<image::Registries>(std::move(options), 0)), spool_folder_(std::move(spool_folder)), worker_path_(std::move(worker_path)) {}
+      : session_(&session), registries_(std::make_unique<image::Registries>(std::move(options), image::FetchOptions())), spool_folder_(std::move(spool_folder)), worker_path_(std::move(worker_path)) {}
   Result<std::unique_ptr<transport::ScratchLayout>> open_archive(const std::string& path);
 
   Session* session_;

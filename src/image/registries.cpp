@@ -138,7 +138,7 @@ Result<std::string> domain_of_server(std::string_view server) {
 Result<std::unique_ptr<RegistrySession>> Registries::open_session(FetchSession session) const {
   session.patience = options_.patience;
   session.user_agent = user_agent();
-  return RegistrySession::open({options_.fetch_path, fetch_host_id_}, session);
+  return RegistrySession::open(fetch_, session);
 }
 
 Result<FetchSession> Registries::session_for(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const {
@@ -166,7 +166,7 @@ Result<FetchProcess> Registries::start_impatient(const Reference& repository, co
   at_most(session.patience.stall_timeout_ms, 8'000);
   at_most(session.patience.attempts, 3);
   at_most(session.patience.longest_pause_ms, 1'000);
-  return start_fetch_process({options_.fetch_path, fetch_host_id_}, session);
+  return start_fetch_process(fetch_, session);
 }
 
 Result<std::string> Registries::login(const std::string& server, const RegistryCredentials& credentials, const Cancel& cancel) const {

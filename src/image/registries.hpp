@@ -35,7 +35,8 @@ struct DistributionInfo {
 /// Thread-safe.
 class Registries {
  public:
-  Registries(RegistryOptions options, std::uint32_t fetch_host_id) : options_(std::move(options)), fetch_host_id_(fetch_host_id) {}
+  /// `fetch`: its path is that of `options`.
+  Registries(RegistryOptions options, FetchOptions fetch) : options_(std::move(options)), fetch_(std::move(fetch)) { fetch_.path = options_.fetch_path; }
 
   /// `actions`: "pull" or "pull,push". Errors: unavailable (no caisson-fetch), invalid (a bad hosts.toml).
   Result<std::unique_ptr<RegistrySession>> open(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const;
@@ -56,7 +57,7 @@ class Registries {
   Result<FetchSession> session_for(const Reference& repository, const std::string& actions, const RegistryCredentials& credentials) const;
   Result<std::unique_ptr<RegistrySession>> open_session(FetchSession session) const;
   RegistryOptions options_;
-  std::uint32_t fetch_host_id_;
+  FetchOptions fetch_;
 };
 
 /// A manifest or index as a registry gave it, checked: the digest that was asked for or announced is the content's, the media type says

@@ -41,8 +41,10 @@ linux::SpawnRequest fetch_spawn(const FetchOptions& options, int program, int ch
   spawn.process.fds = {{channel, fetch_channel_fd}};
   spawn.process.cwd = "/";
   spawn.process.new_session = true;
+  spawn.process.parent_death_signal = options.ends_with_parent ? SIGKILL : 0;
   spawn.namespaces.network = false;  // the one thing it is for
-  if (!is_root) spawn.namespaces = {false, false, false, false, false, false};
+  spawn.id_map = options.id_map;
+  if (!is_root && options.id_map.empty()) spawn.namespaces = {false, false, false, false, false, false};
   spawn.uid = spawn.gid = options.host_id != 0 ? options.host_id : nobody;
   spawn.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 1024}};
   return spawn;
@@ -52,33 +54,62 @@ linux::SpawnRequest fetch_spawn(const FetchOptions& options, int program, int ch
 
 Error error_of(const FetchReply& reply) { return {reply.kind, reply.text}; }
 
-RegistrySession::RegistrySession(UniqueFd channel, UniqueFd pidfd) : channel_(std::move(channel)), pidfd_(std::move(pidfd)) {}
+void FetchChild::end() {
+  if (!pidfd_) return;
+  if (!kill_) linux::kill_and_reap(pidfd_.get());
+  else if (kill_().ok()) ignore(linux::wait_readable(pidfd_.get(), -1));  // its parent reaps it; one that could not be killed is gone, or takes us along
+  pidfd_.reset();
+}
 
-Result<FetchProcess> start_fetch_process(const FetchOptions& options, const FetchSession& session) {
+std::optional<linux::ExitStatus> FetchChild::take_end() {
+  std::optional<linux::ExitStatus> out;
+  if (!kill_)
+    if (auto status = linux::wait_pidfd(pidfd_.get()); status.ok()) out = *status;
+  pidfd_.reset();
+  return out;
+}
+
+RegistrySession::RegistrySession(FetchProcess process) : channel_(std::move(process.channel)), child_(std::move(process.child)) {}
+
+Result<linux::ChildProcess> spawn_fetch_process(const FetchOptions& options, int channel) {
   if (!TRY_PLAIN(linux::exists(options.path)))
     return Error(ErrorKind::unavailable, concat("registries cannot be reached: ", options.path, " is not installed"))
         .with_hint("it is built when the headers of libcurl are there: apt-get install libcurl4-openssl-dev");
   const UniqueFd program = TRY_PLAIN(linux::open(options.path, O_PATH));
-  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
-  auto spawned = linux::spawn_sandboxed(fetch_spawn(options, program.get(), ends.second.get()));
+  auto spawned = linux::spawn_sandboxed(fetch_spawn(options, program.get(), channel));
   // In a user namespace that lacks that id (rootless), nobody's does as well.
-  if (!spawned.ok() && spawned.error().error_number() == EINVAL && options.host_id != 0)
-    spawned = linux::spawn_sandboxed(fetch_spawn({options.path, 0}, program.get(), ends.second.get()));
-  auto child = TRY(std::move(spawned), concat("start ", options.path));
-  ends.second.reset();
-  TRY(linux::send_message(ends.first.get(), make_frame(static_cast<std::uint8_t>(FetchFrame::session), encode(session))), "tell the fetch process what it is for");
+  if (!spawned.ok() && spawned.error().error_number() == EINVAL && options.host_id != 0 && options.id_map.empty())
+    spawned = linux::spawn_sandboxed(fetch_spawn({options.path}, program.get(), channel));
+  return TRY(std::move(spawned), concat("start ", options.path));
+}
+
+namespace {
+Result<FetchProcess> start_here(const FetchOptions& options) {
+  auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
+  auto child = TRY_PLAIN(spawn_fetch_process(options, ends.second.get()));
   FetchProcess out;
   out.channel = std::move(ends.first);
-  out.pidfd = std::move(child.pidfd);
+  out.child = FetchChild(std::move(child.pidfd));
   return out;
+}
+}  // namespace
+
+Result<FetchProcess> start_fetch_process(const FetchOptions& options, const FetchSession& session) {
+  auto process = options.start_elsewhere ? options.start_elsewhere() : start_here(options);
+  if (!process.ok()) return process;
+  TRY(linux::send_message(process->channel.get(), make_frame(static_cast<std::uint8_t>(FetchFrame::session), encode(session))), "tell the fetch process what it is for");
+  return process;
 }
 
 Result<std::unique_ptr<RegistrySession>> RegistrySession::open(const FetchOptions& options, const FetchSession& session) {
-  auto process = TRY_PLAIN(start_fetch_process(options, session));
-  return std::unique_ptr<RegistrySession>(new RegistrySession(std::move(process.channel), std::move(process.pidfd)));
+  return std::unique_ptr<RegistrySession>(new RegistrySession(TRY_PLAIN(start_fetch_process(options, session))));
 }
 
-std::unique_ptr<RegistrySession> RegistrySession::adopt(UniqueFd channel) { return std::unique_ptr<RegistrySession>(new RegistrySession(std::move(channel), UniqueFd())); }
+std::unique_ptr<RegistrySession> RegistrySession::adopt(UniqueFd channel) {
+  FetchProcess process;
+  process.channel = std::move(channel);
+  return std::unique_ptr<RegistrySession>(new RegistrySession(std::move(process)));
+}
 
 RegistrySession::~RegistrySession() {
   end_process();
@@ -88,8 +119,7 @@ RegistrySession::~RegistrySession() {
 
 void RegistrySession::end_process() {
   std::lock_guard lock(process_mutex_);
-  if (pidfd_) linux::kill_and_reap(pidfd_.get());
-  pidfd_.reset();
+  child_.end();
 }
 
 Status RegistrySession::send(FetchFrame type, std::string_view payload, int fd) {

@@ -16,20 +16,48 @@
 #include "base/unique_fd.hpp"
 #include "image/fetch_protocol.hpp"
 #include "image/frames.hpp"
+#include "linux/mount.hpp"
+#include "linux/process.hpp"
 
 namespace caisson::image {
+
+/// A running caisson-fetch: a child of ours, or of somebody who must be asked to end it.
+class FetchChild {
+ public:
+  using Kill = std::function<Status()>;
+  FetchChild() = default;
+  /// `kill`: for one that is no child of ours. Errors of it: not_found (it has ended already).
+  explicit FetchChild(UniqueFd pidfd, Kill kill = {}) : pidfd_(std::move(pidfd)), kill_(std::move(kill)) {}
+  explicit operator bool() const { return static_cast<bool>(pidfd_); }
+  /// Readable once it has ended.
+  [[nodiscard]] int pidfd() const { return pidfd_.get(); }
+  /// Ends it, whatever it does; when this returns it uses no descriptor any more.
+  void end();
+  /// Takes leave of one that has ended. How it did, of a child of ours.
+  std::optional<linux::ExitStatus> take_end();
+
+ private:
+  UniqueFd pidfd_;
+  Kill kill_;
+};
+
+/// A fetch process that whoever has the channel speaks to. It ends when the channel does.
+struct FetchProcess {
+  UniqueFd channel;
+  FetchChild child;
+};
 
 struct FetchOptions {
   std::string path;             ///< the caisson-fetch binary
   std::uint32_t host_id = 0;    ///< user and group it runs as; 0: nobody's where this process may choose, else its own
+  linux::IdMap id_map;          ///< of a user namespace that it gets; then `host_id` is one of its ids, and no privilege is needed
+  bool ends_with_parent = false;  ///< killed when the thread that has started it ends, whatever its channel says
+  std::function<Result<FetchProcess>()> start_elsewhere;  ///< instead of all that: by who is where the registries are
 };
 
-/// A fetch process that knows what it is for, and that whoever has the channel speaks to. It ends when the channel does.
-struct FetchProcess {
-  UniqueFd channel;
-  UniqueFd pidfd;
-};
-/// Errors: unavailable (no caisson-fetch here), io.
+/// caisson-fetch, speaking on `channel` (borrowed). Errors: unavailable (not installed), io.
+Result<linux::ChildProcess> spawn_fetch_process(const FetchOptions& options, int channel);
+/// One that knows what it is for. Errors: as above, and those of start_elsewhere.
 Result<FetchProcess> start_fetch_process(const FetchOptions& options, const FetchSession& session);
 
 /// A process for one repository, with its connections and tokens, until this object ends. Thread-safe: several calls run side by side.
@@ -60,7 +88,7 @@ class RegistrySession {
     std::mutex mutex;
     std::optional<FetchReply> reply;
   };
-  RegistrySession(UniqueFd channel, UniqueFd pidfd);
+  explicit RegistrySession(FetchProcess process);
   void listen();
   Status dispatch(FetchFrame type, std::string_view payload);
   void fail_all();
@@ -70,7 +98,7 @@ class RegistrySession {
 
   UniqueFd channel_;
   std::mutex process_mutex_;
-  UniqueFd pidfd_;
+  FetchChild child_;
   std::mutex send_mutex_;
   std::mutex pending_mutex_;
   std::map<std::uint64_t, std::shared_ptr<Pending>> pending_;  // shared: the listener may wake a call that is just leaving

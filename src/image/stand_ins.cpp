@@ -208,11 +208,11 @@ Result<std::string> StandIns::start(const Digest& diff_id, const std::string& pa
   running->reference = reference;
   if (const auto credentials = credentials_.find(diff_id); credentials != credentials_.end()) running->credentials = credentials->second;
   auto fetch = TRY_PLAIN(registries_->start_impatient(running->reference, running->credentials));
-  running->fetch = std::move(fetch.pidfd);
+  running->fetch = std::move(fetch.child);
   auto child = spawn({{request.get(), serve_fd::request}, {device.get(), serve_fd::device}, {pieces.get(), serve_fd::pieces}, {cache.get(), serve_fd::cache},
                       {partial->get(), serve_fd::blob}, {notices.second.get(), serve_fd::notices}, {fetch.channel.get(), serve_fd::channel}});
   if (!child.ok()) {
-    linux::kill_and_reap(running->fetch.get());
+    running->fetch.end();
     return std::move(child).error();
   }
   running->server = std::move(child->pidfd);
@@ -247,10 +247,10 @@ Status StandIns::give_fetch_process(Running& running) {
   auto fetch = TRY_PLAIN(registries_->start_impatient(running.reference, running.credentials));
   auto sent = linux::send_message(running.notices.get(), ".", std::array{fetch.channel.get()});
   if (!sent.ok()) {
-    linux::kill_and_reap(fetch.pidfd.get());
+    fetch.child.end();
     return sent;
   }
-  running.fetch = std::move(fetch.pidfd);
+  running.fetch = std::move(fetch.child);
   return {};
 }
 
@@ -262,7 +262,7 @@ void StandIns::listen(Running& running) {
   auto due_ns = monotonic_ns() + pause_ns;
   std::string buffer(4096, '\0');
   for (;;) {
-    std::array<linux::PollEntry, 2> entries{linux::PollEntry{running.notices.get(), POLLIN, 0}, linux::PollEntry{running.fetch ? running.fetch.get() : -1, POLLIN, 0}};
+    std::array<linux::PollEntry, 2> entries{linux::PollEntry{running.notices.get(), POLLIN, 0}, linux::PollEntry{running.fetch.pidfd(), POLLIN, 0}};
     const auto wait_ms = running.fetch ? -1 : static_cast<int>(std::max<std::int64_t>(0, due_ns - monotonic_ns()) / millisecond_ns + 1);
     if (!linux::poll(entries, wait_ms).ok()) break;
     if (entries[0].revents != 0) {  // first: a server that ends closes this before its fetch process can notice
@@ -273,9 +273,9 @@ void StandIns::listen(Running& running) {
       continue;
     }
     if (entries[1].revents != 0) {
-      auto status = linux::wait_pidfd(running.fetch.get());
-      running.fetch.reset();
-      if (status.ok()) log(LogLevel::warning, step, running.object, concat("what fetches for it ended ", status->signaled ? "by signal " : "with code ", status->code, "; it gets another one"));
+      const auto status = running.fetch.take_end();
+      const auto how = status ? concat(status->signaled ? " by signal " : " with code ", status->code) : std::string();
+      log(LogLevel::warning, step, running.object, concat("what fetches for it ended", how, "; it gets another one"));
     }
     if (!running.fetch && !is_closing_ && monotonic_ns() >= due_ns) {
       due_ns = monotonic_ns() + pause_ns;
@@ -287,7 +287,7 @@ void StandIns::listen(Running& running) {
   if (status.ok() && (status->signaled || status->code != 0))
     log(LogLevel::warning, step, running.object,
         concat("its server ended ", status->signaled ? "by signal " : "with code ", status->code, ": containers that use it cannot read what they have not read yet, until they are started again"));
-  if (running.fetch) linux::kill_and_reap(running.fetch.get());
+  running.fetch.end();
   running.has_ended = true;
 }
 

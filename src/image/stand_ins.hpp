@@ -92,8 +92,8 @@ class StandIns {
     }
   };
   struct Running {
-    UniqueFd server;   // pidfds
-    UniqueFd fetch;    // the listener's, from its start on
+    UniqueFd server;   // pidfd
+    FetchChild fetch;  // the listener's, from its start on
     UniqueFd notices;
     Reference reference;  // for the next fetch process
     RegistryCredentials credentials;

@@ -189,17 +189,19 @@ bool is_untouched(const std::vector<linux::RouteInfo>& routes, const linux::Ipv4
 
 }  // namespace
 
-Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge) {
+Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge, const SubnetCheck& is_free_on_host) {
   const std::uint32_t own_index = index_of(socket, own_bridge);
-  return is_untouched(TRY_PLAIN(linux::list_ipv4_routes(socket)), subnet, own_index);
+  if (!is_untouched(TRY_PLAIN(linux::list_ipv4_routes(socket)), subnet, own_index)) return false;
+  return is_free_on_host ? is_free_on_host(subnet) : Result<bool>(true);
 }
 
-Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge, const std::vector<linux::Ipv4Prefix>& taken) {
+Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge, const std::vector<linux::Ipv4Prefix>& taken, const SubnetCheck& is_free_on_host) {
   const std::uint32_t own_index = index_of(socket, own_bridge);
   const auto routes = TRY_PLAIN(linux::list_ipv4_routes(socket));
   for (const auto& candidate : default_subnets()) {
     const bool is_ours = std::any_of(taken.begin(), taken.end(), [&](const linux::Ipv4Prefix& other) { return other.overlaps(candidate); });
-    if (!is_ours && is_untouched(routes, candidate, own_index)) return candidate;
+    if (is_ours || !is_untouched(routes, candidate, own_index)) continue;
+    if (!is_free_on_host || TRY(is_free_on_host(candidate), "routes of the host")) return candidate;
   }
   return Error(ErrorKind::unavailable, "this host has routes into all subnets that would be used for containers").with_hint("set a subnet of your own in the engine's configuration");
 }

@@ -1,6 +1,7 @@
 // The bridge of a network in the kernel: choosing its subnet, making it, and plugging containers into it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,10 +23,11 @@ struct BridgePlan {
 };
 
 /// The first of default_subnets() that no route of the host touches and that overlaps none of `taken`; routes through `own_bridge` do not
-/// count. Errors: unavailable when there is none.
-Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge, const std::vector<linux::Ipv4Prefix>& taken);
+/// count. `is_free_on_host`: Options::is_free_on_host. Errors: unavailable when there is none.
+using SubnetCheck = std::function<Result<bool>(const linux::Ipv4Prefix&)>;
+Result<linux::Ipv4Prefix> choose_subnet(linux::NetlinkSocket& socket, const std::string& own_bridge, const std::vector<linux::Ipv4Prefix>& taken, const SubnetCheck& is_free_on_host);
 /// Whether no route of the host touches `subnet`; routes through `own_bridge` do not count.
-Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge);
+Result<bool> is_subnet_free(linux::NetlinkSocket& socket, const linux::Ipv4Prefix& subnet, const std::string& own_bridge, const SubnetCheck& is_free_on_host = {});
 /// The MTU of the interface of the default route, 1500 without one.
 Result<std::uint32_t> default_mtu(linux::NetlinkSocket& socket);
 

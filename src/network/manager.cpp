@@ -117,7 +117,7 @@ Result<Network> HostNetworkManager::make_bridge_definition() {
       taken.insert(taken.end(), prefixes.begin(), prefixes.end());
     }
     Subnet pool;
-    pool.cidr = options_.subnet.empty() ? linux::to_string(TRY_PLAIN(choose_subnet(socket, options_.bridge_interface, taken))) : options_.subnet;
+    pool.cidr = options_.subnet.empty() ? linux::to_string(TRY_PLAIN(choose_subnet(socket, options_.bridge_interface, taken, options_.is_free_on_host))) : options_.subnet;
     pool.gateway = TRY_PLAIN(first_address(pool.cidr));
     network.subnets.push_back(std::move(pool));
   }
@@ -148,7 +148,7 @@ Result<HostNetworkManager::Known*> HostNetworkManager::default_bridge() {
       // Keep the subnet of before where it is still free, so that addresses do not wander with every start.
       auto subnet = linux::parse_ipv4_prefix(before.subnets.front().cidr);
       linux::NetlinkSocket socket = TRY_PLAIN(linux::open_rtnetlink());
-      if (subnet && TRY_PLAIN(is_subnet_free(socket, *subnet, options_.bridge_interface))) fresh.subnets = before.subnets;
+      if (subnet && TRY_PLAIN(is_subnet_free(socket, *subnet, options_.bridge_interface, options_.is_free_on_host))) fresh.subnets = before.subnets;
     }
   }
   if (!is_known || to_text(fresh) != to_text(found->second.definition)) TRY_PLAIN(save(fresh));

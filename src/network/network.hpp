@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
+#include "linux/rtnetlink.hpp"
 #include "linux/socket.hpp"
 #include "state/store.hpp"
 
@@ -135,6 +136,8 @@ struct Options {
   PortPolicy published;             ///< undeclared: open to everybody
   /// Set where our network namespace is not the host's (an engine without root): binds published ports on the host, and what comes there is relayed.
   std::function<Result<UniqueFd>(Protocol, const linux::SocketAddress&)> bind_on_host;
+  /// Set with it: whether no route of the host touches a subnet that would be chosen.
+  std::function<Result<bool>(const linux::Ipv4Prefix&)> is_free_on_host;
 };
 
 /// Thread-safe. Privilege: CAP_NET_ADMIN.

@@ -238,7 +238,7 @@ Status HostNetworkManager::choose_addresses(Network& network) {
       taken.insert(taken.end(), prefixes.begin(), prefixes.end());
     }
     Subnet subnet;
-    subnet.cidr = linux::to_string(TRY_PLAIN(choose_subnet(socket, "", taken)));
+    subnet.cidr = linux::to_string(TRY_PLAIN(choose_subnet(socket, "", taken, options_.is_free_on_host)));
     subnet.gateway = TRY_PLAIN(first_address(subnet.cidr));
     network.subnets.insert(network.subnets.begin(), std::move(subnet));
   }

@@ -53,6 +53,14 @@ class CaissonTarget:
         """The command line that sees the engine's published ports."""
         return command
 
+    def by_owner(self, command):
+        """The same, of whoever the engine belongs to."""
+        return self.engine.as_user(command)
+
+    def give(self, path):
+        """Makes a file of the test's the owner's."""
+        self.engine.give(path)
+
     def log_text(self):
         return self.engine.log_text()
 
@@ -88,6 +96,11 @@ class DockerdTarget:
 
     def inside(self, command):
         return ["nsenter", f"--net=/run/netns/{self.dockerd.namespace}", *command]
+
+    by_owner = inside
+
+    def give(self, path):
+        pass  # it is root's
 
     def log_text(self):
         with open(self.dockerd.log_path, encoding="utf-8", errors="replace") as file:
@@ -194,7 +207,7 @@ class ClientTest(unittest.TestCase):
         if isinstance(stdin, str):
             stdin = stdin.encode()
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-        run = subprocess.run(cls.target.inside([str(word) for word in command]), capture_output=True, timeout=timeout, check=False, cwd=cwd or cls.target.folder,
+        run = subprocess.run(cls.target.by_owner([str(word) for word in command]), capture_output=True, timeout=timeout, check=False, cwd=cwd or cls.target.folder,
                              env={**cls.environment(), **(environment or {})}, **options)
         run.stdout = run.stdout.decode(errors="replace")
         run.stderr = run.stderr.decode(errors="replace")
@@ -211,7 +224,9 @@ class ClientTest(unittest.TestCase):
     @classmethod
     def scratch(cls):
         """A new folder that goes with the engine's."""
-        return tempfile.mkdtemp(dir=cls.target.folder)
+        folder = tempfile.mkdtemp(dir=cls.target.folder)
+        cls.target.give(folder)
+        return folder
 
     @classmethod
     def fetch(cls, port, path="/", timeout_s=30):

@@ -185,7 +185,7 @@ class ComposeChecks:
         ids = set()
         for wanted in (1, 5):  # killed at its beginning and in its middle
             arguments = [*self.command_line, "-p", "shop", "up", "-d"]
-            up = subprocess.Popen(arguments, cwd=self.project, env={**self.environment(), "COMPOSE_HTTP_TIMEOUT": "20"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            up = subprocess.Popen(self.target.by_owner(arguments), cwd=self.project, env={**self.environment(), "COMPOSE_HTTP_TIMEOUT": "20"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 clients.caisson.wait_until(lambda: up.poll() is not None or len(self.docker("ps", "-q").stdout.split()) >= wanted, f"{wanted} services run", 60)
                 engine.kill9()

@@ -66,17 +66,11 @@ class Namespace:
         self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
-        if caisson.ROOTLESS:
-            # Engines have loopbacks of their own, and by their uplink the address of the interface that the default route names: a further one is the servers'.
-            self.address = "198.18.1.1"  # of a network for tests (RFC 2544)
-            for words in ("link add out type veth peer name wire", "link set wire up", "link set out up", "addr add 198.18.0.1/24 dev out", "route add default via 198.18.0.2",
-                          f"addr add {self.address}/32 dev lo"):
-                subprocess.run(["ip", "-n", self.name, *words.split()], check=True)
 
     @property
     def engine_options(self):
-        """What makes registries without TLS here as good as those of 127.0.0.1."""
-        return ["--insecure-registry", f"{self.address}/32"] if caisson.ROOTLESS else []
+        """An ordinary user's engine fetches from where its supervisor is; an uplink has no way out of here."""
+        return ["--rootless-network", "none"] if caisson.ROOTLESS else []
 
     @property
     def command(self):
@@ -332,15 +326,16 @@ class Server(http.server.ThreadingHTTPServer):
 class BetweenServer:
     """An HTTP server in the namespace. `respond(handler, body)` answers what it wants and returns True; the rest goes to `upstream_port`."""
 
-    def __init__(self, namespace, upstream_port=5000):
+    def __init__(self, namespace, upstream_port=5000, address=None):
         self.namespace = namespace
+        address = address or namespace.address
         self.upstream_port = upstream_port
         self.lock = threading.Lock()
         self.seen = []
         self.faults = []  # (matches(handler), act(handler, body) -> has answered), the latest first
-        listener = in_namespace(namespace.name, lambda: socket.create_server((namespace.address, 0), backlog=64))
+        listener = in_namespace(namespace.name, lambda: socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=64))
         self.port = listener.getsockname()[1]
-        self.address = f"{namespace.address}:{self.port}"
+        self.address = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
         self.server = Server(self, listener)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()

@@ -51,6 +51,7 @@ class BuildCacheTest(registries.NamespaceTest):
         self.folder = folder.name
         self.context = os.path.join(self.folder, "context")
         os.mkdir(self.context)
+        self.one.give(self.folder, self.context)
         self.write("Dockerfile", DOCKERFILE)
         self.write("f", self.id())
 

@@ -33,10 +33,11 @@ class SshMountTest(caisson.EngineTest):
         super().setUpClass()
         cls.keys = os.path.join(cls.engine.folder, "keys")
         os.mkdir(cls.keys, 0o700)
+        cls.engine.give(cls.keys)
         cls.agent_socket = os.path.join(cls.keys, "agent")
-        cls.agent = subprocess.Popen(["ssh-agent", "-D", "-a", cls.agent_socket], stdout=subprocess.PIPE, text=True)
+        cls.agent = subprocess.Popen(cls.engine.as_user(["ssh-agent", "-D", "-a", cls.agent_socket]), stdout=subprocess.PIPE, text=True)
         cls.agent.stdout.readline()  # it listens by then
-        subprocess.run(["ssh-add", "-q", cls.make_key("key-of-the-agent")], env={**os.environ, "SSH_AUTH_SOCK": cls.agent_socket}, check=True)
+        subprocess.run(cls.engine.as_user(["ssh-add", "-q", cls.make_key("key-of-the-agent")]), env={**os.environ, "SSH_AUTH_SOCK": cls.agent_socket}, check=True)
         cls.make_base()
 
     @classmethod
@@ -49,7 +50,7 @@ class SshMountTest(caisson.EngineTest):
     @classmethod
     def make_key(cls, name, passphrase=""):
         path = os.path.join(cls.keys, name)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", path], check=True)
+        subprocess.run(cls.engine.as_user(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", path]), check=True)
         return path
 
     @classmethod
@@ -64,7 +65,9 @@ class SshMountTest(caisson.EngineTest):
         cls.engine.import_image(caisson.busybox_rootfs(add), "client:latest", ["CMD sh"])
 
     def folder(self, dockerfile):
-        return caisson.write_files(tempfile.mkdtemp(dir=self.engine.folder), {"Dockerfile": "FROM client\n" + dockerfile})
+        folder = tempfile.mkdtemp(dir=self.engine.folder)
+        self.engine.give(folder)
+        return caisson.write_files(folder, {"Dockerfile": "FROM client\n" + dockerfile})
 
     def build(self, dockerfile, *arguments, agent=True, check=0):
         return self.engine.cli("build", "-t", self._testMethodName, *arguments, self.folder(dockerfile), check=check, timeout=120, env={"SSH_AUTH_SOCK": self.agent_socket if agent else ""})
@@ -132,6 +135,7 @@ class SshMountTest(caisson.EngineTest):
 
     def test_bake_and_compose_files_lend_agents(self):
         folder = tempfile.mkdtemp(dir=self.engine.folder)
+        self.engine.give(folder)
         key = self.make_key("key-of-bake")
         with open(os.path.join(folder, "docker-bake.hcl"), "w", encoding="utf-8") as file:
             file.write(f'target "default" {{\n dockerfile-inline = "FROM client\\nRUN --mount=type=ssh ssh-add -l | grep -q key-of-bake\\n"\n ssh = ["default={key}"]\n}}\n')

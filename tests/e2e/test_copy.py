@@ -241,12 +241,15 @@ class Copies(CopyTest):
         try:
             engine.start()
             engine.import_busybox("travel:1")
-            out = subprocess.run(self.command("-H", engine.host, "image", "copy", "local:travel:1", f"{self.far.address}/travel:1"), capture_output=True, text=True, timeout=120,
-                                 env=self.environment(), check=False)
+
+            def copy(*words):
+                program = [os.path.join(caisson.BIN, "caisson"), "-H", engine.host, "image", "copy", *words]
+                return subprocess.run([*self.namespace.command, *engine.as_user(program)], capture_output=True, text=True, timeout=120, env=engine.environment(), check=False)
+
+            out = copy("local:travel:1", f"{self.far.address}/travel:1")
             self.assertEqual(out.returncode, 0, out.stderr)
             self.assertEqual(self.manifest(self.far, "travel", "1")[0], out.stdout.strip())
-            back = subprocess.run(self.command("-H", engine.host, "image", "copy", f"{self.far.address}/travel:1", "local:arrived:2"), capture_output=True, text=True, timeout=120,
-                                  env=self.environment(), check=False)
+            back = copy(f"{self.far.address}/travel:1", "local:arrived:2")
             self.assertEqual(back.returncode, 0, back.stderr)
             self.assertEqual(back.stdout, out.stdout)
             self.assertEqual(engine.ok("image", "inspect", "--format", "{{.Id}}", "arrived:2"), engine.ok("image", "inspect", "--format", "{{.Id}}", "travel:1"))

@@ -135,9 +135,10 @@ class DaemonDies(OwnEngine):
     def watchers(self):
         """How many accepted connections the daemon holds: sockets with the listener's address that are connected (03)."""
         held = set()
-        for fd in os.listdir(f"/proc/{self.engine.process.pid}/fd"):
+        pid = self.engine.own_pid
+        for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                held.add(os.readlink(f"/proc/{self.engine.process.pid}/fd/{fd}").removeprefix("socket:[").rstrip("]"))
+                held.add(os.readlink(f"/proc/{pid}/fd/{fd}").removeprefix("socket:[").rstrip("]"))
         with open("/proc/net/unix", encoding="utf-8") as file:
             rows = [line.split() for line in file]
         return sum(len(row) == 8 and row[5] == "03" and row[6] in held and row[7].startswith(self.engine.folder) for row in rows)
@@ -310,6 +311,7 @@ class DiskIsFull(OwnEngine):
     def prepare(self):
         disk = caisson.SmallDisk(self.engine.root, 48)
         self.addCleanup(disk.close)
+        self.engine.give(self.engine.root)
 
     def fill(self):
         """Takes all free space; returns a function that gives it back."""

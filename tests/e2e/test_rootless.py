@@ -2,6 +2,8 @@
 """An engine of an ordinary user: what is its own way, beside the suites that run in both modes (ctest e2e_rootless/*)."""
 
 import contextlib
+import ipaddress
+import json
 import os
 import random
 import re
@@ -10,10 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import unittest
 
 os.environ["CAISSON_TEST_ROOTLESS"] = "1"
 import caisson  # noqa: E402: reads the variable
+import registries  # noqa: E402
 from caisson import wait_until  # noqa: E402
 from dns_client import Client, Upstream  # noqa: E402
 from test_networks import Host  # noqa: E402
@@ -326,6 +330,144 @@ class Networks(caisson.EngineTest):
         server = self.outside.serve(8001)
         self.addCleanup(lambda: (server.kill(), server.wait(), server.stdout.close()))
         wait_until(lambda: self.engine.cli("exec", name, "sh", "-c", f"sleep 1 | timeout 5 nc -w 2 {self.outside.address} 8001").stdout == "hello", "the uplink comes back", 40)
+
+
+class RegistriesOfTheHost(registries.NamespaceTest):
+    """A registry on the host's own loopback, which no container reaches; what fetches is started by the supervisor."""
+
+    @classmethod
+    def why_not(cls):
+        return super().why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
+
+    @classmethod
+    def open(cls):
+        cls.registry = cls.kept(registries.CaissonRegistry(cls.namespace))
+        cls.engine = cls.new_engine()
+        cls.engine.import_busybox()
+        cls.name = f"{cls.registry.address}/there/busybox:1"
+        cls.engine.ok("tag", "busybox", cls.name)
+        cls.engine.ok("push", cls.name)
+
+    def hold_blobs(self):
+        """A server before the registry that keeps whoever asks for a blob waiting: (server, somebody waits, let go)."""
+        between = registries.BetweenServer(self.namespace, self.registry.port)
+        self.addCleanup(between.close)
+        waits, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        def hold(*_):
+            waits.set()
+            go.wait(60)
+            return False
+
+        between.on("/blobs/", hold, "GET")
+        return between, waits, go
+
+    def pull_in_background(self, engine, name):
+        client = subprocess.Popen(engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", engine.host, "pull", name]), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                  env=engine.environment())
+        self.addCleanup(client.stderr.close)
+        self.addCleanup(client.wait)
+        self.addCleanup(client.kill)
+        return client
+
+    def test_images_come_from_and_go_to_127_0_0_1_and_its_other_names(self):
+        sixth = registries.BetweenServer(self.namespace, self.registry.port, "::1")
+        self.addCleanup(sixth.close)
+        for name in (self.name, f"localhost:{self.registry.port}/there/busybox:1", f"{sixth.address}/there/busybox:1"):
+            with self.subTest(name=name):
+                other = self.new_engine()
+                other.ok("pull", name)
+                self.assertEqual(other.ok("run", "--rm", name, "echo", "here"), "here")
+        self.assertTrue(sixth.seen)
+        lazily = self.new_engine().cli("pull", "--lazy", self.name, check=0)
+        self.assertIn("Layers come as a whole", lazily.stderr)  # layers are directories without root
+
+    def test_containers_reach_it_no_more_than_before(self):
+        told = self.engine.cli("run", "--rm", "--network", "host", "busybox", "nc", "-w", "1", "127.0.0.1", str(self.registry.port), stdin="")
+        self.assertNotEqual(told.returncode, 0)
+
+    def test_whoever_is_killed_in_the_middle_the_next_pull_goes_on(self):
+        for victim in ("fetch process", "engine", "supervisor"):
+            with self.subTest(victim=victim):
+                other = self.new_engine()
+                between, waits, go = self.hold_blobs()
+                client = self.pull_in_background(other, f"{between.address}/there/busybox:1")
+                self.assertTrue(waits.wait(30))
+                (fetch,) = other.processes("caisson-fetch")
+                self.assertEqual(caisson.parent_of(fetch), other.process.pid)
+                os.kill({"fetch process": fetch, "engine": other.own_pid, "supervisor": other.process.pid}[victim], signal.SIGKILL)
+                self.assertNotEqual(client.wait(30), 0)
+                wait_until(lambda: not caisson.is_alive(fetch), "what fetches has ended")
+                if victim == "fetch process":
+                    self.assertIn("the fetch process ended before it was done", client.stderr.read())
+                else:
+                    other.process.wait(30)
+                    other.start()
+                go.set()
+                other.ok("pull", f"{between.address}/there/busybox:1")
+                self.assertEqual(other.ok("run", "--rm", f"{between.address}/there/busybox:1", "echo", "here"), "here")
+                wait_until(lambda: not other.processes("caisson-fetch"), "no process that fetches is left")
+                with open(f"/proc/{other.process.pid}/task/{other.process.pid}/children", encoding="utf-8") as file:
+                    children = file.read().split()
+                self.assertFalse([pid for pid in children if not caisson.is_alive(int(pid))], "the supervisor reaps")
+
+    def test_one_that_does_not_listen_is_killed(self):
+        between, waits, _ = self.hold_blobs()
+        client = self.pull_in_background(self.engine, f"{between.address}/there/busybox:1")
+        self.engine.cli("rmi", "-f", "busybox", self.name)
+        self.assertTrue(waits.wait(30))
+        (fetch,) = self.engine.processes("caisson-fetch")
+        os.kill(fetch, signal.SIGSTOP)
+        client.kill()
+        wait_until(lambda: not caisson.is_alive(fetch), "the process that fetches has been killed")
+        self.assertEqual(self.engine.request("GET", "/_ping")[0], 200)
+
+    def test_the_engine_has_no_rights_over_what_fetches(self):
+        between, waits, go = self.hold_blobs()
+        other = self.new_engine()
+        client = self.pull_in_background(other, f"{between.address}/there/busybox:1")
+        self.assertTrue(waits.wait(30))
+        (fetch,) = other.processes("caisson-fetch")
+        self.assertNotEqual(os.stat(f"/proc/{fetch}").st_uid, other.user.uid)
+        # As root of the engine's namespaces, with every right that there is.
+        def as_the_engine(*command):
+            return subprocess.run(["nsenter", "-t", str(other.own_pid), "-U", "-n", *command], capture_output=True, text=True, check=False)
+
+        self.assertEqual(as_the_engine("cat", f"/proc/{other.own_pid}/fd/0").returncode, 0, "it has them over itself")
+        for command in (("cat", f"/proc/{fetch}/environ"), ("cat", f"/proc/{fetch}/fd/0"), ("nsenter", "-t", str(fetch), "-n", "true"), ("kill", "-9", str(fetch))):
+            with self.subTest(command=command):
+                tried = as_the_engine(*command)
+                self.assertNotEqual(tried.returncode, 0, tried.stdout)
+                self.assertRegex(tried.stderr, "(?i)permission denied|not permitted")
+        go.set()
+        self.assertEqual(client.wait(60), 0, "it has gone on")
+
+
+class Subnets(registries.NamespaceTest):
+    """Subnets that are chosen, on a host that has routes of its own, as to a VPN."""
+
+    @classmethod
+    def open(cls):
+        for words in ("link add vpn type veth peer name far", "link set far up", "link set vpn up"):
+            run("ip", "-n", cls.namespace.name, *words.split())
+        cls.engine = cls.new_engine()
+
+    def chosen(self):
+        self.engine.ok("network", "create", "chosen")
+        subnet = json.loads(self.engine.ok("network", "inspect", "chosen"))[0]["IPAM"]["Config"][0]["Subnet"]
+        self.engine.ok("network", "rm", "chosen")
+        return subnet
+
+    def test_they_avoid_what_the_host_routes_to(self):
+        first = self.chosen()
+        run("ip", "-n", self.namespace.name, "route", "add", first, "dev", "vpn")
+        second = self.chosen()
+        self.assertNotEqual(second, first)
+        inside = str(ipaddress.ip_network(second)[9])
+        run("ip", "-n", self.namespace.name, "route", "add", f"{inside}/32", "dev", "vpn")
+        third = self.chosen()
+        self.assertNotIn(third, (first, second), "a route to a single address in it counts")
 
 
 class NetworksBySlirp(Networks):
