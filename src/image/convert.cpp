@@ -40,8 +40,6 @@ Result<LocalImageStore::ConvertedLayer> LocalImageStore::convert_layer(const Lay
   std::lock_guard lock(compress_mutex_);
   auto staging = TRY_PLAIN(content_->new_staging("compressed"));
   ConvertedLayer out{std::move(staging), {}};
-  const auto expected = plan.form == LayerForm::uncompressed ? 0 : disk_bytes_for(layer.blob_bytes);  // it is hardly ever larger than what it is made of
-  TRY_PLAIN(out.staging.room().resize(expected));
   auto blob = TRY_PLAIN(linux::openat(out.staging.fd(), blob_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
   auto input = TRY_PLAIN(linux::open(content_->blob_path(layer.blob), O_RDONLY | O_NOFOLLOW));
   WorkerJob job;
@@ -56,7 +54,7 @@ Result<LocalImageStore::ConvertedLayer> LocalImageStore::convert_layer(const Lay
   const char* status = plan.form == LayerForm::uncompressed ? "Decompressing" : "Compressing";
   tell(progress, short_id(layer.diff_id), status, 0, layer.blob_bytes);
   job.on_progress = [&](std::uint64_t bytes) { tell(progress, short_id(layer.diff_id), status, bytes, layer.blob_bytes); };
-  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return out.staging.room().resize(std::max(bytes, expected), pause); };
+  job.on_written = [&](std::uint64_t bytes, const std::function<void()>& pause) { return out.staging.room().resize(bytes, pause); };
   const auto made = TRY_PLAIN(run_worker(worker_options(), job));
   if (made.decoded_digest != layer.diff_id.text()) return Error(ErrorKind::corrupt, concat("blob ", layer.blob.text(), " holds ", made.decoded_digest)).with_hint("load or pull the image again");
   TRY_PLAIN(out.staging.room().resize(disk_bytes_for(made.output_bytes)));
