@@ -134,6 +134,7 @@ constexpr std::array routes{
     Route{"POST", "/caisson/v1/cache-mounts/archive", import_cache_mount},
     Route{"GET", "/caisson/v1/builds", list_builds},
     Route{"POST", "/caisson/v1/builds/agents", lend_agent},
+    Route{"POST", "/caisson/v1/builds/context", list_missing_files},
     Route{"GET", "/caisson/v1/builds/{name}/logs", show_build_log},
     Route{"GET", "/caisson/v1/builds/{name}", inspect_build},
     Route{"DELETE", "/caisson/v1/builds/{name}", remove_build},

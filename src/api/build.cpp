@@ -18,6 +18,9 @@ namespace caisson::api {
 
 namespace {
 
+constexpr std::size_t most_context_name_bytes = 256;
+constexpr std::uint64_t most_kept_list_bytes = 64 << 20;
+
 std::string short_id(std::string_view id) {
   if (id.starts_with("sha256:")) id.remove_prefix(7);
   return std::string(id.substr(0, 12));
@@ -183,8 +186,8 @@ Result<build::DebugWish> read_debug_wish(const JsonView& view) {
 
 /// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
 /// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
-/// "ssh": {"session", "ids": [], "known_hosts"}, "debug_shell": {"program", "tty", "size"}}.
-Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out) {
+/// "ssh": {"session", "ids": [], "known_hosts"}, "debug_shell": {"program", "tty", "size"}, "kept": {"name", "text", "bytes"}}.
+Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out, std::uint64_t& kept_bytes) {
   auto header = request.exchange.header("X-Caisson-Build");
   if (header.empty()) return {};
   auto document = TRY_PLAIN(parse_json(TRY(base64_decode(header), "X-Caisson-Build"), "X-Caisson-Build"));
@@ -209,6 +212,14 @@ Status read_extensions(const Request& request, const build::EventSink& at_once, 
     TRY_PLAIN(ssh.read("known_hosts", out.known_hosts));
     out.agents.insert(ids.begin(), ids.end());
   }
+  if (auto kept = TRY_PLAIN(view.at("kept")); kept.is_set()) {
+    auto& context = out.kept.emplace();
+    TRY_PLAIN(kept.read("name", context.name));
+    TRY_PLAIN(kept.read("text", context.text));
+    TRY_PLAIN(kept.read("bytes", kept_bytes));
+    if (context.name.empty() || context.name.size() > most_context_name_bytes || kept_bytes > most_kept_list_bytes)
+      return Error(ErrorKind::invalid, concat("kept: want a name of at most ", most_context_name_bytes, " bytes and a list of at most ", most_kept_list_bytes));
+  }
   if (auto shell = TRY_PLAIN(view.at("debug_shell")); shell.is_set()) out.debug = TRY_PLAIN(read_debug_wish(shell));
   auto contexts = TRY_PLAIN(view.at("contexts"));
   if (contexts.is_set()) TRY_PLAIN(contexts.for_each_member([&](std::string_view name, const JsonView& item) { return read_context(item, out.contexts[std::string(name)]); }));
@@ -219,6 +230,32 @@ Status read_extensions(const Request& request, const build::EventSink& at_once, 
   for (const auto& [id, text] : secrets) out.secrets[id] = TRY(base64_decode(text), concat("secret ", id));
   out.allowed.insert(allowed.begin(), allowed.end());
   return {};
+}
+
+/// The body begins with it: what the archive leaves out, as [[path, digest, mode, time in seconds], …].
+Status read_kept_list(int fd, std::uint64_t bytes, build::KeptContext& out) {
+  if (bytes == 0) return {};
+  std::string text(static_cast<std::size_t>(bytes), '\0');
+  for (std::size_t done = 0; done < text.size();) {
+    const auto got = TRY_PLAIN(linux::read(fd, std::span(text).subspan(done)));
+    if (got == 0) return Error(ErrorKind::invalid, "build context: it ends in the list of kept files");
+    done += got;
+  }
+  const auto document = TRY_PLAIN(parse_json(text, "list of kept files"));
+  return JsonView(document, "list of kept files").for_each_element([&](const JsonView& item) -> Status {
+    auto& file = out.files.emplace_back();
+    std::size_t place = 0;
+    TRY_PLAIN(item.for_each_element([&](const JsonView& part) -> Status {
+      switch (place++) {
+        case 0: return part.read(file.path);
+        case 1: return part.read(file.digest);
+        case 2: return part.read(file.mode);
+        case 3: return part.read(file.mtime_s);
+        default: return Error(ErrorKind::invalid, "list of kept files: want [path, digest, mode, time]");
+      }
+    }));
+    return place == 4 ? Status() : Error(ErrorKind::invalid, "list of kept files: want [path, digest, mode, time]");
+  });
 }
 
 /// X-Registry-Config: base64 of {"https://index.docker.io/v1/": {"username", …}, "localhost:5000": …}. As with X-Registry-Auth, what
@@ -237,7 +274,7 @@ void read_registries(const Request& request, build::BuildRequest& out) {
 }
 
 /// `at_once`: for events, if they are asked for.
-Result<build::BuildRequest> read_build(const Request& request, const build::EventSink& at_once) {
+Result<build::BuildRequest> read_build(const Request& request, const build::EventSink& at_once, std::uint64_t& kept_bytes) {
   build::BuildRequest out;
   if (request.query.text("version") == "2")
     return Error(ErrorKind::unsupported, "BuildKit's protocol is not served").with_hint("set DOCKER_BUILDKIT=0, or use `caisson build`");
@@ -263,7 +300,7 @@ Result<build::BuildRequest> read_build(const Request& request, const build::Even
       if (!host.empty()) out.extra_hosts.emplace_back(host);
   TRY_PLAIN(read_limits(request, out));
   TRY_PLAIN(read_cache_names(request, out));
-  TRY_PLAIN(read_extensions(request, at_once, out));
+  TRY_PLAIN(read_extensions(request, at_once, out, kept_bytes));
   return out;
 }
 
@@ -301,9 +338,11 @@ void report_result(BuildStream& stream, const build::BuildRequest& wanted, const
 Status build_image(Request& request) {
   const bool is_quiet = request.query.flag("q");
   BuildStream stream(request, is_quiet, request.query.flag("rm", true));
-  auto wanted = TRY_PLAIN(read_build(request, [&](const build::Event& event) { stream.take_at_once(event); }));
+  std::uint64_t kept_bytes = 0;
+  auto wanted = TRY_PLAIN(read_build(request, [&](const build::Event& event) { stream.take_at_once(event); }, kept_bytes));
   const bool has_events = wanted.at_once != nullptr;  // instead of the lines, which come stage by stage
   auto outcome = feed_body(request, [&](int fd) -> Status {
+    if (wanted.kept) TRY_PLAIN(read_kept_list(fd, kept_bytes, *wanted.kept));
     wanted.context_fd = fd;
     auto built = TRY_PLAIN(request.builder.build(request.caller, wanted, [&](const build::Event& event) {
       if (!has_events) stream.take(event);
@@ -316,6 +355,19 @@ Status build_image(Request& request) {
   if (!outcome.ok() && !stream.begun()) return request.reply_error(outcome.error());
   if (!outcome.ok()) report_failure(stream, 0, outcome.error().text());
   return stream.end();
+}
+
+/// {"name", "digests": []}: {"Missing": []}, the places of those that a build with this kept context has to send.
+Status list_missing_files(Request& request) {
+  auto body = TRY_PLAIN(request.read_json());
+  JsonView view(body);
+  std::string name;
+  std::vector<std::string> digests;
+  TRY_PLAIN(view.read("name", name));
+  TRY_PLAIN(view.read("digests", digests));
+  json::array missing;
+  for (const auto place : TRY_PLAIN(request.builder.missing_files(request.caller, name, digests))) missing.emplace_back(place);
+  return request.reply_json(200, json::object{{"Missing", std::move(missing)}});
 }
 
 /// {"session", "id"}: the answer comes when a RUN of that session's build connects to the agent, and is its connection. One request per connection.
@@ -336,9 +388,17 @@ Status lend_agent(Request& request) {
 namespace {
 
 /// BuildKit's words for what the classic builder had no word for.
-std::string_view type_of(const build::CacheEntry& entry) { return entry.kind == build::CacheKind::mount ? "exec.cachemount" : "regular"; }
+std::string_view type_of(const build::CacheEntry& entry) {
+  switch (entry.kind) {
+    case build::CacheKind::mount: return "exec.cachemount";
+    case build::CacheKind::context: return "source.local";
+    case build::CacheKind::step: break;
+  }
+  return "regular";
+}
 
 std::string description_of(const build::CacheEntry& entry) {
+  if (entry.kind == build::CacheKind::context) return concat("local source for ", entry.text);
   if (entry.kind != build::CacheKind::mount) return entry.text;
   return concat("cached mount", entry.text.empty() ? "" : " ", entry.text, " with id \"", entry.id, "\"");
 }

@@ -22,6 +22,7 @@ class FakeBuilder final : public build::Builder {
   std::vector<build::BuildRecord> builds;
   std::set<std::string> hidden;
   build::CacheMountImport imported;
+  std::set<std::string> kept;  ///< "NAME DIGEST"
   std::string agent_session;
   std::string agent_id;
   std::string agent_says;
@@ -34,6 +35,12 @@ class FakeBuilder final : public build::Builder {
       sink(event);
     }
     return outcome;
+  }
+  Result<std::vector<std::size_t>> missing_files(const engine::Caller& /*caller*/, const std::string& name, const std::vector<std::string>& digests) override {
+    std::vector<std::size_t> out;
+    for (std::size_t i = 0; i < digests.size(); ++i)
+      if (!kept.contains(concat(name, " ", digests[i]))) out.push_back(i);
+    return out;
   }
   /// The connection of somebody who said `agent_says` and left.
   Result<build::AgentUse> lend_agent(const engine::Caller& /*caller*/, const std::string& session, const std::string& id, Cancel /*client*/) override {

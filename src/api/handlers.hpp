@@ -91,6 +91,7 @@ Status attach_signature(Request& request);
 // build.cpp
 Status build_image(Request& request);
 Status lend_agent(Request& request);
+Status list_missing_files(Request& request);
 Status prune_build_cache(Request& request);
 Status list_cache_mounts(Request& request);
 Status remove_cache_mount(Request& request);

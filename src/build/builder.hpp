@@ -79,6 +79,22 @@ struct CacheTarget {
   bool all_stages = false;  ///< also the steps of stages that the target only copies from
 };
 
+/// Files that are smaller are always sent: an entry of the archive takes as much.
+inline constexpr std::uint64_t least_kept_bytes = 512;
+/// A file of the context that is not in its archive, because an earlier context had its contents.
+struct KeptFile {
+  std::string path;
+  std::string digest;       ///< SHA-256, hexadecimal
+  std::uint32_t mode = 0;
+  std::int64_t mtime_s = 0;
+};
+/// A context that is kept for the builds that follow.
+struct KeptContext {
+  std::string name;         ///< the client's, the same for the same folder; each role's scope has its own
+  std::string text;         ///< for people: the folder
+  std::vector<KeptFile> files;
+};
+
 enum class ContextKind : std::uint8_t {
   image,   ///< value: an image's name
   folder,  ///< value: where it lies in the context's archive, "NAME/SUBFOLDER"; NAME is no part of the context then
@@ -105,6 +121,7 @@ struct DebugWish {
 
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
+  std::optional<KeptContext> kept; ///< with context_fd: what it leaves out, and that it is to be kept
   std::string remote;              ///< instead of context_fd: a git repository, or the http(s) address of an archive or of a Dockerfile
   std::string dockerfile;          ///< path in the context; "": Dockerfile, then dockerfile
   std::string dockerfile_text;     ///< set: used instead of a file of the context
@@ -158,15 +175,16 @@ struct BuildOutcome {
 enum class CacheKind : std::uint8_t {
   step,   ///< what was done and need not be done again
   mount,  ///< a folder of RUN --mount=type=cache
+  context,  ///< files that clients have sent, so that they need not send them again
 };
 /// What builds leave for later builds.
 struct CacheEntry {
   CacheKind kind = CacheKind::step;
   std::string key;
   std::string image;        ///< of a step: id of the image that ends with its layer
-  std::string text;         ///< of a step: the instruction; of a mount: where its last step had it
+  std::string text;         ///< of a step: the instruction; of a mount: where its last step had it; of a context: the client's folder
   std::string id;           ///< of a mount; "": a version that did not record it has left it
-  std::string scope;        ///< of a mount: the labels of the role whose builds it is for; "": those of whoever may touch everything
+  std::string scope;        ///< of a mount or a context: the labels of the role whose builds it is for; "": those of whoever may touch everything
   std::string sharing;      ///< of a mount, as its last step had it: "shared", "private", "locked"
   std::uint64_t size_bytes = 0;
   TimestampNs created = 0;
@@ -212,10 +230,10 @@ struct CacheMountImport {
 };
 
 struct BuilderOptions {
-  std::string root;          ///< exists, 0700: builds/, build-cache/ and build-history/ below
+  std::string root;          ///< exists, 0700: builds/, build-cache/, build-contexts/ and build-history/ below
   std::string exec_root;     ///< exists: secrets lie below while a build goes on
   image::WorkerOptions worker;
-  std::uint64_t cache_limit_bytes = 20ULL << 30U;  ///< of steps and cache mounts together
+  std::uint64_t cache_limit_bytes = 20ULL << 30U;  ///< of steps, cache mounts and kept contexts together
 };
 
 /// Thread-safe; a build runs in the caller's thread and a few of its own, and stops when `cancel` fires.
@@ -223,8 +241,10 @@ class Builder {
  public:
   virtual ~Builder() = default;
   /// Errors: invalid (Dockerfile, context, arguments; with the place), not_found (base image), denied, unavailable (cancelled, full
-  /// disk), io. Nothing is left behind but the cache entries of steps that were finished.
+  /// disk), conflict (files of `kept` are not kept any more: send all), io. Nothing is left behind but the cache entries of steps that were finished.
   virtual Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) = 0;
+  /// Which of these files (SHA-256, hexadecimal) a build with this KeptContext::name would have to send, by their places. Errors: invalid, denied.
+  virtual Result<std::vector<std::size_t>> missing_files(const engine::Caller& caller, const std::string& name, const std::vector<std::string>& digests) = 0;
   /// Waits until a RUN of the caller's build with this `agent_session` connects to the agent `id`; the build may have yet to begin. Errors: invalid
   /// (names), denied (another user's session), conflict (too many at once), unavailable (the build ended, or `client` left).
   virtual Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) = 0;

@@ -18,7 +18,7 @@ namespace caisson::build {
 
 namespace {
 
-constexpr std::string_view mount_prefix = "build/mount/";
+std::string_view prefix_of(CacheKind kind) { return kind == CacheKind::context ? "build/context/" : "build/mount/"; }
 constexpr std::size_t key_digits = 64;
 
 bool is_key(std::string_view name) { return name.size() == key_digits && name.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
@@ -56,12 +56,14 @@ std::string cache_mount_key(const std::string& scope, const std::string& id) {
   return scope.empty() ? std::string(sha256_of(id).hex()) : KeyHasher("cache mount").add(scope).add(id).finish();
 }
 
+std::string CacheMounts::record_of(const std::string& key) const { return concat(prefix_of(kind_), key); }
+
 std::string CacheMounts::path_of(const std::string& key) const { return concat(folder_, "/", key); }
 
-CacheMounts::Entry CacheMounts::fresh_entry(const std::string& key, const CacheMountWish& wish) {
+CacheMounts::Entry CacheMounts::fresh_entry(const std::string& key, const CacheMountWish& wish) const {
   Entry fresh;
   auto& entry = fresh.shown;
-  entry.kind = CacheKind::mount;
+  entry.kind = kind_;
   entry.key = key;
   entry.id = wish.id;
   entry.scope = wish.scope;
@@ -74,7 +76,7 @@ CacheMounts::Entry CacheMounts::fresh_entry(const std::string& key, const CacheM
 Status CacheMounts::store_entry(const Entry& entry) {
   const auto& shown = entry.shown;
   state::Transaction transaction;
-  transaction.put(concat(mount_prefix, shown.key),
+  transaction.put(record_of(shown.key),
                   to_text(json::object{{"id", shown.id}, {"scope", shown.scope}, {"target", shown.text}, {"sharing", shown.sharing}, {"size", shown.size_bytes}, {"measured", entry.is_measured},
                                        {"created", shown.created}, {"last_used", shown.last_used}, {"use_count", shown.use_count}}));
   TRY_PLAIN(store_.commit(transaction));
@@ -101,10 +103,10 @@ Status CacheMounts::open() {
       if (is_key(entry.name)) folders.insert(entry.name);
       else to_remove_.push_back(path_of(entry.name));  // what a killed daemon was making or removing
     }
-    for (const auto& record : TRY_PLAIN(store_.list(mount_prefix))) {
-      const auto key = record.key.substr(mount_prefix.size());
+    for (const auto& record : TRY_PLAIN(store_.list(prefix_of(kind_)))) {
+      const auto key = record.key.substr(prefix_of(kind_).size());
       Entry entry;
-      entry.shown.kind = CacheKind::mount;
+      entry.shown.kind = kind_;
       entry.shown.key = key;
       auto document = parse_json(record.value, record.key);
       auto read = document.ok() ? read_entry(JsonView(*document), entry.shown, entry.is_measured) : Status(std::move(document).error());
@@ -250,7 +252,7 @@ Result<std::vector<CacheEntry>> CacheMounts::take(const std::vector<std::string>
       taken.push_back(std::move(found->second.shown));
       entries_.erase(found);
       state::Transaction transaction;
-      transaction.erase(concat(mount_prefix, key));
+      transaction.erase(record_of(key));
       transaction.frees = true;
       if (auto committed = store_.commit(transaction); !committed.ok()) {  // a record without a folder is dropped by the next start
         failure = std::move(committed).error();

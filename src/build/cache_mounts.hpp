@@ -1,4 +1,4 @@
-// The folders of RUN --mount=type=cache: named, counted, measured behind a step's back, and gone when room is needed and no build has them.
+// The folders of RUN --mount=type=cache, and those of contexts that are kept: named, counted, measured behind a step's back, and gone when room is needed and no build has them.
 #pragma once
 
 #include <condition_variable>
@@ -38,7 +38,7 @@ struct CacheMountWish {
   std::uint32_t gid = 0;
 };
 
-/// Records "build/mount/<key>" in the state store, and folders <folder>/<key>; ids on disk are those in the containers. What is being made or removed has a name that
+/// Of one kind. Records "build/mount/<key>" or "build/context/<key>" in the state store, and folders <folder>/<key>; ids on disk are those in the containers. What is being made or removed has a name that
 /// begins with "." and is removed by the next start. One thread measures and removes. Thread-safe.
 class CacheMounts {
  public:
@@ -47,7 +47,8 @@ class CacheMounts {
     std::function<void(const std::string& path, std::uint64_t bytes)> counted;
     std::function<void()> measured;
   };
-  CacheMounts(state::Store& store, std::string folder, Listener listener) : store_(store), folder_(std::move(folder)), listener_(std::move(listener)) {}
+  /// `kind`: mount or context.
+  CacheMounts(state::Store& store, CacheKind kind, std::string folder, Listener listener) : store_(store), kind_(kind), folder_(std::move(folder)), listener_(std::move(listener)) {}
   CacheMounts(const CacheMounts&) = delete;
   CacheMounts& operator=(const CacheMounts&) = delete;
   ~CacheMounts() { stop(); }
@@ -79,6 +80,8 @@ class CacheMounts {
   void measure_later(const std::string& key);
 
   [[nodiscard]] std::vector<CacheEntry> entries() const;
+  /// Where the folder of that key is, if there is one.
+  [[nodiscard]] std::string path_of(const std::string& key) const;
   /// Those of the keys that no build uses. They are out of sight at once; returns when their room is free.
   Result<std::vector<CacheEntry>> take(const std::vector<std::string>& keys);
 
@@ -129,8 +132,8 @@ class CacheMounts {
     bool is_held = false;
     bool is_measured = false;  ///< since it was last used
   };
-  [[nodiscard]] std::string path_of(const std::string& key) const;
-  [[nodiscard]] static Entry fresh_entry(const std::string& key, const CacheMountWish& wish);
+  [[nodiscard]] std::string record_of(const std::string& key) const;
+  [[nodiscard]] Entry fresh_entry(const std::string& key, const CacheMountWish& wish) const;
   Status store_entry(const Entry& entry);
   Result<Use> use(Entry& entry, const CacheMountWish& wish);  // under mutex_
   /// Until nobody holds it; `lock` is given back meanwhile.
@@ -142,6 +145,7 @@ class CacheMounts {
   static void remove(const std::string& path);
 
   state::Store& store_;
+  CacheKind kind_;
   std::string folder_;
   Listener listener_;
   mutable std::mutex mutex_;

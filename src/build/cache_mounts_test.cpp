@@ -32,7 +32,7 @@ class cache_mounts : public testing::Test {
 
   std::string place() { return folder_ / "build-cache"; }
   std::unique_ptr<CacheMounts> opened() {
-    auto mounts = std::make_unique<CacheMounts>(*store_, place(), CacheMounts::Listener{[this](const std::string& path, std::uint64_t bytes) { counted_[path] = bytes; }, [] {}});
+    auto mounts = std::make_unique<CacheMounts>(*store_, CacheKind::mount, place(), CacheMounts::Listener{[this](const std::string& path, std::uint64_t bytes) { counted_[path] = bytes; }, [] {}});
     auto status = mounts->open();
     EXPECT_TRUE(status.ok()) << status.error().text();
     mounts->settle();

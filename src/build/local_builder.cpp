@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <numeric>
 #include <thread>
 
 #include "base/log.hpp"
 #include "base/strings.hpp"
+#include "build/kept_context.hpp"
 #include "build/stage.hpp"
 #include "engine/bounds.hpp"
 #include "image/manifest.hpp"
@@ -93,6 +95,15 @@ Result<UniqueFd> unpack_context(const BuilderOptions& options, image::ReadyWorke
   job.cancel = cancel;
   TRY(image::run_worker(options.worker, job, workers), "build context");
   return fd;
+}
+
+std::string_view words_for(CacheKind kind) {
+  switch (kind) {
+    case CacheKind::mount: return "a cache mount";
+    case CacheKind::context: return "a kept build context";
+    case CacheKind::step: break;
+  }
+  return "a step of the build cache";
 }
 
 Result<std::string> read_from_context(int context_fd, const std::string& path) {
@@ -181,6 +192,7 @@ Status LocalBuilder::open() {
   TRY_PLAIN(cache_.load());
   TRY_PLAIN(remove_transfer_leftovers());
   TRY(mounts_.open(), "cache mounts");
+  TRY(contexts_.open(), "kept build contexts");
   images_.when_full([this] { return release_oldest(); });
   return {};
 }
@@ -204,6 +216,67 @@ Status LocalBuilder::remove_leftovers() {
   for (const auto& parent : {options_.root + "/builds", options_.exec_root + "/builds"})
     for (const auto& entry : TRY_PLAIN(linux::list_dir(parent))) TRY(linux::remove_tree(concat(parent, "/", entry.name)), "remove the folder of an interrupted build");
   return {};
+}
+
+/// A context that is kept, as long as a build of it goes on. At its end the build's files go there.
+class LocalBuilder::ContextInUse {
+ public:
+  static Result<std::unique_ptr<ContextInUse>> begin(LocalBuilder& builder, const engine::Caller& caller, const KeptContext& kept) {
+    CacheMountWish wish;
+    wish.scope = cache_scope_of(*caller.role);
+    wish.id = kept.name;
+    wish.target = kept.text;
+    wish.mode = 0700;
+    auto use = TRY_PLAIN(builder.contexts_.acquire(wish, [](int /*folder_fd*/) { return Status(); }));
+    auto folder = TRY(linux::open(use.path(), O_RDONLY | O_DIRECTORY), "build context");
+    return std::unique_ptr<ContextInUse>(new ContextInUse(builder, kept, std::move(use), std::move(folder)));
+  }
+  ContextInUse(const ContextInUse&) = delete;
+  ContextInUse& operator=(const ContextInUse&) = delete;
+  ~ContextInUse() {
+    auto kept = keep();
+    if (!kept.ok()) log_error("keep a build context", kept_.text, kept.error());  // the next build sends what is not there
+    builder_.contexts_.measure_later(use_.key());
+  }
+  /// Files that the archive left out. Until then nothing is kept: what was unpacked in part is no context.
+  Status restore(int context_fd, Cancel cancel) {
+    const auto alone = TRY_PLAIN(builder_.cache_.hold(concat("context ", use_.key()), cancel));
+    TRY_PLAIN(restore_files(folder_.get(), kept_.files, context_fd, cancel));
+    return add_folder(context_fd);
+  }
+  /// Where more of its files are.
+  Status add_folder(int fd) {
+    folders_.push_back(TRY_PLAIN(linux::dup(fd)));
+    return {};
+  }
+
+ private:
+  ContextInUse(LocalBuilder& builder, const KeptContext& kept, CacheMounts::Use use, UniqueFd folder) : builder_(builder), kept_(kept), use_(std::move(use)), folder_(std::move(folder)) {}
+  Status keep() {
+    if (folders_.empty()) return {};
+    const auto alone = TRY_PLAIN(builder_.cache_.hold(concat("context ", use_.key()), {}));
+    std::vector<int> fds;
+    for (const auto& folder : folders_) fds.push_back(folder.get());
+    return keep_files(folder_.get(), kept_.files, fds);
+  }
+
+  LocalBuilder& builder_;
+  const KeptContext& kept_;
+  CacheMounts::Use use_;
+  UniqueFd folder_;
+  std::vector<UniqueFd> folders_;
+};
+
+Result<std::vector<std::size_t>> LocalBuilder::missing_files(const engine::Caller& caller, const std::string& name, const std::vector<std::string>& digests) {
+  TRY_PLAIN(engine_.authorize(caller, Verb::build_run, "build context"));
+  const auto key = cache_mount_key(cache_scope_of(*caller.role), name);
+  TRY_PLAIN(check_digests(digests));
+  auto folder = linux::open(contexts_.path_of(key), O_RDONLY | O_DIRECTORY);
+  if (folder.ok()) return build::missing_files(folder->get(), digests);
+  if (folder.error().kind() != ErrorKind::not_found) return std::move(folder).error();
+  std::vector<std::size_t> all(digests.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  return all;
 }
 
 Result<UniqueFd> LocalBuilder::fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, std::string& other, Cancel cancel) {
@@ -232,7 +305,7 @@ Result<UniqueFd> LocalBuilder::open_context(BuildRequest& request, BuildFolder& 
   return unpack_context(options_, workers_.get(), folder, -1, cancel);
 }
 
-Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel) {
+Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, ContextInUse* kept, Materials& materials, BuildAgents* agents, Cancel cancel) {
   NamedContexts contexts;
   std::set<std::string> hidden;
   for (const auto& [name, context] : request.contexts) {
@@ -258,6 +331,7 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
   if (!hidden.empty()) {
     const auto place = TRY_PLAIN(linux::open(TRY_PLAIN(folder.make("named")), O_RDONLY | O_DIRECTORY));
     for (const auto& top : hidden) TRY(linux::renameat2(context_fd, top, place.get(), top), "named contexts");
+    if (kept != nullptr) TRY(kept->add_folder(place.get()), "named contexts");
   }
   return contexts;
 }
@@ -291,8 +365,11 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   auto run_folder = BuildFolder::create_later(options_.exec_root + "/builds");
   auto stop = TRY_PLAIN(StopSignal::create(cancel));
   Materials materials;
+  std::unique_ptr<ContextInUse> kept;  // ends before the folder does, and behind all that reads it
+  if (request.kept && request.remote.empty()) kept = TRY_PLAIN(ContextInUse::begin(*this, caller, *request.kept));
   auto context = TRY_PLAIN(open_context(request, folder, materials, agents.get(), stop->cancel()));
-  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, materials, agents.get(), stop->cancel()));
+  if (kept) TRY_PLAIN(kept->restore(context.get(), stop->cancel()));
+  const auto contexts = TRY_PLAIN(open_named_contexts(request, context.get(), folder, kept.get(), materials, agents.get(), stop->cancel()));
   auto source = TRY_PLAIN(read_dockerfile(request, context.get()));
   auto file = TRY_PLAIN(dockerfile::parse(source));
   // A repository or an archive is what its author put into it.
@@ -522,27 +599,29 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
 
 std::vector<CacheEntry> LocalBuilder::oldest_first() {
   auto all = cache_.entries();
-  for (auto& entry : mounts_.entries()) all.push_back(std::move(entry));
+  for (auto* folders : {&mounts_, &contexts_})
+    for (auto& entry : folders->entries()) all.push_back(std::move(entry));
   std::stable_sort(all.begin(), all.end(), [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
   return all;
 }
 
 Result<std::vector<CacheEntry>> LocalBuilder::take(const std::vector<CacheEntry>& entries) {
-  std::vector<std::string> steps;
-  std::vector<std::string> mounts;
-  for (const auto& entry : entries) (entry.kind == CacheKind::mount ? mounts : steps).push_back(entry.key);
-  auto taken = TRY_PLAIN(cache_.take(steps));
-  for (auto& entry : TRY_PLAIN(mounts_.take(mounts))) taken.push_back(std::move(entry));
+  std::map<CacheKind, std::vector<std::string>> keys;
+  for (const auto& entry : entries) keys[entry.kind].push_back(entry.key);
+  auto taken = TRY_PLAIN(cache_.take(keys[CacheKind::step]));
+  for (auto& entry : TRY_PLAIN(mounts_.take(keys[CacheKind::mount]))) taken.push_back(std::move(entry));
+  for (auto& entry : TRY_PLAIN(contexts_.take(keys[CacheKind::context]))) taken.push_back(std::move(entry));
   return taken;
 }
 
 Result<std::vector<CacheEntry>> LocalBuilder::prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) {
   TRY_PLAIN(engine_.authorize(caller, Verb::build_prune, ""));
   std::set<std::string> own;
-  for (const auto& entry : mounts_in_scope(caller)) own.insert(entry.key);
+  for (const auto* folders : {&mounts_, &contexts_})
+    for (const auto& entry : in_scope(caller, folders->entries())) own.insert(entry.key);
   std::vector<CacheEntry> selected;
   for (auto& entry : oldest_first()) {
-    if (entry.in_use || (entry.kind == CacheKind::mount && !own.contains(entry.key))) continue;
+    if (entry.in_use || (entry.kind != CacheKind::step && !own.contains(entry.key))) continue;
     if (!select || select(entry)) selected.push_back(std::move(entry));
   }
   return take(selected);
@@ -556,7 +635,7 @@ Result<bool> LocalBuilder::release_oldest() {
   // Whoever was quicker has let it go; the next question finds another one.
   for (const auto& entry : TRY_PLAIN(take({oldest})))
     log(LogLevel::info, "store quota", entry.key,
-        concat(entry.kind == CacheKind::mount ? "gave a cache mount away (" : "gave a step of the build cache away (", human_size(entry.size_bytes), "): ", entry.kind == CacheKind::mount ? entry.id : entry.text));
+        concat("gave ", words_for(entry.kind), " away (", human_size(entry.size_bytes), "): ", entry.kind == CacheKind::mount ? entry.id : entry.text));
   return true;
 }
 
@@ -572,9 +651,9 @@ Status LocalBuilder::bound_cache() {
     total -= entry.size_bytes;
   }
   for (const auto& entry : TRY_PLAIN(take(selected)))
-    if (entry.kind == CacheKind::mount) log(LogLevel::info, "build cache", entry.key, concat("gave a cache mount away (", human_size(entry.size_bytes), "): ", entry.id));
+    if (entry.kind != CacheKind::step) log(LogLevel::info, "build cache", entry.key, concat("gave ", words_for(entry.kind), " away (", human_size(entry.size_bytes), "): ", entry.kind == CacheKind::mount ? entry.id : entry.text));
   // A step's cache mounts grow unasked; what they took beyond the quota is given back here.
-  for (auto room = images_.room(); room.quota_bytes != 0 && room.used_bytes + room.reserved_bytes > room.quota_bytes && !mounts_.entries().empty(); room = images_.room())
+  for (auto room = images_.room(); room.quota_bytes != 0 && room.used_bytes + room.reserved_bytes > room.quota_bytes && !(mounts_.entries().empty() && contexts_.entries().empty()); room = images_.room())
     if (!TRY_PLAIN(release_oldest())) break;
   return {};
 }
@@ -587,7 +666,8 @@ void LocalBuilder::bound_behind() {
 Result<std::vector<CacheEntry>> LocalBuilder::cache(const engine::Caller& caller) {
   TRY_PLAIN(engine_.authorize(caller, Verb::build_cache_list, ""));
   auto all = cache_.entries();
-  for (auto& entry : mounts_in_scope(caller)) all.push_back(std::move(entry));
+  for (const auto* folders : {&mounts_, &contexts_})
+    for (auto& entry : in_scope(caller, folders->entries())) all.push_back(std::move(entry));
   return all;
 }
 

@@ -23,11 +23,13 @@ class LocalBuilder final : public Builder {
         images_(images),
         store_(store),
         cache_(store, images),
-        mounts_(store, options_.root + "/build-cache", {[this](const std::string& path, std::uint64_t bytes) { images_.count_folder(path, bytes); }, [this] { bound_behind(); }}),
+        mounts_(store, CacheKind::mount, options_.root + "/build-cache", listener()),
+        contexts_(store, CacheKind::context, options_.root + "/build-contexts", listener()),
         history_(store, options_.root + "/build-history") {}
   ~LocalBuilder() override {
     images_.when_full({});
     mounts_.stop();
+    contexts_.stop();
   }
   LocalBuilder(const LocalBuilder&) = delete;
   LocalBuilder& operator=(const LocalBuilder&) = delete;
@@ -35,6 +37,7 @@ class LocalBuilder final : public Builder {
   Status open();
 
   Result<BuildOutcome> build(const engine::Caller& caller, const BuildRequest& request, const EventSink& sink, Cancel cancel) override;
+  Result<std::vector<std::size_t>> missing_files(const engine::Caller& caller, const std::string& name, const std::vector<std::string>& digests) override;
   Result<AgentUse> lend_agent(const engine::Caller& caller, const std::string& session, const std::string& id, Cancel client) override;
   Result<std::vector<CacheEntry>> prune(const engine::Caller& caller, const std::function<bool(const CacheEntry&)>& select) override;
   Result<std::vector<CacheEntry>> cache(const engine::Caller& caller) override;
@@ -49,6 +52,9 @@ class LocalBuilder final : public Builder {
   std::set<std::string> hidden_images() override;
 
  private:
+  CacheMounts::Listener listener() {
+    return {[this](const std::string& path, std::uint64_t bytes) { images_.count_folder(path, bytes); }, [this] { bound_behind(); }};
+  }
   Result<BuildOutcome> build_now(const engine::Caller& caller, const BuildRequest& given, const std::string& id, const EventSink& sink, Cancel cancel);
   /// `stop` tells the other stages of one that failed. `client`: its departure alone.
   Status run_stages(SharedBuild& build, const std::vector<std::size_t>& needed, const std::function<void()>& stop, Cancel client);
@@ -58,14 +64,15 @@ class LocalBuilder final : public Builder {
   Status export_cache(SharedBuild& build, std::size_t target, BuildOutcome& outcome);
   std::vector<ExportedStep> steps_to_export(SharedBuild& build, std::size_t target, bool all_stages);
   Status remove_leftovers();
+  class ContextInUse;
   /// The context's folder; for an address that gives a Dockerfile alone an empty one, and the text in `request`.
   Result<UniqueFd> open_context(BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel);
   /// Folders leave the context; what is remote is fetched.
-  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, Materials& materials, BuildAgents* agents, Cancel cancel);
+  Result<NamedContexts> open_named_contexts(const BuildRequest& request, int context_fd, BuildFolder& folder, ContextInUse* kept, Materials& materials, BuildAgents* agents, Cancel cancel);
   /// A git repository, or an archive at an address; empty when the address gives something else, which is in `other` then.
   Result<UniqueFd> fetch_context(const std::string& address, const BuildRequest& request, BuildFolder& folder, Materials& materials, BuildAgents* agents, std::string& other, Cancel cancel);
 
-  /// Steps and all cache mounts, what was used longest ago first.
+  /// Steps, all cache mounts and all contexts, what was used longest ago first.
   std::vector<CacheEntry> oldest_first();
   Result<std::vector<CacheEntry>> take(const std::vector<CacheEntry>& entries);
   /// Lets the one that was used longest ago go, unless a build needs it. False: there is none.
@@ -80,7 +87,8 @@ class LocalBuilder final : public Builder {
   Status remove_transfer_leftovers();
   Status forget_image(const std::string& id);
   void hide(const std::string& image, bool is_hidden);
-  [[nodiscard]] std::vector<CacheEntry> mounts_in_scope(const engine::Caller& caller) const;
+  [[nodiscard]] std::vector<CacheEntry> mounts_in_scope(const engine::Caller& caller) const { return in_scope(caller, mounts_.entries()); }
+  [[nodiscard]] static std::vector<CacheEntry> in_scope(const engine::Caller& caller, std::vector<CacheEntry> all);
   Result<CacheEntry> find_mount(const engine::Caller& caller, const std::string& name) const;
 
   std::unique_ptr<image::ReadyWorkers> workers_;
@@ -90,6 +98,7 @@ class LocalBuilder final : public Builder {
   state::Store& store_;
   Cache cache_;
   CacheMounts mounts_;
+  CacheMounts contexts_;
   std::mutex hidden_mutex_;
   std::set<std::string> hidden_;  // images of cache mounts on their way
   History history_;

@@ -100,8 +100,7 @@ Status LocalBuilder::remove_transfer_leftovers() {
   return {};
 }
 
-std::vector<CacheEntry> LocalBuilder::mounts_in_scope(const engine::Caller& caller) const {
-  auto all = mounts_.entries();
+std::vector<CacheEntry> LocalBuilder::in_scope(const engine::Caller& caller, std::vector<CacheEntry> all) {
   const bool sees_all = caller.role && caller.role->scope.is_everything() && !caller.role->bounds;
   const auto own = caller.role ? cache_scope_of(*caller.role) : std::string();
   std::erase_if(all, [&](const CacheEntry& entry) { return !sees_all && (own.empty() || entry.scope != own); });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "base/environment.hpp"
 #include "base/strings.hpp"
@@ -116,8 +117,9 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents, bool wants_events) {
+Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents, json::object kept, bool wants_events) {
   json::object out;
+  if (!kept.empty()) out["kept"] = std::move(kept);
   if (wants_events) out["events"] = true;
   if (!provenance.empty()) out["provenance"] = provenance;
   if (!agents.empty()) out["ssh"] = std::move(agents);
@@ -195,6 +197,7 @@ std::vector<std::string> wanted_agents(const Invocation& invocation) {
 /// What goes over the wire: a packed folder, standard input as it is, or an address that the daemon fetches from.
 struct Source {
   BuildContext context;
+  std::optional<ContextFiles> files;  ///< of a folder whose files the daemon may have
   bool is_stdin = false;
   std::string remote;
 };
@@ -245,12 +248,45 @@ class Gatherer {
   std::string buffer_;
 };
 
-Status send_source(const Source& source, int fd) {
+/// What the daemon has of the files, and has kept for a build that follows.
+struct Kept {
+  json::object said;                ///< of X-Caisson-Build; empty: nothing is kept
+  std::string list;                 ///< goes ahead of the archive
+  std::set<std::string> left_out;
+};
+
+/// A daemon that cannot answer (docker's, an older one) gets everything.
+Kept ask_for_kept(Session& session, const ContextFiles& files) {
+  json::array digests;
+  for (const auto& file : files.files) digests.emplace_back(file.digest);
+  const json::value question = json::object{{"name", files.name}, {"digests", std::move(digests)}};
+  auto answer = session.post("/caisson/v1/builds/context", &question);
+  std::vector<std::size_t> missing;
+  if (!answer.ok() || !JsonView(*answer).read("Missing", missing).ok()) return {};
+  Kept kept;
+  json::array list;
+  auto next = missing.begin();
+  for (std::size_t i = 0; i < files.files.size(); ++i) {
+    if (next != missing.end() && *next == i) {
+      ++next;
+      continue;
+    }
+    const auto& file = files.files[i];
+    list.push_back(json::array{file.name, file.digest, file.mode, file.mtime_s});
+    kept.left_out.insert(file.name);
+  }
+  kept.list = to_text(list);
+  kept.said = json::object{{"name", files.name}, {"text", files.text}, {"bytes", kept.list.size()}};
+  return kept;
+}
+
+Status send_source(const Source& source, const Kept& kept, int fd) {
   if (!source.remote.empty()) return {};
   Gatherer gatherer(fd);
+  TRY_PLAIN(gatherer.take(kept.list));
   image::TarWriter tar([&](std::string_view bytes) { return gatherer.take(bytes); });
   auto pack = [&](const BuildContext& context) -> Status {
-    TRY_PLAIN(pack_context(context, tar));
+    TRY_PLAIN(pack_context(context, kept.left_out, tar));
     return gatherer.flush();
   };
   if (!source.is_stdin) return pack(source.context);
@@ -283,6 +319,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));
   if (source.is_stdin && platforms.size() > 1) return Error(ErrorKind::invalid, "a context on standard input can be sent once, for one platform");
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
+  if (source.remote.empty() && !source.is_stdin) source.files = TRY_PLAIN(list_files(source.context));
   auto query = TRY_PLAIN(build_query(invocation, source.context.dockerfile));
   query.add_if(!source.remote.empty(), "remote", source.remote);
   const auto cache = TRY_PLAIN(parse_cache_flags(invocation.list("cache-from"), invocation.list("cache-to"), platforms.size() > 1));
@@ -307,10 +344,18 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     auto client = TRY_PLAIN(session.connect());  // it starts the daemon, if need be, before agents are lent
     // A session is of one build.
     auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
-    auto own_headers = headers;
-    if (auto extension = TRY_PLAIN(extension_header(invocation, own_cache, contexts, provenance, agents->extension(), has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+    auto send = [&](const Kept& kept) -> Result<Session::Upload> {
+      auto own_headers = headers;
+      if (auto extension = TRY_PLAIN(extension_header(invocation, own_cache, contexts, provenance, agents->extension(), kept.said, has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+      return session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, kept, fd); }, "POST", own_headers);
+    };
     auto outcome = [&]() -> Result<Built> {
-      auto sent = TRY_PLAIN(session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, fd); }, "POST", own_headers));
+      const auto kept = source.files ? ask_for_kept(session, *source.files) : Kept();
+      auto sent = TRY_PLAIN(send(kept));
+      if (!kept.left_out.empty() && !sent.answered.ok() && sent.answered.error().kind() == ErrorKind::conflict) {  // they went between the answer and the build
+        client = TRY_PLAIN(session.connect());
+        sent = TRY_PLAIN(send({}));
+      }
       TRY_PLAIN(std::move(sent.answered));
       TRY(std::move(sent.written), "build context");
       return follow_build(session, *client, invocation, has_tree, take_shell);

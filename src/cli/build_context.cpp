@@ -1,33 +1,44 @@
 // Walks the folder by descriptors; a file that changes its size meanwhile is sent with the size it had when it was opened.
 #include "cli/build_context.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "base/digest.hpp"
 #include "base/strings.hpp"
+#include "base/utf8.hpp"
 #include "dockerfile/git_url.hpp"
 #include "linux/file.hpp"
+#include "linux/sysinfo.hpp"
 #include "linux/tree.hpp"
 
 namespace caisson::cli {
 
 namespace {
 
-class Packer {
+/// What a walk through the context finds, in the order of names.
+struct Finder {
+  std::function<Status(const image::TarEntry& entry)> on_other;                                                  ///< folders and symbolic links
+  std::function<Status(int folder_fd, const std::string& name, image::TarEntry& entry)> on_file;  ///< its size is yet to be filled in
+};
+
+class Walk {
  public:
   /// `place`: put before every name; `dockerfile`: kept whatever `ignored` says.
-  Packer(const dockerfile::IgnoreList& ignored, std::string dockerfile, std::string place, image::TarWriter& tar)
-      : ignored_(ignored), dockerfile_(std::move(dockerfile)), place_(std::move(place)), tar_(tar) {}
+  Walk(const dockerfile::IgnoreList& ignored, std::string dockerfile, std::string place, const Finder& finder)
+      : ignored_(ignored), dockerfile_(std::move(dockerfile)), place_(std::move(place)), finder_(finder) {}
 
-  Status pack_folder(int fd, const std::string& above) {
+  Status go(int fd, const std::string& above) {
     std::vector<std::string> names;
     for (const auto& entry : TRY_PLAIN(linux::list_dir(fd))) names.push_back(entry.name);
     std::sort(names.begin(), names.end());
     for (const auto& name : names) {
       auto path = above.empty() ? name : concat(above, "/", name);
-      TRY(pack(fd, name, path), path);
+      TRY(visit(fd, name, path), path);
     }
     return {};
   }
@@ -38,7 +49,7 @@ class Packer {
     return path == dockerfile_ || path == ".dockerignore" || path == dockerfile_ + ".dockerignore";
   }
 
-  Status pack(int folder, const std::string& name, const std::string& path) {
+  Status visit(int folder, const std::string& name, const std::string& path) {
     auto status = TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW));
     bool is_folder = S_ISDIR(status.st_mode);
     bool is_excluded = ignored_.excludes(path) && !is_needed(path);
@@ -50,42 +61,70 @@ class Packer {
     if (is_folder) {
       entry.type = image::TarType::directory;
       entry.name += "/";
-      if (!is_excluded) TRY_PLAIN(tar_.begin(entry));
+      if (!is_excluded) TRY_PLAIN(finder_.on_other(entry));
       auto inner = TRY_PLAIN(linux::openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-      return pack_folder(inner.get(), path);
+      return go(inner.get(), path);
     }
     if (S_ISLNK(status.st_mode)) {
       entry.type = image::TarType::symlink;
       entry.link_target = TRY_PLAIN(linux::readlinkat(folder, name));
-      return tar_.begin(entry);
+      return finder_.on_other(entry);
     }
     if (!S_ISREG(status.st_mode)) return {};  // sockets, pipes and devices of this host are no sources
-    return pack_file(folder, name, entry);
-  }
-
-  Status pack_file(int folder, const std::string& name, image::TarEntry& entry) {
-    auto file = TRY_PLAIN(linux::openat(folder, name, O_RDONLY | O_NOFOLLOW));
-    entry.size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
-    TRY_PLAIN(tar_.begin(entry));
-    std::string buffer(256 << 10, '\0');
-    for (std::uint64_t left = entry.size_bytes; left > 0;) {
-      auto want = std::min<std::uint64_t>(left, buffer.size());
-      auto got = TRY_PLAIN(linux::read(file.get(), std::span(buffer).first(static_cast<std::size_t>(want))));
-      if (got == 0) {
-        std::fill(buffer.begin(), buffer.end(), '\0');  // it has shrunk
-        got = static_cast<std::size_t>(want);
-      }
-      TRY_PLAIN(tar_.write(std::string_view(buffer).substr(0, got)));
-      left -= got;
-    }
-    return {};
+    return finder_.on_file(folder, name, entry);
   }
 
   const dockerfile::IgnoreList& ignored_;
   std::string dockerfile_;
   std::string place_;
-  image::TarWriter& tar_;
+  const Finder& finder_;
 };
+
+Status walk_context(const BuildContext& context, const Finder& finder) {
+  if (context.folder) TRY_PLAIN(Walk(context.ignored, context.dockerfile, "", finder).go(context.folder.get(), ""));
+  for (const auto& named : context.named) {
+    image::TarEntry root;
+    root.type = image::TarType::directory;
+    root.name = named.place + "/";
+    root.mode = 0755;
+    TRY_PLAIN(finder.on_other(root));
+    TRY(Walk(named.ignored, "", named.place + "/", finder).go(named.folder.get(), ""), named.place);
+  }
+  return {};
+}
+
+/// What of the file there is, in pieces; zeros where it has shrunk since `entry` got its size.
+Status read_file(int folder, const std::string& name, image::TarEntry& entry, const std::function<Status()>& begin, const std::function<Status(std::string_view)>& take) {
+  auto file = TRY_PLAIN(linux::openat(folder, name, O_RDONLY | O_NOFOLLOW));
+  entry.size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstat(file.get())).st_size);
+  TRY_PLAIN(begin());
+  std::string buffer(static_cast<std::size_t>(std::min<std::uint64_t>(entry.size_bytes, 256 << 10)), '\0');
+  for (std::uint64_t left = entry.size_bytes; left > 0;) {
+    auto want = std::min<std::uint64_t>(left, buffer.size());
+    auto got = TRY_PLAIN(linux::read(file.get(), std::span(buffer).first(static_cast<std::size_t>(want))));
+    if (got == 0) {
+      std::fill(buffer.begin(), buffer.end(), '\0');
+      got = static_cast<std::size_t>(want);
+    }
+    TRY_PLAIN(take(std::string_view(buffer).substr(0, got)));
+    left -= got;
+  }
+  return {};
+}
+
+std::vector<int> folders_of(const BuildContext& context) {
+  std::vector<int> out;
+  if (context.folder) out.push_back(context.folder.get());
+  for (const auto& named : context.named) out.push_back(named.folder.get());
+  return out;
+}
+
+/// The same on this host for the same folders, and for nothing else: whoever builds elsewhere has another name for his.
+std::string name_of(const BuildContext& context) {
+  std::string text = concat(linux::read_file("/etc/machine-id").value_or(""), "\n", linux::uname().value_or(linux::SystemName{}).nodename, "\n", ::getuid(), "\n", context.dockerfile);
+  for (const int fd : folders_of(context)) text += concat("\n", linux::readlinkat(AT_FDCWD, concat("/proc/self/fd/", fd)).value_or(""));
+  return std::string(sha256_of(text).hex());
+}
 
 /// The text of a file of the folder; nothing when it does not exist.
 Result<std::optional<std::string>> read_optional(int folder, const std::string& name) {
@@ -179,16 +218,52 @@ Result<json::object> parse_named_contexts(const std::vector<std::string>& flags,
   return out;
 }
 
-Status pack_context(const BuildContext& context, image::TarWriter& tar) {
-  if (context.folder) TRY_PLAIN(Packer(context.ignored, context.dockerfile, "", tar).pack_folder(context.folder.get(), ""));
-  for (const auto& named : context.named) {
-    image::TarEntry root;
-    root.type = image::TarType::directory;
-    root.name = named.place + "/";
-    root.mode = 0755;
-    TRY_PLAIN(tar.begin(root));
-    TRY(Packer(named.ignored, "", named.place + "/", tar).pack_folder(named.folder.get(), ""), named.place);
-  }
+Result<std::optional<ContextFiles>> list_files(const BuildContext& context) {
+  // Smaller contexts are sent sooner than they are asked for; of more files the list would be too long for a request.
+  constexpr std::uint64_t least_bytes = 1 << 20;
+  constexpr std::size_t most_files = 50'000;
+  constexpr std::uint64_t most_bytes = 4ULL << 30U;  // of one file: it had to be read twice to be sent
+  struct Sizes {
+    std::uint64_t bytes = 0;
+    std::size_t files = 0;
+  } sizes;
+  constexpr std::uint64_t block_bytes = 512;  // of the archive: an entry takes as much
+  const auto is_listed = [](std::uint64_t size_bytes) { return size_bytes >= block_bytes && size_bytes <= most_bytes; };
+  const Finder count{[](const image::TarEntry& /*entry*/) { return Status(); },
+                     [&](int folder, const std::string& name, image::TarEntry& /*entry*/) -> Status {
+                       const auto size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW)).st_size);
+                       if (!is_listed(size_bytes)) return {};
+                       sizes.bytes += size_bytes;
+                       ++sizes.files;
+                       return {};
+                     }};
+  TRY_PLAIN(walk_context(context, count));
+  if (sizes.bytes < least_bytes || sizes.files > most_files) return std::optional<ContextFiles>();
+  ContextFiles out;
+  const Finder hash{[](const image::TarEntry& /*entry*/) { return Status(); },
+                    [&](int folder, const std::string& name, image::TarEntry& entry) -> Status {
+                      if (!is_listed(static_cast<std::uint64_t>(TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW)).st_size))) return {};
+                      Hasher hasher;
+                      TRY_PLAIN(read_file(folder, name, entry, [] { return Status(); }, [&](std::string_view piece) {
+                        hasher.update(piece);
+                        return Status();
+                      }));
+                      if (is_listed(entry.size_bytes) && valid_utf8(entry.name) == entry.name) out.files.push_back({entry.name, std::string(hasher.finish().hex()), entry.mode, entry.mtime_s});
+                      return {};
+                    }};
+  TRY_PLAIN(walk_context(context, hash));
+  out.name = name_of(context);
+  out.text = linux::readlinkat(AT_FDCWD, concat("/proc/self/fd/", folders_of(context).front())).value_or("");
+  return std::optional(std::move(out));
+}
+
+Status pack_context(const BuildContext& context, const std::set<std::string>& left_out, image::TarWriter& tar) {
+  const Finder pack{[&](const image::TarEntry& entry) { return tar.begin(entry); },
+                    [&](int folder, const std::string& name, image::TarEntry& entry) -> Status {
+                      if (left_out.contains(entry.name)) return {};
+                      return read_file(folder, name, entry, [&] { return tar.begin(entry); }, [&](std::string_view piece) { return tar.write(piece); });
+                    }};
+  TRY_PLAIN(walk_context(context, pack));
   if (!context.dockerfile_text.empty()) {
     image::TarEntry entry;
     entry.name = context.dockerfile;
