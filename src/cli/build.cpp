@@ -181,7 +181,10 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   if (tree) tree->close(!ended.ok());
   session.out().write(printer.kept_text());
   TRY_PLAIN(std::move(ended));
-  return Built{printer.result_id(), printer.cache_ids(), printer.provenance()};
+  // A quiet build has its id as its one text.
+  auto id = printer.result_id();
+  if (id.empty() && invocation.flag("quiet") && Digest::parse(trim(printer.last_result())).ok()) id = trim(printer.last_result());
+  return Built{std::move(id), printer.cache_ids(), printer.provenance()};
 }
 
 /// --ssh; where it is not given and the context is a repository by ssh, the agent that is there, as buildx has it.
