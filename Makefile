@@ -29,6 +29,8 @@ test-all: ## the same with the long variants: 100 containers across a daemon's d
 	@CAISSON_TEST_FULL=1 tools/run-tests build/release
 	@$(MAKE) --no-print-directory build PRESET=asan
 	@tools/run-tests build/asan -L unit
+	@$(MAKE) --no-print-directory build PRESET=tsan
+	@tools/run-tests build/tsan -L unit
 	@tools/fuzz-smoke
 
 test-guest: ## boot Debian 12 and 13 guests (kernels 6.1 and 6.12, systemd, cgroup v2) in QEMU: both cgroup drivers, the daemon's unit, the known escapes

@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 
+#include "base/digest.hpp"
 #include "base/environment.hpp"
 #include "base/strings.hpp"
 #include "cli/build_cache.hpp"

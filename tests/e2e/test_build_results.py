@@ -187,6 +187,18 @@ class Results(registries.NamespaceTest):
             self.assertEqual([layer["mediaType"].removeprefix("application/vnd.oci.image.layer.v1.") for layer in manifest["layers"]], types, fields)
             self.assertIn(self.address("leaves/pushed") + "@" + digest, other.ok("image", "inspect", "--format", "{{.RepoDigests}}", self.address("leaves/pushed:1")))
 
+    def test_a_quiet_build_delivers_as_a_loud_one_does(self):
+        folder = caisson.write_files(os.path.join(self.engine.folder, self._testMethodName), {"Dockerfile": "FROM busybox\nRUN echo quiet > /quiet\n"})
+        archive = os.path.join(folder, "out.tar")
+        image = self.engine.ok("build", "-q", "-o", f"type=oci,dest={archive}", folder, timeout=120)
+        self.assertRegex(image, r"^sha256:[0-9a-f]{64}$")
+        with tarfile.open(archive) as tar:
+            self.assertIn("blobs/sha256/" + image.split(":")[1], tar.getnames())
+        metadata = os.path.join(folder, "metadata.json")
+        self.engine.ok("build", "-q", "--metadata-file", metadata, folder, timeout=120)
+        with open(metadata, encoding="utf-8") as file:
+            self.assertIn(image.split(":")[1], file.read())
+
     def test_a_compression_that_an_output_has_no_use_for_is_refused(self):
         self.write("Dockerfile", "FROM busybox\nRUN false\n")
         for output, why in (("type=local,dest=x,compression=gzip", "type=local: compression is for layers that leave"), ("type=image,compression=gzip", "type=image: compression is for"),
