@@ -1,8 +1,6 @@
 // Walks the folder by descriptors; a file that changes its size meanwhile is sent with the size it had when it was opened.
 #include "cli/build_context.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <functional>
 #include <optional>
@@ -13,6 +11,7 @@
 #include "base/utf8.hpp"
 #include "dockerfile/git_url.hpp"
 #include "linux/file.hpp"
+#include "linux/process.hpp"
 #include "linux/sysinfo.hpp"
 #include "linux/tree.hpp"
 
@@ -121,7 +120,7 @@ std::vector<int> folders_of(const BuildContext& context) {
 
 /// The same on this host for the same folders, and for nothing else: whoever builds elsewhere has another name for his.
 std::string name_of(const BuildContext& context) {
-  std::string text = concat(linux::read_file("/etc/machine-id").value_or(""), "\n", linux::uname().value_or(linux::SystemName{}).nodename, "\n", ::getuid(), "\n", context.dockerfile);
+  std::string text = concat(linux::read_file("/etc/machine-id").value_or(""), "\n", linux::uname().value_or(linux::SystemName{}).nodename, "\n", linux::getuid(), "\n", context.dockerfile);
   for (const int fd : folders_of(context)) text += concat("\n", linux::readlinkat(AT_FDCWD, concat("/proc/self/fd/", fd)).value_or(""));
   return std::string(sha256_of(text).hex());
 }

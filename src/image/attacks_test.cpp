@@ -41,7 +41,7 @@ class Attack : public testing::TestWithParam<SnapshotForm> {
     EXPECT_EQ(status(canary()).st_mode & 07777, 0666U);
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(fixture_->path())) names.push_back(entry.path().filename());
-    EXPECT_THAT(names, testing::IsSubsetOf({"state.db", "state.db-wal", "state.db.lock", "images", "canary"}));
+    EXPECT_THAT(names, testing::IsSubsetOf({"state.db", "state.db-reserve", "state.db-wal", "state.db.lock", "images", "canary"}));
     EXPECT_EQ(fixture_->leftovers(), 0U);
   }
   std::string canary() { return fixture_->path() + "/canary"; }

@@ -188,8 +188,10 @@ class CacheMountsTest(Builds, registries.NamespaceTest):
         self.one.ok("build", self.other)
         self.one.ok("builder", "cache", "export", "idle", "oci-archive:" + archive)
         self.assertIn(busy, self.one.cli("builder", "cache", "import", "--id", "busy", "oci-archive:" + archive, check=1).stderr)
-        with open(os.path.join(self.one.root, "build-cache", hashlib.sha256(b"busy").hexdigest(), "go"), "w", encoding="utf-8") as file:
+        go = os.path.join(self.one.root, "build-cache", hashlib.sha256(b"busy").hexdigest(), "go")
+        with open(go + ".part", "w", encoding="utf-8") as file:
             file.write("whole")
+        os.rename(go + ".part", go)
         self.assertEqual(build.wait(60), 0, build.stdout.read())
         self.assertEqual(self.one.ok("run", "--rm", "made", "cat", "/got"), "whole")
         wait_until(lambda: not self.row(self.one, "busy")["InUse"], "the build has let go of it")
