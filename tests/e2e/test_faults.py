@@ -316,10 +316,11 @@ class DiskIsFull(OwnEngine):
     def fill(self):
         """Takes all free space; returns a function that gives it back."""
         path = os.path.join(self.engine.root, "ballast")
-        with open(path, "wb") as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 16))
-                file.flush()
+        with open(path, "wb", buffering=0) as file:
+            for piece in (1 << 16, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(piece))
         return lambda: os.unlink(path)
 
     def test_an_image_that_does_not_fit_is_refused_and_leaves_nothing(self):

@@ -586,7 +586,7 @@ class FullDisk(LazyTest):
     def fill(self, but_mebibytes=0):
         """Takes all free space but so much; returns a function that gives it back."""
         path = os.path.join(self.engine.root, "ballast")
-        with open(path, "wb") as file:
+        with open(path, "wb", buffering=0) as file:  # a buffer would be written once more when it is closed
             free = os.statvfs(path)
             os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - (but_mebibytes << 20) - (1 << 20)))
             file.seek(0, os.SEEK_END)
@@ -594,7 +594,6 @@ class FullDisk(LazyTest):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(4096))
-                        file.flush()
         return lambda: os.unlink(path)
 
     def expect_trouble(self):
@@ -653,9 +652,7 @@ class FullDisk(LazyTest):
         free = self.fill()
         self.gate.set()
         self.expect_trouble()
-        told = self.engine.cli("rmi", self.name)
-        if told.returncode != 0:  # the record itself has no room to be erased
-            self.assertIn("No space left on device", told.stderr)
+        self.engine.ok("rmi", self.name)
         free()
         self.finish()
 
