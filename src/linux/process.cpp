@@ -158,6 +158,8 @@ Result<ProcessStat> process_stat(int pid) {
   const auto fields = TRY_PLAIN(process_stat_fields(pid));
   ProcessStat out;
   if (!fields[0].empty()) out.state = fields[0][0];
+  constexpr std::uint64_t exiting = 4;  // PF_EXITING of include/linux/sched.h, as proc_pid_stat(5) shows flags
+  out.is_exiting = (TRY(parse_integer<std::uint64_t>(fields[6]), concat("/proc/", pid, "/stat")) & exiting) != 0;
   out.start_time = TRY(parse_integer<std::uint64_t>(fields[19]), concat("/proc/", pid, "/stat"));
   return out;
 }

@@ -78,6 +78,7 @@ void kill_and_reap(int pidfd) noexcept;
 Result<std::vector<std::string>> process_stat_fields(int pid);
 struct ProcessStat {
   char state = '?';              ///< 'Z': a zombie
+  bool is_exiting = false;       ///< it runs no program any more (PF_EXITING), although what it has to end may take a while
   std::uint64_t start_time = 0;  ///< in clock ticks since boot: with the pid it names a process beyond reuse
 };
 /// Both with one look. pid 0: our own. Errors: not_found.

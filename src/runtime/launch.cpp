@@ -408,6 +408,14 @@ Status finish_launch(Launching& launching, const LaunchPlan& plan, const LaunchI
 
 namespace {
 constexpr int ending_limit_ms = 1000;  // for the others in it to be killed; without memory, what an exec is late with its error
+
+/// Of a process that has others to end it may be long before its pidfd says so.
+bool is_exiting(int pidfd) {
+  const auto pid = linux::pidfd_pid(pidfd);
+  if (!pid.ok()) return false;
+  const auto stat = linux::process_stat(*pid);
+  return stat.ok() && stat->is_exiting;
+}
 }
 
 Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& target, const LaunchInputs& inputs) {
@@ -443,9 +451,11 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
   // EBUSY: the container (a systemd inside) has moved its init deeper, and its own cgroup takes no processes any more.
   const bool inner_node = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == EBUSY;
   close_together({}, std::move(handle));
+  // Nobody enters the namespaces of a process that has ended.
+  if (!launching && stage.failure.error_number == ESRCH) return not_running_any_more();
   // A PID namespace whose first process is ending takes no others and says ENOMEM (pid_namespaces(7)); when it is over, so is that process.
   const bool may_be_ending = !launching && stage.failure.step == ChildStep::stage_clone && stage.failure.error_number == ENOMEM;
-  if (may_be_ending && linux::wait_readable(target.pidfd, ending_limit_ms).value_or(false)) return not_running_any_more();
+  if (may_be_ending && (is_exiting(target.pidfd) || linux::wait_readable(target.pidfd, ending_limit_ms).value_or(false))) return not_running_any_more();
   if (!inner_node || target.cgroup == nullptr) return launching;
   handle = TRY(target.cgroup->handle_beside(TRY(linux::pidfd_pid(target.pidfd), "exec")), "exec");
   stage.cgroup_fd = handle.v2_dir.get();
@@ -459,7 +469,9 @@ Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& targe
 
 Status finish_exec(Launching& launching, const ProcessPlan& process, const LaunchInputs& inputs) {
   auto outcome = listen(launching, process, nullptr, inputs);
-  if (!outcome) abandon(launching);
+  if (outcome) return outcome;
+  abandon(launching);
+  if (outcome.error().error_number() == ESRCH) return not_running_any_more();  // as above, of the namespaces that the child enters by itself
   return outcome;
 }
 
