@@ -7,6 +7,7 @@ Wall time of the command line as a user types it; every engine is private and ha
 that are left, so that a busy machine measures less instead of longer; whoever fails or takes minutes for one step is left out of that row with the reason.
 """
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ import time
 
 import engines
 import image
+from counting_proxy import CountingProxy  # tests/e2e, whose place engines.py tells
 
 STEP_SECONDS = 180  # of one command; the longest takes some ten on a busy machine
 RUN_STEPS = 10
@@ -65,51 +67,6 @@ def write_big_files(folder, source, megabytes):
     return len(layer)
 
 
-class CountingProxy:
-    """A socket that hands on to another one, and counts the bytes that clients send. Use as a context manager."""
-
-    def __init__(self, path, target):
-        self.path, self.target, self.sent = path, target, 0
-        self.lock = threading.Lock()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(64)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:  # closed
-                return
-            daemon = socket.socket(socket.AF_UNIX)
-            daemon.connect(self.target)
-            threading.Thread(target=self.hand_on, args=(client, daemon, True), daemon=True).start()
-            threading.Thread(target=self.hand_on, args=(daemon, client, False), daemon=True).start()
-
-    def hand_on(self, source, target, counted):
-        try:
-            while data := source.recv(1 << 16):
-                if counted:
-                    with self.lock:
-                        self.sent += len(data)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:  # whoever went first; the command's exit code tells whether that mattered
-            for end in (source, target):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-
 class Builder:
     """One engine by its command line: `words` come before every verb."""
 
@@ -129,8 +86,7 @@ class Builder:
         if os.path.exists(path):
             os.unlink(path)
         if self.name == "caisson":
-            # Without -q, with which nothing is written.
-            return self.build(folder, cached=False, options=("-o", f"type=oci,dest={path},compression=gzip"))
+            return self.build(folder, cached=False, options=("-q", "-o", f"type=oci,dest={path},compression=gzip"))
         built = self.build(folder, cached=False, options=("-q", "-t", "bench-archive"))
         if self.name == "buildah":
             return built + self.timed("push", "-q", "localhost/bench-archive", f"oci-archive:{path}")
@@ -148,7 +104,7 @@ class Builder:
 
     def bytes_sent(self, folder, proxy_path):
         """What a build sends through the daemon's socket."""
-        with CountingProxy(proxy_path, self.socket_path) as proxy:
+        with contextlib.closing(CountingProxy(proxy_path, self.socket_path)) as proxy:
             words = [f"unix://{proxy_path}" if word == f"unix://{self.socket_path}" else word for word in self.words]
             Builder(self.name, words, self.environment).build(folder)
             return proxy.sent

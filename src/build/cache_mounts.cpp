@@ -123,8 +123,15 @@ Status CacheMounts::open() {
     for (const auto& key : folders) TRY(adopt_unknown(key), concat("cache mount ", key));
   }
   for (const auto& entry : entries()) listener_.counted(path_of(entry.key), entry.size_bytes);
-  thread_ = std::thread([this] { run(); });
+  std::lock_guard lock(mutex_);
+  if (!to_measure_.empty() || !to_remove_.empty()) work_behind();
   return {};
+}
+
+void CacheMounts::work_behind() {
+  if (is_stopped_) return;
+  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  changed_.notify_all();
 }
 
 void CacheMounts::stop() {
@@ -295,11 +302,9 @@ Result<CacheEntry> CacheMounts::adopt(const CacheMountWish& wish, Staging stagin
 }
 
 void CacheMounts::measure_later(const std::string& key) {
-  {
-    std::lock_guard lock(mutex_);
-    if (std::find(to_measure_.begin(), to_measure_.end(), key) == to_measure_.end()) to_measure_.push_back(key);
-  }
-  changed_.notify_all();
+  std::lock_guard lock(mutex_);
+  if (std::find(to_measure_.begin(), to_measure_.end(), key) == to_measure_.end()) to_measure_.push_back(key);
+  work_behind();
 }
 
 void CacheMounts::remove(const std::string& path) {

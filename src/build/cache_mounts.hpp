@@ -39,7 +39,7 @@ struct CacheMountWish {
 };
 
 /// Of one kind. Records "build/mount/<key>" or "build/context/<key>" in the state store, and folders <folder>/<key>; ids on disk are those in the containers. What is being made or removed has a name that
-/// begins with "." and is removed by the next start. One thread measures and removes. Thread-safe.
+/// begins with "." and is removed by the next start. One thread measures and removes; it begins when there is something to do. Thread-safe.
 class CacheMounts {
  public:
   /// `counted(path, bytes)`: a folder was found to be so large, or has gone (0). `measured()`: sizes have changed. Both are called by any thread, under no lock of ours.
@@ -140,6 +140,7 @@ class CacheMounts {
   Status wait_for_holder(std::unique_lock<std::mutex>& lock, const std::string& key, const std::string& id, Cancel cancel);
   Status adopt_unknown(const std::string& key);
   Result<std::string> set_aside(const std::string& key);  // under mutex_
+  void work_behind();  // under mutex_
   void run();
   void measure(const std::string& key);
   static void remove(const std::string& path);

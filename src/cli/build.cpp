@@ -358,6 +358,8 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
       auto sent = TRY_PLAIN(send(kept));
       if (!kept.left_out.empty() && !sent.answered.ok() && sent.answered.error().kind() == ErrorKind::conflict) {  // they went between the answer and the build
         client = TRY_PLAIN(session.connect());
+        agents.reset();
+        agents = TRY_PLAIN(LentAgents::start(session, own_agents));
         sent = TRY_PLAIN(send({}));
       }
       TRY_PLAIN(std::move(sent.answered));

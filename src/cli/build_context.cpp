@@ -21,8 +21,8 @@ namespace {
 
 /// What a walk through the context finds, in the order of names.
 struct Finder {
-  std::function<Status(const image::TarEntry& entry)> on_other;                                                  ///< folders and symbolic links
-  std::function<Status(int folder_fd, const std::string& name, image::TarEntry& entry)> on_file;  ///< its size is yet to be filled in
+  std::function<Status(const image::TarEntry& entry)> on_other;                                   ///< folders and symbolic links
+  std::function<Status(int folder_fd, const std::string& name, image::TarEntry& entry)> on_file;  ///< the size is the one that it had a moment ago
 };
 
 class Walk {
@@ -70,6 +70,7 @@ class Walk {
       return finder_.on_other(entry);
     }
     if (!S_ISREG(status.st_mode)) return {};  // sockets, pipes and devices of this host are no sources
+    entry.size_bytes = static_cast<std::uint64_t>(status.st_size);
     return finder_.on_file(folder, name, entry);
   }
 
@@ -229,10 +230,9 @@ Result<std::optional<ContextFiles>> list_files(const BuildContext& context) {
   constexpr std::uint64_t block_bytes = 512;  // of the archive: an entry takes as much
   const auto is_listed = [](std::uint64_t size_bytes) { return size_bytes >= block_bytes && size_bytes <= most_bytes; };
   const Finder count{[](const image::TarEntry& /*entry*/) { return Status(); },
-                     [&](int folder, const std::string& name, image::TarEntry& /*entry*/) -> Status {
-                       const auto size_bytes = static_cast<std::uint64_t>(TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW)).st_size);
-                       if (!is_listed(size_bytes)) return {};
-                       sizes.bytes += size_bytes;
+                     [&](int /*folder*/, const std::string& /*name*/, const image::TarEntry& entry) -> Status {
+                       if (!is_listed(entry.size_bytes)) return {};
+                       sizes.bytes += entry.size_bytes;
                        ++sizes.files;
                        return {};
                      }};
@@ -241,13 +241,13 @@ Result<std::optional<ContextFiles>> list_files(const BuildContext& context) {
   ContextFiles out;
   const Finder hash{[](const image::TarEntry& /*entry*/) { return Status(); },
                     [&](int folder, const std::string& name, image::TarEntry& entry) -> Status {
-                      if (!is_listed(static_cast<std::uint64_t>(TRY_PLAIN(linux::fstatat(folder, name, AT_SYMLINK_NOFOLLOW)).st_size))) return {};
+                      if (!is_listed(entry.size_bytes) || valid_utf8(entry.name) != entry.name) return {};
                       Hasher hasher;
                       TRY_PLAIN(read_file(folder, name, entry, [] { return Status(); }, [&](std::string_view piece) {
                         hasher.update(piece);
                         return Status();
                       }));
-                      if (is_listed(entry.size_bytes) && valid_utf8(entry.name) == entry.name) out.files.push_back({entry.name, std::string(hasher.finish().hex()), entry.mode, entry.mtime_s});
+                      if (is_listed(entry.size_bytes)) out.files.push_back({entry.name, std::string(hasher.finish().hex()), entry.mode, entry.mtime_s});
                       return {};
                     }};
   TRY_PLAIN(walk_context(context, hash));

@@ -10,6 +10,7 @@
 namespace caisson::image {
 namespace {
 
+using testing_support::inflated;
 using testing_support::TarMaker;
 
 std::string text_of(std::size_t bytes) {
@@ -53,19 +54,6 @@ LayerToc table_of(const Made& made) {
   auto toc = parse_toc(*text, made.layer.toc);
   EXPECT_TRUE(toc.ok()) << toc.error().text();
   return std::move(*toc);
-}
-
-std::string inflated(std::string_view blob) {
-  MemorySource source(blob);
-  auto inflater = open_inflater(source);
-  EXPECT_TRUE(inflater.ok());
-  std::string out;
-  for (;;) {
-    auto piece = (*inflater)->next();
-    EXPECT_TRUE(piece.ok()) << piece.error().text();
-    if (!piece.ok() || piece->empty()) return out;
-    out += *piece;
-  }
 }
 
 Status compare(const LayerToc& toc, const std::string& tar, TocFormat format = TocFormat::zstd_chunked) {

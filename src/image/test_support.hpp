@@ -16,6 +16,7 @@
 #include "base/strings.hpp"
 #include "image/image_store.hpp"
 #include "image/index_mount.hpp"
+#include "image/inflate.hpp"
 #include "image/tar_writer.hpp"
 #include "linux/file.hpp"
 #include "state/store.hpp"
@@ -130,6 +131,20 @@ inline std::string gzip(std::string_view bytes) {
   out.resize(stream.total_out);
   deflateEnd(&stream);
   return out;
+}
+
+/// What a blob holds, whatever it is compressed with.
+inline std::string inflated(std::string_view blob) {
+  MemorySource source(blob);
+  auto inflater = open_inflater(source);
+  EXPECT_TRUE(inflater.ok());
+  std::string out;
+  for (;;) {
+    auto piece = (*inflater)->next();
+    EXPECT_TRUE(piece.ok()) << piece.error().text();
+    if (!piece.ok() || piece->empty()) return out;
+    out += *piece;
+  }
 }
 
 /// A descriptor to read `bytes` from.

@@ -128,6 +128,14 @@ class NamespaceTest(unittest.TestCase):
         return engine.start()
 
 
+class CaissonRegistryTest(NamespaceTest):
+    """The same, with registries of ours and engines that speak to them."""
+
+    @classmethod
+    def why_not(cls):
+        return super().why_not() or CaissonRegistry.why_not() or why_not_fetch()
+
+
 class DockerRegistry:
     """docker-registry on a port of a namespace, with its access log."""
 

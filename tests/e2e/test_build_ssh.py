@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """RUN --mount=type=ssh: agents of the client's side, used by steps without becoming part of anything that is built."""
 
+import glob
 import os
 import re
 import shutil
@@ -100,6 +101,17 @@ class SshMountTest(caisson.EngineTest):
         self.build(f"FROM client AS a\nRUN --mount=type=ssh {many} > /n\nFROM client AS b\nRUN --mount=type=ssh {many} > /n\nFROM client\nCOPY --from=a /n /a\nCOPY --from=b /n /b\n"
                    "RUN --mount=type=ssh for i in $(seq 100); do ssh-add -l; done | grep -c key-of-the-agent > /c\n", "--ssh", "default")
         self.assertEqual(self.shell("cat /a /b /c"), "40\n40\n100")
+
+    def test_a_context_that_has_to_be_sent_once_more_still_comes_with_the_agent(self):
+        folder = self.folder("COPY large /large\nRUN --mount=type=ssh ssh-add -l > /keys\n")
+        caisson.write_files(folder, {"large": os.urandom(2 << 20)})
+        build = ["build", "-t", self._testMethodName, "--no-cache", "--ssh", f"default={self.agent_socket}", folder]
+        self.engine.ok(*build, timeout=120)
+        (kept,) = (path for path in glob.glob(os.path.join(self.engine.root, "build-contexts", "*", "*")) if os.path.getsize(path) == 2 << 20)
+        with open(kept, "r+b") as file:
+            file.write(b"damaged")
+        self.engine.ok(*build, timeout=120)
+        self.assertEqual(self.shell("grep -c key-of-the-agent /keys"), "1")
 
     def test_sockets_and_key_files_have_ids_of_their_own(self):
         self.build("RUN --mount=type=ssh,id=sock,target=/s --mount=type=ssh,id=files ssh-add -l > /one && echo $SSH_AUTH_SOCK >> /one && SSH_AUTH_SOCK=/run/buildkit/ssh_agent.1 ssh-add -l > /two\n",

@@ -39,12 +39,8 @@ def is_open(path):
     return False
 
 
-class CopyTest(registries.NamespaceTest):
+class CopyTest(registries.CaissonRegistryTest):
     """A namespace with two of our registries, and a home folder for the command line."""
-
-    @classmethod
-    def why_not(cls):
-        return super().why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
 
     @classmethod
     def open(cls):

@@ -332,12 +332,8 @@ class Networks(caisson.EngineTest):
         wait_until(lambda: self.engine.cli("exec", name, "sh", "-c", f"sleep 1 | timeout 5 nc -w 2 {self.outside.address} 8001").stdout == "hello", "the uplink comes back", 40)
 
 
-class RegistriesOfTheHost(registries.NamespaceTest):
+class RegistriesOfTheHost(registries.CaissonRegistryTest):
     """A registry on the host's own loopback, which no container reaches; what fetches is started by the supervisor."""
-
-    @classmethod
-    def why_not(cls):
-        return super().why_not() or registries.CaissonRegistry.why_not() or registries.why_not_fetch()
 
     @classmethod
     def open(cls):
