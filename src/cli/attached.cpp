@@ -14,6 +14,8 @@ namespace {
 constexpr int reconnect_timeout_ms = 1000;  // of a unix socket somebody listens on: it answers at once
 constexpr int look_again_ms = 50;
 constexpr std::int64_t successor_timeout_ns = 30'000'000'000;  // a service manager restarts within seconds
+
+bool is_lost(const Error& error) { return error.kind() == ErrorKind::io || error.kind() == ErrorKind::unavailable; }
 }  // namespace
 
 Result<ExitWatch> ExitWatch::open(Session& session, std::string_view container, std::string_view condition) {
@@ -52,8 +54,11 @@ bool ExitWatch::tend() {
   }
   auto client = session_->connect_quickly(reconnect_timeout_ms);
   if (!client.ok()) return true;
-  if (ask(*session_, **client, container_, condition_).ok()) client_ = std::move(*client);
-  return client_ != nullptr;  // a refusal is for wait() to hear again, and to tell
+  auto asked = ask(*session_, **client, container_, condition_);
+  if (asked.ok()) client_ = std::move(*client);
+  // A refusal is for wait() to hear again, and to tell. What closed without an answer was still the daemon that dies, or one that stops:
+  // its listener takes connections until the kernel has closed that as well.
+  return asked.ok() || is_lost(asked.error());
 }
 
 /// Asks the daemon's successor, which may have yet to come: by its unit, by hand, or by us where that is ours to do.

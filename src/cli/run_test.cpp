@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 
+#include "cli/attached.hpp"
 #include "cli/fake_daemon.hpp"
 #include "linux/process.hpp"
 
@@ -204,6 +205,61 @@ TEST_F(run_flow, a_daemon_that_ends_at_the_start_ends_run_too) {
   EXPECT_EQ(outcome.code, 125);
   EXPECT_NE(outcome.err.find("closed the connection"), std::string::npos) << outcome.err;
   EXPECT_EQ(play.waits, 1);
+}
+
+/// A daemon that watches a container and dies; `successor` answers whoever asks again, by how often it was asked before.
+class watch_flow : public run_flow {
+ protected:
+  void start(std::function<void(wire::Exchange& exchange, int asked)> successor) {
+    daemon_.on(concat("POST /containers/", id, "/wait"), [this, successor = std::move(successor)](wire::Exchange& exchange, const RecordedRequest&) {
+      if (const int before = asked_++; before > 0) return successor(exchange, before);
+      ignore(exchange.hijack("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));  // and the connection's end
+    });
+    std::optional<UsageError> error;
+    parsed_ = parse_command_line(std::vector<std::string>{"-H", daemon_.endpoint(), "version"}, error);
+    ASSERT_FALSE(error);
+    session_.emplace(parsed_.global);
+    auto watch = ExitWatch::open(*session_, id, "removed");
+    ASSERT_TRUE(watch.ok()) << watch.error().text();
+    watch_.emplace(std::move(*watch));
+  }
+  /// As the pump does, until there is nothing to tend any more or it was asked that often. (What came with an answer's head is not seen by poll.)
+  void tend(int most) {
+    do {
+      linux::PollEntry entry{watch_->fd(), POLLIN, 0};
+      ASSERT_TRUE(linux::poll(std::span(&entry, 1), watch_->fd() < 0 ? 0 : -1).ok());
+    } while (watch_->tend() && asked_ < most);
+  }
+
+  std::atomic<int> asked_ = 0;
+  Parsed parsed_;
+  std::optional<Session> session_;
+  std::optional<ExitWatch> watch_;
+};
+
+TEST_F(watch_flow, asks_again_where_a_dying_daemon_still_took_the_question) {
+  start([](wire::Exchange& exchange, int asked) {
+    if (asked < 3)
+      ignore(exchange.hijack(""));  // nothing but the connection's end
+    else
+      ignore(exchange.respond(200, {{"Content-Type", "application/json"}}, R"({"StatusCode":7})"));
+  });
+  tend(4);
+  EXPECT_EQ(asked_, 4);
+  auto code = watch_->wait();
+  ASSERT_TRUE(code.ok()) << code.error().text();
+  EXPECT_EQ(*code, 7);
+  daemon_.stop();
+}
+
+TEST_F(watch_flow, a_refusal_is_told_at_the_end) {
+  start([](wire::Exchange& exchange, int) { ignore(exchange.respond(404, {{"Content-Type", "application/json"}}, R"({"message":"No such container: c"})")); });
+  tend(3);
+  EXPECT_EQ(asked_, 2) << "it is not asked without a pause";
+  auto code = watch_->wait();
+  ASSERT_FALSE(code.ok());
+  EXPECT_EQ(code.error().kind(), ErrorKind::not_found);
+  daemon_.stop();
 }
 
 TEST_F(run_flow, a_missing_image_is_125_with_a_hint) {
