@@ -234,14 +234,14 @@ class LocalBuilder::ContextInUse {
   ContextInUse(const ContextInUse&) = delete;
   ContextInUse& operator=(const ContextInUse&) = delete;
   ~ContextInUse() {
-    auto kept = keep();
+    auto kept = end();
     if (!kept.ok()) log_error("keep a build context", kept_.text, kept.error());  // the next build sends what is not there
     builder_.contexts_.measure_later(use_.key());
   }
   /// Files that the archive left out. Until then nothing is kept: what was unpacked in part is no context.
   Status restore(int context_fd, Cancel cancel) {
     const auto alone = TRY_PLAIN(builder_.cache_.hold(concat("context ", use_.key()), cancel));
-    TRY_PLAIN(restore_files(folder_.get(), kept_.files, context_fd, cancel));
+    TRY_PLAIN(files_.restore(kept_.files, context_fd, cancel));
     return add_folder(context_fd);
   }
   /// Where more of its files are.
@@ -251,19 +251,21 @@ class LocalBuilder::ContextInUse {
   }
 
  private:
-  ContextInUse(LocalBuilder& builder, const KeptContext& kept, CacheMounts::Use use, UniqueFd folder) : builder_(builder), kept_(kept), use_(std::move(use)), folder_(std::move(folder)) {}
-  Status keep() {
-    if (folders_.empty()) return {};
+  ContextInUse(LocalBuilder& builder, const KeptContext& kept, CacheMounts::Use use, UniqueFd folder)
+      : builder_(builder), kept_(kept), use_(std::move(use)), folder_(std::move(folder)), files_(folder_.get(), builder.lent_, use_.key()) {}
+  Status end() {
     const auto alone = TRY_PLAIN(builder_.cache_.hold(concat("context ", use_.key()), {}));
+    if (folders_.empty()) return files_.give_back();
     std::vector<int> fds;
     for (const auto& folder : folders_) fds.push_back(folder.get());
-    return keep_files(folder_.get(), kept_.files, fds);
+    return files_.keep(fds);
   }
 
   LocalBuilder& builder_;
   const KeptContext& kept_;
   CacheMounts::Use use_;
   UniqueFd folder_;
+  KeptFiles files_;
   std::vector<UniqueFd> folders_;
 };
 
@@ -272,7 +274,11 @@ Result<std::vector<std::size_t>> LocalBuilder::missing_files(const engine::Calle
   const auto key = cache_mount_key(cache_scope_of(*caller.role), name);
   TRY_PLAIN(check_digests(digests));
   auto folder = linux::open(contexts_.path_of(key), O_RDONLY | O_DIRECTORY);
-  if (folder.ok()) return build::missing_files(folder->get(), digests);
+  if (folder.ok()) {
+    auto missing = TRY_PLAIN(build::missing_files(folder->get(), digests));
+    std::erase_if(missing, [&](std::size_t n) { return lent_.find(key, digests[n]).has_value(); });
+    return missing;
+  }
   if (folder.error().kind() != ErrorKind::not_found) return std::move(folder).error();
   std::vector<std::size_t> all(digests.size());
   std::iota(all.begin(), all.end(), std::size_t{0});

@@ -10,6 +10,7 @@
 #include "build/build_state.hpp"
 #include "build/builder.hpp"
 #include "build/history.hpp"
+#include "build/kept_context.hpp"
 #include "build/ssh_agents.hpp"
 #include "image/ready_workers.hpp"
 
@@ -99,6 +100,7 @@ class LocalBuilder final : public Builder {
   Cache cache_;
   CacheMounts mounts_;
   CacheMounts contexts_;
+  LentFiles lent_;  // of kept contexts
   std::mutex hidden_mutex_;
   std::set<std::string> hidden_;  // images of cache mounts on their way
   History history_;
