@@ -31,7 +31,7 @@ alignas(64) std::array<std::byte, stack_size> stage_stack;
 
 int run_stage(int (*function)(void*), void* argument, int flags) noexcept {
   if (const int injected = fault::check("clone"); injected != 0) return -injected;
-  const int pid = ::clone(function, stage_stack.data() + stack_size, flags | CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, argument);
+  const int pid = linux::detail::clone_sharing_memory(function, stage_stack.data() + stack_size, flags | CLONE_VFORK | CLONE_FILES | SIGCHLD, argument);
   return pid < 0 ? -errno : pid;
 }
 

@@ -21,6 +21,7 @@ namespace {
 
 struct Slot {
   std::atomic<bool> active{false};
+  std::atomic<std::uint32_t> readers{0};  ///< threads that look at it; it is not given to another fault under their eyes
   std::array<char, 32> name{};
   int error_number = 0;  ///< 0: counts only
   std::uint32_t nth = 0;
@@ -31,6 +32,18 @@ struct Slot {
 
 std::array<Slot, 8> slots;
 std::mutex slots_mutex;  // taken by tests that arm and disarm, never by check_slow
+
+/// Sequentially consistent with arm(): whoever is counted sees that a slot is free, or is seen by who takes it.
+class Reading {
+ public:
+  explicit Reading(Slot& slot) noexcept : slot_(slot) { slot_.readers.fetch_add(1); }
+  ~Reading() { slot_.readers.fetch_sub(1); }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  Slot& slot_;
+};
 
 /// The kernel takes a count of one for any descriptor that is an eventfd (eventfd(2)): a failure of it would test what cannot be.
 constexpr const char* never_fails = "eventfd_signal";
@@ -44,7 +57,7 @@ int arm(std::string_view name, int error_number, std::uint32_t nth, bool always)
   const std::lock_guard lock(slots_mutex);
   for (std::size_t i = 0; i < slots.size(); ++i) {
     Slot& slot = slots[i];
-    if (slot.active.load(std::memory_order_relaxed)) continue;
+    if (slot.active.load(std::memory_order_relaxed) || slot.readers.load() != 0) continue;
     if (name.empty() || name.size() >= slot.name.size()) return -1;
     slot.name.fill('\0');
     std::memcpy(slot.name.data(), name.data(), name.size());
@@ -53,7 +66,7 @@ int arm(std::string_view name, int error_number, std::uint32_t nth, bool always)
     slot.always = always;
     slot.seen.store(0, std::memory_order_relaxed);
     slot.fired_name.store(nullptr, std::memory_order_relaxed);
-    slot.active.store(true, std::memory_order_release);
+    slot.active.store(true);
     fault::armed.store(true, std::memory_order_relaxed);
     return static_cast<int>(i);
   }
@@ -62,7 +75,7 @@ int arm(std::string_view name, int error_number, std::uint32_t nth, bool always)
 
 void disarm(int index) {
   const std::lock_guard lock(slots_mutex);
-  slots[static_cast<std::size_t>(index)].active.store(false, std::memory_order_release);
+  slots[static_cast<std::size_t>(index)].active.store(false);
   bool any = false;
   for (const Slot& slot : slots) any = any || slot.active.load(std::memory_order_relaxed);
   fault::armed.store(any, std::memory_order_relaxed);
@@ -92,7 +105,8 @@ namespace fault {
 int check_slow(const char* name) noexcept {
   int failure = 0;
   for (Slot& slot : slots) {
-    if (!slot.active.load(std::memory_order_acquire) || !matches(slot, name)) continue;
+    const Reading reading(slot);
+    if (!slot.active.load() || !matches(slot, name)) continue;
     const std::uint32_t count = slot.seen.fetch_add(1, std::memory_order_relaxed) + 1;
     if (slot.error_number == 0 || failure != 0) continue;
     if (count == slot.nth || (slot.always && count > slot.nth)) {

@@ -212,8 +212,7 @@ Result<UniqueFd> create_user_namespace(const IdMap& map) {
                                          [&] {
                                            // No copy of our memory's page tables: CLONE_VM. Not CLONE_VFORK: it must live
                                            // while we write its maps.
-                                           return ::clone(hold_namespace, stack.data() + stack_bytes - 64,
-                                                          CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD | SIGCHLD, ends, &pidfd);
+                                           return detail::clone_sharing_memory(hold_namespace, stack.data() + stack_bytes - 64, CLONE_NEWUSER | CLONE_PIDFD | SIGCHLD, ends, &pidfd);
                                          }),
                       "create user namespace");
   const UniqueFd helper(pidfd);

@@ -8,6 +8,7 @@
 #include "linux/fault.hpp"
 #include "linux/file.hpp"
 #include "linux/mount_api.hpp"
+#include "linux/syscall.hpp"
 #include "linux/testing.hpp"
 
 namespace caisson::linux {
@@ -49,6 +50,9 @@ int throw_and_catch() {
 class OwnImage : public testing::Test {
   void SetUp() override {
     constexpr int sys_admin = 21;
+#ifdef CAISSON_THREAD_SANITIZER
+    GTEST_SKIP() << "ThreadSanitizer keeps a shadow of each mapping, and cannot follow the program's exchange";
+#endif
     if (!has_capability(sys_admin)) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
     if (is_read_only("/proc/self/exe")) GTEST_SKIP() << "the tests lie on a read-only mount";
   }

@@ -111,8 +111,7 @@ Result<ChildProcess> spawn_process(const ProcessRequest& request) {
   ChildProcess child;
   child.pid = TRY(detail::value<int>("clone",
                                      [&] {
-                                       return ::clone(vfork_child, stack.get() + child_stack_bytes - 64,
-                                                      CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &call, &pidfd);
+                                       return detail::clone_sharing_memory(vfork_child, stack.get() + child_stack_bytes - 64, CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &call, &pidfd);
                                      }),
                   concat("start ", request.path));
   child.pidfd.reset(pidfd);

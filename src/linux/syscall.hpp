@@ -1,6 +1,8 @@
 // What every wrapper is made of: fault hook, EINTR, errno → Error. Only for files of this module.
 #pragma once
 
+#include <sched.h>
+
 #include <cerrno>
 #include <concepts>
 #include <string>
@@ -13,7 +15,29 @@
 #include "linux/fault.hpp"
 #include "linux/path_arg.hpp"
 
+#if defined(__SANITIZE_THREAD__)
+#define CAISSON_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CAISSON_THREAD_SANITIZER 1
+#endif
+#endif
+#ifdef CAISSON_THREAD_SANITIZER
+/// glibc's other name of clone(): ThreadSanitizer wraps that one as a fork, and dies of a child that shares our memory.
+extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument, ...) noexcept;  // NOLINT: reserved, by glibc
+#endif
+
 namespace caisson::linux::detail {
+
+/// clone(2) with CLONE_VM. Its pid, or -1 and errno.
+template <class... More>
+int clone_sharing_memory(int (*function)(void*), void* stack, int flags, void* argument, More... more) noexcept {
+#ifdef CAISSON_THREAD_SANITIZER
+  return ::__clone(function, stack, flags | CLONE_VM, argument, more...);
+#else
+  return ::clone(function, stack, flags | CLONE_VM, argument, more...);
+#endif
+}
 
 inline std::string_view piece(const PathArg& path) { return path.view(); }
 inline std::string_view piece(std::string_view text) { return text; }
