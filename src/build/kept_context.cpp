@@ -166,9 +166,9 @@ Status KeptFiles::restore(const KeptFile& file, int folder_fd, const std::string
     if (is_here) TRY_PLAIN(linux::unlinkat(kept_fd_, file.digest));
     return is_gone();
   }
+  if (moves) TRY_PLAIN(linux::renameat2(kept_fd_, file.digest, folder_fd, name, RENAME_NOREPLACE));
+  restored_[file.path] = file.digest;
   if (!moves) return set_attributes(copy.get(), file);
-  TRY_PLAIN(linux::renameat2(kept_fd_, file.digest, folder_fd, name, RENAME_NOREPLACE));
-  moved_.emplace_back(file.path, file.digest);
   lent_.add(key_, file.digest, {context_, file.path});
   return set_attributes(from.get(), file);
 }
@@ -188,14 +188,13 @@ Status KeptFiles::restore(const std::vector<KeptFile>& files, int context_fd, Ca
     if (!place.first || above != opened) place = TRY(open_parent(context_fd, file.path), concat("build context: ", file.path));
     opened = above;
     TRY(restore(file, place.first.get(), file.path.substr(above.size()), --left[file.digest] == 0, cancel), concat("build context: ", file.path));
-    restored_[file.path] = file.digest;
   }
   return {};
 }
 
 Status KeptFiles::give_back() {
   Status first;
-  for (const auto& [path, digest] : moved_) {
+  for (const auto& [path, digest] : restored_) {
     const auto place = open_parent(context_->get(), path);
     Status back = place.ok() ? linux::renameat2(place->first.get(), place->second, kept_fd_, digest) : Status(place.error());
     if (!back.ok() && first.ok()) first = std::move(back);

@@ -48,9 +48,9 @@ class KeptFiles {
 
   /// Puts kept files where the client has them, in a context whose other files and whose folders are there already. Contents are compared with their digests first. A file moves there; it is
   /// copied where the context has it several times, or where another build has it. Errors: conflict (one is not kept any more, or was damaged and is thrown away: the client has to send all),
-  /// invalid (a path that leads nowhere, that is taken, or that is no path), unavailable (full disk, cancelled), io. What has moved by then is for give_back().
+  /// invalid (a path that leads nowhere, that is taken, or that is no path), unavailable (full disk, cancelled), io. What is there by then is for give_back().
   Status restore(const std::vector<KeptFile>& files, int context_fd, Cancel cancel);
-  /// What has moved goes back. For a build that has got no further than that.
+  /// What was put there goes back. For a build that has got no further than that.
   Status give_back();
   /// At a build's end, when nobody needs its context any more: its regular files move into the folder, named by their digests, and what this context does not have goes.
   /// Files with holes stay behind, and so do those of a block or less, which clients always send.
@@ -62,8 +62,7 @@ class KeptFiles {
   LentFiles& lent_;
   std::string key_;
   std::shared_ptr<const UniqueFd> context_;
-  std::map<std::string, std::string> restored_;               // digests by path
-  std::vector<std::pair<std::string, std::string>> moved_;  // path and digest
+  std::map<std::string, std::string> restored_;  // digests by path
 };
 
 }  // namespace caisson::build

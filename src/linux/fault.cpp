@@ -21,7 +21,7 @@ namespace {
 
 struct Slot {
   std::atomic<bool> active{false};
-  std::atomic<std::uint32_t> readers{0};  ///< threads that look at it; it is not given to another fault under their eyes
+  std::atomic<std::uint32_t> readers{0};  ///< threads that compare with it; it is not given to another fault under their eyes
   std::array<char, 32> name{};
   int error_number = 0;  ///< 0: counts only
   std::uint32_t nth = 0;
@@ -105,6 +105,7 @@ namespace fault {
 int check_slow(const char* name) noexcept {
   int failure = 0;
   for (Slot& slot : slots) {
+    if (!slot.active.load(std::memory_order_relaxed)) continue;
     const Reading reading(slot);
     if (!slot.active.load() || !matches(slot, name)) continue;
     const std::uint32_t count = slot.seen.fetch_add(1, std::memory_order_relaxed) + 1;
