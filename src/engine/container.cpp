@@ -47,7 +47,7 @@ void Container::publish(std::shared_ptr<const Record> record) {
   record_.swap(record);
 }
 
-Status Container::change(const std::function<void(Record&)>& edit) {
+Status Container::change(const std::function<void(Record&)>& edit, const std::function<void(const Record&)>& tell) {
   std::lock_guard lock(state_mutex_);
   if (removed) return Error(ErrorKind::not_found, concat("No such container: ", id));
   auto next = std::make_shared<Record>(*snapshot());
@@ -57,7 +57,9 @@ Status Container::change(const std::function<void(Record&)>& edit) {
   transaction.frees = !is_alive(next->info.state);  // an end has to be on record before what it leaves can be removed
   auto committed = store_.commit(transaction);
   unsaved_ = !committed.ok();
-  publish(std::move(next));
+  std::shared_ptr<const Record> changed = std::move(next);
+  publish(changed);
+  if (tell) tell(*changed);
   if (!committed.ok()) return std::move(committed).error().in(concat("save the record of container ", id.substr(0, 12)));
   return {};
 }

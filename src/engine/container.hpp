@@ -51,8 +51,9 @@ class Container {
   [[nodiscard]] std::shared_ptr<const Record> snapshot() const;  // shared: readers keep what they saw while it changes
 
   /// Changes the record, in the store first. The change is made in memory even when the store refuses it (the kernel's truth is
-  /// not undone by a full disk); flush() writes it later.
-  Status change(const std::function<void(Record&)>& edit);
+  /// not undone by a full disk); flush() writes it later. `tell` is called with the new record before anyone else can change it: what it
+  /// publishes comes ahead of what later changes publish. It must not come back here.
+  Status change(const std::function<void(Record&)>& edit, const std::function<void(const Record&)>& tell = nullptr);
   /// The same with more writes in the same transaction; nothing changes when it is refused.
   Status change_with(state::Transaction transaction, const std::function<void(Record&)>& edit);
   /// Takes the record out of the store together with what `build` adds; later changes are refused. `build` sees the last record,

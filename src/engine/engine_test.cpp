@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/time.hpp"
+#include "engine/container.hpp"
 #include "engine/fake_parts.hpp"
 
 namespace caisson::engine {
@@ -334,6 +335,24 @@ TEST_F(Verbs, clients_that_come_before_the_start_are_handed_over) {
   AttachOptions late;
   ASSERT_TRUE(engine().attach(h.admin, id, std::move(late)).ok());
   EXPECT_EQ(h.runtime->clients(), 3U);
+}
+
+TEST_F(Verbs, what_a_change_tells_comes_ahead_of_the_next_change) {
+  Record record;
+  record.info.id = std::string(64, 'a');
+  Container container(record, h.store());
+  std::atomic<bool> erased{false};
+  std::jthread other;
+  auto tell = [&](const Record& changed) {
+    EXPECT_EQ(changed.info.state, State::exited);
+    EXPECT_EQ(container.snapshot()->info.state, State::exited);  // seen by whoever waits for it, as the one beside
+    other = std::jthread([&] { EXPECT_TRUE(container.erase([](Record&) {}, [&](const Record&, state::Transaction&) { erased = true; }).ok()); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_FALSE(erased);
+  };
+  EXPECT_TRUE(container.change([](Record& changed) { changed.info.state = State::exited; }, tell).ok());
+  other.join();
+  EXPECT_TRUE(erased);
 }
 
 TEST_F(Verbs, events_tell_a_life_in_order) {

@@ -91,22 +91,23 @@ void LocalEngine::handle_exit(const Pointer& container, const runtime::ExitStatu
   WaitResult result{status.code, ""};
   std::map<std::string, std::string> attributes = {{"exitCode", concat(status.code)}, {"execDuration", concat(run_ns / 1'000'000'000)}};
   crash_point("exit:reported");
-  if (remove) {
-    publish(*before, "die", std::move(attributes));
+  auto tell = [&](const Record& record) {
+    publish(record, "die", attributes);
     publish_endpoints("disconnect", before->info.endpoints, container->id);
+  };
+  if (remove) {
+    tell(*before);
     auto garbage = forget(container, edit);
     if (garbage.ok()) collect_later(std::move(*garbage));
     else log_error("remove", object_of(container->id), garbage.error());
     return;
   }
   container->teardown_pending = true;
-  auto saved = container->change(edit);
+  auto saved = container->change(edit, tell);  // whoever sees it stopped may remove it at once: its death is told before that
   if (!saved.ok()) log_error("exit", object_of(container->id), saved.error());
   crash_point("exit:recorded");
   if (restart) container->complete_waiters({WaitCondition::next_exit}, result);
   else container->complete_waiters({WaitCondition::next_exit, WaitCondition::not_running}, result);
-  publish(*container->snapshot(), "die", std::move(attributes));
-  publish_endpoints("disconnect", before->info.endpoints, container->id);
   schedule_teardown(container);
   if (restart) schedule_restart(container);
 }
