@@ -93,10 +93,11 @@ Result<std::vector<std::string>> lower_folders(SharedBuild& build, const StageSt
   return folders;
 }
 
-Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper) {
-  auto fd = TRY_PLAIN(linux::open(upper, O_RDONLY | O_DIRECTORY));
-  if (build.source_date_epoch_s) TRY(clamp_times(fd.get(), *build.source_date_epoch_s), "SOURCE_DATE_EPOCH");
-  return build.images.make_layer(fd.get(), {}, build.cancel);
+Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper, image::LayerTrees source) {
+  const auto fd = TRY_PLAIN(linux::open(upper, O_RDONLY | O_DIRECTORY));
+  source.upper_fd = fd.get();
+  source.latest_mtime_s = build.source_date_epoch_s;
+  return build.images.make_layer(source, {}, build.cancel);
 }
 
 Result<std::string> compose_step(SharedBuild& build, const StageState& state, const image::MadeLayer& layer) {

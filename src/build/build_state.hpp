@@ -141,7 +141,7 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
 /// The layer's image: the state's files and this layer.
 Result<std::string> compose_step(SharedBuild& build, const StageState& state, const image::MadeLayer& layer);
 /// What lies in the upper folder as a layer; times clamped when the build has a SOURCE_DATE_EPOCH.
-Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper);
+Result<image::MadeLayer> layer_of(SharedBuild& build, const std::string& upper, image::LayerTrees source = {});
 
 /// Of trees that become layers in this build's store.
 Result<TreeLimits> tree_limits(const SharedBuild& build);

@@ -272,11 +272,41 @@ TEST_F(Trees, folders_are_made_inside_the_root) {
   EXPECT_FALSE(make_folders(root.get(), "/file/x", {0, 0}).ok());
 }
 
-TEST_F(Trees, times_are_clamped) {
-  write("d/f", "1");
-  ASSERT_TRUE(clamp_times(root.get(), 1'000).ok());
-  EXPECT_EQ(linux::fstatat(root.get(), "d/f", 0)->st_mtim.tv_sec, 1'000);
-  EXPECT_EQ(linux::fstatat(root.get(), "d", 0)->st_mtim.tv_sec, 1'000);
+TEST_F(Trees, what_nothing_stands_in_the_way_of_is_grafted) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: owners are set";
+  write("from/a", "1");
+  write("from/new/below", "2");
+  write("from/both/b", "3");
+  write("from/both/c", "4");
+  write("to/a", "old");
+  write("to/both/b", "old");
+  auto from = *linux::openat(root.get(), "from", O_RDONLY | O_DIRECTORY);
+  auto to = *linux::openat(root.get(), "to", O_RDONLY | O_DIRECTORY);
+  std::vector<image::Graft> grafts;
+  CopyOptions options;
+  options.owner = {5, 6};
+  options.grafts = &grafts;
+  options.graft_folder = "srv/app";
+  options.graft_source = "from";
+  auto copied = TreeCopier(options).copy_children(from.get(), to.get());
+  ASSERT_TRUE(copied.ok()) << copied.error().text();
+  ASSERT_EQ(grafts.size(), 2U);
+  EXPECT_EQ(grafts[0].folder, "srv/app/both");
+  EXPECT_EQ(grafts[0].source, "from/both");
+  EXPECT_THAT(grafts[0].names, testing::ElementsAre("b", "c"));
+  EXPECT_EQ(grafts[1].folder, "srv/app");
+  EXPECT_EQ(grafts[1].source, "from");
+  EXPECT_THAT(grafts[1].names, testing::ElementsAre("a", "new"));
+  EXPECT_EQ(linux::fstatat(to.get(), "both", AT_SYMLINK_NOFOLLOW)->st_uid, 5U);
+  EXPECT_EQ(*linux::read_file_at(to.get(), "a"), "old");
+  EXPECT_EQ(linux::fstatat(to.get(), "new", AT_SYMLINK_NOFOLLOW).error().kind(), ErrorKind::not_found);
+  write("from/file", "");
+  write("to/file/x", "a folder");
+  EXPECT_THAT(TreeCopier(options).copy_children(from.get(), to.get()).error().text(), HasSubstr("a folder of that name is there"));
+  ASSERT_TRUE(linux::unlinkat(root.get(), "from/file").ok());
+  write("from/d2/x", "");
+  write("to/d2", "a file");
+  EXPECT_THAT(TreeCopier(options).copy_children(from.get(), to.get()).error().text(), HasSubstr("cannot copy a folder to a file"));
 }
 
 TEST(modes, octal_and_symbolic_ones_are_understood) {

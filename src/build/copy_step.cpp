@@ -7,6 +7,7 @@
 #include "build/stage.hpp"
 #include "build/tree.hpp"
 #include "engine/user_lookup.hpp"
+#include "image/root_path.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::build {
@@ -22,6 +23,7 @@ struct StageBuilder::CopyPlan {
     std::string kept_parents; ///< --parents: the folders between
     bool keeps_name = false;  ///< --parents: a folder is copied as itself
     bool may_unpack = false;
+    bool is_context = false;  ///< of the context or a named folder: files that the engine's own worker has put there
   };
   bool is_add = false;
   bool is_link = false;
@@ -187,6 +189,7 @@ Result<StageBuilder::CopyPlan> StageBuilder::plan_copy(const Instruction& instru
         source.name = base_name(path);
         source.may_unpack = plan.is_add && (instruction.flag("unpack") == nullptr || instruction.is_set("unpack"));
         source.keeps_name = parents;
+        source.is_context = !plan.tree.root;
         if (parents) {
           auto pivot = word.find("/./");
           auto kept = pivot == std::string::npos ? path : path.substr(std::min(path.size(), dockerfile::clean_path(concat("/", word.substr(0, pivot))).size()));
@@ -269,6 +272,11 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
   if (!plan.owner.empty()) owner = TRY_PLAIN(resolve_owner(target.root.get(), plan.owner));
   if (!plan.keeps_owner) options.owner = owner;
   TreeCopier copier(options);
+  // A folder of the context is read where it lies: thousands of files that are made in the upper folder and removed again cost far more than their bytes.
+  const bool may_graft = plan.sources.size() == 1 && plan.sources[0].is_context && plan.mode.empty() && plan.exclude.empty();
+  image::LayerTrees layer;
+  layer.graft_uid = owner.first;
+  layer.graft_gid = owner.second;
   for (const auto& source : plan.sources) {
     auto step = concat(plan.is_add ? "ADD " : "COPY ", source.path);
     auto from = TRY(linux::open_in_root(source.root_fd, source.path, O_PATH), step);
@@ -278,7 +286,16 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
       if (source.keeps_name) destination = concat(destination, "/", source.name);
       auto folder = TRY(linux::openat(from.get(), ".", O_RDONLY | O_DIRECTORY), step);
       auto to = TRY(make_folders(target.root.get(), destination, owner), step);
-      TRY(copier.copy_children(folder.get(), to.get()), step);
+      if (!may_graft) {
+        TRY(copier.copy_children(folder.get(), to.get()), step);
+        continue;
+      }
+      CopyOptions grafting = options;
+      grafting.grafts = &layer.grafts;
+      grafting.graft_folder = TRY(image::resolve_in_root(target.root.get(), destination), step).substr(1);
+      grafting.graft_source = source.path;
+      layer.graft_fd = source.root_fd;
+      TRY(TreeCopier(grafting).copy_children(folder.get(), to.get()), step);
       continue;
     }
     if (source.may_unpack && S_ISREG(status.st_mode)) {
@@ -303,7 +320,7 @@ Result<image::MadeLayer> StageBuilder::make_copy(const CopyPlan& plan) {
   }
   auto upper = target.upper;
   target = OpenedTree{};  // nobody has the upper folder mounted while it is read
-  return layer_of(build_, upper);
+  return layer_of(build_, upper, std::move(layer));
 }
 
 Status StageBuilder::begin_from_folder(int folder_fd, const std::string& name) {
@@ -314,6 +331,7 @@ Status StageBuilder::begin_from_folder(int folder_fd, const std::string& name) {
   CopyPlan::Source source;
   source.root_fd = folder_fd;
   source.path = ".";
+  source.is_context = true;
   plan.sources.push_back(std::move(source));
   KeyHasher key("FROM");
   key.add(state_.key).add(TRY_PLAIN(TreeHasher(nullptr, false, TRY_PLAIN(tree_limits(build_))).digest(folder_fd, ".")));

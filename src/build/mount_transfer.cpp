@@ -152,7 +152,7 @@ Status LocalBuilder::export_cache_mount(const engine::Caller& caller, const std:
     const auto folder = TRY(linux::open(hold.path(), O_RDONLY | O_DIRECTORY), step);
     const auto status = TRY(linux::fstat(folder.get()), step);
     mount = {entry.id, status.st_uid, status.st_gid, status.st_mode & 07777U};
-    layer = TRY(images_.make_layer(folder.get(), {}, cancel), step);
+    layer = TRY(images_.make_layer({.upper_fd = folder.get()}, {}, cancel), step);
   }
   const auto image = TRY(images_.compose(artifact_of(mount, std::move(layer))), step);
   transfer->add(image.id.text());

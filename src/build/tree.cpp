@@ -52,7 +52,16 @@ Status copy_bytes(int from_fd, int to_fd, const linux::FileStatus& status, const
   return {};
 }
 
-std::string joined(const std::string& folder, const std::string& name) { return folder.empty() ? name : concat(folder, "/", name); }
+/// Can a layer simply show the entry there? A file may cover a file. Two folders become one, and a folder cannot stand in a file's place nor a file in a folder's.
+Result<bool> is_free_for(int from_fd, const std::string& name, int to_fd) {
+  const auto there = linux::fstatat(to_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (!there.ok() && there.error().kind() == ErrorKind::not_found) return true;
+  if (!there.ok()) return there.error();
+  if (S_ISDIR(there->st_mode)) return false;
+  return !S_ISDIR(TRY_PLAIN(linux::fstatat(from_fd, name, AT_SYMLINK_NOFOLLOW)).st_mode);
+}
+
+std::string joined(const std::string& folder, const std::string& name) { return folder.empty() || name.empty() ? concat(folder, name) : concat(folder, "/", name); }
 
 }  // namespace
 
@@ -159,15 +168,23 @@ Status TreeCopier::copy_file(int from_fd, int to_fd, const std::string& to_name)
 }
 
 Status TreeCopier::copy_all_in(int from_fd, int to_fd, const std::string& above) {
+  image::Graft graft{joined(options_.graft_folder, above), joined(options_.graft_source, above), {}};
   for (const auto& name : sorted_names(TRY_PLAIN(linux::list_dir(from_fd)))) {
     auto shown = joined(above, name);
+    if (options_.grafts != nullptr && TRY_PLAIN(is_free_for(from_fd, name, to_fd))) {
+      graft.names.push_back(name);
+      continue;
+    }
     if (options_.exclude != nullptr && options_.exclude->excludes(shown)) {
       auto status = TRY_PLAIN(linux::fstatat(from_fd, name, AT_SYMLINK_NOFOLLOW));
       if (!S_ISDIR(status.st_mode) || options_.exclude->excludes_all_below(shown)) continue;
     }
     TRY_PLAIN(copy_entry(from_fd, name, to_fd, name, shown));
   }
-  return {};
+  if (graft.names.empty()) return {};
+  options_.grafts->push_back(std::move(graft));
+  // The layer needs the folder: setting a mode, be it the same, brings it up from the overlay's lower layers (ovl_setattr).
+  return linux::fchmod(to_fd, TRY_PLAIN(linux::fstat(to_fd)).st_mode & 07777);
 }
 
 Status TreeCopier::copy_entry(int from_fd, const std::string& from_name, int to_fd, const std::string& to_name, const std::string& shown) {
@@ -252,21 +269,6 @@ Result<UniqueFd> make_folders(int root_fd, std::string_view path, std::pair<std:
     so_far = std::move(next);
   }
   return linux::open_in_root(root_fd, so_far, O_RDONLY | O_DIRECTORY);
-}
-
-Status clamp_times(int folder_fd, std::int64_t latest_s) {
-  for (const auto& entry : TRY_PLAIN(linux::list_dir(folder_fd))) {
-    auto status = TRY_PLAIN(linux::fstatat(folder_fd, entry.name, AT_SYMLINK_NOFOLLOW));
-    if (S_ISDIR(status.st_mode)) {
-      auto inner = TRY_PLAIN(linux::openat(folder_fd, entry.name, open_folder));
-      TRY_PLAIN(clamp_times(inner.get(), latest_s));
-    }
-    if (status.st_mtim.tv_sec < latest_s) continue;
-    linux::TimeSpec time{};
-    time.tv_sec = latest_s;
-    TRY_PLAIN(linux::utimensat(folder_fd, entry.name, time, time, AT_SYMLINK_NOFOLLOW));
-  }
-  return {};
 }
 
 // ---- chmod --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "dockerfile/ignore.hpp"
+#include "image/pack.hpp"
 #include "linux/file.hpp"
 
 namespace caisson::build {
@@ -52,6 +53,11 @@ struct CopyOptions {
   std::string mode;                                              ///< --chmod; "": the source's
   const dockerfile::IgnoreList* exclude = nullptr;               ///< borrowed; paths relative to the source
   Cancel cancel;
+  /// Borrowed, set: what nothing in the destination stands in the way of is named here instead of being copied. Then also the paths of
+  /// both folders: of the destination in the layer ("" its root), and of the source. For folders, with neither mode nor exclude.
+  std::vector<image::Graft>* grafts = nullptr;
+  std::string graft_folder;
+  std::string graft_source;
 };
 
 /// Copies files, folders, links and devices by descriptors; never follows a symbolic link that lies in either tree.
@@ -81,8 +87,5 @@ Result<UniqueFd> make_folders(int root_fd, std::string_view path, std::pair<std:
 
 /// "644", "0755", "u=rwX,go=rX", "+x" upon `current`. Errors: invalid.
 Result<std::uint32_t> change_mode(std::string_view text, std::uint32_t current, bool is_folder);
-
-/// No file below has a later time than this afterwards.
-Status clamp_times(int folder_fd, std::int64_t latest_s);
 
 }  // namespace caisson::build

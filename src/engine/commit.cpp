@@ -147,7 +147,7 @@ Result<image::Image> LocalEngine::commit(const Caller& caller, const std::string
   {
     auto paused = TRY(PausedForCommit::create(*this, container, options.pause), step);
     crash_point("commit:paused");
-    request.layers.push_back(TRY(images_->make_layer(upper.get(), {}, cancel), step));
+    request.layers.push_back(TRY(images_->make_layer({.upper_fd = upper.get()}, {}, cancel), step));
   }
   crash_point("commit:layer");
   request.history.back().empty_layer = request.layers.back().is_empty;

@@ -327,7 +327,7 @@ class FakeImages : public image::ImageStore {
   void count_folder(const std::string&, std::uint64_t) override {}
   Status save(const image::SaveRequest&, int, Cancel) override { return {}; }
   Result<image::Image> bootstrap(const image::BootstrapRequest&, const image::ProgressSink&, Cancel) override { return image_; }
-  Result<image::MadeLayer> make_layer(int, const image::ProgressSink&, Cancel) override {
+  Result<image::MadeLayer> make_layer(const image::LayerTrees&, const image::ProgressSink&, Cancel) override {
     if (before_layer) before_layer();
     if (!layer_outcome.ok()) return layer_outcome.error();
     image::MadeLayer layer;
@@ -339,7 +339,7 @@ class FakeImages : public image::ImageStore {
     return image_;
   }
   Result<image::LayerList> list_layers(const image::LayersRequest&, Cancel) override { return image::LayerList{}; }
-  Result<image::MadeLayer> bring_layer(const image::LayerList&, std::size_t, const image::RegistryCredentials&, const image::ProgressSink&, Cancel) override { return make_layer(-1, {}, {}); }
+  Result<image::MadeLayer> bring_layer(const image::LayerList&, std::size_t, const image::RegistryCredentials&, const image::ProgressSink&, Cancel) override { return make_layer({}, {}, {}); }
   Result<std::vector<image::Image>> pull(const image::PullRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::Image>{image_}; }
   Result<std::vector<image::PushedTag>> push(const image::PushRequest&, const image::ProgressSink&, Cancel) override { return std::vector<image::PushedTag>{}; }
   Result<image::VerifyReport> verify(const image::VerifyRequest&, Cancel) override { return image::VerifyReport{}; }

@@ -47,7 +47,7 @@ MadeLayer LocalImageStore::hold_layer(const LayerEntry& entry) {
   return layer;
 }
 
-Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) {
+Result<MadeLayer> LocalImageStore::make_layer(const LayerTrees& source, const ProgressSink& progress, Cancel cancel) {
   auto ends = TRY_PLAIN(linux::socketpair(linux::UnixType::stream));
   Result<WorkerResult> packed = Error(ErrorKind::internal, "pack: not begun");
   std::thread packer([&] {
@@ -55,16 +55,21 @@ Result<MadeLayer> LocalImageStore::make_layer(int upper_fd, const ProgressSink& 
     job.request.task = WorkerTask::pack;
     job.request.pack.path = "/";
     job.request.pack.as_layer = true;
-    job.target_fd = upper_fd;
+    job.request.pack.latest_mtime_s = source.latest_mtime_s;
+    job.request.pack.grafts = source.grafts;
+    job.request.pack.graft_uid = source.graft_uid;
+    job.request.pack.graft_gid = source.graft_gid;
+    job.target_fd = source.upper_fd;
+    job.graft_fd = source.graft_fd;
     job.copy_fd = ends.second.get();
     job.cancel = cancel;
     packed = run_worker(worker_options(), job);
     ends.second.reset();
   });
-  UnpackSource source;
-  source.fd = ends.first.get();
-  source.keep_blob = true;
-  auto archive = unpack(source, progress, cancel);
+  UnpackSource stream;
+  stream.fd = ends.first.get();
+  stream.keep_blob = true;
+  auto archive = unpack(stream, progress, cancel);
   ends.first.reset();  // a packer that still writes ends
   packer.join();
   // A reader that ended first makes the writer fail too, and half a stream makes the reader fail: the cause is the more telling one.

@@ -55,7 +55,7 @@ class Upper {
   Result<MadeLayer> layer(Fixture& store, Cancel cancel = {}) const {
     auto fd = linux::open(path(), O_RDONLY | O_DIRECTORY);
     EXPECT_TRUE(fd.ok());
-    return store->make_layer(fd->get(), {}, cancel);
+    return store->make_layer({.upper_fd = fd->get()}, {}, cancel);
   }
 
  private:
@@ -123,6 +123,70 @@ TEST_F(Compose, a_layer_holds_what_the_container_wrote) {
   EXPECT_TRUE(S_ISCHR(status_of(tree + "/etc/removed").st_mode));
   EXPECT_EQ(status_of(tree + "/etc/removed").st_rdev, 0U);
   EXPECT_EQ(attribute_of(tree + "/gone", "user.overlay.opaque"), "y");
+  EXPECT_EQ(store().leftovers(), 0U);
+}
+
+TEST_F(Compose, what_is_grafted_gives_the_layer_that_a_copy_gives) {
+  auto add_files = [](Upper& upper, const std::string& below, uid_t owner) {
+    upper.dir(below + "src", 02750).file(below + "src/b", "2", owner).file(below + "src/a", "1", owner).file(below + "top", "3", owner);
+    EXPECT_EQ(::chown(upper.at(below + "src").c_str(), owner, owner), 0);
+    EXPECT_EQ(::chmod(upper.at(below + "src").c_str(), 02750), 0);
+    EXPECT_EQ(::chmod(upper.at(below + "src/a").c_str(), 04711), 0);
+    EXPECT_EQ(::link(upper.at(below + "src/b").c_str(), upper.at(below + "src/c").c_str()), 0);
+    EXPECT_EQ(::symlink("src/a", upper.at(below + "link").c_str()), 0);
+    EXPECT_EQ(::lchown(upper.at(below + "link").c_str(), owner, owner), 0);
+    upper.attribute(below + "src/a", "user.note", "kept");
+  };
+  Upper copied;
+  copied.dir("app").file("app/mine", "m", 3);
+  add_files(copied, "app/", 7);
+  Upper grafted;
+  grafted.dir("app").file("app/mine", "m", 3);
+  Upper context;
+  context.dir("in");
+  add_files(context, "in/", 0);
+  // What in a layer would be marks of an overlay is nothing here.
+  context.attribute("in/src", "user.overlay.opaque", "y").attribute("in/src/b", "user.overlay.origin", "o");
+  copied.settle();
+  grafted.settle();
+  context.settle();
+  auto fd = *linux::open(grafted.path(), O_RDONLY | O_DIRECTORY);
+  auto graft_fd = *linux::open(context.path(), O_RDONLY | O_DIRECTORY);
+  LayerTrees source{.upper_fd = fd.get(), .graft_fd = graft_fd.get(), .grafts = {{"app", "in", {"top", "src", "link"}}}, .graft_uid = 7, .graft_gid = 7};
+  auto one = copied.layer(store());
+  auto other = store()->make_layer(source, {}, {});
+  ASSERT_TRUE(one.ok()) << one.error().text();
+  ASSERT_TRUE(other.ok()) << other.error().text();
+  EXPECT_EQ(one->diff_id, other->diff_id);
+  EXPECT_EQ(status_of(other->directory + "/app/src/c").st_nlink, 2U);
+
+  source.latest_mtime_s = 1'600'000'000;
+  auto earlier = store()->make_layer(source, {}, {});
+  ASSERT_TRUE(earlier.ok()) << earlier.error().text();
+  EXPECT_EQ(status_of(earlier->directory + "/app/src/a").st_mtim.tv_sec, 1'600'000'000);
+  EXPECT_EQ(status_of(earlier->directory + "/app/mine").st_mtim.tv_sec, 1'600'000'000);
+  EXPECT_EQ(status_of(context.at("in/src/a")).st_mtim.tv_sec, 1'700'000'000);
+  EXPECT_EQ(store().leftovers(), 0U);
+}
+
+TEST_F(Compose, a_graft_that_cannot_be_is_refused_by_name) {
+  Upper upper;
+  upper.dir("app").file("app/mine", "m");
+  Upper context;
+  context.file("mine", "1").file(".wh.x", "2").whiteout("gone").file("fine", "3");
+  auto fd = *linux::open(upper.path(), O_RDONLY | O_DIRECTORY);
+  auto graft_fd = *linux::open(context.path(), O_RDONLY | O_DIRECTORY);
+  auto refusal = [&](std::vector<Graft> grafts) {
+    auto layer = store()->make_layer({.upper_fd = fd.get(), .graft_fd = graft_fd.get(), .grafts = std::move(grafts)}, {}, {});
+    return layer.ok() ? "made" : layer.error().text();
+  };
+  EXPECT_THAT(refusal({{"app", ".", {"mine"}}}), HasSubstr("\"app/mine\" is in both trees"));
+  EXPECT_THAT(refusal({{"app", ".", {".wh.x"}}}), HasSubstr("begins with .wh."));
+  EXPECT_THAT(refusal({{"app", ".", {"gone"}}}), HasSubstr("\"app/gone\": a layer cannot hold the character device 0:0"));
+  EXPECT_THAT(refusal({{"nowhere", ".", {"fine"}}}), HasSubstr("\"nowhere\": there is no such folder"));
+  EXPECT_THAT(refusal({{"app", "nowhere", {"fine"}}}), HasSubstr("nowhere"));
+  EXPECT_THAT(refusal({{"app", ".", {"fine"}}, {"app", ".", {"gone"}}}), HasSubstr("two grafts"));
+  EXPECT_EQ(refusal({{"app", ".", {"fine"}}}), "made");
   EXPECT_EQ(store().leftovers(), 0U);
 }
 

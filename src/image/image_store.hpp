@@ -17,6 +17,7 @@
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
 #include "image/fetch_protocol.hpp"
+#include "image/pack.hpp"
 #include "image/store_account.hpp"
 #include "state/store.hpp"
 #include "trust/judge.hpp"
@@ -99,6 +100,15 @@ struct ImportRequest {
   std::string message;
   std::vector<std::string> changes;     ///< "CMD [\"/bin/sh\"]", "ENV A=b": Dockerfile lines as docker import takes
   std::string platform;                 ///< "" : this machine's
+};
+/// What a layer is made of.
+struct LayerTrees {
+  int upper_fd = -1;  ///< borrowed: an overlay's upperdir, opened for reading; ids on disk are the container's own
+  std::optional<std::int64_t> latest_mtime_s;  ///< what is younger is given this time
+  int graft_fd = -1;                           ///< borrowed, opened for reading: the tree of `grafts`
+  std::vector<Graft> grafts;                   ///< into folders of the upperdir
+  std::uint32_t graft_uid = 0;                 ///< the container's ids
+  std::uint32_t graft_gid = 0;
 };
 /// A layer that lies in the store, kept from being collected while `hold` lives.
 struct MadeLayer {
@@ -264,12 +274,12 @@ class ImageStore {
   virtual Status save(const SaveRequest& request, int target_fd, Cancel cancel) = 0;
   /// Errors: unavailable with a hint when mmdebstrap is missing.
   virtual Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) = 0;
-  /// A layer from an overlay's upperdir (borrowed, opened for reading; ids on disk are the container's own). The same tree always gives
+  /// A layer from an overlay's upperdir and what is grafted into it. The same tree always gives
   /// the same digest: names in order, times in whole seconds, no attribute of the overlay. A worker reads the tree, a second one
   /// unpacks the stream that the first one writes; nothing is written twice. Whoever could change the tree should be paused: a file
   /// that grows or shrinks meanwhile is taken with the size it had when it was opened.
   /// Errors: invalid, naming the file (a name that begins with ".wh.", deeper than names can say); unavailable (full disk, cancelled).
-  virtual Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) = 0;
+  virtual Result<MadeLayer> make_layer(const LayerTrees& source, const ProgressSink& progress, Cancel cancel) = 0;
   /// Writes config and manifest and records the image with its names. Errors: not_found (base), invalid (reference, platform,
   /// a history that does not fit the layers), unavailable; nothing is half-created.
   virtual Result<Image> compose(const ComposeRequest& request) = 0;

@@ -83,7 +83,7 @@ class LocalImageStore final : public ImageStore {
   Result<std::vector<Image>> load_artifacts(int source_fd, const std::string& artifact_type, Cancel cancel) override;
   Status save(const SaveRequest& request, int target_fd, Cancel cancel) override;
   Result<Image> bootstrap(const BootstrapRequest& request, const ProgressSink& progress, Cancel cancel) override;
-  Result<MadeLayer> make_layer(int upper_fd, const ProgressSink& progress, Cancel cancel) override;
+  Result<MadeLayer> make_layer(const LayerTrees& source, const ProgressSink& progress, Cancel cancel) override;
   Result<Image> compose(const ComposeRequest& request) override;
   Result<LayerList> list_layers(const LayersRequest& request, Cancel cancel) override;
   Result<MadeLayer> bring_layer(const LayerList& list, std::size_t index, const RegistryCredentials& credentials, const ProgressSink& progress, Cancel cancel) override;

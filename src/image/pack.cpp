@@ -52,25 +52,23 @@ Status refuse_kept_elsewhere(int fd, const char* attribute, const char* what) {
 
 bool is_gone(const Error& error) { return error.error_number() == ENOENT; }
 
-TarEntry entry_of(std::string name, const linux::FileStatus& status) {
-  TarEntry entry;
-  entry.name = std::move(name);
-  entry.mode = status.st_mode & 07777;
-  entry.uid = status.st_uid;
-  entry.gid = status.st_gid;
-  entry.mtime_s = status.st_mtim.tv_sec;
-  return entry;
-}
-
 class Packer {
  public:
-  Packer(TarWriter& tar, bool as_layer) : tar_(tar), as_layer_(as_layer), buffer_(buffer_bytes) {}
+  Packer(TarWriter& tar, const PackRequest& request, int graft_fd) : tar_(tar), request_(request), graft_fd_(graft_fd), buffer_(buffer_bytes) {}
+
+  Status begin();
 
   /// `name` in the archive; "": its children only.
   Status add_folder(int fd, const std::string& name);
   Status add(int folder_fd, const std::string& file_name, const std::string& name);
+  /// That every graft had its folder.
+  [[nodiscard]] Status finish() const;
 
  private:
+  [[nodiscard]] bool reads_overlay() const { return request_.as_layer && !is_grafting_; }
+  [[nodiscard]] TarEntry entry_of(std::string name, const linux::FileStatus& status) const;
+  [[nodiscard]] Result<std::map<std::string, std::string>> read_xattrs(int fd) const;
+  Status add_with_graft(int fd, const std::vector<std::string>& names, const std::string& prefix, const Graft& graft);
   Status add_child(int folder_fd, const std::string& file_name, const std::string& prefix);
   Status add_file(int folder_fd, const std::string& file_name, const std::string& name);
   Status add_link(int folder_fd, const std::string& file_name, const std::string& name, const linux::FileStatus& status);
@@ -81,11 +79,38 @@ class Packer {
   Result<bool> add_hard_link(const std::string& name, const linux::FileStatus& status);
 
   TarWriter& tar_;
-  bool as_layer_;
+  const PackRequest& request_;
+  int graft_fd_;
+  std::map<std::string, const Graft*> grafts_;  ///< by folder, those whose folder has not come yet
+  bool is_grafting_ = false;
   std::vector<char> buffer_;
   std::optional<dev_t> device_;  ///< of the first folder
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;  ///< first names of files that have several
 };
+
+Status Packer::begin() {
+  for (const auto& graft : request_.grafts)
+    if (!grafts_.emplace(graft.folder, &graft).second) return Error(ErrorKind::invalid, concat("\"", graft.folder, "\": two grafts into one folder"));
+  return {};
+}
+
+TarEntry Packer::entry_of(std::string name, const linux::FileStatus& status) const {
+  TarEntry entry;
+  entry.name = std::move(name);
+  entry.mode = status.st_mode & 07777;
+  entry.uid = is_grafting_ ? request_.graft_uid : status.st_uid;
+  entry.gid = is_grafting_ ? request_.graft_gid : status.st_gid;
+  entry.mtime_s = status.st_mtim.tv_sec;
+  if (request_.latest_mtime_s) entry.mtime_s = std::min(entry.mtime_s, *request_.latest_mtime_s);
+  return entry;
+}
+
+/// An access control list names users of wherever the second tree came from.
+Result<std::map<std::string, std::string>> Packer::read_xattrs(int fd) const {
+  auto attributes = TRY_PLAIN(read_kept_xattrs(fd));
+  if (is_grafting_) std::erase_if(attributes, [](const auto& attribute) { return attribute.first.starts_with("system."); });
+  return attributes;
+}
 
 /// An empty file whose name says that something below is hidden (image-spec, layer.md). Its attributes mean nothing, so they are fixed.
 Status Packer::add_mark(const std::string& name) {
@@ -100,7 +125,7 @@ Status Packer::add_folder(int fd, const std::string& name) {
   if (!name.empty()) {
     auto entry = entry_of(name.ends_with('/') ? name : name + "/", status);
     entry.type = TarType::directory;
-    entry.xattrs = TRY_PLAIN(read_kept_xattrs(fd));
+    entry.xattrs = TRY_PLAIN(read_xattrs(fd));
     TRY_PLAIN(tar_.begin(entry));
   }
   // Docker's view of a container has none of these mounts; ours shows that they are there.
@@ -108,20 +133,44 @@ Status Packer::add_folder(int fd, const std::string& name) {
   device_ = device_.value_or(status.st_dev);
   if (is_other_device && is_kernels_own(fd)) return {};
   const std::string prefix = name.empty() || name.ends_with('/') ? name : name + "/";
-  if (as_layer_) {
+  if (reads_overlay()) {
     TRY(refuse_kept_elsewhere(fd, "trusted.overlay.redirect", "the folder was renamed, and its files are"), name);
     if (is_opaque(fd)) TRY_PLAIN(add_mark(concat(prefix, opaque_marker)));
   }
-  auto entries = TRY_PLAIN(linux::list_dir(fd));
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  for (const auto& entry : entries) TRY_PLAIN(add_child(fd, entry.name, prefix));
+  std::vector<std::string> names;
+  for (auto& entry : TRY_PLAIN(linux::list_dir(fd))) names.push_back(std::move(entry.name));
+  std::sort(names.begin(), names.end());
+  if (!is_grafting_) {
+    if (auto graft = grafts_.extract(prefix.substr(0, prefix.size() - (prefix.empty() ? 0 : 1)))) return add_with_graft(fd, names, prefix, *graft.mapped());
+  }
+  for (const auto& file_name : names) TRY_PLAIN(add_child(fd, file_name, prefix));
   return {};
+}
+
+Status Packer::add_with_graft(int fd, const std::vector<std::string>& names, const std::string& prefix, const Graft& graft) {
+  const auto source = TRY(linux::open_in_root(graft_fd_, graft.source, O_RDONLY | O_DIRECTORY), graft.source);
+  std::map<std::string, int> children;
+  for (const auto& name : names) children.emplace(name, fd);
+  for (const auto& name : graft.names)
+    if (!children.emplace(name, source.get()).second) return Error(ErrorKind::invalid, concat("\"", prefix, name, "\" is in both trees"));
+  for (const auto& [name, folder_fd] : children) {
+    is_grafting_ = folder_fd == source.get();
+    Status added = add_child(folder_fd, name, prefix);
+    is_grafting_ = false;
+    TRY_PLAIN(std::move(added));
+  }
+  return {};
+}
+
+Status Packer::finish() const {
+  if (grafts_.empty()) return {};
+  return Error(ErrorKind::invalid, concat("\"", grafts_.begin()->first, "\": there is no such folder to graft to"));
 }
 
 Status Packer::add_child(int folder_fd, const std::string& file_name, const std::string& prefix) {
   auto name = concat(prefix, file_name);
   if (name.size() > longest_name) return Error(ErrorKind::invalid, concat("\"", name.substr(0, 64), "…\": the path is longer than ", longest_name, " bytes"), ENAMETOOLONG);
-  if (as_layer_ && file_name.starts_with(whiteout_prefix))
+  if (request_.as_layer && file_name.starts_with(whiteout_prefix))
     return Error(ErrorKind::invalid, concat("\"", name, "\": in an image's layer a name that begins with .wh. means that a file is removed"))
         .with_hint("rename the file");
   return add(folder_fd, file_name, name);
@@ -137,7 +186,8 @@ Status Packer::add(int folder_fd, const std::string& file_name, const std::strin
     if (!folder.ok()) return std::move(folder).error().in(name);
     return add_folder(folder->get(), name);
   }
-  if (as_layer_ && is_whiteout(*status)) {
+  if (request_.as_layer && is_grafting_ && is_whiteout(*status)) return Error(ErrorKind::invalid, concat("\"", name, "\": a layer cannot hold the character device 0:0"), EPERM);
+  if (reads_overlay() && is_whiteout(*status)) {
     auto folder = split_last(name, '/');
     return add_mark(concat(folder.found ? folder.before : "", folder.found ? "/" : "", whiteout_prefix, file_name));
   }
@@ -168,10 +218,10 @@ Status Packer::add_file(int folder_fd, const std::string& file_name, const std::
   if (!file.ok()) return std::move(file).error();
   auto status = TRY_PLAIN(linux::fstat(file->get()));
   if (!S_ISREG(status.st_mode)) return {};
-  if (as_layer_) TRY_PLAIN(refuse_kept_elsewhere(file->get(), "trusted.overlay.metacopy", "the file's contents are"));
+  if (reads_overlay()) TRY_PLAIN(refuse_kept_elsewhere(file->get(), "trusted.overlay.metacopy", "the file's contents are"));
   auto entry = entry_of(name, status);
   entry.size_bytes = static_cast<std::uint64_t>(status.st_size);
-  entry.xattrs = TRY_PLAIN(read_kept_xattrs(file->get()));
+  entry.xattrs = TRY_PLAIN(read_xattrs(file->get()));
   return add_contents(file->get(), entry);
 }
 
@@ -257,8 +307,9 @@ PathStatus status_of(const linux::FileStatus& status) {
 
 }  // namespace
 
-Status pack_tree(int root_fd, const PackRequest& request, TarWriter& tar) {
-  Packer packer(tar, request.as_layer);
+Status pack_tree(int root_fd, const PackRequest& request, TarWriter& tar, int graft_fd) {
+  Packer packer(tar, request, graft_fd);
+  TRY_PLAIN(packer.begin());
   auto found = TRY_PLAIN(find_in_root(root_fd, request.path));
   if (found.name.empty()) {
     auto folder = TRY_PLAIN(linux::openat(found.folder.get(), ".", O_RDONLY | O_DIRECTORY));
@@ -268,6 +319,7 @@ Status pack_tree(int root_fd, const PackRequest& request, TarWriter& tar) {
     TRY_PLAIN(linux::fstatat(found.folder.get(), found.name, AT_SYMLINK_NOFOLLOW));
     TRY_PLAIN(packer.add(found.folder.get(), found.name, request.name));
   }
+  TRY_PLAIN(packer.finish());
   return tar.finish();
 }
 

@@ -102,7 +102,7 @@ TEST_P(Quota, the_account_is_what_du_counts_and_is_the_same_when_it_is_counted_a
   imported(gzip(TarMaker().file("zeros", zeros).dir("etc").file("deep/er/file", "x").done()), "zeros:1");
   expect_as_du();
   auto upper = linux::open(images_->lowerdirs(images_->find("zeros:1").value().id).value().at(0), O_RDONLY | O_DIRECTORY).value();
-  auto layer = images_->make_layer(upper.get(), {}, {});
+  auto layer = images_->make_layer({.upper_fd = upper.get()}, {}, {});
   ASSERT_TRUE(layer.ok()) << layer.error().text();
   ComposeRequest request;
   request.base = "plain:1";
@@ -186,7 +186,7 @@ TEST_P(Quota, a_commit_beyond_it_is_refused_and_the_tree_stays) {
   Folder upper("/var/tmp");
   ASSERT_TRUE(linux::write_file(upper.path() + "/f", noise(5 << 20, 1), 0644).ok());
   auto fd = linux::open(upper.path(), O_RDONLY | O_DIRECTORY).value();
-  auto refused = images_->make_layer(fd.get(), {}, {});
+  auto refused = images_->make_layer({.upper_fd = fd.get()}, {}, {});
   ASSERT_FALSE(refused.ok());
   expect_refused(refused.error());
   EXPECT_TRUE(std::filesystem::exists(upper.path() + "/f"));

@@ -168,7 +168,7 @@ class PackedOutput {
 Status run_pack(const WorkerRequest& request) {
   PackedOutput output;
   TarWriter tar([&](std::string_view bytes) { return output.take(bytes); });
-  TRY_PLAIN(pack_tree(worker_fd::target, request.pack, tar));
+  TRY_PLAIN(pack_tree(worker_fd::target, request.pack, tar, request.pack.grafts.empty() ? -1 : worker_fd::graft));
   return output.flush();
 }
 
@@ -323,12 +323,14 @@ Status run_task(const WorkerRequest& request, WorkerResult& result) {
   return Error(ErrorKind::invalid, "a task that this worker does not know");
 }
 
-linux::LandlockPolicy policy_of(WorkerTask task) {
+linux::LandlockPolicy policy_of(const WorkerRequest& request) {
+  const auto task = request.task;
   const bool reads_only = task == WorkerTask::pack || task == WorkerTask::look;
   linux::LandlockPolicy policy;
   // What is written to open files needs no path.
   if (task == WorkerTask::index || task == WorkerTask::chunk || task == WorkerTask::compress || task == WorkerTask::toc || task == WorkerTask::compare) return policy;
   policy.rules.push_back({concat("/proc/self/fd/", worker_fd::target), reads_only ? linux::LandlockAccess::read : linux::LandlockAccess::read_write_whiteouts});
+  if (!request.pack.grafts.empty()) policy.rules.push_back({concat("/proc/self/fd/", worker_fd::graft), linux::LandlockAccess::read});
   return policy;
 }
 
@@ -347,7 +349,7 @@ Status serve(WorkerResult& result) {
   auto text = TRY(linux::read_all(worker_fd::request), "read the request");
   auto request = TRY_PLAIN(decode<WorkerRequest>(text, "worker request"));
   linux::umask(0);
-  TRY(enter_sandbox(policy_of(request.task)), "enter the sandbox");
+  TRY(enter_sandbox(policy_of(request)), "enter the sandbox");
   return run_task(request, result);
 }
 

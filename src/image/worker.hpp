@@ -29,6 +29,7 @@ struct WorkerJob {
   int index_fd = -1;   ///< borrowed; of index and toc: an empty file
   int table_fd = -1;   ///< borrowed; of compare
   int target_fd = -1;  ///< borrowed; of those that make or read a tree: a directory, opened for reading, empty for unpack and split; ids on disk are those of archives
+  int graft_fd = -1;   ///< borrowed; of pack with grafts: a directory, opened for reading, whose ids are as the target's
   /// Set: the target is a container's root as the container sees it, whose own 0 is this id of the host. The worker runs with
   /// the container's ids then, in a user namespace of its own that the container has no power over.
   std::optional<std::uint32_t> first_view_id;

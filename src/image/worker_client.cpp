@@ -40,10 +40,19 @@ linux::CapabilitySet worker_capabilities() {
 struct Placement {
   linux::IdMap id_map;
   UniqueFd idmapped_target;    // empty: use the target as it is
+  UniqueFd idmapped_graft;     // the same
   bool has_usual_ids = false;  // as a worker that waits has them
 };
 
-/// The ids a worker runs with, and the target as it sees it.
+/// The folder as the user namespace's ids see it. Empty: no right to mount (rootless), or a file system without id maps.
+Result<UniqueFd> map_folder(int folder_fd, int userns_fd) {
+  auto clone = linux::clone_tree(folder_fd, false);
+  if (!clone.ok() || !linux::idmap_mount(clone->get(), userns_fd).ok()) return UniqueFd();
+  // The mount's root by a descriptor that can be read and given attributes; the mount's own is O_PATH.
+  return TRY(linux::openat(clone->get(), ".", O_RDONLY | O_DIRECTORY), "open the mapped folder");
+}
+
+/// The ids a worker runs with, and its folders as it sees them.
 Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& job, const ReadyWorkers* ready) {
   Placement placement;
   const int target_fd = job.target_fd;
@@ -60,17 +69,15 @@ Result<Placement> place_worker(const WorkerOptions& options, const WorkerJob& jo
     auto map = one_range(options.first_host_id);
     UniqueFd userns;
     if (ready == nullptr) userns = TRY(linux::create_user_namespace(map), "ids of the worker");
-    auto clone = linux::clone_tree(target_fd, false);
-    if (clone.ok()) {
-      auto mapped = linux::idmap_mount(clone->get(), userns ? userns.get() : ready->ids());
-      if (mapped.ok()) {
-        // The mount's root by a descriptor that can be read and given attributes; the mount's own is O_PATH.
-        placement.idmapped_target = TRY(linux::openat(clone->get(), ".", O_RDONLY | O_DIRECTORY), "open the mapped target");
-        placement.id_map = std::move(map);
-        placement.has_usual_ids = true;
-        return placement;
-      }
+    const int userns_fd = userns ? userns.get() : ready->ids();
+    placement.idmapped_target = TRY_PLAIN(map_folder(target_fd, userns_fd));
+    if (placement.idmapped_target && job.graft_fd >= 0) placement.idmapped_graft = TRY_PLAIN(map_folder(job.graft_fd, userns_fd));
+    if (placement.idmapped_target && (placement.idmapped_graft || job.graft_fd < 0)) {
+      placement.id_map = std::move(map);
+      placement.has_usual_ids = true;
+      return placement;
     }
+    placement.idmapped_target.reset();
   }
   // No own ids, no right to mount (rootless), or a file system without id maps.
   placement.id_map = own_ids();
@@ -220,6 +227,7 @@ Result<WorkerResult> run_worker(const WorkerOptions& options, const WorkerJob& j
   auto pipe = TRY_PLAIN(linux::pipe2());
   std::vector<linux::FdMapping> fds = {{request.get(), worker_fd::request}, {pipe.write_end.get(), worker_fd::result}};
   if (job.target_fd >= 0) fds.push_back({placement.idmapped_target ? placement.idmapped_target.get() : job.target_fd, worker_fd::target});
+  if (job.graft_fd >= 0) fds.push_back({placement.idmapped_graft ? placement.idmapped_graft.get() : job.graft_fd, worker_fd::graft});
   if (job.tar_fd >= 0) fds.push_back({job.tar_fd, worker_fd::tar});
   if (job.index_fd >= 0) fds.push_back({job.index_fd, worker_fd::index});
   if (job.table_fd >= 0) fds.push_back({job.table_fd, worker_fd::table});

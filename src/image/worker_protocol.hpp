@@ -29,6 +29,7 @@ inline constexpr int result = 5;   ///< a pipe
 inline constexpr int tar = 6;      ///< of index: an empty file; of toc: one for the pieces
 inline constexpr int index = 7;    ///< of index and toc: an empty file
 inline constexpr int table = 8;    ///< of compare: a layer's table of contents as it lies in the blob
+inline constexpr int graft = 9;    ///< of pack: the tree that PackRequest::grafts are taken from
 }  // namespace worker_fd
 
 enum class WorkerTask : std::uint8_t {
