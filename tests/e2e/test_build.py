@@ -175,6 +175,17 @@ target "tool" {
             self.assertIn(words, out.stderr, dockerfile)
             self.assertIn("Dockerfile:2", out.stderr, dockerfile)
 
+    def test_a_folder_of_the_context_joins_what_is_there(self):
+        files = {"d/x": "new", "d/deep/y/z": "z", "d/deep/y/w": "w", "d/more/f": ("f", 0o4711), "other/x": "other"}
+        name = self.built("FROM busybox\nRUN mkdir -p -m 711 /real/app/deep/y && chmod 751 /real/app && ln -s real /link && cd /real/app && echo old > x && echo kept > deep/y/kept && ln -s /etc/passwd deep/y/z\n"
+                          "COPY --chown=5:6 d /link/app\nCOPY other/ /real/app/\n", files)
+        self.assertEqual(self.shell(name, "cd /real/app; cat x deep/y/z deep/y/w deep/y/kept more/f; stat -c '%a %u' . deep/y deep/y/z more more/f x | tr '\\n' ' '; wc -l < /etc/passwd"),
+                         "otherzwkept\nf751 0 755 5 644 5 755 5 4711 5 644 0 " + self.shell("busybox", "wc -l < /etc/passwd"))
+        for dockerfile, words in {"RUN mkdir -p /a/x\nCOPY d /a": "a folder of that name is there", "RUN mkdir /a && touch /a/deep\nCOPY d /a": "cannot copy a folder to a file",
+                                  "RUN touch /a\nCOPY d /a": "folder /a: openat2 ./a: Not a directory"}.items():
+            self.assertIn(words, self.build({"Dockerfile": f"FROM busybox\n{dockerfile}\n"}, check=1).stderr, dockerfile)
+        self.assert_nothing_left()
+
     def test_a_symbolic_link_of_the_context_leads_nowhere_else(self):
         secret = os.path.join(self.engine.folder, "outside")
         with open(secret, "w", encoding="utf-8") as file:

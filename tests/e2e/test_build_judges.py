@@ -57,6 +57,7 @@ CASES = {
     "COPY": ("COPY f /one\nCOPY f /dir/\nCOPY f private run.sh /many/\nCOPY d /tree\nCOPY d/ /tree2/\nCOPY . /all\n", ALL, {}),
     "COPY patterns": ("COPY a?.txt /p/\nCOPY *.md /m/\nCOPY d/* /d/\nCOPY [\"a1.txt\", \"/with blank\"]\n", ALL, {}),
     "COPY onto what is there": ("RUN mkdir -m 700 /d && echo old > /d/x && mkdir -p /real && ln -s real /link\nCOPY d /d\nCOPY f /link/\nCOPY f /link/g\n", ALL, {}),
+    "COPY of a folder through a link and onto files": ("RUN mkdir -p -m 711 /real/app/y && ln -s real /link && cd /real/app && echo old > x && ln -s x .hidden && echo kept > y/kept && chmod 700 y && echo old > y/z && chown -R 3:4 y\nCOPY d /link/app\n", ALL, {}),
     "COPY into WORKDIR": ("WORKDIR /w\nCOPY f .\nCOPY f sub/\nWORKDIR deeper\nCOPY d ./\n", ALL, {}),
     "COPY --chown": ("COPY --chown=3:4 d /n\nCOPY --chown=5 f /five\nCOPY --chown=user f /named\nCOPY --chown=user:root f /both/\n", ALL, {}),
     "COPY --chmod": ("COPY --chmod=0750 f /c\nCOPY --chmod=0711 d/x d/y/z /many/\n", ("buildkit",), {}),
