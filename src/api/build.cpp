@@ -184,7 +184,8 @@ Result<build::DebugWish> read_debug_wish(const JsonView& view) {
   return wish;
 }
 
-/// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "check": true,
+/// What docker's protocol has no place for, from our own command line: {"secrets": {id: base64}, "allow": [], "call": "check"|"outline"|"targets",
+/// "no_cache": [stages], "annotations": {name: text},
 /// "cache_from": [{"ref", "local", "remote"}], "cache_to": [{"type", "ref", "all_stages"}], "contexts": {name: {"type", "value"}}, "provenance": "min"|"max", "events": true,
 /// "ssh": {"session", "ids": [], "known_hosts"}, "debug_shell": {"program", "tty", "size"}, "kept": {"name", "text", "bytes"}}.
 Status read_extensions(const Request& request, const build::EventSink& at_once, build::BuildRequest& out, std::uint64_t& kept_bytes) {
@@ -196,7 +197,14 @@ Status read_extensions(const Request& request, const build::EventSink& at_once, 
   std::vector<std::string> allowed;
   TRY_PLAIN(view.read("secrets", secrets));
   TRY_PLAIN(view.read("allow", allowed));
-  TRY_PLAIN(view.read("check", out.check_only));
+  std::string call;
+  TRY_PLAIN(view.read("call", call));
+  if (call == "check") out.call = build::BuildCall::check;
+  else if (call == "outline") out.call = build::BuildCall::outline;
+  else if (call == "targets") out.call = build::BuildCall::targets;
+  else if (!call.empty() && call != "build") return Error(ErrorKind::invalid, concat("call: \"", call, "\" is none of build, check, outline and targets"));
+  TRY_PLAIN(view.read("no_cache", out.no_cache_stages));
+  TRY_PLAIN(view.read("annotations", out.annotations));
   bool wants_events = false;
   TRY_PLAIN(view.read("events", wants_events));
   if (wants_events) out.at_once = at_once;
@@ -311,10 +319,52 @@ void report_failure(BuildStream& stream, int code, const std::string& text) {
   stream.send({{"errorDetail", std::move(detail)}, {"error", text}});
 }
 
+/// In BuildKit's members.
+json::object outline_json(const dockerfile::Outline& outline) {
+  json::object out;
+  if (!outline.name.empty()) out["name"] = outline.name;
+  if (!outline.description.empty()) out["description"] = outline.description;
+  json::array arguments;
+  for (const auto& argument : outline.arguments) {
+    json::object item{{"name", argument.name}};
+    if (!argument.description.empty()) item["description"] = argument.description;
+    if (argument.value) item["value"] = *argument.value;
+    arguments.push_back(std::move(item));
+  }
+  if (!arguments.empty()) out["args"] = std::move(arguments);
+  for (const auto& [key, needs] : {std::pair("secrets", &outline.secrets), std::pair("ssh", &outline.agents)}) {
+    json::array items;
+    for (const auto& need : *needs) {
+      json::object item{{"name", need.name}};
+      if (need.is_required) item["required"] = true;
+      items.push_back(std::move(item));
+    }
+    if (!items.empty()) out[key] = std::move(items);
+  }
+  json::array caches;
+  for (const auto& id : outline.caches) caches.push_back(json::object{{"ID", id}});
+  if (!caches.empty()) out["cache"] = std::move(caches);
+  return out;
+}
+
+json::array targets_json(const std::vector<dockerfile::TargetInfo>& targets) {
+  json::array out;
+  for (const auto& target : targets) {
+    json::object item;
+    for (const auto& [key, text] : {std::pair("name", &target.name), std::pair("description", &target.description), std::pair("base", &target.base), std::pair("platform", &target.platform)})
+      if (!text->empty()) item[key] = *text;
+    if (target.is_default) item["default"] = true;
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
 void report_result(BuildStream& stream, const build::BuildRequest& wanted, const build::BuildOutcome& outcome, bool is_quiet) {
   for (const auto& warning : outcome.warnings)
-    if (!is_quiet || wanted.check_only) stream.text(concat("[Warning] ", warning.rule, ": ", warning.message, " (", outcome.dockerfile_name, ":", warning.lines.first, ")\n"));
-  if (wanted.check_only) {
+    if (!is_quiet || wanted.call == build::BuildCall::check) stream.text(concat("[Warning] ", warning.rule, ": ", warning.message, " (", outcome.dockerfile_name, ":", warning.lines.first, ")\n"));
+  if (wanted.call == build::BuildCall::outline) return stream.send({{"aux", json::object{{"Outline", outline_json(outcome.outline)}}}});
+  if (wanted.call == build::BuildCall::targets) return stream.send({{"aux", json::object{{"Targets", targets_json(outcome.targets)}}}});
+  if (wanted.call == build::BuildCall::check) {
     stream.text(outcome.warnings.empty() ? "Check complete, no warnings found.\n"
                                          : concat("Check complete, ", outcome.warnings.size(), outcome.warnings.size() == 1 ? " warning has been found!\n" : " warnings have been found!\n"));
     return;
@@ -349,7 +399,7 @@ Status build_image(Request& request) {
     }, request.exchange.cancel()));
     if (built.failed_code) report_failure(stream, *built.failed_code, built.failure);
     else report_result(stream, wanted, built, is_quiet);
-    if (wanted.check_only && built.warnings_are_errors && !built.warnings.empty()) report_failure(stream, 0, "lint violation found");
+    if (wanted.call == build::BuildCall::check && built.warnings_are_errors && !built.warnings.empty()) report_failure(stream, 0, "lint violation found");
     return {};
   });
   if (!outcome.ok() && !stream.begun()) return request.reply_error(outcome.error());

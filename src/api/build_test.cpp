@@ -73,7 +73,7 @@ TEST_F(Build, quiet_builds_say_the_id_only) {
 
 TEST_F(Build, parameters_reach_the_builder) {
   call("/build?dockerfile=d/F&buildargs={\"A\":\"1\",\"B\":null}&labels={\"l\":\"v\"}&target=t&nocache=1&platform=linux/arm64&networkmode=none&extrahosts=a:1.2.3.4&memory=5&cachefrom=[\"from:query\"]&ulimits=[{\"Name\":\"nofile\",\"Soft\":1,\"Hard\":2}]",
-       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"check":true,"provenance":"max","ssh":{"session":"s1","ids":["default","k"],"known_hosts":"h key\n"},"contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
+       "x", {{"X-Registry-Config", base64_encode(R"({"https://index.docker.io/v1/":{"username":"u","password":"p"},"h:5000":{"auth":"YTpi"},"bad":7})")}, {"X-Caisson-Build", base64_encode(R"({"secrets":{"k":"dmFsdWU="},"allow":["network.host"],"call":"check","no_cache":["one","2"],"annotations":{"a.b":"c"},"provenance":"max","ssh":{"session":"s1","ids":["default","k"],"known_hosts":"h key\n"},"contexts":{"src":{"type":"folder","value":"top/0"}},"cache_from":[{"ref":"h/c:1","remote":true}],"cache_to":[{"type":"inline"},{"type":"registry","ref":"h/c:1","all_stages":true}]})")}});
   const auto& request = builder.request;
   EXPECT_EQ(request.dockerfile, "d/F");
   EXPECT_EQ(request.arguments, (dockerfile::Arguments{{"A", "1"}}));
@@ -88,7 +88,9 @@ TEST_F(Build, parameters_reach_the_builder) {
   EXPECT_EQ(request.secrets.at("k"), "value");
   EXPECT_EQ(request.provenance, build::Provenance::max);
   EXPECT_TRUE(request.allowed.contains("network.host"));
-  EXPECT_TRUE(request.check_only);
+  EXPECT_EQ(request.call, build::BuildCall::check);
+  EXPECT_THAT(request.no_cache_stages, testing::ElementsAre("one", "2"));
+  EXPECT_EQ(request.annotations.at("a.b"), "c");
   EXPECT_EQ(request.agent_session, "s1");
   EXPECT_THAT(request.agents, ElementsAre("default", "k"));
   EXPECT_EQ(request.known_hosts, "h key\n");

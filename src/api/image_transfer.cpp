@@ -74,6 +74,7 @@ Status save_images(Request& request) {
       if (!name.empty()) wanted.names.emplace_back(name);
   if (wanted.names.empty()) return Error(ErrorKind::invalid, "query parameter names is missing");
   wanted.index_name = request.query.text("index");  // ours: several platforms as one image
+  wanted.annotations = TRY_PLAIN(read_index_annotations(request.query));
   wanted.compression = TRY_PLAIN(read_compression(request.query));
   return save(request, wanted);
 }

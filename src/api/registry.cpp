@@ -68,6 +68,7 @@ Status push_image(Request& request) {
   push.reference = tag.empty() ? request.name : concat(request.name, ":", tag);
   push.all_tags = tag.empty();
   push.images = request.query.all("image");  // ours: what a build made, several platforms as one image
+  push.annotations = TRY_PLAIN(read_index_annotations(request.query));
   push.compression = TRY_PLAIN(read_compression(request.query));
   push.credentials = credentials_of(request);
   TRY_PLAIN(request.read_optional_json());  // old clients send the credentials in the body, too

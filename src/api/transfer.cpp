@@ -59,6 +59,18 @@ Status stream_out(Request& request, const wire::Headers& headers, const std::fun
   return request.exchange.end();
 }
 
+Result<image::IndexAnnotations> read_index_annotations(const Query& query) {
+  image::IndexAnnotations out;
+  const auto text = query.text("annotations");
+  if (text.empty()) return out;
+  const auto document = TRY_PLAIN(parse_json(text, "annotations"));
+  const JsonView view(document, "annotations");
+  TRY_PLAIN(view.read("index", out.index));
+  TRY_PLAIN(view.read("manifests", out.manifests));
+  TRY_PLAIN(view.read("entry", out.entry));
+  return out;
+}
+
 Result<image::CompressionWish> read_compression(const Query& query) {
   image::CompressionWish wish;
   wish.format = query.text("compression");

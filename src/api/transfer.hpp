@@ -19,6 +19,8 @@ Status stream_out(Request& request, const wire::Headers& headers, const std::fun
 /// compression, compression-level and force-compression of a push or an archive, ours: a compression that is named is every layer's unless force-compression is off.
 /// Errors: invalid.
 Result<image::CompressionWish> read_compression(const Query& query);
+/// Ours: `annotations` as JSON, {"index", "manifests", "entry"}, each of them texts by name. Errors: invalid.
+Result<image::IndexAnnotations> read_index_annotations(const Query& query);
 
 /// What every answer carries, and a content type.
 wire::Headers headers_of_type(std::string_view content_type);

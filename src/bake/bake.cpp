@@ -28,10 +28,10 @@ constexpr KnownAttribute known_attributes[] = {
     {"cache-from", AttributeKind::list},  {"cache-to", AttributeKind::list},   {"output", AttributeKind::list},            {"secret", AttributeKind::list},
     {"ulimits", AttributeKind::list},     {"entitlements", AttributeKind::list}, {"no-cache", AttributeKind::boolean},     {"pull", AttributeKind::boolean},
     {"inherits", AttributeKind::list},    {"extra-hosts", AttributeKind::map},  {"ssh", AttributeKind::list},
-    {"attest", AttributeKind::list},
+    {"attest", AttributeKind::list},      {"annotations", AttributeKind::list}, {"no-cache-filter", AttributeKind::list}, {"call", AttributeKind::text},
 };
 /// BuildKit's own, which our builder has no part for: a file that asks for them is told, not half obeyed.
-constexpr std::string_view unsupported_attributes[] = {"annotations", "call", "no-cache-filter", "policy"};
+constexpr std::string_view unsupported_attributes[] = {"policy"};
 
 const KnownAttribute* find_attribute(std::string_view name) {
   for (const auto& known : known_attributes)
@@ -499,10 +499,10 @@ class Planner {
     for (const auto& [key, value] : values) {
       const auto what = concat("target ", name, ": ", key);
       for (auto& [text_name, text] : {std::pair<std::string_view, std::string*>("context", &out.context), {"dockerfile", &out.dockerfile}, {"dockerfile-inline", &out.dockerfile_inline},
-                                      {"target", &out.target}, {"network", &out.network}, {"shm-size", &out.shm_size}})
+                                      {"target", &out.target}, {"call", &out.call}, {"network", &out.network}, {"shm-size", &out.shm_size}})
         if (text_name == key) *text = TRY(text_of(value), what);
       for (auto& [list_name, list] : {std::pair<std::string_view, std::vector<std::string>*>("tags", &out.tags), {"platforms", &out.platforms}, {"cache-from", &out.cache_from}, {"cache-to", &out.cache_to},
-                                      {"output", &out.outputs}, {"secret", &out.secrets}, {"attest", &out.attestations}, {"ulimits", &out.ulimits}, {"entitlements", &out.entitlements}})
+                                      {"output", &out.outputs}, {"secret", &out.secrets}, {"attest", &out.attestations}, {"annotations", &out.annotations}, {"no-cache-filter", &out.no_cache_stages}, {"ulimits", &out.ulimits}, {"entitlements", &out.entitlements}})
         if (list_name == key) *list = TRY_PLAIN(texts(value, what));
       for (auto& [map_name, map] : {std::pair<std::string_view, std::map<std::string, std::string>*>("contexts", &out.contexts), {"args", &out.arguments}, {"labels", &out.labels}})
         if (map_name == key) *map = TRY_PLAIN(map_of(value, what));
@@ -551,12 +551,12 @@ json::object plan_json(const Plan& plan) {
   json::object targets;
   for (const auto& target : plan.targets) {
     json::object out{{"context", target.context}, {"dockerfile", target.dockerfile.empty() ? "Dockerfile" : target.dockerfile}};
-    for (const auto& [key, text] : {std::pair("dockerfile-inline", &target.dockerfile_inline), std::pair("target", &target.target), std::pair("network", &target.network), std::pair("shm-size", &target.shm_size)})
+    for (const auto& [key, text] : {std::pair("dockerfile-inline", &target.dockerfile_inline), std::pair("target", &target.target), std::pair("call", &target.call), std::pair("network", &target.network), std::pair("shm-size", &target.shm_size)})
       if (!text->empty()) out[key] = *text;
     for (const auto& [key, map] : {std::pair("contexts", &target.contexts), std::pair("args", &target.arguments), std::pair("labels", &target.labels)})
       if (!map->empty()) out[key] = to_object(*map);
     for (const auto& [key, list] : {std::pair("tags", &target.tags), std::pair("platforms", &target.platforms), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to),
-                                    std::pair("output", &target.outputs), std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("attest", &target.attestations), std::pair("ulimits", &target.ulimits), std::pair("entitlements", &target.entitlements),
+                                    std::pair("output", &target.outputs), std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("attest", &target.attestations), std::pair("annotations", &target.annotations), std::pair("no-cache-filter", &target.no_cache_stages), std::pair("ulimits", &target.ulimits), std::pair("entitlements", &target.entitlements),
                                     std::pair("extra-hosts", &target.extra_hosts)})
       if (!list->empty()) out[key] = to_array(*list);
     if (target.no_cache) out["no-cache"] = true;

@@ -38,6 +38,9 @@ struct Target {
   std::vector<std::string> outputs;
   std::vector<std::string> secrets;
   std::vector<std::string> ssh;           ///< as `build --ssh` takes them
+  std::string call;                       ///< as `build --call` takes it
+  std::vector<std::string> annotations;   ///< as `build --annotation` takes them
+  std::vector<std::string> no_cache_stages;
   std::vector<std::string> attestations;  ///< as `build --attest` takes them
   std::vector<std::string> ulimits;
   std::vector<std::string> entitlements;

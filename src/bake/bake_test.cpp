@@ -189,6 +189,15 @@ TEST(bake, attestations_are_texts_or_objects) {
   EXPECT_THAT(plan->targets[0].attestations[1], testing::AllOf(HasSubstr("type=provenance"), HasSubstr("mode=max")));
 }
 
+TEST(bake, annotations_calls_and_stages_to_do_again_are_those_of_build) {
+  auto plan = planned("target \"default\" {\n annotations = [\"index:a=b\", \"c=d\"]\n no-cache-filter = [\"tools\"]\n call = \"outline\"\n}");
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  EXPECT_THAT(plan->targets[0].annotations, ElementsAre("index:a=b", "c=d"));
+  EXPECT_THAT(plan->targets[0].no_cache_stages, ElementsAre("tools"));
+  EXPECT_EQ(plan->targets[0].call, "outline");
+  EXPECT_THAT(to_text(plan_json(*plan)), testing::AllOf(HasSubstr(R"("call":"outline")"), HasSubstr(R"("annotations":["index:a=b","c=d"])"), HasSubstr(R"("no-cache-filter":["tools"])")));
+}
+
 TEST(bake, agents_are_texts_objects_or_paths_by_id) {
   auto hcl = planned("target \"default\" {\n ssh = [\"default\", \"key=/a,/b\", { id = \"o\", paths = [\"/c\", \"/d\"] }, { id = \"p\" }]\n}");
   ASSERT_TRUE(hcl.ok()) << hcl.error().text();
@@ -204,7 +213,7 @@ TEST(bake, agents_are_texts_objects_or_paths_by_id) {
 
 TEST(bake, mistakes_name_the_file_and_the_line) {
   for (const auto& [text, words] : std::vector<std::pair<std::string, std::string>>{
-           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n call = \"check\"\n}", "call is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
+           {"target \"a\" {\n contxt = \".\"\n}", "docker-bake.hcl:2: target a: unknown attribute contxt"}, {"target \"a\" {\n policy = \"check\"\n}", "policy is not supported"}, {"targt \"a\" {}", "docker-bake.hcl:1: unknown block targt"},
            {"target \"default\" {\n inherits = [\"x\"]\n}", "there is no target x, from which default inherits"}, {"target \"default\" {\n inherits = [\"default\"]\n}", "inherits from itself"}, {"", "there is no target default"},
            {"target \"default\" {\n contexts = { a = \"target:default\" }\n}", "needs itself"}, {"A = B\nB = A\ntarget \"default\" {\n tags = [A]\n}", "needs itself"}, {"target \"default\" {\n tags = [X]\n}", "docker-bake.hcl:2: there is no variable X"},
            {"target \"x\" {\n matrix = { a = [1] }\n}", "needs a name"}, {"variable \"V\" {\n default = 1\n validation {\n condition = V > 1\n error_message = \"too small\"\n }\n}", "docker-bake.hcl:3: variable V: too small"},

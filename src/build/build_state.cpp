@@ -116,7 +116,8 @@ void add_layer(SharedBuild& build, StageState& state, const std::string& key, co
   build.use_key(key);
   state.layers.push_back(made.layer);
   state.image = made.image;
-  state.key = key;
+  // What follows depends on what the step has made, not only on what it was: a step that was done again may have made something else.
+  state.key = made.layer.is_empty ? key : KeyHasher("upon").add(key).add(made.layer.diff_id.text()).finish();
   state.keys.push_back(key);
 }
 

@@ -15,6 +15,7 @@
 #include "base/time.hpp"
 #include "base/unique_fd.hpp"
 #include "dockerfile/lint.hpp"
+#include "dockerfile/outline.hpp"
 #include "dockerfile/scope.hpp"
 #include "engine/engine.hpp"
 #include "image/image_store.hpp"
@@ -119,6 +120,14 @@ struct DebugWish {
   runtime::ConsoleSize console_size;
 };
 
+/// What is wanted of a Dockerfile.
+enum class BuildCall : std::uint8_t {
+  build,
+  check,    ///< parse and lint
+  outline,  ///< what the target takes
+  targets,  ///< which targets there are
+};
+
 struct BuildRequest {
   int context_fd = -1;             ///< borrowed; a tar, plain or gzip or zstd. -1: `remote` or `dockerfile_text` is all there is
   std::optional<KeptContext> kept; ///< with context_fd: what it leaves out, and that it is to be kept
@@ -132,7 +141,9 @@ struct BuildRequest {
   bool use_cache = true;
   bool pull = false;               ///< ask the registry for base images although they are here
   std::map<std::string, image::RegistryCredentials> registries;  ///< by host: "docker.io", "localhost:5000"
-  bool check_only = false;         ///< parse and lint, build nothing
+  std::vector<std::string> no_cache_stages;  ///< names or numbers: their steps are done again
+  BuildCall call = BuildCall::build;         ///< others build nothing
+  std::map<std::string, std::string> annotations;  ///< of the image's manifest
   std::string platform;            ///< "": this machine's
   std::string network;             ///< of RUN without a --network of its own: "", "none", "host", a network's name
   std::vector<std::string> extra_hosts;
@@ -161,12 +172,14 @@ struct BuildRequest {
 };
 
 struct BuildOutcome {
-  image::Image image;                        ///< not with check_only
+  image::Image image;                        ///< of a build
   std::vector<std::string> cache_images;     ///< ids, of the cache targets of kind `image` in their order
   std::vector<dockerfile::Warning> warnings; ///< of the build checks
   std::string dockerfile_name;
   std::string provenance;                    ///< JSON: a predicate of SLSA 1.0; "": nobody asked for it
   bool warnings_are_errors = false;
+  dockerfile::Outline outline;                  ///< if that was wanted
+  std::vector<dockerfile::TargetInfo> targets;  ///< the same
   /// Set: a RUN ended with this code; `image` is empty. The text names the command, in docker's words.
   std::optional<int> failed_code;
   std::string failure;

@@ -345,7 +345,7 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
 Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& asked, const EventSink& sink, Cancel cancel) {
   TRY_PLAIN(engine_.authorize(caller, Verb::build_run, join(asked.tags, ", ")));
   const BuildRequest request = TRY(within_bounds(caller, asked), "build");
-  if (request.check_only) return build_now(caller, request, "", sink, cancel);
+  if (request.call != BuildCall::build) return build_now(caller, request, "", sink, cancel);
   auto recording = TRY(history_.begin(record_of(request)), "record the build");
   auto outcome = build_now(
       caller, request, recording->id(),
@@ -394,6 +394,10 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
 
   BuildOutcome outcome;
   outcome.dockerfile_name = source.name;
+  const auto needed = needed_stages(file, globals, target, contexts);
+  if (request.call == BuildCall::targets) outcome.targets = dockerfile::targets_of(file);
+  if (request.call == BuildCall::outline) outcome.outline = TRY_PLAIN(dockerfile::outline_of(file, needed, target, globals));
+  if (request.call == BuildCall::targets || request.call == BuildCall::outline) return outcome;
   dockerfile::LintInput lint_input;
   lint_input.platform = dockerfile::platform_arguments(platform, build_platform, request.target);
   lint_input.given = request.arguments;
@@ -408,16 +412,15 @@ Result<BuildOutcome> LocalBuilder::build_now(const engine::Caller& caller, const
   if (checked.ok()) {
     outcome.warnings = std::move(checked->warnings);
     outcome.warnings_are_errors = checked->warnings_are_errors;
-  } else if (request.check_only) {
+  } else if (request.call == BuildCall::check) {
     return std::move(checked).error();
   }
-  if (request.check_only) return outcome;
+  if (request.call == BuildCall::check) return outcome;
   if (outcome.warnings_are_errors && !outcome.warnings.empty()) {
     const auto& first = outcome.warnings.front();
     return Error(ErrorKind::invalid, dockerfile::show_place(source, first.lines, "", concat("lint violation found for rules: ", first.rule, ": ", first.message)));
   }
 
-  auto needed = needed_stages(file, globals, target, contexts);
   Reporter reporter(sink, request.at_once, needed.size());
   auto epoch = TRY_PLAIN(source_date_epoch(request));
   ImportedCache imported(images_);
@@ -572,7 +575,10 @@ Status LocalBuilder::export_cache(SharedBuild& build, std::size_t target, BuildO
 Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target) {
   auto& state = build.finished.at(target);
   // A FROM alone is the base image itself, as docker has it.
-  if (state.history.empty() && !state.base_image.empty()) return images_.find(state.base_image);
+  if (state.history.empty() && !state.base_image.empty()) {
+    if (!build.request.annotations.empty()) return Error(ErrorKind::invalid, "annotations: the result is the base image, whose manifest has its own");
+    return images_.find(state.base_image);
+  }
   image::ComposeRequest request;
   request.base = state.base_image;
   request.platform = state.platform;
@@ -588,14 +594,19 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
   for (auto& entry : nameless.history) entry.created = 0;
   for (const auto& layer : state.layers) nameless.diff_ids.push_back(layer.diff_id);
   const auto& targets = build.request.cache_to;
+  request.annotations = build.request.annotations;
   std::string inline_records;
   if (std::any_of(targets.begin(), targets.end(), [](const CacheTarget& wanted) { return wanted.kind == CacheTargetKind::inline_; })) {
     inline_records = write_cache_records(records_of(steps_to_export(build, target, false)));
-    request.annotations.emplace(cache_annotation, inline_records);
+    request.annotations[std::string(cache_annotation)] = inline_records;
   }
-  auto key = KeyHasher("final").add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").add(inline_records).finish();
+  KeyHasher hasher("final");
+  hasher.add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").add(inline_records);
+  for (const auto& [name, value] : build.request.annotations) hasher.add(name).add(value);
+  const auto key = hasher.finish();
   auto held = TRY_PLAIN(cache_.hold(concat("final ", key), build.cancel));
-  if (build.request.use_cache)
+  // Of a given time the image is the same anyway, and another build may have left it with other annotations.
+  if (build.request.use_cache && !build.source_date_epoch_s)
     if (auto found = TRY_PLAIN(cache_.find_final(key))) return std::move(*found);
   request.created = build.source_date_epoch_s ? *build.source_date_epoch_s * 1'000'000'000 : now_ns();
   auto image = TRY_PLAIN(images_.compose(request));

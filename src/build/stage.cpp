@@ -20,7 +20,10 @@ constexpr std::string_view default_path = "PATH=/usr/local/sbin:/usr/local/bin:/
 }
 
 StageBuilder::StageBuilder(SharedBuild& build, const dockerfile::Stage& stage, Place place)
-    : build_(build), stage_(stage), place_(place), scope_(build.globals, build.file.directives.escape), step_(place.first_step) {}
+    : build_(build), stage_(stage), place_(place), scope_(build.globals, build.file.directives.escape), step_(place.first_step), uses_cache_(build.request.use_cache) {
+  for (const auto& name : build.request.no_cache_stages)
+    if (find_stage(build.file, name, build.file.stages.size()) == place.number) uses_cache_ = false;
+}
 
 std::optional<std::size_t> StageBuilder::find_stage(const dockerfile::File& file, std::string_view name, std::size_t before) {
   for (std::size_t i = before; i-- > 0;)
@@ -189,7 +192,7 @@ Status StageBuilder::run(const dockerfile::StageScope* base_scope) {
   TRY_PLAIN(at_place(stage_.from, run_triggers()));
   end_step();
   for (const auto& instruction : stage_.instructions) {
-    if (!build_.request.check_only && build_.cancel.fd >= 0) {
+    if (build_.cancel.fd >= 0) {
       linux::PollEntry entry{build_.cancel.fd, POLLIN, 0};
       if (TRY_PLAIN(linux::poll({&entry, 1}, 0)) > 0) return Error(ErrorKind::unavailable, "the build was cancelled", ECANCELED);
     }
@@ -244,7 +247,7 @@ Status StageBuilder::dispatch_configuration(const Instruction& instruction) {
 
 /// A source that fails is no reason for a build to fail.
 Result<std::optional<image::MadeLayer>> StageBuilder::bring_step(const std::string& key) {
-  if (!build_.request.use_cache) return std::optional<image::MadeLayer>();
+  if (!uses_cache_) return std::optional<image::MadeLayer>();
   auto brought = build_.imported.bring(key, build_.cancel);
   if (!brought.ok()) {
     if (brought.error().error_number() == ECANCELED) return std::move(brought).error();
@@ -257,7 +260,7 @@ Result<std::optional<image::MadeLayer>> StageBuilder::bring_step(const std::stri
 
 Status StageBuilder::cached_step(const std::string& key, const std::string& text, const std::function<Result<image::MadeLayer>()>& make) {
   auto held = TRY_PLAIN(build_.cache.hold(key, build_.cancel));
-  if (build_.request.use_cache) {
+  if (uses_cache_) {
     if (auto made = TRY_PLAIN(build_.cache.find(key))) {
       send(EventKind::cached);
       add_layer(build_, state_, key, *made);

@@ -108,6 +108,7 @@ class StageBuilder {
   dockerfile::StageScope scope_;
   StageState state_;
   std::uint32_t step_ = 0;
+  bool uses_cache_ = true;
   std::string made_;              ///< what was told of the last step
   std::size_t told_history_ = 0;  ///< how much of the history that covers
   std::optional<FailedStep> kept_;  ///< of a RUN, while somebody may want to look at it

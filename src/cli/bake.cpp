@@ -74,17 +74,18 @@ std::vector<std::string> words_of(const bake::Target& target, const Invocation& 
   for (const auto& [name, value] : target.labels) add("label", concat(name, "=", value));
   for (const auto& [name, value] : target.contexts) {
     if (value.starts_with(target_scheme)) {
-      const auto& image = images.at(value.substr(target_scheme.size()));  // --check makes none
+      const auto& image = images.at(value.substr(target_scheme.size()));  // --call makes none
       if (!image.empty()) add("build-context", concat(name, "=docker-image://", image));
     } else add("build-context", concat(name, "=", value));
   }
-  for (const auto& [flag, list] : {std::pair("tag", &target.tags), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to), std::pair("output", &target.outputs),
+  for (const auto& [flag, list] : {std::pair("no-cache-filter", &target.no_cache_stages), std::pair("annotation", &target.annotations), std::pair("tag", &target.tags), std::pair("cache-from", &target.cache_from), std::pair("cache-to", &target.cache_to), std::pair("output", &target.outputs),
                                    std::pair("secret", &target.secrets), std::pair("ssh", &target.ssh), std::pair("attest", &target.attestations), std::pair("ulimit", &target.ulimits), std::pair("allow", &target.entitlements), std::pair("add-host", &target.extra_hosts)})
     for (const auto& value : *list) add(flag, value);
   if (target.no_cache || bake.flag("no-cache")) words.emplace_back("--no-cache");
   if (target.pull || bake.flag("pull")) words.emplace_back("--pull");
   if (bake.flag("push")) words.emplace_back("--push");
   if (bake.flag("check")) words.emplace_back("--check");
+  else add("call", bake.has("call") ? std::string(bake.text("call")) : target.call);
   if (bake.has("debug-shell")) words.push_back(concat("--debug-shell=", bake.text("debug-shell")));
   if (bake.text("progress") == "quiet") words.emplace_back("--quiet");
   words.push_back(target.context);

@@ -7,7 +7,9 @@
 #include "base/digest.hpp"
 #include "base/environment.hpp"
 #include "base/strings.hpp"
+#include "cli/build_annotations.hpp"
 #include "cli/build_cache.hpp"
+#include "cli/build_call.hpp"
 #include "cli/build_context.hpp"
 #include "cli/build_result.hpp"
 #include "cli/build_tree.hpp"
@@ -118,7 +120,7 @@ Result<Query> build_query(const Invocation& invocation, const std::string& docke
   return query;
 }
 
-Result<std::string> extension_header(const Invocation& invocation, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents, json::object kept, bool wants_events) {
+Result<std::string> extension_header(const Invocation& invocation, const BuildCallFlags& call, json::object annotations, const CacheFlags& cache, json::object contexts, const std::string& provenance, json::object agents, json::object kept, bool wants_events) {
   json::object out;
   if (!kept.empty()) out["kept"] = std::move(kept);
   if (wants_events) out["events"] = true;
@@ -133,7 +135,13 @@ Result<std::string> extension_header(const Invocation& invocation, const CacheFl
   for (const auto& right : invocation.list("allow")) allowed.push_back(json::value(right));
   if (!secrets.empty()) out["secrets"] = std::move(secrets);
   if (!allowed.empty()) out["allow"] = std::move(allowed);
-  if (invocation.flag("check")) out["check"] = true;
+  if (!call.builds()) out["call"] = call.call;
+  if (!annotations.empty()) out["annotations"] = std::move(annotations);
+  json::array redone;
+  for (const auto& list : invocation.list("no-cache-filter"))
+    for (auto stage : split(list, ','))
+      if (!stage.empty()) redone.push_back(json::value(stage));
+  if (!redone.empty()) out["no_cache"] = std::move(redone);
   if (invocation.has("debug-shell")) out["debug_shell"] = TRY_PLAIN(debug_shell_wish(invocation));
   return out.empty() ? std::string() : base64_encode(to_text(out));
 }
@@ -142,15 +150,16 @@ struct Built {
   std::string image;
   std::vector<std::string> caches;  ///< images with the cache
   std::string provenance;
+  json::value answer;  ///< of what was asked instead
 };
 /// A tree where somebody watches, lines elsewhere. Errors: invalid.
-Result<bool> draws_tree(Session& session, const Invocation& invocation) {
+Result<bool> draws_tree(Session& session, const Invocation& invocation, const BuildCallFlags& call) {
   const auto wish = invocation.text("progress");
   if (wish == "tty") {
     if (!session.err().is_terminal()) return Error(ErrorKind::invalid, "--progress tty: standard error is no terminal");
     return !invocation.flag("quiet");
   }
-  if (wish == "auto") return session.err().has_colour() && !invocation.flag("quiet") && !invocation.flag("check");
+  if (wish == "auto") return session.err().has_colour() && !invocation.flag("quiet") && call.builds();
   if (wish == "plain" || wish == "json" || wish == "rawjson" || wish == "quiet") return false;
   return Error(ErrorKind::invalid, concat("--progress ", wish, ": want auto, tty, plain, json or quiet"));
 }
@@ -185,7 +194,7 @@ Result<Built> follow_build(Session& session, wire::Client& client, const Invocat
   // A quiet build has its id as its one text.
   auto id = printer.result_id();
   if (id.empty() && invocation.flag("quiet") && Digest::parse(trim(printer.last_result())).ok()) id = trim(printer.last_result());
-  return Built{std::move(id), printer.cache_ids(), printer.provenance()};
+  return Built{std::move(id), printer.cache_ids(), printer.provenance(), printer.answer()};
 }
 
 /// --ssh; where it is not given and the context is a repository by ssh, the agent that is there, as buildx has it.
@@ -316,10 +325,13 @@ Status send_source(const Source& source, const Kept& kept, int fd) {
 
 Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile, const ShellTaker& take_shell) {
   const auto output = TRY_PLAIN(parse_build_output(invocation));
+  const auto call = TRY_PLAIN(parse_build_call(invocation));
+  const auto annotations = TRY_PLAIN(parse_annotations(invocation.list("annotation")));
+  if (const auto builder = invocation.text("builder"); !builder.empty() && builder != "default") return Error(ErrorKind::not_found, concat("no builder \"", builder, "\" found: an engine has one, \"default\"")).with_hint("another engine is named with --context or -H");
   const auto tags = invocation.list("tag");
   const auto attestations = TRY_PLAIN(parse_attestation_flags(session, invocation));
   const auto platforms = TRY_PLAIN(wanted_platforms(session, invocation));
-  TRY_PLAIN(check_result(invocation, output, attestations, platforms.size()));
+  TRY_PLAIN(check_result(invocation, output, attestations, annotations, platforms.size()));
   auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));
   if (source.is_stdin && platforms.size() > 1) return Error(ErrorKind::invalid, "a context on standard input can be sent once, for one platform");
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
@@ -332,7 +344,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
   const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
-  const bool has_tree = TRY_PLAIN(draws_tree(session, invocation));
+  const bool has_tree = TRY_PLAIN(draws_tree(session, invocation, call));
   const auto own_agents = TRY_PLAIN(open_agents(wanted_agents(invocation)));
   if (!own_agents.problem.empty()) session.err().line(concat("warning: --ssh: ", own_agents.problem));
   std::vector<BuiltImage> images;
@@ -350,7 +362,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     auto agents = TRY_PLAIN(LentAgents::start(session, own_agents));
     auto send = [&](const Kept& kept) -> Result<Session::Upload> {
       auto own_headers = headers;
-      if (auto extension = TRY_PLAIN(extension_header(invocation, own_cache, contexts, provenance, agents->extension(), kept.said, has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
+      if (auto extension = TRY_PLAIN(extension_header(invocation, call, manifest_annotations(annotations, platform), own_cache, contexts, provenance, agents->extension(), kept.said, has_tree)); !extension.empty()) own_headers.emplace_back("X-Caisson-Build", extension);
       return session.upload_written(*client, "/build" + own.text(), [&](int fd) { return send_source(source, kept, fd); }, "POST", own_headers);
     };
     auto outcome = [&]() -> Result<Built> {
@@ -370,13 +382,14 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
     agents.reset();
     TRY_PLAIN(session.err().flush());
     auto built = TRY_PLAIN(std::move(outcome));
-    if (built.image.empty()) continue;  // --check
+    if (!built.answer.is_null() && invocation.text("progress").find("json") == std::string_view::npos) TRY_PLAIN(print_build_answer(session.out(), call, built.answer));
+    if (built.image.empty()) continue;  // --call
     taken.add(built.caches);
     images.push_back({platform, built.image, built.provenance});
   }
   if (images.empty()) return std::string();
   TRY_PLAIN(taken.deliver(cache.places, invocation.flag("quiet")));
-  TRY_PLAIN(deliver(session, invocation, output, attestations, images));
+  TRY_PLAIN(deliver(session, invocation, output, attestations, annotations, images));
   return images.back().image;
 }
 

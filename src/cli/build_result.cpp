@@ -48,11 +48,12 @@ Result<BuildOutput> parse_output(std::string_view text) {
 std::string stream_target(const BuildOutput& output) { return output.destination == "-" ? "" : output.destination; }
 
 /// As an archive: one image, or one of several platforms.
-Status write_archive(Session& session, const BuildOutput& output, const std::vector<BuiltImage>& images, const std::string& name) {
+Status write_archive(Session& session, const BuildOutput& output, const std::vector<BuiltImage>& images, const std::string& name, const json::object& annotations) {
   Query query;
   for (const auto& built : images) query.add("names", built.image);
   if (images.size() > 1) query.add("index", name);
   add_compression(query, output.compression);
+  query.add_if(!annotations.empty(), "annotations", to_text(annotations));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "GET", "/images/get" + query.text()));
   return save_stream(*client, stream_target(output));
@@ -84,9 +85,9 @@ std::string folder_of(const std::string& platform) {
   return name;
 }
 
-Status write_output(Session& session, const BuildOutput& output, const std::vector<BuiltImage>& images, const std::string& name) {
+Status write_output(Session& session, const BuildOutput& output, const std::vector<BuiltImage>& images, const std::string& name, const json::object& annotations) {
   if (output.type == "image") return {};
-  if (output.type == "oci" || output.type == "docker") return write_archive(session, output, images, name);
+  if (output.type == "oci" || output.type == "docker") return write_archive(session, output, images, name, annotations);
   for (const auto& built : images) {
     auto own = output;
     if (images.size() > 1) own.destination = concat(output.destination, "/", folder_of(built.platform));
@@ -121,25 +122,32 @@ Result<BuildOutput> parse_build_output(const Invocation& invocation) {
   return output;
 }
 
-Status check_result(const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, std::size_t platform_count) {
+Status check_result(const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, std::size_t platform_count) {
   const bool has_name = !invocation.list("tag").empty();
   if (output.is_pushed && !has_name) return Error(ErrorKind::invalid, "a push needs a name").with_hint("give the image one with -t");
   if (attestations.any() && !output.is_pushed) return Error(ErrorKind::invalid, "attestations are attached to images in registries").with_hint("push the image, with --push");
   if (invocation.has("attestation-key") && !attestations.any()) return Error(ErrorKind::invalid, "--attestation-key signs attestations, and none is asked for").with_hint("ask for them with --sbom=true or --provenance=true");
+  for (const auto& annotation : annotations) {
+    if (annotation.level == "manifest") continue;
+    const bool has_index_file = output.type == "oci" || output.type == "docker";  // in which a single image has an entry too
+    if (platform_count > 1 ? has_index_file || (output.is_pushed && annotation.level != "index-descriptor") : has_index_file && annotation.level == "manifest-descriptor") continue;
+    return Error(ErrorKind::invalid, concat("--annotation ", annotation.level, ":", annotation.key, ": the result has no ", annotation.level))
+        .with_hint("an index is of several platforms, pushed or as type=oci; descriptors are in indexes");
+  }
   if (platform_count == 1) return {};
   if (output.type == "docker" || output.type == "tar") return Error(ErrorKind::invalid, concat("--output type=", output.type, " holds one platform")).with_hint("type=oci and type=local take several");
   if (output.type == "oci" && !has_name) return Error(ErrorKind::invalid, "an archive of several platforms needs a name for them").with_hint("give the image one with -t");
   return {};
 }
 
-Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<BuiltImage>& images) {
+Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images) {
   const auto tags = invocation.list("tag");
   if (const auto file = invocation.text("iidfile"); !file.empty()) TRY(write_output_file(std::string(file), images.back().image), "--iidfile");
-  TRY_PLAIN(write_output(session, output, images, tags.empty() ? "" : tags.front()));
+  TRY_PLAIN(write_output(session, output, images, tags.empty() ? "" : tags.front(), index_annotations(annotations)));
   std::string pushed;
   std::vector<std::string> repositories;
   for (const auto& tag : output.is_pushed ? tags : std::vector<std::string>()) {
-    PushWish wish{tag, false, invocation.flag("quiet"), {}, output.compression};
+    PushWish wish{tag, false, invocation.flag("quiet"), {}, output.compression, index_annotations(annotations)};
     if (images.size() > 1)
       for (const auto& built : images) wish.images.push_back(built.image);
     pushed = TRY_PLAIN(push(session, wish));

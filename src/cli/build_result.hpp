@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "cli/build_annotations.hpp"
 #include "cli/build_attestations.hpp"
 #include "cli/parse.hpp"
 #include "cli/registry.hpp"
@@ -22,8 +23,8 @@ struct BuildOutput {
 /// --output and --push. Errors: invalid, unsupported.
 Result<BuildOutput> parse_build_output(const Invocation& invocation);
 /// What can be said before anything is built. Errors: invalid, naming the flags that do not go together.
-Status check_result(const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, std::size_t platform_count);
+Status check_result(const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, std::size_t platform_count);
 /// `images`: at least one; the last is the one that names mean. Errors: those of the daemon and the registry, io.
-Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<BuiltImage>& images);
+Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images);
 
 }  // namespace caisson::cli

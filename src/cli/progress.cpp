@@ -63,6 +63,8 @@ Status ProgressPrinter::take(const json::value& document) {
     TRY_PLAIN(aux.read("ID", result_id_));
     if (const auto cache = TRY_PLAIN(aux.at("CacheID")); cache.is_set()) TRY_PLAIN(cache.read(cache_ids_.emplace_back()));
     TRY_PLAIN(aux.read("Provenance", provenance_));
+    for (const auto* member : {"Outline", "Targets"})
+      if (const auto answer = TRY_PLAIN(aux.at(member)); answer.is_set()) answer_ = answer.raw();
     TRY_PLAIN(aux.read("Digest", pushed_digest_));
     if (const auto shell = TRY_PLAIN(aux.at("DebugShell")); shell.is_set() && style_.on_debug_shell) TRY_PLAIN(style_.on_debug_shell(shell));
   }

@@ -44,6 +44,8 @@ class ProgressPrinter {
   [[nodiscard]] const std::vector<std::string>& cache_ids() const { return cache_ids_; }
   /// {"aux":{"Provenance"}}: what the image was made of, JSON.
   [[nodiscard]] const std::string& provenance() const { return provenance_; }
+  /// {"aux":{"Outline"}} or {"aux":{"Targets"}}: what was asked instead of a build; null: nothing.
+  [[nodiscard]] const json::value& answer() const { return answer_; }
   /// {"aux":{"Digest"}}: the last manifest that was pushed.
   [[nodiscard]] const std::string& pushed_digest() const { return pushed_digest_; }
   /// All {"stream"} texts, where a tree was drawn meanwhile.
@@ -69,6 +71,7 @@ class ProgressPrinter {
   std::string result_id_;
   std::vector<std::string> cache_ids_;
   std::string provenance_;
+  json::value answer_;
   std::string kept_text_;
   std::string pushed_digest_;
   std::string last_result_;

@@ -111,6 +111,7 @@ Result<std::string> push(Session& session, const PushWish& wish) {
   query.add_if(!wish.all_tags, "tag", reference.tag);
   for (const auto& image : wish.images) query.add("image", image);
   add_compression(query, wish.compression);
+  query.add_if(!wish.annotations.empty(), "annotations", to_text(wish.annotations));
   auto headers = TRY_PLAIN(auth_headers(session, reference));
   auto client = TRY_PLAIN(session.connect());
   TRY_PLAIN(session.open_stream(*client, "POST", object_path("images", reference.familiar_name(), "push") + query.text(), nullptr, headers));
@@ -122,7 +123,7 @@ Result<int> push_image(Session& session, const Invocation& invocation) {
   if (reference.digest) return Error(ErrorKind::invalid, "cannot push a digest reference");
   TRY_PLAIN(check_platform(session, reference.familiar_name(), invocation.text("platform")));
   const bool all_tags = invocation.flag("all-tags");
-  PushWish wish{invocation.word(0), all_tags, invocation.flag("quiet"), {}, {}};
+  PushWish wish{invocation.word(0), all_tags, invocation.flag("quiet"), {}, {}, {}};
   wish.compression.format = invocation.text("compression-format");
   if (invocation.has("compression-level")) wish.compression.level = concat(invocation.integer("compression-level"));
   TRY_PLAIN(push(session, wish));

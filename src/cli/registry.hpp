@@ -32,6 +32,7 @@ struct PushWish {
   bool is_quiet = false;
   std::vector<std::string> images;  ///< ids of what goes under that name, several as one image of several platforms; none: what has the name
   LayerCompression compression;
+  json::object annotations;         ///< of the index of several platforms, as the daemon's `annotations` has them
 };
 /// Pushes with the credentials kept for that registry, and shows the progress on standard error. Returns the digest of the last manifest.
 /// Errors: those of the daemon.

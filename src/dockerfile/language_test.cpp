@@ -4,6 +4,7 @@
 
 #include "base/strings.hpp"
 #include "dockerfile/mount.hpp"
+#include "dockerfile/outline.hpp"
 #include "dockerfile/parser.hpp"
 
 namespace caisson::dockerfile {
@@ -186,6 +187,41 @@ TEST(mounts, keys_and_defaults_are_those_of_the_reference) {
   for (auto bad : {"type=what,target=/x", "type=bind", "type=cache", "type=tmpfs,target=/x,source=/y", "type=secret", "type=bind,target=/x,size=1", "target=/x,tagret=/y",
                    "type=cache,target=/x,sharing=some", "type=cache,target=/x,mode=9", "type=bind,target=/x,ro=maybe", "type=bind,target", "\"target=/x", "type=cache,target=/x,uid=-1"})
     EXPECT_FALSE(parse_mount(bad).ok()) << bad;
+}
+
+TEST(outlines, tell_what_a_target_takes) {
+  const auto file = parsed("# BASE is where it begins\nARG BASE=alpine\nARG UNUSED=1\n# not its name\nARG OTHER=o\nFROM $BASE AS tools\nARG OTHER\nENV V=3\nARG MADE=v$V\n"
+                           "RUN --mount=type=secret,id=key --mount=type=cache,target=/c --mount=type=ssh true\nFROM busybox\nRUN --mount=type=secret,id=unseen true\n"
+                           "# App is what runs\nFROM tools AS app\nRUN --mount=type=secret,id=key,required --mount=type=cache,target=/c,id=mine true\nARG MADE\n");
+  GlobalScope globals({}, {{"OTHER", "given"}});
+  for (const auto& argument : file.arguments) ASSERT_TRUE(globals.declare(argument, '\\').ok());
+  const auto outline = outline_of(file, {0, 2}, 2, globals);
+  ASSERT_TRUE(outline.ok()) << outline.error().text();
+  EXPECT_EQ(outline->name, "app");
+  EXPECT_EQ(outline->description, "is what runs");
+  std::vector<std::string> arguments;
+  for (const auto& argument : outline->arguments) arguments.push_back(concat(argument.name, "=", argument.value.value_or("?"), " ", argument.description));
+  EXPECT_THAT(arguments, ElementsAre("BASE=alpine is where it begins", "OTHER=given ", "MADE=v3 "));
+  ASSERT_THAT(outline->secrets, SizeIs(1));
+  EXPECT_EQ(outline->secrets[0].name, "key");
+  EXPECT_TRUE(outline->secrets[0].is_required);
+  ASSERT_THAT(outline->agents, SizeIs(1));
+  EXPECT_FALSE(outline->agents[0].is_required);
+  EXPECT_THAT(outline->caches, ElementsAre("/c", "mine"));
+  const auto broken = parsed("FROM a\nARG X=${Y:?missing}\n");
+  EXPECT_THAT(outline_of(broken, {0}, 0, GlobalScope({}, {})).error().text(), HasSubstr("line 2"));
+}
+
+TEST(outlines, targets_are_the_stages) {
+  const auto targets = targets_of(parsed("FROM --platform=linux/arm64 a AS One\n# two does more\nFROM b AS two\nFROM c\n"));
+  ASSERT_THAT(targets, SizeIs(3));
+  EXPECT_EQ(targets[0].name, "one");
+  EXPECT_EQ(targets[0].platform, "linux/arm64");
+  EXPECT_EQ(targets[1].description, "does more");
+  EXPECT_EQ(targets[2].name, "");
+  EXPECT_EQ(targets[2].base, "c");
+  EXPECT_TRUE(targets[2].is_default);
+  EXPECT_FALSE(targets[1].is_default);
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ TEST_F(Trouble, a_layer_that_is_compressed_for_its_way_out_leaves_nothing_on_a_f
   auto cancel = linux::eventfd();
   ASSERT_TRUE(cancel.ok() && linux::eventfd_signal(cancel->get()).ok());
   auto target = fd_with("");
-  auto cancelled = small->save({{"test:1"}, "", {"gzip", {}, true}}, target.get(), Cancel{cancel->get()});
+  auto cancelled = small->save({.names = {"test:1"}, .compression = {"gzip", {}, true}}, target.get(), Cancel{cancel->get()});
   ASSERT_FALSE(cancelled.ok());
   EXPECT_EQ(cancelled.error().error_number(), ECANCELED) << cancelled.error().text();
   EXPECT_EQ(small.leftovers(), 0U);

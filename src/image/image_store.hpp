@@ -172,9 +172,16 @@ struct CompressionWish {
   std::optional<std::int64_t> level;
   bool has_all = false;                 ///< layers that are compressed otherwise are made anew; else only those that lie without compression
 };
+/// Of an index of several platforms, and of what names it.
+struct IndexAnnotations {
+  std::map<std::string, std::string> index;
+  std::map<std::string, std::string> manifests;  ///< of each of its entries; in an OCI layout also of an image without an index
+  std::map<std::string, std::string> entry;      ///< of the index's own entry in an OCI layout's index.json
+};
 struct SaveRequest {
   std::vector<std::string> names;       ///< references or ids
   std::string index_name;               ///< unless empty, the OCI layout has one image of that name, an index of their platforms
+  IndexAnnotations annotations;
   CompressionWish compression;          ///< by itself: as they are stored
 };
 struct PullRequest {
@@ -191,6 +198,7 @@ struct PushRequest {
   /// Ids: these go under that name whatever the store calls them, and no name is recorded; several as one index of their platforms.
   /// None: what has the name.
   std::vector<std::string> images;
+  IndexAnnotations annotations;         ///< of that index
   RegistryCredentials credentials;
   /// By itself: those that lie without compression as gzip. Layers that are in the form already stay as they are, and so do, with a line of progress, those that
   /// zstd:chunked cannot tell.

@@ -262,7 +262,7 @@ class LocalImageStore final : public ImageStore {
   Result<PushedTag> push_one(class RegistrySession& session, const Reference& name, bool is_by_digest, Outgoing& image, const FormPlan& plan, const ProgressSink& progress, const Cancel& cancel);
   static Result<PushedTag> put_document(class RegistrySession& session, const std::string& name, std::string_view media_type, std::string text, const Digest& digest, const Cancel& cancel);
   /// Errors: invalid (two for one platform), corrupt.
-  Result<Index> platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes);
+  Result<Index> platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes, const IndexAnnotations& annotations);
   Status record_pushed(const Reference& name, const ImageRecord& record);
   struct BlobToPush {
     std::string id;  ///< for lines of progress

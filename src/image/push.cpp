@@ -24,8 +24,9 @@ Error push_error(const FetchReply& reply) {
 
 }  // namespace
 
-Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes) {
+Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& records, const std::vector<std::uint64_t>& manifest_bytes, const IndexAnnotations& annotations) {
   Index index;
+  index.annotations = annotations.index;
   for (std::size_t i = 0; i < records.size(); ++i) {
     const auto& record = records[i];
     const auto config = TRY(parse_image_config(TRY_PLAIN(content_->read_blob(record.id))), concat("image ", record.id.text()));
@@ -33,6 +34,7 @@ Result<Index> LocalImageStore::platform_index(const std::vector<ImageRecord>& re
     entry.media_type = record.manifest_type;
     entry.digest = record.manifest;
     entry.size_bytes = manifest_bytes[i];
+    entry.annotations = annotations.manifests;
     entry.platform = Platform{config.os, config.architecture, config.variant};
     for (const auto& other : index.manifests)
       if (other.platform->os == config.os && other.platform->architecture == config.architecture && other.platform->variant == config.variant)
@@ -234,7 +236,7 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
   if (is_index) {
     // What cannot become an index is refused before the first byte travels.
     for (const auto& item : items) records.push_back(item.record);
-    TRY_PLAIN(platform_index(records, std::vector<std::uint64_t>(items.size())));
+    TRY_PLAIN(platform_index(records, std::vector<std::uint64_t>(items.size()), {}));
     records.clear();
   }
   std::vector<PushedTag> pushed;
@@ -251,7 +253,7 @@ Result<std::vector<PushedTag>> LocalImageStore::push(const PushRequest& request,
     if (!is_index) tell_pushed(std::move(done));
   }
   if (is_index) {
-    auto text = write_index(TRY_PLAIN(platform_index(records, manifest_bytes)));
+    auto text = write_index(TRY_PLAIN(platform_index(records, manifest_bytes, request.annotations)));
     const auto digest = sha256_of(text);
     tell_pushed(TRY_PLAIN(put_document(*session, reference.tag, media_type::oci_index, std::move(text), digest, cancel)));
   }

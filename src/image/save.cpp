@@ -37,7 +37,7 @@ class ArchiveWriter {
       : content_(content), made_(made), cancel_(cancel), buffer_(copy_buffer_bytes), tar_([target_fd](std::string_view bytes) { return linux::write_all(target_fd, bytes); }) {}
 
   /// `index`: unless empty, the layout holds this one image, of several platforms.
-  Status run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name);
+  Status run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name, const IndexAnnotations& annotations);
 
  private:
   Status add_folder(const std::string& name);
@@ -45,7 +45,7 @@ class ArchiveWriter {
   Status add_blob(const Digest& digest);
   Result<std::uint64_t> size_of(const Digest& digest) const;
   Status check_cancelled();
-  static std::string index_of(const std::vector<SavedImage>& images, const std::map<Digest, std::uint64_t>& manifest_sizes);
+  static std::string index_of(const std::vector<SavedImage>& images, const std::map<Digest, std::uint64_t>& manifest_sizes, const IndexAnnotations& annotations);
   static std::string docker_manifest_of(const std::vector<SavedImage>& images);
 
   const ContentStore& content_;
@@ -63,7 +63,7 @@ void name_entry(Descriptor& descriptor, const Reference& name, Index& index) {
   index.manifests.push_back(descriptor);
 }
 
-Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name) {
+Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& index, const Reference& index_name, const IndexAnnotations& annotations) {
   std::set<Digest> blobs;
   std::map<Digest, std::uint64_t> manifest_sizes;
   for (const auto& image : images) {
@@ -80,13 +80,14 @@ Status ArchiveWriter::run(const std::vector<SavedImage>& images, const Index& in
   for (const auto& algorithm : algorithms) TRY_PLAIN(add_folder(concat("blobs/", algorithm, "/")));
   for (const auto& blob : blobs) TRY(add_blob(blob), concat("blob ", blob.text()));
   if (index.manifests.empty()) {
-    TRY_PLAIN(add_document("index.json", index_of(images, manifest_sizes)));
+    TRY_PLAIN(add_document("index.json", index_of(images, manifest_sizes, annotations)));
   } else {
     const auto text = write_index(index);
     Descriptor inner;
     inner.media_type = media_type::oci_index;
     inner.digest = sha256_of(text);
     inner.size_bytes = text.size();
+    inner.annotations = annotations.entry;
     Index outer;
     name_entry(inner, index_name, outer);
     TRY_PLAIN(add_document(member_of(inner.digest), text));
@@ -144,13 +145,14 @@ Status ArchiveWriter::add_blob(const Digest& digest) {
   return {};
 }
 
-std::string ArchiveWriter::index_of(const std::vector<SavedImage>& images, const std::map<Digest, std::uint64_t>& manifest_sizes) {
+std::string ArchiveWriter::index_of(const std::vector<SavedImage>& images, const std::map<Digest, std::uint64_t>& manifest_sizes, const IndexAnnotations& annotations) {
   Index index;
   for (const auto& image : images) {
     Descriptor descriptor;
     descriptor.media_type = image.record.manifest_type;
     descriptor.digest = image.record.manifest;
     descriptor.size_bytes = manifest_sizes.at(image.record.manifest);
+    descriptor.annotations = annotations.manifests;
     if (image.names.empty()) index.manifests.push_back(descriptor);
     for (const auto& name : image.names) name_entry(descriptor, name, index);
   }
@@ -217,9 +219,9 @@ Status LocalImageStore::save(const SaveRequest& request, int target_fd, Cancel c
       const auto document = replacements.documents.find(image.record.manifest);
       manifest_bytes.push_back(document == replacements.documents.end() ? TRY(content_->blob_size(image.record.manifest), "save") : document->second.size());
     }
-    index = TRY(platform_index(records, manifest_bytes), "save");
+    index = TRY(platform_index(records, manifest_bytes, request.annotations), "save");
   }
-  TRY(ArchiveWriter(*content_, replacements, target_fd, cancel).run(images, index, as), "save");
+  TRY(ArchiveWriter(*content_, replacements, target_fd, cancel).run(images, index, as, request.annotations), "save");
   return {};
 }
 

@@ -239,7 +239,7 @@ class Fixture {
   Result<std::string> save(const std::vector<std::string>& names, const std::string& index_name = "", const CompressionWish& compression = {}) {
     auto file = linux::memfd_create("caisson-test");
     EXPECT_TRUE(file.ok());
-    TRY_PLAIN(images_->save({names, index_name, compression}, file->get(), {}));
+    TRY_PLAIN(images_->save({.names = names, .index_name = index_name, .annotations = {}, .compression = compression}, file->get(), {}));
     EXPECT_TRUE(linux::lseek(file->get(), 0, SEEK_SET).ok());
     return linux::read_all(file->get(), 1U << 30U);
   }

@@ -250,6 +250,37 @@ target "tool" {
         self.assertIn("Running in", self.build({}, "--no-cache").stdout)
 
     @caisson.differs_without_root("the folders of this test are root's")
+    def test_what_follows_a_step_that_was_done_again_is_done_upon_it(self):
+        files = {"Dockerfile": "FROM busybox AS first\nRUN cat /proc/sys/kernel/random/uuid > /f\nFROM first AS second\nRUN cp /f /g && cat /proc/sys/kernel/random/uuid > /own\nFROM busybox AS same\nRUN true\nFROM same\n"
+                               "COPY --from=second /f /g /own /\nRUN cat /f > /h\n"}
+        def contents():
+            self.build(files, "-t", "chained")
+            return self.shell("chained", "cat /f; cat /g; cat /h; cat /own").split()
+        first = contents()
+        self.assertEqual(len(set(first[:3])), 1)
+        self.assertEqual(contents(), first)
+        self.build(files, "--no-cache", "--target", "first")
+        second = contents()
+        self.assertEqual(len(set(second[:3])), 1, "a step's files and what was made of them belong together")
+        self.assertNotIn(first[0], second)
+        said = self.build(files, "--no-cache-filter", "second", "-t", "chained").stdout
+        self.assertEqual(said.count("Using cache"), 2, said)  # the RUNs of first and same; what COPY takes has changed
+        third = self.shell("chained", "cat /f; cat /g; cat /h; cat /own").split()
+        self.assertEqual(third[:3], second[:3])
+        self.assertNotEqual(third[3], second[3])
+
+    def test_a_dockerfile_says_what_it_has_and_takes(self):
+        files = {"Dockerfile": "# VERSION of the tools\nARG VERSION=1\n# tools are for building\nFROM busybox AS tools\nARG VERSION\nRUN --mount=type=secret,id=key,required=true exit 9\nFROM tools AS app\nFROM scratch\n"}
+        before = self.engine.ok("build", "history", "ls", "-q")
+        self.assertEqual(self.build(files, "--call", "targets").stdout, "TARGET      DESCRIPTION\ntools       are for building\napp\n(default)\n")
+        self.assertEqual(self.build(files, "--call=outline", "--target", "app", "--build-arg", "VERSION=2").stdout, "TARGET:        app\n\nBUILD ARG   VALUE   DESCRIPTION\nVERSION     2       of the tools\n\nSECRET   REQUIRED\nkey      true\n")
+        self.assertEqual(json.loads(self.build(files, "--call=targets,format=json").stdout)["targets"][2], {"base": "scratch", "default": True})
+        self.assertEqual(json.loads(self.build(files, "--call=outline,format=json", "--target", "tools").stdout)["args"], [{"name": "VERSION", "description": "of the tools", "value": "1"}])
+        self.assertIn("Check complete", self.build(files, "--call=check").stdout)
+        self.assertIn("want build, check, outline or targets", self.build(files, "--call=all", check=1).stderr)
+        self.assertIn('an engine has one, "default"', self.build(files, "--builder", "mine", check=1).stderr)
+        self.assertEqual(self.engine.ok("build", "history", "ls", "-q"), before, "nothing was built")
+
     def test_system_prune_takes_the_cache_along_and_says_so(self):
         with caisson.Engine() as engine, tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as folder:
             engine.import_busybox()

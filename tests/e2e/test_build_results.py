@@ -226,6 +226,28 @@ class Results(registries.CaissonRegistryTest):
             self.assertEqual(self.engine.ok("image", "inspect", "--format", "{{.Architecture}}", name), architecture)
         self.assertIn(digest, self.run_here("pull", name).stderr)
 
+    def test_annotations_are_where_they_were_asked_for(self):
+        self.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        name = self.address("noted/several:1")
+        self.run_here("build", "-t", name, "--platform", "linux/amd64,linux/arm64", "--push", "--annotation", "index,manifest:org.example.both=1", "--annotation", "manifest[linux/arm64]:org.example.arm=2",
+                      "--annotation", "manifest-descriptor:org.example.entry=3", self.context)
+        index, _ = self.manifest("noted/several", "1")
+        self.assertEqual(index["annotations"], {"org.example.both": "1"})
+        for entry in index["manifests"]:
+            self.assertEqual(entry["annotations"], {"org.example.entry": "3"})
+            manifest, _ = self.manifest("noted/several", entry["digest"])
+            self.assertEqual(manifest["annotations"], {"org.example.both": "1", **({"org.example.arm": "2"} if entry["platform"]["architecture"] == "arm64" else {})})
+        # The same files at the same time with other annotations: another manifest, and not the one from before.
+        for note in ("one", "two", "one"):
+            self.run_here("build", "-t", self.address("noted/single:1"), "--push", "--annotation", "org.example.note=" + note, "--build-arg", "SOURCE_DATE_EPOCH=1", self.context)
+            self.assertEqual(self.manifest("noted/single", "1")[0]["annotations"], {"org.example.note": note})
+        archive = os.path.join(self.context, "..", "noted.tar")
+        self.run_here("build", "--annotation", "manifest-descriptor:org.example.entry=3", "-o", "type=oci,dest=" + archive, self.context)
+        with tarfile.open(archive) as tar:
+            self.assertEqual(json.load(tar.extractfile("index.json"))["manifests"][0]["annotations"]["org.example.entry"], "3")
+        self.assertIn("the result has no index", self.run_here("build", "--annotation", "index:a=b", self.context, check=1).stderr)
+        self.assertIn("want key=value", self.run_here("build", "--annotation", "a", self.context, check=1).stderr)
+
     def test_a_name_means_this_machines_image_of_several(self):
         self.build_for_both("-t", "many:here")
         self.assertEqual(self.engine.ok("image", "inspect", "--format", "{{.Architecture}}", "many:here"), "amd64")
