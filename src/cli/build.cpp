@@ -1,6 +1,7 @@
 // `build`: packs the context, sends it, and prints what the builder says.
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <set>
 
@@ -374,8 +375,11 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
         agents = TRY_PLAIN(LentAgents::start(session, own_agents));
         sent = TRY_PLAIN(send({}));
       }
-      TRY_PLAIN(std::move(sent.answered));
+      // A file that could not be read here is why the daemon got half an archive; a daemon that hung up has said why.
+      const int number = sent.written.ok() ? 0 : sent.written.error().error_number();
+      if (number == EPIPE || number == ECONNRESET) TRY_PLAIN(std::move(sent.answered));
       TRY(std::move(sent.written), "build context");
+      TRY_PLAIN(std::move(sent.answered));
       return follow_build(session, *client, invocation, has_tree, take_shell);
     }();
     for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));

@@ -176,15 +176,21 @@ target "tool" {
             self.assertIn("Dockerfile:2", out.stderr, dockerfile)
 
     def test_a_folder_of_the_context_joins_what_is_there(self):
-        files = {"d/x": "new", "d/deep/y/z": "z", "d/deep/y/w": "w", "d/more/f": ("f", 0o4711), "other/x": "other"}
+        files = {"d/x": "new", "d/deep/y/z": "z", "d/deep/y/w": "w", "d/more/f": ("f", 0o4755), "other/x": "other"}
         name = self.built("FROM busybox\nRUN mkdir -p -m 711 /real/app/deep/y && chmod 751 /real/app && ln -s real /link && cd /real/app && echo old > x && echo kept > deep/y/kept && ln -s /etc/passwd deep/y/z\n"
                           "COPY --chown=5:6 d /link/app\nCOPY other/ /real/app/\n", files)
         self.assertEqual(self.shell(name, "cd /real/app; cat x deep/y/z deep/y/w deep/y/kept more/f; stat -c '%a %u' . deep/y deep/y/z more more/f x | tr '\\n' ' '; wc -l < /etc/passwd"),
-                         "otherzwkept\nf751 0 755 5 644 5 755 5 4711 5 644 0 " + self.shell("busybox", "wc -l < /etc/passwd"))
+                         "otherzwkept\nf751 0 755 5 644 5 755 5 4755 5 644 0 " + self.shell("busybox", "wc -l < /etc/passwd"))
         for dockerfile, words in {"RUN mkdir -p /a/x\nCOPY d /a": "a folder of that name is there", "RUN mkdir /a && touch /a/deep\nCOPY d /a": "cannot copy a folder to a file",
                                   "RUN touch /a\nCOPY d /a": "folder /a: openat2 ./a: Not a directory"}.items():
             self.assertIn(words, self.build({"Dockerfile": f"FROM busybox\n{dockerfile}\n"}, check=1).stderr, dockerfile)
         self.assert_nothing_left()
+
+    @unittest.skipUnless(caisson.ROOTLESS, "root reads every file")
+    def test_a_file_of_the_context_that_cannot_be_read_is_named(self):
+        said = self.build({"Dockerfile": "FROM busybox\n", "mine": ("not yours", 0o700)}, check=1).stderr
+        self.assertIn("mine: ", said)
+        self.assertIn("Permission denied", said)
 
     def test_a_symbolic_link_of_the_context_leads_nowhere_else(self):
         secret = os.path.join(self.engine.folder, "outside")
@@ -249,7 +255,6 @@ target "tool" {
         self.assertIn("Running in", self.build({"Dockerfile": files["Dockerfile"], "f": "1"}, "--build-arg", "A=2").stdout, "an argument is")
         self.assertIn("Running in", self.build({}, "--no-cache").stdout)
 
-    @caisson.differs_without_root("the folders of this test are root's")
     def test_what_follows_a_step_that_was_done_again_is_done_upon_it(self):
         files = {"Dockerfile": "FROM busybox AS first\nRUN cat /proc/sys/kernel/random/uuid > /f\nFROM first AS second\nRUN cp /f /g && cat /proc/sys/kernel/random/uuid > /own\nFROM busybox AS same\nRUN true\nFROM same\n"
                                "COPY --from=second /f /g /own /\nRUN cat /f > /h\n"}
@@ -281,6 +286,7 @@ target "tool" {
         self.assertIn('an engine has one, "default"', self.build(files, "--builder", "mine", check=1).stderr)
         self.assertEqual(self.engine.ok("build", "history", "ls", "-q"), before, "nothing was built")
 
+    @caisson.differs_without_root("the folders of this test are root's")
     def test_system_prune_takes_the_cache_along_and_says_so(self):
         with caisson.Engine() as engine, tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as folder:
             engine.import_busybox()
