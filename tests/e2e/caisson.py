@@ -127,6 +127,20 @@ def differs_without_root(why):
     return unittest.skipIf(ROOTLESS, f"differs without root: {why}")
 
 
+def own(path):
+    """Gives one file or folder to whoever runs the engines and runtimes: who is without root has no rights on what is root's. Returns the path."""
+    if ROOTLESS:
+        os.lchown(path, User.get().uid, User.get().gid)
+    return path
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder of whoever runs the engines, for a block."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        yield own(folder)
+
+
 # Users without a session of systemd, as the tests' is, are delegated none.
 needs_cgroups = differs_without_root("limits, pause and statistics need cgroups that are delegated")
 

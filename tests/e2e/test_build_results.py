@@ -38,9 +38,10 @@ class Results(registries.CaissonRegistryTest):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix=caisson.PREFIX)
         self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        self.folder = caisson.own(folder.name)
         self.context = os.path.join(self.folder, "context")
         os.mkdir(self.context)
+        caisson.own(self.context)
 
     def write(self, name, text):
         path = os.path.join(self.context, name)
@@ -50,7 +51,7 @@ class Results(registries.CaissonRegistryTest):
 
     def run_here(self, *words, check=0, **options):
         """Our command line in the registry's network."""
-        command = [*self.namespace.command, os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *words]
+        command = [*self.namespace.command, *self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, *words])]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, env={**self.engine.environment(), **options}, check=False)
         self.assertEqual(done.returncode, check, f"{words}: {done.stderr}{done.stdout}")
         return done
@@ -184,7 +185,7 @@ class Results(registries.CaissonRegistryTest):
             self.assertIn(self.address("leaves/pushed") + "@" + digest, other.ok("image", "inspect", "--format", "{{.RepoDigests}}", self.address("leaves/pushed:1")))
 
     def test_a_quiet_build_delivers_as_a_loud_one_does(self):
-        folder = caisson.write_files(os.path.join(self.engine.folder, self._testMethodName), {"Dockerfile": "FROM busybox\nRUN echo quiet > /quiet\n"})
+        folder = caisson.own(caisson.write_files(os.path.join(self.engine.folder, self._testMethodName), {"Dockerfile": "FROM busybox\nRUN echo quiet > /quiet\n"}))
         archive = os.path.join(folder, "out.tar")
         image = self.engine.ok("build", "-q", "-o", f"type=oci,dest={archive}", folder, timeout=120)
         self.assertRegex(image, r"^sha256:[0-9a-f]{64}$")

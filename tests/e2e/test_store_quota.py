@@ -9,7 +9,6 @@ import random
 import re
 import subprocess
 import tarfile
-import tempfile
 import threading
 import unittest
 
@@ -148,7 +147,7 @@ class Directory(QuotaTest):
         size = self.size_of("five")
         self.engine.import_busybox()
         kept = self.used()
-        with tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as context:
+        with caisson.temporary_folder() as context:
             for name in ("first", "second"):
                 with open(os.path.join(context, "Dockerfile"), "w", encoding="utf-8") as file:
                     file.write(f"FROM busybox\nRUN head -c 3000000 /dev/urandom >/{name}\n")
@@ -197,7 +196,7 @@ class Directory(QuotaTest):
         self.expect_nothing_made(used, "large:3")
         self.assertEqual(self.engine.ok("exec", "writer", "wc", "-c", "/large").split()[0], "9000000")
 
-        with tempfile.TemporaryDirectory(prefix=caisson.PREFIX) as context:
+        with caisson.temporary_folder() as context:
             with open(os.path.join(context, "Dockerfile"), "w", encoding="utf-8") as file:
                 file.write("FROM busybox\nRUN echo small >/small\nRUN head -c 9000000 /dev/urandom >/large\n")
             built = self.engine.cli("build", "-t", "large:4", context, timeout=120)

@@ -31,7 +31,7 @@ class TrustTest(registries.CaissonRegistryTest):
 
     @classmethod
     def open(cls):
-        cls.home = tempfile.mkdtemp(prefix=caisson.PREFIX + "trust-")
+        cls.home = caisson.own(tempfile.mkdtemp(prefix=caisson.PREFIX + "trust-"))
         cls.cleanups.callback(shutil.rmtree, cls.home)
         cls.registry = cls.kept(cls.make_registry())
         cls.policy_path = os.path.join(cls.home, "policy.json")
@@ -183,6 +183,7 @@ class Signing(TrustTest):
             "-addext", "keyUsage=critical,keyCertSign")
         run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-nodes", "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/C=XX/ST=Y/O=example/CN=signer")
         run("x509", "-req", "-in", "leaf.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-out", "leaf.pem", "-days", "1", "-extfile", "leaf.ext")
+        caisson.own(os.path.join(folder, "leaf.key"))
         with open(os.path.join(folder, "chain.pem"), "w", encoding="utf-8") as chain:
             for name in ("leaf.pem", "root.pem"):
                 with open(os.path.join(folder, name), encoding="utf-8") as file:
@@ -425,6 +426,7 @@ class Peers(TrustTest):
         self.run_client(cosign, "generate-key-pair", "--output-key-prefix", "theirs", COSIGN_PASSWORD="")
         self.run_client(cosign, "sign", "--key", "theirs.key", "--tlog-upload=false", "--allow-http-registry", "-y", image, COSIGN_PASSWORD="")
         public = os.path.join(self.home, "theirs")
+        caisson.own(public + ".key")
         self.engine.ok("image", "verify", "--key", public + ".pub", self.address("cosign/theirs:1"))
         self.refused("image", "verify", "--key", self.key + ".pub", self.address("cosign/theirs:1"))
         # cosign signs a name without a tag: the default identity does not take that, matchRepository does.

@@ -111,16 +111,10 @@ def attacker(*command):
         process.wait()
 
 
-def own(path):
-    """Gives one file or folder to whoever runs the runtime: who is without root has no rights on what is root's, which would hide an escape."""
-    if caisson.ROOTLESS:
-        os.lchown(path, caisson.User.get().uid, caisson.User.get().gid)
-
-
 def own_tree(top):
     for folder, folders, files in os.walk(top):
         for name in [".", *folders, *files]:
-            own(os.path.join(folder, name))
+            caisson.own(os.path.join(folder, name))
 
 
 class Bundle:
@@ -131,7 +125,7 @@ class Bundle:
         self.number = random.SystemRandom().randrange(16**6)
         self.id = f"{test.watch.mark}-{self.number:06x}"
         self.folder = tempfile.mkdtemp(prefix="bundle-", dir=test.folder)
-        own(self.folder)
+        caisson.own(self.folder)
         self.root = os.path.join(self.folder, "rootfs")
         subprocess.run(["cp", "-a", template, self.root], check=True)
         self.config = copy.deepcopy(test.default_config)
@@ -257,7 +251,7 @@ class AttackTest(unittest.TestCase):
         cls.watch = leaks.Watch()
         cls.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + cls.watch.mark + "-")
         os.chmod(cls.folder, 0o711)
-        own(cls.folder)
+        caisson.own(cls.folder)
         cls.template = os.path.join(cls.folder, "template")
         os.mkdir(cls.template)
         with tarfile.open(fileobj=io.BytesIO(caisson.busybox_rootfs())) as tar:
@@ -293,8 +287,8 @@ class AttackTest(unittest.TestCase):
         os.chmod(folder, 0o777)
         with open(os.path.join(folder, "file"), "w", encoding="utf-8") as file:
             file.write(text)
-        own(folder)
-        own(os.path.join(folder, "file"))
+        caisson.own(folder)
+        caisson.own(os.path.join(folder, "file"))
         return folder
 
     def is_untouched(self, folder, text="untouched"):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 
 import attacks
+import caisson
 from attacks import CAISSON, CRUN, RUNC, ROUNDS, attacker, program, read, status_fields
 from caisson import differs_without_root, wait_until
 
@@ -65,7 +66,7 @@ class Entering(attacks.AttackTest):
     def overwrite(self, prepare):
         binary = os.path.join(self.folder, "runtime-copy")
         subprocess.run(["cp", CAISSON.path, binary], check=True)
-        attacks.own(binary)
+        caisson.own(binary)
         runtime = attacks.Runtime("caisson", binary)
         before = os.stat(binary)
         with open(binary, "rb") as file:
@@ -90,7 +91,7 @@ class Entering(attacks.AttackTest):
         bundle = self.bundle("overwrite", "/written").add_program("overwrite")
         victim = os.path.join(bundle.root, "bin", "victim")
         subprocess.run(["cp", program("key"), victim], check=True)
-        attacks.own(victim)
+        caisson.own(victim)
         with bundle.running(CAISSON):
             def overwritten():
                 bundle.exec(CAISSON, "victim", "find", "nothing")
