@@ -159,8 +159,9 @@ class ComposeChecks:
             self.assertEqual(self.psql("select n from kept"), "7")
         with self.subTest("restart, pause, stop and start"):
             self.compose("restart", "-t", "5", "worker")
-            self.compose("pause", "worker")
-            self.compose("unpause", "worker")
+            if not clients.caisson.ROOTLESS:  # pausing needs cgroups that are delegated
+                self.compose("pause", "worker")
+                self.compose("unpause", "worker")
             self.compose("stop", "-t", "5")
             self.assertEqual(self.containers("web"), [])
             self.compose("start")

@@ -184,6 +184,11 @@ def split_words(text):
     return [quoted if quoted else plain for quoted, plain in re.findall(r"'([^']*)'|(\S+)", text)]
 
 
+# Without root, where none are delegated (docs/how-to/rootless.md).
+NEEDS_CGROUPS = {row for row, _, _ in PLAIN if row.startswith(("stats ", "update ", "pause ", "unpause ")) or row in ("exec web true", "ps --filter status=paused --format {{.Status}}",
+                                                                                                               "inspect web -f {{.HostConfig.Memory}}:{{.HostConfig.RestartPolicy.Name}}")}
+
+
 class DockerMatrix(clients.ClientTest):
     @classmethod
     def needs(cls):
@@ -213,7 +218,7 @@ class DockerMatrix(clients.ClientTest):
         version = self.api_version()
         failures = []
         for row, allowed, pattern in PLAIN:
-            if NEWER.get(row, version) > version:
+            if NEWER.get(row, version) > version or (clients.caisson.ROOTLESS and row in NEEDS_CGROUPS):
                 continue
             words = split_words(self.fill(row))
             run = self.docker(*words, check=None, environment={"DOCKER_BUILDKIT": "0"})
@@ -231,7 +236,7 @@ class DockerMatrix(clients.ClientTest):
         self.addCleanup(self.docker, "rm", "-f", "term")
         for command in (["attach", "--detach-keys", "ctrl-x,y", "term"], ["exec", "-it", "--detach-keys", "ctrl-x,y", "term", "sh"]):
             with self.subTest(command=command):
-                terminal = Terminal(self.target.inside([shutil.which("docker"), *command]), self.environment())
+                terminal = Terminal(self.target.by_owner([shutil.which("docker"), *command]), self.environment())
                 terminal.type(b"echo sum $((40+2))\n")
                 terminal.read_until(b"sum 42")
                 terminal.type(b"\x18y")
