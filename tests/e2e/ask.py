@@ -19,5 +19,10 @@ def main():
     sys.stdout.buffer.write(json.dumps([answer.status, answer.getheaders()]).encode() + b"\n" + data)
 
 
+CLOSED = 3  # the exit code when the other end closed without an answer
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConnectionError:
+        sys.exit(CLOSED)

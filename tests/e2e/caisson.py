@@ -24,6 +24,9 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import ask  # noqa: E402
+
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("CAISSON_BIN") or os.path.join(TREE, "build", "release", "bin")
 SNAPSHOT_FORM = os.environ.get("CAISSON_SNAPSHOT_FORM", "")  # "erofs", "directory": the suites once more, with layers in that form
@@ -509,6 +512,8 @@ class Engine:
         asked = json.dumps([self.socket, method, path, {**sent, **(headers or {})}, timeout, body is not None]).encode() + b"\n" + (body or b"")
         run = subprocess.run([*self.user.command(), sys.executable, "-I", "-B", os.path.join(os.path.dirname(os.path.abspath(__file__)), "ask.py")],
                              input=asked, capture_output=True, timeout=timeout + 20, check=False)
+        if run.returncode == ask.CLOSED:
+            raise ConnectionError(f"{method} {path}: closed without an answer")
         if run.returncode != 0:
             raise OSError(run.stderr.decode(errors="replace")[-500:])
         head, _, data = run.stdout.partition(b"\n")

@@ -36,7 +36,7 @@ class DebugShellTest(caisson.EngineTest):
         return self.engine.cli("build", flag, *arguments, self.folder(dockerfile, files), stdin=typed, check=check, timeout=120, **options)
 
     def on_terminal(self, dockerfile, *words):
-        terminal = Terminal([CAISSON, "-H", self.engine.host, "build", "--debug-shell", *words, self.folder(dockerfile)], {**self.engine.environment(), "TERM": "xterm"})
+        terminal = Terminal(self.engine.as_user([CAISSON, "-H", self.engine.host, "build", "--debug-shell", *words, self.folder(dockerfile)]), {**self.engine.environment(), "TERM": "xterm"})
         self.addCleanup(self.end, terminal)
         return terminal
 
@@ -210,7 +210,7 @@ class DebugShellTest(caisson.EngineTest):
 
     def shell_that_waits(self):
         """A client whose shell has begun, and the shell's container."""
-        client = subprocess.Popen([CAISSON, "-H", self.engine.host, "build", "--debug-shell", self.folder("FROM busybox\nRUN exit 5\n")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        client = subprocess.Popen(self.engine.as_user([CAISSON, "-H", self.engine.host, "build", "--debug-shell", self.folder("FROM busybox\nRUN exit 5\n")]), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, env=self.engine.environment())
         self.addCleanup(client.stdout.close)
         self.addCleanup(client.stdin.close)
@@ -283,7 +283,7 @@ class DebugShellTest(caisson.EngineTest):
 
     def test_a_terminal_is_a_targets_shell_and_a_signal_ends_it_all(self):
         file = self.bake_file({"only": "FROM busybox\nRUN exit 5\n", "other": "FROM busybox\nRUN while sleep 0.1; do echo tick; done\n"})
-        terminal = Terminal([CAISSON, "-H", self.engine.host, "bake", "--debug-shell", "-f", file, "only", "other"], {**self.engine.environment(), "TERM": "xterm"})
+        terminal = Terminal(self.engine.as_user([CAISSON, "-H", self.engine.host, "bake", "--debug-shell", "-f", file, "only", "other"]), {**self.engine.environment(), "TERM": "xterm"})
         self.addCleanup(self.end, terminal)
         terminal.read_until(b"Leave with")
         terminal.read_until(b"# ")
