@@ -478,25 +478,31 @@ class Engine:
             connection.close()
 
     def connect(self, timeout=20):
-        """A connection to the API, for tests that speak HTTP themselves. Without root a process of the user makes it, and stays until the engine's end or the
+        return self.connections(1, timeout)[0]
+
+    def connections(self, count, timeout=20):
+        """Connections to the API, for tests that speak HTTP themselves. Without root a process of the user makes them, and stays until the engine's end or the
         next stop(), for the engine knows its callers by their processes."""
         if not self.user:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(timeout)
-            connection.connect(self.socket)
-            return connection
-        code = ("import socket, sys\nwith socket.socket(socket.AF_UNIX) as c, socket.socket(fileno=0) as to:\n  c.connect(sys.argv[1])\n  socket.send_fds(to, [b'x'], [c.fileno()])\n"
-                "  c.close()\n  to.recv(1)\n")
+            made = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+            for connection in made:
+                connection.settimeout(timeout)
+                connection.connect(self.socket)
+            return made
+        code = ("import socket, sys\nwith socket.socket(fileno=0) as to:\n  for _ in range(int(sys.argv[2])):\n    with socket.socket(socket.AF_UNIX) as c:\n"
+                "      c.connect(sys.argv[1])\n      socket.send_fds(to, [b'x'], [c.fileno()])\n  to.recv(1)\n")
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen([*self.user.command(), sys.executable, "-I", "-c", code, self.socket], stdin=theirs)
+            process = subprocess.Popen([*self.user.command(), sys.executable, "-I", "-c", code, self.socket, str(count)], stdin=theirs)
         self.keepers.append((ours, process))
-        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
-        if not fds:
-            raise OSError(f"no connection to {self.socket}")
-        connection = socket.socket(fileno=fds[0])
-        connection.settimeout(timeout)
-        return connection
+        made = []
+        while len(made) < count:
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+            if not fds:
+                raise OSError(f"no connection to {self.socket}")
+            made.append(socket.socket(fileno=fds[0]))
+            made[-1].settimeout(timeout)
+        return made
 
     def let_keepers_go(self):
         for ours, process in self.keepers:

@@ -19,12 +19,10 @@ from caisson import wait_until
 
 
 class WebSocket:
-    """A client of RFC 6455 over a unix socket, by hand."""
+    """A client of RFC 6455 on a connection, by hand."""
 
-    def __init__(self, path, target):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
-        self.socket.connect(path)
+    def __init__(self, connection, target):
+        self.socket = connection
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
         head = b""
@@ -81,7 +79,7 @@ class WebSocket:
 
 class WebSockets(caisson.EngineTest):
     def attach(self, container, query="stream=1&stdin=1&stdout=1&stderr=1"):
-        return contextlib.closing(WebSocket(self.engine.socket, f"/v1.45/containers/{container}/attach/ws?{query}"))
+        return contextlib.closing(WebSocket(self.engine.connect(), f"/v1.45/containers/{container}/attach/ws?{query}"))
 
     def test_bytes_pass_in_both_directions_unframed(self):
         name = self.run_detached("-i", command=("cat",))
@@ -238,6 +236,7 @@ class Answers(caisson.EngineTest):
         status, answer = self.ask("POST", "/containers/create", {"Image": "busybox", "Bogus": 1, "HostConfig": {"Bogus": {"a": [1]}}})
         self.assertEqual(status, 201, answer)
 
+    @caisson.needs_cgroups
     def test_stats_top_and_wait_edges(self):
         name = self.run_detached()
         status, answer = self.ask("GET", f"/containers/{name}/stats?stream=0&one-shot=1")
@@ -268,9 +267,7 @@ class Hijacks(caisson.EngineTest):
         name = self.run_detached()
         made = json.loads(self.engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["echo", "said"], "AttachStdout": True})[2])
         body = b'{"Detach":false,"Tty":false}'
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-            client.settimeout(20)
-            client.connect(self.engine.socket)
+        with contextlib.closing(self.engine.connect()) as client:
             client.sendall(f"POST /v1.41/exec/{made['Id']}/start HTTP/1.1\r\nHost: x\r\nUser-Agent: {user_agent}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
             time.sleep(0.4)
             first = client.recv(65536)
@@ -374,11 +371,10 @@ class ClientsThatLeave(caisson.EngineTest):
     engine_options = ("--start-pool", "0")  # what it keeps open would change the count
 
     def threads(self):
-        return len(os.listdir(f"/proc/{self.engine.process.pid}/task"))
+        return len(os.listdir(f"/proc/{self.engine.own_pid}/task"))
 
     def usage(self):
-        pid = self.engine.process.pid
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return len(os.listdir(f"/proc/{self.engine.own_pid}/fd"))
 
     def monitor_usage(self, name):
         return len(os.listdir(f"/proc/{self.engine.monitor_of(name)}/fd"))
@@ -400,12 +396,9 @@ class ClientsThatLeave(caisson.EngineTest):
 
         def come_and_go(request):
             clients = []
-            for _ in range(10):
+            for client in self.engine.connections(10):
                 line, headers, body = request()
-                client = socket.socket(socket.AF_UNIX)
-                client.connect(self.engine.socket)
                 client.sendall(f"{line} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-                client.settimeout(20)
                 self.assertTrue(client.recv(1), "the head of the answer has come")
                 clients.append(client)
             for client in clients:
@@ -425,13 +418,8 @@ class ClientsThatLeave(caisson.EngineTest):
         wait_until(lambda: self.threads() <= threads_before + 1, lambda: f"{self.threads()} threads, {threads_before} before", 40)
 
     def test_a_thousand_connections_at_once(self):
-        clients = []
+        clients = self.engine.connections(1000, 60)
         try:
-            for _ in range(1000):
-                client = socket.socket(socket.AF_UNIX)
-                client.settimeout(60)
-                client.connect(self.engine.socket)
-                clients.append(client)
             for client in clients:
                 client.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
             for client in clients:
@@ -452,9 +440,7 @@ class ClientsThatLeave(caisson.EngineTest):
     def test_half_closed_clients_are_answered_or_let_go(self):
         def exchange(data):
             """Everything that comes back once this side has said its last word."""
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(30)
-                client.connect(self.engine.socket)
+            with next(connections) as client:
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
                 answer = b""
@@ -464,6 +450,7 @@ class ClientsThatLeave(caisson.EngineTest):
 
         self.engine.request("GET", "/_ping")
         before = self.usage()
+        connections = iter(self.engine.connections(105, 30))
         for _ in range(50):
             self.assertTrue(exchange(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200"), "a whole request")
             self.assertTrue(exchange(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n" * 3).count(b"HTTP/1.1 200") == 3, "several on one connection")
