@@ -265,6 +265,13 @@ TEST_F(OciRuntimeTest, exec_enters_the_container_with_its_limits_and_reports_its
   detached.process = process({"sleep", "1000"});
   must(runtime_->exec(id, std::move(detached)));
   EXPECT_EQ(must(runtime_->processes(id)).size(), 2U);
+  // A container that has gone since somebody looked is one that does not run: it is no missing program.
+  ExecRequest late;
+  late.exec_id = random_id();
+  late.process = process({"true"});
+  const auto refused = runtime_->exec(std::string(64, 'e'), std::move(late));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::conflict);
 }
 
 TEST_F(OciRuntimeTest, an_exec_whose_time_is_up_is_killed_with_its_children) {

@@ -107,8 +107,9 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
   SharedSettings shared;
   {
     std::lock_guard lock(mutex_);
-    auto container = TRY_PLAIN(find(id));
-    if (!container->running) return not_running(id);
+    const auto found = find(id);
+    if (!found || !(*found)->running) return not_running(id);
+    const auto& container = *found;
     if (container->execs.contains(request.exec_id))
       return Error(ErrorKind::conflict, concat("exec ", request.exec_id, " is already running"));
     shared = container->shared;
@@ -135,9 +136,10 @@ Result<pid_t> OciRuntime::exec(const std::string& id, ExecRequest request) {
     fds.push_back(request.attached->client.get());
   }
   auto reply = ask_monitor(id, MessageKind::exec, body, fds);
-  if (!reply.status) return std::move(reply.status).error();
   std::lock_guard lock(mutex_);
   auto found = containers_.find(id);
+  if (!reply.status && reply.status.error().kind() == ErrorKind::not_found && found == containers_.end()) return not_running(id);
+  if (!reply.status) return std::move(reply.status).error();
   if (found != containers_.end()) found->second->execs[request.exec_id] = reply.answer.pid;
   return pid_t{reply.answer.pid};
 }

@@ -157,7 +157,7 @@ class Runtime {
   virtual Status kill(const std::string& id, int signal) = 0;
   /// Kills every process of the container's cgroup.
   virtual Status kill_all(const std::string& id) = 0;
-  /// Returns the pid once the program was exec'ed; errors as start().
+  /// Returns the pid once the program was exec'ed; errors as start(), and conflict when the container does not run, also when there is none any more: not_found is the program's.
   virtual Result<pid_t> exec(const std::string& id, ExecRequest request) = 0;
   /// `exec_id` empty: the container's own terminal.
   virtual Status resize(const std::string& id, const std::string& exec_id, ConsoleSize size) = 0;
