@@ -102,9 +102,11 @@ Status show_changes(Request& request) {
 }
 
 Status export_container(Request& request) {
+  engine::ExportOptions options;
+  options.has_mount_points = request.query.flag("mountpoints", true);  // ours
   TRY_PLAIN(request.engine.inspect(request.caller, request.name, false));  // a wrong name is an error answer, not a cut stream
   return stream_out(request, headers_of_type("application/octet-stream"),
-                    [&](int fd, Cancel cancel) { return request.engine.export_container(request.caller, request.name, fd, cancel); });
+                    [&](int fd, Cancel cancel) { return request.engine.export_container(request.caller, request.name, options, fd, cancel); });
 }
 
 Status stat_archive(Request& request) {

@@ -159,7 +159,7 @@ class FakeEngine : public engine::Engine {
     TRY_PLAIN(verb("changes", name));
     return file_changes;
   }
-  Status export_container(const engine::Caller&, const std::string& name, int target_fd, Cancel) override {
+  Status export_container(const engine::Caller&, const std::string& name, const engine::ExportOptions&, int target_fd, Cancel) override {
     TRY_PLAIN(verb("export", name));
     return linux::write_all(target_fd, "a tar");
   }

@@ -67,7 +67,7 @@ Status write_files(Session& session, const BuildOutput& output, const std::strin
   TRY_PLAIN(JsonView(created).read("Id", id));
   auto client = TRY_PLAIN(session.connect());
   auto saved = [&]() -> Status {
-    TRY_PLAIN(session.open_stream(*client, "GET", object_path("containers", id, "export")));
+    TRY_PLAIN(session.open_stream(*client, "GET", object_path("containers", id, "export") + "?mountpoints=0"));
     if (output.type == "local") {
       TRY(linux::make_dirs(output.destination, 0755), "--output");
       return place_here(*client, output.destination);

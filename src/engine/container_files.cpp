@@ -64,9 +64,9 @@ struct LocalEngine::OpenFiles {
   std::function<void()> at_end;  ///< unmounts volumes that were mounted for this job
 };
 
-Result<std::vector<std::string>> LocalEngine::lower_layers(const ContainerInfo& info) {
+Result<std::vector<std::string>> LocalEngine::lower_layers(const ContainerInfo& info, bool has_mount_points) {
   auto layers = TRY_PLAIN(images_->lowerdirs(TRY_PLAIN(Digest::parse(info.image_id))));
-  if (!info.hosts_path.empty()) layers.push_back(mount_points_dir());
+  if (has_mount_points && !info.hosts_path.empty()) layers.push_back(mount_points_dir());
   return layers;
 }
 
@@ -111,14 +111,14 @@ Result<std::vector<FileChange>> LocalEngine::changes(const Caller& caller, const
   return TRY(find_changes(info.upper_dir, layers), concat("changes of container ", container->id.substr(0, 12)));
 }
 
-Status LocalEngine::export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) {
+Status LocalEngine::export_container(const Caller& caller, const std::string& name, const ExportOptions& options, int target_fd, Cancel cancel) {
   auto container = TRY_PLAIN(find_for(caller, Verb::container_export, name));
   ContainerInfo info = container->snapshot()->info;
   fill_derived(info);
   const auto step = concat("export container ", container->id.substr(0, 12));
   runtime::ViewRequest request;
   // The writable layer as the topmost of read-only ones: nothing is written, and a running container is not disturbed.
-  request.rootfs.lowerdirs = TRY(lower_layers(info), step);
+  request.rootfs.lowerdirs = TRY(lower_layers(info, options.has_mount_points), step);
   request.rootfs.lowerdirs.insert(request.rootfs.lowerdirs.begin(), info.upper_dir);
   request.first_host_id = options_.worker.first_host_id;
   auto view = TRY(runtime::open_root_view(request), step);

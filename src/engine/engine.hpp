@@ -73,7 +73,7 @@ class Engine {
   /// What differs from its image, parents before children, in order of names. Errors: invalid (deeper than 256 folders).
   virtual Result<std::vector<FileChange>> changes(const Caller& caller, const std::string& name) = 0;
   /// Its root file system as a tar, without what is mounted in it.
-  virtual Status export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) = 0;
+  virtual Status export_container(const Caller& caller, const std::string& name, const ExportOptions& options, int target_fd, Cancel cancel) = 0;
   /// What lies at a path, a last symbolic link not followed. Errors: not_found, in docker's words.
   virtual Result<image::PathStatus> stat_path(const Caller& caller, const std::string& name, const std::string& path) = 0;
   /// What lies at a path with all below it, volumes too, as a tar whose first entry is called `entry_name`.

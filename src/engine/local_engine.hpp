@@ -79,7 +79,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   Status attach(const Caller& caller, const std::string& name, AttachOptions options) override;
   Status resize(const Caller& caller, const std::string& name, runtime::ConsoleSize size) override;
   Result<std::vector<FileChange>> changes(const Caller& caller, const std::string& name) override;
-  Status export_container(const Caller& caller, const std::string& name, int target_fd, Cancel cancel) override;
+  Status export_container(const Caller& caller, const std::string& name, const ExportOptions& options, int target_fd, Cancel cancel) override;
   Result<image::PathStatus> stat_path(const Caller& caller, const std::string& name, const std::string& path) override;
   Status read_archive(const Caller& caller, const std::string& name, const std::string& path, const std::string& entry_name, int target_fd, Cancel cancel) override;
   Status write_archive(const Caller& caller, const std::string& name, const PlaceOptions& options, int source_fd, Cancel cancel) override;
@@ -292,7 +292,7 @@ class LocalEngine final : public Engine, public runtime::RuntimeObserver {
   // -- container_files.cpp
   struct OpenFiles;
   /// Directories of the layers below the container's own, topmost first.
-  Result<std::vector<std::string>> lower_layers(const ContainerInfo& info);
+  Result<std::vector<std::string>> lower_layers(const ContainerInfo& info, bool has_mount_points = true);
   /// The container's files as it sees them, with its mounts. One that is not running cannot be started while the result lives.
   Result<OpenFiles> open_files(const Pointer& container);
 

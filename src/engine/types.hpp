@@ -469,6 +469,9 @@ struct PlaceOptions {
   bool own_by_user = false;    ///< what is placed belongs to the container's user instead of the archive's owners
 };
 
+struct ExportOptions {
+  bool has_mount_points = true;  ///< with the empty files and folders that the engine mounts upon, as docker's exports have them
+};
 struct CommitOptions {
   std::string reference;       ///< "": no name
   std::string author;
