@@ -36,6 +36,16 @@ Result<BuildRequest> within_bounds(const engine::Caller& caller, BuildRequest re
   return request;
 }
 
+/// Whoever may not use an image may not take steps from it either: their files are in what is built. Errors: denied, naming the source.
+Status check_cache_sources(const engine::Caller& caller, image::ImageStore& images, const std::vector<CacheSource>& sources) {
+  for (const auto& source : sources) {
+    const auto here = source.is_remote ? Result<image::Image>(Error(ErrorKind::not_found, "in its registry")) : images.find(source.reference);
+    auto judged = here.ok() ? engine::check_image_here(*caller.role, source.reference, *here) : engine::check_image(*caller.role, source.reference, {});
+    TRY(std::move(judged), concat("cache source ", source.reference));
+  }
+  return {};
+}
+
 /// Becomes readable when the client is gone, or when stop() was called.
 class StopSignal {
  public:
@@ -345,6 +355,7 @@ Result<NamedContexts> LocalBuilder::open_named_contexts(const BuildRequest& requ
 Result<BuildOutcome> LocalBuilder::build(const engine::Caller& caller, const BuildRequest& asked, const EventSink& sink, Cancel cancel) {
   TRY_PLAIN(engine_.authorize(caller, Verb::build_run, join(asked.tags, ", ")));
   const BuildRequest request = TRY(within_bounds(caller, asked), "build");
+  TRY(check_cache_sources(caller, images_, request.cache_from), "build");
   if (request.call != BuildCall::build) return build_now(caller, request, "", sink, cancel);
   auto recording = TRY(history_.begin(record_of(request)), "record the build");
   auto outcome = build_now(

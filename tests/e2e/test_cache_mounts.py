@@ -551,6 +551,15 @@ EOF
         self.assertIn("it has kept", failed.stdout + failed.stderr)
         self.assertEqual(self.engine.ok("ps", "-aq"), "")
 
+    def test_steps_come_from_images_that_the_role_may_use(self):
+        self.engine.import_image(caisson.busybox_rootfs(), "secret:latest", ['CMD ["/bin/sh"]'])
+        self.write("FROM busybox\nRUN true\n")
+        for source, name in (("secret", "secret"), ("type=registry,ref=registry.invalid/other:1", "registry.invalid/other:1")):
+            said = self.as_user(ALICE, "build", "--cache-from", source, self.folder, check=1).stderr
+            self.assertIn(f"cache source {name}: ", said)
+            self.assertIn(f"does not allow the image {name}", said)
+        self.as_user(ALICE, "build", "--cache-from", "busybox", self.folder, check=0)
+
     def test_they_are_the_roles_own(self):
         self.build(self.engine, "echo root >/c/root", "id=same")
         self.build_as(ALICE, "ls /c | grep . ; echo alice >/c/alice")
