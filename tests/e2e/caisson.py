@@ -130,6 +130,21 @@ def differs_without_root(why):
     return unittest.skipIf(ROOTLESS, f"differs without root: {why}")
 
 
+def threads_of(pid):
+    """What each thread of a process waits for: its name, its system call with its arguments, and the kernel's functions it is in."""
+    out = []
+    for thread in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+        told = [thread]
+        for name in ("comm", "syscall", "stack"):
+            try:
+                with open(f"/proc/{pid}/task/{thread}/{name}", encoding="utf-8") as file:
+                    told.append(" ".join(file.read().split()))
+            except OSError as error:
+                told.append(f"{name}: {error.strerror}")
+        out.append(" | ".join(told))
+    return "\n".join(out)
+
+
 def own(path):
     """Gives one file or folder to whoever runs the engines and runtimes: who is without root has no rights on what is root's. Returns the path."""
     if ROOTLESS:

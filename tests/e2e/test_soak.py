@@ -284,7 +284,10 @@ class Soak:
             for pid in self.engine.launchers("caisson-starter") if kind == "starter" else ():
                 os.kill(pid, signal.SIGKILL)
             if kind == "starter":
-                self.engine.process.wait(30)
+                try:
+                    self.engine.process.wait(30 * caisson.PATIENCE)
+                except subprocess.TimeoutExpired:
+                    raise AssertionError("without its starter the daemon does not end:\n" + caisson.threads_of(self.engine.process.pid)) from None
             else:
                 self.engine.kill9()
             time.sleep(self.random.random() * 0.5)
