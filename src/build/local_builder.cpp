@@ -38,6 +38,7 @@ Result<BuildRequest> within_bounds(const engine::Caller& caller, BuildRequest re
 
 /// Whoever may not use an image may not take steps from it either: their files are in what is built. Errors: denied, naming the source.
 Status check_cache_sources(const engine::Caller& caller, image::ImageStore& images, const std::vector<CacheSource>& sources) {
+  if (!caller.role->bounds) return {};
   for (const auto& source : sources) {
     const auto here = source.is_remote ? Result<image::Image>(Error(ErrorKind::not_found, "in its registry")) : images.find(source.reference);
     auto judged = here.ok() ? engine::check_image_here(*caller.role, source.reference, *here) : engine::check_image(*caller.role, source.reference, {});
@@ -612,16 +613,17 @@ Result<image::Image> LocalBuilder::finish(SharedBuild& build, std::size_t target
     request.annotations[std::string(cache_annotation)] = inline_records;
   }
   KeyHasher hasher("final");
-  hasher.add(state.base_image).add(image::write_image_config(nameless)).add(build.source_date_epoch_s ? concat(*build.source_date_epoch_s) : "").add(inline_records);
+  hasher.add(state.base_image).add(image::write_image_config(nameless)).add(inline_records);
   for (const auto& [name, value] : build.request.annotations) hasher.add(name).add(value);
   const auto key = hasher.finish();
   auto held = TRY_PLAIN(cache_.hold(concat("final ", key), build.cancel));
   // Of a given time the image is the same anyway, and another build may have left it with other annotations.
-  if (build.request.use_cache && !build.source_date_epoch_s)
+  const bool is_remembered = !build.source_date_epoch_s;
+  if (build.request.use_cache && is_remembered)
     if (auto found = TRY_PLAIN(cache_.find_final(key))) return std::move(*found);
   request.created = build.source_date_epoch_s ? *build.source_date_epoch_s * 1'000'000'000 : now_ns();
   auto image = TRY_PLAIN(images_.compose(request));
-  TRY_PLAIN(cache_.put_final(key, image.id.text()));
+  if (is_remembered) TRY_PLAIN(cache_.put_final(key, image.id.text()));
   return image;
 }
 

@@ -1,9 +1,11 @@
 #include "cli/build_call.hpp"
 
-#include <algorithm>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "base/strings.hpp"
+#include "cli/listing.hpp"
 
 namespace caisson::cli {
 
@@ -11,22 +13,9 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-/// Columns as wide as their longest cell; nothing when there is but the head.
+/// Nothing when there is but the head.
 void print_rows(Output& out, const std::vector<Row>& rows) {
-  constexpr std::size_t gap = 3;
-  if (rows.size() < 2) return;
-  std::vector<std::size_t> widths(rows[0].size());
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      line += row[i];
-      if (i + 1 < row.size()) line.append(widths[i] + gap - row[i].size(), ' ');
-    }
-    while (line.ends_with(' ')) line.pop_back();
-    out.line(line);
-  }
+  if (rows.size() > 1) out.write(align(rows));
 }
 
 Result<std::string> text_of(const JsonView& view, std::string_view name) {
@@ -80,7 +69,7 @@ Status print_outline(Output& out, const json::value& answer) {
   };
   print(TRY_PLAIN(rows_of(view, "secrets", {"SECRET", "REQUIRED"}, need)));
   print(TRY_PLAIN(rows_of(view, "ssh", {"SSH", "REQUIRED"}, need)));
-  print(TRY_PLAIN(rows_of(view, "cache", {"CACHE MOUNT", ""}, [](const JsonView& item) -> Result<Row> { return Row{TRY_PLAIN(text_of(item, "ID")), ""}; })));
+  print(TRY_PLAIN(rows_of(view, "cache", {"CACHE MOUNT"}, [](const JsonView& item) -> Result<Row> { return Row{TRY_PLAIN(text_of(item, "ID"))}; })));
   return {};
 }
 

@@ -378,7 +378,7 @@ class Engine:
         if self.user:
             os.makedirs(self.runtime_dir, mode=0o700, exist_ok=True)
             for path in (self.folder, self.runtime_dir):
-                os.chown(path, self.user.uid, self.user.gid)
+                own(path)
 
     @property
     def runtime_dir(self):
@@ -391,7 +391,7 @@ class Engine:
     def give(self, *paths):
         """Makes files that the test has made the engine's user's."""
         for path in paths if self.user else ():
-            os.chown(path, self.user.uid, self.user.gid)
+            own(path)
 
     def daemon_command(self):
         return [*self.prefix_command, *self.as_user([]), os.path.join(BIN, "caissond"), "--root", self.root, "--exec-root", self.exec_root, "-H", self.host,

@@ -277,8 +277,8 @@ target "tool" {
     def test_a_dockerfile_says_what_it_has_and_takes(self):
         files = {"Dockerfile": "# VERSION of the tools\nARG VERSION=1\n# tools are for building\nFROM busybox AS tools\nARG VERSION\nRUN --mount=type=secret,id=key,required=true exit 9\nFROM tools AS app\nFROM scratch\n"}
         before = self.engine.ok("build", "history", "ls", "-q")
-        self.assertEqual(self.build(files, "--call", "targets").stdout, "TARGET      DESCRIPTION\ntools       are for building\napp\n(default)\n")
-        self.assertEqual(self.build(files, "--call=outline", "--target", "app", "--build-arg", "VERSION=2").stdout, "TARGET:        app\n\nBUILD ARG   VALUE   DESCRIPTION\nVERSION     2       of the tools\n\nSECRET   REQUIRED\nkey      true\n")
+        self.assertEqual(self.build(files, "--call", "targets").stdout, "TARGET      DESCRIPTION\ntools       are for building\napp         \n(default)   \n")
+        self.assertEqual(self.build(files, "--call=outline", "--target", "app", "--build-arg", "VERSION=2").stdout, "TARGET:        app\n\nBUILD ARG   VALUE     DESCRIPTION\nVERSION     2         of the tools\n\nSECRET    REQUIRED\nkey       true\n")
         self.assertEqual(json.loads(self.build(files, "--call=targets,format=json").stdout)["targets"][2], {"base": "scratch", "default": True})
         self.assertEqual(json.loads(self.build(files, "--call=outline,format=json", "--target", "tools").stdout)["args"], [{"name": "VERSION", "description": "of the tools", "value": "1"}])
         self.assertIn("Check complete", self.build(files, "--call=check").stdout)
