@@ -234,7 +234,7 @@ Status check_rights(const DaemonOptions& options) {
       .with_hint(concat("this seems to be a container: start it with --security-opt nesting", mend, ", or run caissond in it as an ordinary user (docs/how-to/engine-in-a-container.md)"));
 }
 
-Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime::LauncherStarter> starter) {
+Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime::LauncherStarter> starter, Cancel ending) {
   const bool lacks_host = options.rootless || !linux::in_initial_user_namespace();  // root in a container's user namespace has no more than an ordinary user in his
   const std::uint32_t worker_id = lacks_host ? 0 : first_worker_id;  // workers of one without root have its own range
   std::shared_ptr<HostSide> host;
@@ -287,6 +287,7 @@ Result<Assembled> assemble(const DaemonOptions& options, std::shared_ptr<runtime
   local.audit_log = options.audit_log.value_or(options.root + "/audit.log");
   if (!options.cdi_spec_dirs.empty()) local.cdi_spec_dirs = options.cdi_spec_dirs;
   local.start_pool = options.start_pool;
+  local.ending = ending;
   local.worker = {options.worker_path, worker_id};
   auto& store = *parts.store;
   auto& image_store = *parts.images;
@@ -358,7 +359,8 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
 
   TRY_PLAIN(make_folders(options));
   TRY_PLAIN(load_roles(options));
-  auto assembled = TRY_PLAIN(assemble(options, starter));
+  auto end_of_serving = TRY(linux::eventfd(), "serve");
+  auto assembled = TRY_PLAIN(assemble(options, starter, Cancel{end_of_serving.get()}));
   auto pid_file = TRY_PLAIN(PidFile::create(options.pidfile, options.rootless ? linux::getppid() : linux::getpid()));  // a supervisor is what was started
 
   api::ApiOptions api_options;
@@ -400,6 +402,7 @@ Status serve(DaemonOptions options, const std::vector<std::string>& arguments) {
   log(LogLevel::info, "serve", "", "ending; containers go on running");
   notify_service_manager(notify_socket, "STOPPING=1");
   constexpr int grace_ms = 2000;  // attached clients and followers would hold on for ever
+  ignore(linux::eventfd_signal(end_of_serving.get()));  // fails only for a bad descriptor
   server->stop(grace_ms);
   serving.join();
   return ending.ok() ? std::move(served) : std::move(ending);

@@ -203,6 +203,26 @@ TEST_F(Verbs, stop_uses_the_stop_signal_and_kills_the_deaf) {
   EXPECT_EQ(info(id).exit_code, 137);
 }
 
+TEST_F(Verbs, a_stop_without_limit_does_not_hold_up_a_daemon_that_ends) {
+  auto id = h.run(Harness::spec({"sleep"}));
+  h.runtime->set_deaf(true);
+  StopOptions for_ever;
+  for_ever.timeout_s = -1;
+  std::optional<Error> refusal;
+  std::thread stopping([&] {
+    auto stopped = engine().stop(h.admin, id, for_ever);
+    if (!stopped.ok()) refusal = std::move(stopped).error();
+  });
+  const auto deadline = monotonic_ns() + 5'000'000'000;
+  while (h.runtime->signals().empty() && monotonic_ns() < deadline) std::this_thread::yield();
+  EXPECT_TRUE(linux::eventfd_signal(h.ending.get()).ok());
+  stopping.join();
+  ASSERT_TRUE(refusal.has_value());
+  EXPECT_EQ(refusal->kind(), ErrorKind::unavailable) << refusal->text();
+  EXPECT_THAT(h.runtime->signals(), ElementsAre(15)) << "nobody waited long enough to kill it";
+  EXPECT_EQ(h.state_of(id), State::running);
+}
+
 TEST_F(Verbs, kill_pause_and_remove_obey_the_state) {
   auto id = h.create(Harness::spec({"sleep"}));
   EXPECT_EQ(engine().kill(h.admin, id, "").error().kind(), ErrorKind::conflict);

@@ -544,6 +544,10 @@ class Harness {
     options.exec_root = folder() + "/run";
     options.resolv_conf_path = folder() + "/resolv.conf";
     options.start_pool = start_pool_;
+    auto event = linux::eventfd();
+    ASSERT_TRUE(event.ok());
+    ending = std::move(*event);
+    options.ending = {ending.get()};
     auto opened = open_local_engine(std::move(options), std::move(parts));
     ASSERT_TRUE(opened.ok()) << opened.error().text();
     engine = std::move(*opened);
@@ -599,6 +603,7 @@ class Harness {
   FakeRuntime* runtime = nullptr;
   FakeDns* dns = nullptr;             ///< once a container has needed it
   std::set<std::string> served_names; ///< ids of containers that the DNS server serves
+  UniqueFd ending;                    ///< what tells the engine that its daemon ends
   std::unique_ptr<Engine> engine;
 
  private:

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.hpp"
 #include "engine/check_spec.hpp"
 #include "engine/engine.hpp"
 #include "image/image_store.hpp"
@@ -46,6 +47,7 @@ struct LocalOptions {
   std::string resolv_conf_path = "/etc/resolv.conf";      ///< the host's resolver file
   std::string journal_socket = "/run/systemd/journal/socket";
   std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  ///< the later ones win
+  Cancel ending;                    ///< fires when the daemon is told to end: nobody waits for a container's end any more. Outlives the engine
 };
 
 /// What the engine stands on; owned by it from now on.

@@ -7,6 +7,7 @@
 #include "engine/liveness.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/signals.hpp"
+#include "linux/event.hpp"
 
 namespace caisson::engine {
 
@@ -18,6 +19,15 @@ std::string short_id(const Container& container) { return container.id.substr(0,
 
 Error not_running(const Container& container) {
   return {ErrorKind::conflict, concat("container ", container.id, " is not running")};
+}
+
+/// For a verb that ends a container. Errors: timeout, unavailable (the engine is ending, and the container goes on).
+Status wait_for_end(WaitState& exit, Cancel ending, int timeout_ms) {
+  auto waited = exit.wait(ending, timeout_ms);
+  if (waited.ok()) return {};
+  if (waited.error().kind() == ErrorKind::timeout && linux::wait_readable(ending.fd, 0).value_or(false))
+    return Error(ErrorKind::unavailable, "the engine is ending, and the container had not ended yet");
+  return std::move(waited).error();
 }
 
 class RegisteredWait final : public Waiter {
@@ -54,8 +64,7 @@ Status LocalEngine::signal_and_wait(const Pointer& container, int signal, int ti
   bool gone = !sent.ok() && (sent.error().kind() == ErrorKind::conflict || sent.error().kind() == ErrorKind::not_found);
   if (!sent.ok() && !gone) return sent;
   if (!gone) publish(*container->snapshot(), "kill", {{"signal", concat(signal)}});
-  TRY_PLAIN(waiter->wait({}, timeout_ms));
-  return {};
+  return wait_for_end(*waiter, options_.ending, timeout_ms);
 }
 
 Status LocalEngine::kill_and_wait(const Pointer& container) {
@@ -64,8 +73,8 @@ Status LocalEngine::kill_and_wait(const Pointer& container) {
   if (!sent.ok() && sent.error().kind() != ErrorKind::conflict && sent.error().kind() != ErrorKind::not_found) return sent;
   if (sent.ok()) publish(*container->snapshot(), "kill", {{"signal", concat(signal_kill)}});
   if (container->snapshot()->info.state == State::paused) ignore(runtime_->resume(container->id));  // v1 and v2 freezers hold back even KILL
-  auto ended = waiter->wait({}, kill_timeout_ms);
-  if (ended.ok()) return {};
+  auto ended = wait_for_end(*waiter, options_.ending, kill_timeout_ms);
+  if (ended.ok() || ended.error().kind() != ErrorKind::timeout) return ended;
   return Error(ErrorKind::timeout, concat("container ", short_id(*container), " did not end within 30 s of SIGKILL"))
       .with_hint("one of its processes hangs in the kernel; see the state D in `caisson top`");
 }

@@ -166,6 +166,22 @@ class DaemonDies(OwnEngine):
         self.assertEqual((out, err, client.returncode), (b"caught\n", b"", 5))
         self.finish_clean()
 
+    def test_a_stop_that_waits_for_long_does_not_hold_up_a_daemon_that_is_told_to_end(self):
+        self.engine.ok("run", "-d", "--name", "deaf", "--network", "none", "busybox", "sh", "-c", "trap 'echo heard' TERM; while :; do sleep 0.05; done")
+        pid = self.engine.inspect("deaf")["State"]["Pid"]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            stopping = pool.submit(self.engine.cli, "stop", "-t", "300", "deaf", timeout=120)
+            wait_until(lambda: "heard" in self.engine.ok("logs", "deaf"), "the container has been told to stop")
+            self.engine.process.terminate()
+            self.assertEqual(self.engine.process.wait(30 * caisson.PATIENCE), 0)
+            answer = stopping.result()
+        self.assertEqual(answer.returncode, 1)
+        self.assertIn("the engine is ending, and the container had not ended yet", answer.stderr)
+        self.assertTrue(caisson.is_alive(pid))
+        self.engine.start()
+        self.assertEqual(self.engine.inspect("deaf")["State"]["Pid"], pid)
+        self.finish_clean()
+
     def test_kill_9_at_random_moments_of_starts_and_removals_leaves_a_working_engine(self):
         dice = random.Random(SEED)
         print(f"CAISSON_TEST_SEED={SEED}", flush=True)

@@ -259,7 +259,7 @@ class Soak:
     @staticmethod
     def is_excused(text):
         """Words that say that somebody was killed meanwhile, and that nothing was done or nobody knows."""
-        return any(words in text for words in ("died", "Cannot connect", "closed the connection", "connection reset", "broke off", "is shutting down", "unavailable", "does not answer", "is gone", "killed", "lost", "starting"))
+        return any(words in text for words in ("died", "Cannot connect", "closed the connection", "connection reset", "broke off", "is shutting down", "is ending", "unavailable", "does not answer", "is gone", "killed", "lost", "starting"))
 
     def victims(self):
         return {"launcher": self.engine.launchers(), "monitor": self.monitors(), "worker": self.engine.processes("caisson-worker")}
