@@ -152,6 +152,25 @@ def own(path):
     return path
 
 
+class HostAddress:
+    """Where engines reach what a test serves on this host. Without root their 127.0.0.1 is their own, and the host has another address as long as this lives."""
+
+    def __init__(self, command=()):
+        """`command`: what a command line begins with in the network namespace that plays the host."""
+        self.command, self.text = list(command), "127.0.0.1"
+        if ROOTLESS:
+            number = random.SystemRandom().randrange(256 * 254)
+            self.text = f"198.18.{number % 256}.{1 + number // 256}"
+            self.address("add")
+
+    def address(self, verb):
+        subprocess.run([*self.command, "ip", "address", verb, f"{self.text}/32", "dev", "lo"], check=True)
+
+    def close(self):
+        if ROOTLESS:
+            self.address("delete")
+
+
 @contextlib.contextmanager
 def temporary_folder():
     """A folder of whoever runs the engines, for a block."""

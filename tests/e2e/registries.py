@@ -62,15 +62,22 @@ class Namespace:
 
     address = "127.0.0.1"  # where its servers listen
 
-    def __init__(self):
+    def __init__(self, for_engines_network=False):
+        """`for_engines_network`: the engine's own network reaches `address`, which without root is more than what it fetches by its supervisor."""
         self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        self.has_uplink = for_engines_network and caisson.ROOTLESS
+        if self.has_uplink:
+            # An uplink takes the address of the default route's interface for its own: servers need another one.
+            for words in (("link", "add", "way-out", "type", "veth", "peer", "name", "outside"), ("link", "set", "outside", "up"), ("address", "add", "198.51.100.1/24", "dev", "way-out"), ("link", "set", "way-out", "up"), ("route", "add", "default", "via", "198.51.100.2")):
+                subprocess.run(["ip", "-n", self.name, *words], check=True)
+            self.address = caisson.HostAddress(self.command).text  # goes with the namespace
 
     @property
     def engine_options(self):
         """An ordinary user's engine fetches from where its supervisor is; an uplink has no way out of here."""
-        return ["--rootless-network", "none"] if caisson.ROOTLESS else []
+        return ["--rootless-network", "none"] if caisson.ROOTLESS and not self.has_uplink else []
 
     @property
     def command(self):
@@ -86,6 +93,8 @@ class Namespace:
 
 class NamespaceTest(unittest.TestCase):
     """Tests alone in a network namespace. What open() makes and gives to `cleanups` is closed at the end, also when opening fails."""
+
+    for_engines_network = False
 
     @classmethod
     def why_not(cls):
@@ -103,7 +112,7 @@ class NamespaceTest(unittest.TestCase):
             raise unittest.SkipTest(reason)
         cls.cleanups = contextlib.ExitStack()
         try:
-            cls.namespace = Namespace()
+            cls.namespace = Namespace(cls.for_engines_network)
             cls.cleanups.callback(cls.namespace.close)
             cls.open()
         except BaseException:

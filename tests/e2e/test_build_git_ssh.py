@@ -23,6 +23,8 @@ def why_not():
 class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
     """An engine, an sshd on port 22 that lets one key in, and that key in an agent: alone in a network namespace."""
 
+    for_engines_network = True
+
     @classmethod
     def why_not(cls):
         return super().why_not() or why_not()
@@ -31,14 +33,16 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
     def open(cls):
         cls.engine = cls.new_engine()
         cls.engine.import_busybox()
-        cls.sshd = cls.kept(Sshd(cls.engine.folder, cls.engine, port=22, prefix=cls.namespace.command, connect=lambda: cls.namespace.connect(22)))
+        cls.sshd = cls.kept(Sshd(cls.engine.folder, cls.engine, address=cls.namespace.address, port=22, prefix=cls.namespace.command, connect=lambda: cls.namespace.connect(22)))
         cls.home = os.path.join(cls.engine.folder, "home")
         os.makedirs(os.path.join(cls.home, ".ssh"))
+        for path in (cls.sshd.path("user"), cls.sshd.path("stranger")):
+            caisson.own(path)
         cls.agent_socket = os.path.join(cls.engine.folder, "agent")
-        cls.agent = subprocess.Popen(["ssh-agent", "-D", "-a", cls.agent_socket], stdout=subprocess.PIPE, text=True)
+        cls.agent = subprocess.Popen(cls.engine.as_user(["ssh-agent", "-D", "-a", cls.agent_socket]), stdout=subprocess.PIPE, text=True)
         cls.cleanups.callback(cls.end_agent)
         cls.agent.stdout.readline()  # it listens by then
-        subprocess.run(["ssh-add", "-q", cls.sshd.path("user")], env={**os.environ, "SSH_AUTH_SOCK": cls.agent_socket}, check=True)
+        subprocess.run(cls.engine.as_user(["ssh-add", "-q", cls.sshd.path("user")]), env={**os.environ, "SSH_AUTH_SOCK": cls.agent_socket}, check=True)
         cls.repositories = tempfile.mkdtemp(prefix=caisson.PREFIX)
         cls.cleanups.callback(shutil.rmtree, cls.repositories, True)
         cls.works, cls.bares, cls.git_home = os.path.join(cls.repositories, "work"), cls.repositories, cls.home
@@ -53,8 +57,8 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
         cls.commit(cls.work)
         cls.publish("app")
         cls.head = cls.git(cls.work, "rev-parse", "HEAD")
-        cls.brief = f"root@127.0.0.1:{cls.repositories}/app.git"
-        cls.whole = f"ssh://root@127.0.0.1{cls.repositories}/app.git"
+        cls.brief = f"root@{cls.namespace.address}:{cls.repositories}/app.git"
+        cls.whole = f"ssh://root@{cls.namespace.address}{cls.repositories}/app.git"
 
     @classmethod
     def end_agent(cls):
@@ -75,7 +79,7 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
         with open(os.path.join(self.home, ".ssh/known_hosts"), "w", encoding="utf-8") as file:
             for key in keys:
                 with open(self.sshd.path(key + ".pub"), encoding="utf-8") as text:
-                    file.write(f"127.0.0.1 {text.read()}")
+                    file.write(f"{self.namespace.address} {text.read()}")
 
     def build(self, context, *arguments, check=0, agent=True, **options):
         environment = {"HOME": self.home, "SSH_AUTH_SOCK": self.agent_socket if agent else ""}
@@ -105,7 +109,7 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
         self.assertNotIn("GIT_SSH", self.shell("cat /kept/.git/config"))
         with open(metadata, encoding="utf-8") as file:
             used = json.load(file)["caisson.build.provenance"]["buildDefinition"]["resolvedDependencies"]
-        self.assertIn({"uri": f"git+ssh://root@127.0.0.1{self.repositories}/app.git", "digest": {"gitCommit": self.head}}, used)
+        self.assertIn({"uri": f"git+ssh://root@{self.namespace.address}{self.repositories}/app.git", "digest": {"gitCommit": self.head}}, used)
 
     # -- whose host it is
 
@@ -114,7 +118,7 @@ class GitBySsh(repositories.GitRepositories, registries.NamespaceTest):
             self.know(*keys)
             out = self.build(self.brief, check=1)
             self.assertIn("Host key verification failed", out.stderr)
-            self.assertIn("the key of 127.0.0.1 is not among the known ones", out.stderr)
+            self.assertIn(f"the key of {self.namespace.address} is not among the known ones", out.stderr)
         self.assertNotIn("Accepted", self.sshd.said().rpartition("Connection closed")[2])
 
     def test_a_secret_names_hosts_instead(self):

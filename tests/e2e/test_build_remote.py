@@ -42,9 +42,12 @@ class RemoteBuildTest(repositories.GitRepositories, caisson.EngineTest):
         cls.site = os.path.join(cls.engine.folder, "site")
         os.mkdir(cls.site)
         handler = lambda *arguments, **options: Files(*arguments, directory=cls.site, **options)
-        cls.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        host = caisson.HostAddress()
+        cls.addClassCleanup(host.close)
+        cls.host = host.text
+        cls.server = http.server.ThreadingHTTPServer((cls.host, 0), handler)
         threading.Thread(target=cls.server.serve_forever, daemon=True).start()
-        cls.address = f"http://127.0.0.1:{cls.server.server_port}"
+        cls.address = f"http://{cls.host}:{cls.server.server_port}"
         cls.works, cls.bares, cls.git_home = os.path.join(cls.engine.folder, "work"), cls.site, cls.engine.folder
         part = cls.repository("part", {"inner": "of the submodule\n"})
         cls.work = cls.repository("app", {"Dockerfile": "FROM busybox\nCOPY . /all\n", ".dockerignore": "kept\n", "kept": "here\n", "run": ("#!/bin/sh\n", 0o755), "sub/Dockerfile": "FROM busybox\nCOPY f /f\n", "sub/f": "one\n"})
@@ -90,20 +93,20 @@ class RemoteBuildTest(repositories.GitRepositories, caisson.EngineTest):
 
     def test_gits_own_protocol_gives_one_commit(self):
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((self.host, 0))
             port = free.getsockname()[1]
-        daemon = subprocess.Popen(["git", "daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", f"--port={port}", f"--base-path={self.site}", self.site], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        daemon = subprocess.Popen(["git", "daemon", "--reuseaddr", "--export-all", f"--listen={self.host}", f"--port={port}", f"--base-path={self.site}", self.site], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         self.addCleanup(daemon.wait)
         self.addCleanup(os.killpg, daemon.pid, signal.SIGKILL)  # git starts the daemon as its child
 
         def answers():
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection((self.host, port), 1).close()
             except OSError:
                 return False
             return True
         caisson.wait_until(answers, "git daemon answers")
-        self.engine.ok("build", "-t", self._testMethodName, "-", stdin=f"FROM busybox\nADD --keep-git-dir git://127.0.0.1:{port}/part.git#main /part/\n")
+        self.engine.ok("build", "-t", self._testMethodName, "-", stdin=f"FROM busybox\nADD --keep-git-dir git://{self.host}:{port}/part.git#main /part/\n")
         self.assertEqual(self.shell("cat /part/inner; ls -d /part/.git/shallow"), "of the submodule\n/part/.git/shallow")
 
     def test_add_takes_a_repository(self):
@@ -153,10 +156,10 @@ class RemoteBuildTest(repositories.GitRepositories, caisson.EngineTest):
 
     def test_a_client_that_leaves_ends_git(self):
         held = socket.socket()
-        held.bind(("127.0.0.1", 0))
+        held.bind((self.host, 0))
         held.listen()
         self.addCleanup(held.close)
-        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", f"git://127.0.0.1:{held.getsockname()[1]}/x"]), env=self.engine.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = subprocess.Popen(self.engine.as_user([os.path.join(caisson.BIN, "caisson"), "-H", self.engine.host, "build", f"git://{self.host}:{held.getsockname()[1]}/x"]), env=self.engine.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         connection, _ = held.accept()
         self.addCleanup(connection.close)
         client.kill()

@@ -22,8 +22,8 @@ from test_tls import Authority
 class Server:
     """A syslog server that collects bytes. `kind`: udp, tcp, tls, unixgram, unix."""
 
-    def __init__(self, kind, folder, port=0, keys=None):
-        self.kind, self.received, self.connections, self.open = kind, b"", 0, True
+    def __init__(self, kind, folder, host="127.0.0.1", port=0, keys=None):
+        self.host, self.kind, self.received, self.connections, self.open = host, kind, b"", 0, True
         self.path = os.path.join(folder, f"log-{kind}")
         self.context = None
         if keys:
@@ -34,10 +34,11 @@ class Server:
                 os.unlink(self.path)
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "unixgram" else socket.SOCK_STREAM)
             self.socket.bind(self.path)
+            os.chmod(self.path, 0o666)  # as a syslog daemon has it
         else:
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(("127.0.0.1", port))
+            self.socket.bind((host, port))
         if self.socket.type == socket.SOCK_STREAM:
             self.socket.listen(64)
         self.clients = []
@@ -52,7 +53,7 @@ class Server:
     def address(self):
         if self.kind.startswith("unix"):
             return f"{self.kind}://{self.path}"
-        return f"{'tcp+tls' if self.kind == 'tls' else self.kind}://127.0.0.1:{self.port}"
+        return f"{'tcp+tls' if self.kind == 'tls' else self.kind}://{self.host}:{self.port}"
 
     def serve(self):
         with contextlib.suppress(OSError):
@@ -90,8 +91,15 @@ class Server:
 
 
 class Drivers(caisson.EngineTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        host = caisson.HostAddress()
+        cls.addClassCleanup(host.close)
+        cls.host = host.text
+
     def server(self, kind, **options):
-        server = Server(kind, self.engine.folder, **options)
+        server = Server(kind, self.engine.folder, self.host, **options)
         self.addCleanup(server.close)
         return server
 
@@ -109,7 +117,7 @@ class Drivers(caisson.EngineTest):
                 server.wait_for(b": two\n")
                 container = self.engine.inspect(name)["Id"]
                 lines = dict(reversed(line.split(": ", 1)) for line in server.received.decode().splitlines())
-                self.assertRegex(lines["one"], rf"^<30>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {container[:12]}\[{self.engine.process.pid}\]$")
+                self.assertRegex(lines["one"], rf"^<30>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {container[:12]}\[{self.engine.own_pid}\]$")
                 self.assertTrue(lines["two"].startswith("<27>"))
                 self.assertEqual(self.engine.ok("logs", name), "one")
                 self.assertEqual(self.engine.inspect(name)["LogPath"], "")
@@ -127,14 +135,14 @@ class Drivers(caisson.EngineTest):
 
     def test_tls_with_and_without_trust(self):
         authority = Authority(self.engine.folder, "logs")
-        server = self.server("tls", keys=authority.sign("logserver", "IP:127.0.0.1"))
+        server = self.server("tls", keys=authority.sign("logserver", f"IP:{self.host}"))
         self.run_logged(server, f"syslog-tls-ca-cert={authority.ca}", "syslog-format=rfc5424", command="echo secret")
         server.wait_for(b"secret\n")
         length, _, message = server.received.partition(b" ")
         self.assertEqual(int(length), len(message))
         run = self.engine.cli("run", "--rm", "--log-driver", "syslog", "--log-opt", f"syslog-address={server.address}", "busybox", "true", check=125)
         self.assertIn("failed to initialize logging driver", run.stderr)
-        other = self.server("tls", keys=authority.sign("logserver2", "IP:127.0.0.1"))
+        other = self.server("tls", keys=authority.sign("logserver2", f"IP:{self.host}"))
         self.run_logged(other, "syslog-tls-skip-verify=true", command="echo unchecked")
         other.wait_for(b"unchecked\n")
 

@@ -25,10 +25,10 @@ def why_not():
 class Sshd:
     """An sshd that lets one key in, on whose side the engine is at hand."""
 
-    def __init__(self, folder, engine, port=0, prefix=(), connect=None):
+    def __init__(self, folder, engine, address="127.0.0.1", port=0, prefix=(), connect=None):
         """`prefix`: words before the command, to run it elsewhere; `connect`: reaches it there."""
         self.folder = os.path.join(folder, "ssh")
-        os.mkdir(self.folder, 0o700)
+        os.mkdir(self.folder, 0o755)  # who logs in looks here for the keys that let him in
         self.made_separation_folder = not os.path.isdir(SEPARATION_FOLDER)
         if self.made_separation_folder:
             os.mkdir(SEPARATION_FOLDER, 0o755)
@@ -39,9 +39,9 @@ class Sshd:
         for name in ("caisson", "docker"):
             os.symlink(CAISSON, os.path.join(far, name))
         self.port = port or self.free_port()
-        self.connect = connect or (lambda: socket.create_connection(("127.0.0.1", self.port), timeout=5))
+        self.connect = connect or (lambda: socket.create_connection((address, self.port), timeout=5))
         self.write("sshd_config", f"""Port {self.port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {self.path("host")}
 PidFile none
 AuthorizedKeysFile {self.path("user.pub")}
@@ -53,7 +53,7 @@ KbdInteractiveAuthentication no
 SetEnv PATH={far}:/usr/bin:/bin CAISSON_HOST={engine.host}
 """)
         with open(self.path("host.pub"), encoding="utf-8") as key:
-            self.write("known_hosts", f"[127.0.0.1]:{self.port} {key.read()}")
+            self.write("known_hosts", f"[{address}]:{self.port} {key.read()}")
         self.write("empty", "")
         # ssh looks for its files in the home folder of the password database, whatever HOME says: so a word in front of it names others.
         os.mkdir(self.path("bin"))
@@ -93,9 +93,16 @@ SetEnv PATH={far}:/usr/bin:/bin CAISSON_HOST={engine.host}
             return file.read()
 
     def sessions(self):
-        """The processes that serve connections."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="utf-8") as file:
-            return [int(pid) for pid in file.read().split()]
+        """The processes that serve connections: who is not root is served by a child of another one."""
+        found, asked = [], [self.process.pid]
+        while asked:
+            pid = asked.pop()
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+                children = [int(child) for child in file.read().split()]
+                children = [child for child in children if caisson.comm_of(child).startswith("sshd")]
+                found += children
+                asked += children
+        return found
 
     def close(self):
         for pid in [*self.sessions(), self.process.pid] if self.process.poll() is None else []:
@@ -111,9 +118,11 @@ SetEnv PATH={far}:/usr/bin:/bin CAISSON_HOST={engine.host}
 class Ssh(caisson.EngineTest):
     @classmethod
     def setUpClass(cls):
+        if caisson.ROOTLESS:  # the engine's user logs in, before he has a process
+            subprocess.run(["usermod", "--shell", "/bin/sh", "--home", "/", "--password", "*", caisson.User.get().name], check=True, capture_output=True)
         super().setUpClass()
         cls.sshd = Sshd(cls.engine.folder, cls.engine)
-        cls.host = f"ssh://root@127.0.0.1:{cls.sshd.port}"
+        cls.host = f"ssh://{caisson.User.get().name if caisson.ROOTLESS else 'root'}@127.0.0.1:{cls.sshd.port}"
         cls.clients = {"caisson": CAISSON, **({"docker": shutil.which("docker")} if shutil.which("docker") else {})}
 
     @classmethod

@@ -70,6 +70,8 @@ class TlsTest(unittest.TestCase):
         certificate, key = cls.authority.sign("daemon", "IP:127.0.0.1,DNS:localhost")
         cls.client = os.path.join(cls.keys, "client")
         cls.authority.sign("user", folder=cls.client)
+        for path in (cls.keys, key):
+            caisson.own(path)
         cls.port = free_port()
         cls.address = f"tcp://127.0.0.1:{cls.port}"
         cls.engine = caisson.Engine(options=["-H", cls.address, *cls.options, "--tlscacert", cls.authority.ca, "--tlscert", certificate, "--tlskey", key])
@@ -219,7 +221,7 @@ class Verified(TlsTest):
         self.assertEqual(self.ask("GET", "/_ping", self.client), 200)
         for client in silent:
             client.close()
-        fds = lambda: len(os.listdir(f"/proc/{self.engine.process.pid}/fd"))
+        fds = lambda: len(os.listdir(f"/proc/{self.engine.own_pid}/fd"))
         wait_until(lambda: fds() < 100, lambda: f"{fds()} descriptors are left")
 
     def test_many_at_once_and_half_closes(self):
@@ -279,6 +281,8 @@ class PlainTcp(unittest.TestCase):
         rubbish = os.path.join(folder, "rubbish.pem")
         with open(rubbish, "w", encoding="utf-8") as file:
             file.write("no pem\n")
+        for path in (folder, key, other_key):
+            caisson.own(path)
         engine = caisson.Engine()
         self.addCleanup(engine.close)
         for files, words in (((authority.ca, certificate, "/no/such/key"), "/no/such/key"), ((rubbish, certificate, key), "rubbish.pem"), ((authority.ca, rubbish, key), "rubbish.pem"),
