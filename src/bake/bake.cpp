@@ -47,10 +47,7 @@ class Planner {
   explicit Planner(const Request& request) : request_(request) {}
 
   Result<Plan> plan() {
-    for (const auto& file : request_.files) TRY_PLAIN(read(file));
-    for (const auto& text : request_.overrides) TRY_PLAIN(read_override(text));
-    TRY_PLAIN(check_variables());
-    for (const auto& [file, block] : target_blocks_) TRY_PLAIN(expand(file, *block));
+    TRY_PLAIN(read_all());
     Plan out;
     auto wanted = request_.wanted.empty() ? std::vector<std::string>{"default"} : request_.wanted;
     std::vector<std::string> names;
@@ -68,7 +65,45 @@ class Planner {
     return out;
   }
 
+  Result<Contents> contents() {
+    TRY_PLAIN(read_all());
+    Contents out;
+    for (const auto& [name, values] : targets_) {
+      std::vector<std::string> inheritance;
+      const auto all = TRY_PLAIN(resolved(name, inheritance));
+      auto described = all.find("description");
+      out.targets.push_back({name, described == all.end() ? "" : TRY(text_of(described->second), concat("target ", name, ": description")), false});
+    }
+    for (const auto& [name, members] : groups_) {
+      if (targets_.contains(name)) continue;  // compose: a service may be called as the group
+      auto described = group_descriptions_.find(name);
+      out.targets.push_back({name, described == group_descriptions_.end() ? join(members, ", ") : described->second, true});
+    }
+    std::sort(out.targets.begin(), out.targets.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    for (const auto& [name, known] : variables_) {
+      Contents::Variable one{name, TRY_PLAIN(variable(name)), ""};
+      if (known.block != nullptr)
+        if (const auto* described = attribute_of(*known.block, "description")) one.description = TRY_PLAIN(text_of(TRY_PLAIN(evaluate_in(known.file, *described->value))));
+      out.variables.push_back(std::move(one));
+    }
+    return out;
+  }
+
  private:
+  Status read_all() {
+    for (const auto& file : request_.files) TRY_PLAIN(read(file));
+    for (const auto& text : request_.overrides) TRY_PLAIN(read_override(text));
+    TRY_PLAIN(check_variables());
+    for (const auto& [file, block] : target_blocks_) TRY_PLAIN(expand(file, *block));
+    return {};
+  }
+
+  static const Attribute* attribute_of(const Block& block, std::string_view name) {
+    for (const auto& attribute : block.body.attributes)
+      if (attribute.name == name) return &attribute;
+    return nullptr;
+  }
+
   static Error at(const std::string& file, std::uint32_t line, std::string_view what) { return {ErrorKind::invalid, concat(file, ":", line, ": ", what)}; }
   static Error in_file(const std::string& file, const Error& error) {
     auto text = error.text();
@@ -96,31 +131,27 @@ class Planner {
       target_blocks_.emplace_back(file, &block);
       return {};
     }
-    auto find = [&](std::string_view wanted) -> const Attribute* {
-      for (const auto& attribute : block.body.attributes)
-        if (attribute.name == wanted) return &attribute;
-      return nullptr;
-    };
     if (block.type == "variable") {
-      const auto* by_default = find("default");
+      const auto* by_default = attribute_of(block, "default");
       variables_[name] = {file, by_default == nullptr ? nullptr : by_default->value.get(), &block, block.line};
       return {};
     }
     if (block.type == "function") {
-      const auto* result = find("result");
+      const auto* result = attribute_of(block, "result");
       if (result == nullptr) return at(file, block.line, concat("function ", name, " has no result"));
       Function function;
       function.result = result->value.get();
-      const auto* parameters = find("params");
+      const auto* parameters = attribute_of(block, "params");
       if (parameters != nullptr) function.parameters = TRY_PLAIN(names_in(file, *parameters));
-      if (const auto* variadic = find("variadic_params")) function.variadic = variadic->value->kind == ExpressionKind::variable ? variadic->value->name : TRY_PLAIN(constant_text(file, *variadic));
+      if (const auto* variadic = attribute_of(block, "variadic_params")) function.variadic = variadic->value->kind == ExpressionKind::variable ? variadic->value->name : TRY_PLAIN(constant_text(file, *variadic));
       functions_[name] = std::move(function);
       return {};
     }
-    const auto* targets = find("targets");
+    const auto* targets = attribute_of(block, "targets");
     if (targets == nullptr) return at(file, block.line, concat("group ", name, " has no targets"));
     auto value = TRY_PLAIN(evaluate_in(file, *targets->value));
     groups_[name] = TRY_PLAIN(texts(value, concat(file, ":", targets->line, ": targets")));
+    if (const auto* described = attribute_of(block, "description")) group_descriptions_[name] = TRY_PLAIN(text_of(TRY_PLAIN(evaluate_in(file, *described->value))));
     return {};
   }
 
@@ -526,6 +557,7 @@ class Planner {
   std::set<std::string> in_work_;
   std::map<std::string, Function> functions_;
   std::map<std::string, std::vector<std::string>> groups_;
+  std::map<std::string, std::string> group_descriptions_;
   std::map<std::string, Values> targets_;
   std::vector<Override> overrides_;
 };
@@ -544,6 +576,8 @@ json::object to_object(const std::map<std::string, std::string>& texts) {
 }  // namespace
 
 Result<Plan> plan(const Request& request) { return Planner(request).plan(); }
+
+Result<Contents> contents(const Request& request) { return Planner(request).contents(); }
 
 json::object plan_json(const Plan& plan) {
   json::object groups;

@@ -69,4 +69,22 @@ Result<Plan> plan(const Request& request);
 /// As `buildx bake --print` shows it.
 json::object plan_json(const Plan& plan);
 
+/// What build files hold, for `--list`; each by name.
+struct Contents {
+  struct Target {
+    std::string name;
+    std::string description;  ///< of a group that has none: its members
+    bool is_group = false;
+  };
+  struct Variable {
+    std::string name;
+    json::value value;  ///< the environment's, else the default; null: it has none
+    std::string description;
+  };
+  std::vector<Target> targets;
+  std::vector<Variable> variables;
+};
+/// Of the request's files and environment. Errors: as of plan().
+Result<Contents> contents(const Request& request);
+
 }  // namespace caisson::bake

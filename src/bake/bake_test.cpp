@@ -198,6 +198,47 @@ TEST(bake, annotations_calls_and_stages_to_do_again_are_those_of_build) {
   EXPECT_THAT(to_text(plan_json(*plan)), testing::AllOf(HasSubstr(R"("call":"outline")"), HasSubstr(R"("annotations":["index:a=b","c=d"])"), HasSubstr(R"("no-cache-filter":["tools"])")));
 }
 
+TEST(bake, what_files_hold_is_listed_with_descriptions) {
+  Request request;
+  request.files = {{"docker-bake.hcl", R"(
+variable "TAG" {
+ default = "v1"
+ description = "of all images"
+}
+variable "NONE" {}
+group "all" {
+ targets = ["web", "tool"]
+}
+group "told" {
+ targets = ["web"]
+ description = "the site"
+}
+target "base" {
+ description = "for ${TAG}"
+}
+target "web" {
+ inherits = ["base"]
+}
+target "tool" {
+ name = "tool-${n}"
+ matrix = { n = ["a", "b"] }
+}
+)"}};
+  request.environment = [](const std::string& name) { return name == "TAG" ? std::optional<std::string>("v2") : std::nullopt; };
+  auto held = contents(request);
+  ASSERT_TRUE(held.ok()) << held.error().text();
+  std::vector<std::string> lines;
+  for (const auto& target : held->targets) lines.push_back(concat(target.name, "|", target.description, target.is_group ? "|group" : ""));
+  EXPECT_THAT(lines, ElementsAre("all|web, tool|group", "base|for v2", "told|the site|group", "tool|tool-a, tool-b|group", "tool-a|", "tool-b|", "web|for v2"));
+  ASSERT_EQ(held->variables.size(), 2U);
+  EXPECT_EQ(held->variables[0].name, "NONE");
+  EXPECT_TRUE(held->variables[0].value.is_null());
+  EXPECT_EQ(to_text(held->variables[1].value), "\"v2\"");
+  EXPECT_EQ(held->variables[1].description, "of all images");
+  request.files = {{"docker-bake.hcl", "target \"a\" {\n inherits = [\"b\"]\n}"}};
+  EXPECT_FALSE(contents(request).ok());
+}
+
 TEST(bake, agents_are_texts_objects_or_paths_by_id) {
   auto hcl = planned("target \"default\" {\n ssh = [\"default\", \"key=/a,/b\", { id = \"o\", paths = [\"/c\", \"/d\"] }, { id = \"p\" }]\n}");
   ASSERT_TRUE(hcl.ok()) << hcl.error().text();

@@ -15,6 +15,7 @@
 #include "cli/commands.hpp"
 #include "cli/listing.hpp"
 #include "cli/run_build.hpp"
+#include "cli/save_stream.hpp"
 #include "cli/stream.hpp"
 #include "linux/file.hpp"
 #include "linux/process.hpp"
@@ -163,6 +164,7 @@ class Baker {
     else work();
     for (auto& thread : others) thread.join();
     if (failure_) return std::move(*failure_);
+    if (const auto file = invocation_.text("metadata-file"); !file.empty()) TRY(write_output_file(std::string(file), to_text(metadata_) + "\n"), "--metadata-file");
     return {};
   }
 
@@ -265,14 +267,22 @@ class Baker {
     const UniqueFd out_end = std::move(out.write_end);
     const UniqueFd err_end = std::move(err.write_end);
     Session own(session_.global(), out_end.get(), err_end.get());
-    return run_build(own, parsed.invocation, target.dockerfile_inline, [&](const OfferedShell& shell) {
+    BuildWish wish;
+    wish.inline_dockerfile = target.dockerfile_inline;
+    wish.take_shell = [&](const OfferedShell& shell) {
       return take_shell(shell, target.name, own, [&]() -> Status {
         TRY_PLAIN(own.out().flush());
         TRY_PLAIN(own.err().flush());
         TRY_PLAIN(out_lines.drain(out_end.get()));
         return err_lines.drain(err_end.get());
       });
-    });
+    };
+    json::object metadata;
+    if (invocation_.has("metadata-file")) wish.metadata = &metadata;
+    auto image = TRY_PLAIN(run_build(own, parsed.invocation, wish));
+    std::lock_guard lock(mutex_);
+    if (!metadata.empty()) metadata_[target.name] = std::move(metadata);
+    return image;
   }
 
   Session& session_;
@@ -283,6 +293,7 @@ class Baker {
   std::condition_variable changed_;
   std::set<std::string> begun_;
   std::map<std::string, std::string> images_;
+  json::object metadata_;  ///< by target
   std::optional<Error> failure_;
   enum class Shell : std::uint8_t { unused, reserved, offered, open, ended };
   Shell shell_ = Shell::unused;
@@ -291,6 +302,50 @@ class Baker {
   Status entered_;
   std::size_t working_ = 0;                ///< threads beside the main one, with --debug-shell
 };
+
+/// --list: "targets", "variables", or fields with a format.
+struct ListWish {
+  std::string type;
+  bool is_json = false;
+};
+
+Result<ListWish> parse_list(std::string_view text) {
+  ListWish wish;
+  for (auto field : split(text, ',')) {
+    const auto halves = split_once(field, '=');
+    const auto value = halves.found ? halves.after : halves.before;
+    if (!halves.found || halves.before == "type") wish.type = value;
+    else if (halves.before == "format" && (value == "json" || value == "table")) wish.is_json = value == "json";
+    else return Error(ErrorKind::invalid, concat("--list ", text, ": want targets, variables, or type=TYPE,format=json|table"));
+  }
+  if (wish.type != "targets" && wish.type != "variables") return Error(ErrorKind::invalid, concat("--list ", text, ": there are targets and variables"));
+  return wish;
+}
+
+std::string shown_value(const json::value& value) {
+  if (value.is_null()) return "<null>";
+  return value.is_string() ? std::string(value.get_string()) : to_text(value);
+}
+
+void print_contents(Output& out, const bake::Contents& contents, const ListWish& wish) {
+  json::array items;
+  std::vector<std::vector<std::string>> rows;
+  if (wish.type == "targets") {
+    rows.push_back({"TARGET", "DESCRIPTION"});
+    for (const auto& target : contents.targets) {
+      rows.push_back({target.name, target.description});
+      items.push_back(json::object{{"name", target.name}, {"description", target.description}, {"group", target.is_group}});
+    }
+  } else {
+    rows.push_back({"VARIABLE", "VALUE", "DESCRIPTION"});
+    for (const auto& variable : contents.variables) {
+      rows.push_back({variable.name, shown_value(variable.value), variable.description});
+      items.push_back(json::object{{"name", variable.name}, {"value", variable.value}, {"description", variable.description}});
+    }
+  }
+  if (wish.is_json) out.line(indented_json(items));
+  else out.write(align(rows));
+}
 
 }  // namespace
 
@@ -305,6 +360,11 @@ Result<int> bake_targets(Session& session, const Invocation& invocation) {
     const char* value = environment(name.c_str());
     return value == nullptr ? std::nullopt : std::optional<std::string>(value);
   };
+  if (invocation.has("list")) {
+    const auto wish = TRY_PLAIN(parse_list(invocation.text("list")));
+    print_contents(session.out(), TRY_PLAIN(bake::contents(request)), wish);
+    return 0;
+  }
   auto plan = TRY_PLAIN(bake::plan(request));
   if (invocation.flag("print")) {
     session.out().line(indented_json(bake::plan_json(plan)));

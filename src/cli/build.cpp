@@ -324,7 +324,7 @@ Status send_source(const Source& source, const Kept& kept, int fd) {
 
 }  // namespace
 
-Result<std::string> run_build(Session& session, const Invocation& invocation, const std::string& inline_dockerfile, const ShellTaker& take_shell) {
+Result<std::string> run_build(Session& session, const Invocation& invocation, const BuildWish& wish) {
   const auto output = TRY_PLAIN(parse_build_output(invocation));
   const auto call = TRY_PLAIN(parse_build_call(invocation));
   const auto annotations = TRY_PLAIN(parse_annotations(invocation.list("annotation")));
@@ -333,7 +333,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   const auto attestations = TRY_PLAIN(parse_attestation_flags(session, invocation));
   const auto platforms = TRY_PLAIN(wanted_platforms(session, invocation));
   TRY_PLAIN(check_result(invocation, output, attestations, annotations, platforms.size()));
-  auto source = TRY_PLAIN(open_source(invocation, inline_dockerfile));
+  auto source = TRY_PLAIN(open_source(invocation, wish.inline_dockerfile));
   if (source.is_stdin && platforms.size() > 1) return Error(ErrorKind::invalid, "a context on standard input can be sent once, for one platform");
   auto contexts = TRY_PLAIN(parse_named_contexts(invocation.list("build-context"), source.context));
   if (source.remote.empty() && !source.is_stdin) source.files = TRY_PLAIN(list_files(source.context));
@@ -344,7 +344,8 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   TakenCaches taken(session);
   auto headers = TRY_PLAIN(all_auth_headers(session));
   // Provenance is asked for where a file wants it, too.
-  const auto provenance = attestations.provenance.empty() && invocation.has("metadata-file") ? std::string("min") : attestations.provenance;
+  const bool has_metadata = invocation.has("metadata-file") || wish.metadata != nullptr;
+  const auto provenance = attestations.provenance.empty() && has_metadata ? std::string("min") : attestations.provenance;
   const bool has_tree = TRY_PLAIN(draws_tree(session, invocation, call));
   const auto own_agents = TRY_PLAIN(open_agents(wanted_agents(invocation)));
   if (!own_agents.problem.empty()) session.err().line(concat("warning: --ssh: ", own_agents.problem));
@@ -380,7 +381,7 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
       if (number == EPIPE || number == ECONNRESET) TRY_PLAIN(std::move(sent.answered));
       TRY(std::move(sent.written), "build context");
       TRY_PLAIN(std::move(sent.answered));
-      return follow_build(session, *client, invocation, has_tree, take_shell);
+      return follow_build(session, *client, invocation, has_tree, wish.take_shell);
     }();
     for (const auto& problem : agents->take_problems()) session.err().line(concat("warning: ", problem));
     agents.reset();
@@ -393,12 +394,13 @@ Result<std::string> run_build(Session& session, const Invocation& invocation, co
   }
   if (images.empty()) return std::string();
   TRY_PLAIN(taken.deliver(cache.places, invocation.flag("quiet")));
-  TRY_PLAIN(deliver(session, invocation, output, attestations, annotations, images));
+  auto metadata = TRY_PLAIN(deliver(session, invocation, output, attestations, annotations, images));
+  if (wish.metadata != nullptr) *wish.metadata = std::move(metadata);
   return images.back().image;
 }
 
 Result<int> build_image(Session& session, const Invocation& invocation) {
-  TRY_PLAIN(run_build(session, invocation, ""));
+  TRY_PLAIN(run_build(session, invocation));
   return 0;
 }
 

@@ -97,7 +97,7 @@ Status write_output(Session& session, const BuildOutput& output, const std::vect
 }
 
 /// buildx's names where it has them.
-Status write_metadata(const std::string& path, const std::vector<BuiltImage>& images, const std::vector<std::string>& tags, const std::string& pushed) {
+Result<json::object> metadata_of(const std::vector<BuiltImage>& images, const std::vector<std::string>& tags, const std::string& pushed) {
   json::object out{{"containerimage.config.digest", images.back().image}};
   if (!pushed.empty()) out["containerimage.digest"] = pushed;
   if (!tags.empty()) out["image.name"] = join(tags, ",");
@@ -106,8 +106,7 @@ Status write_metadata(const std::string& path, const std::vector<BuiltImage>& im
     const auto key = images.size() > 1 ? concat("caisson.build.provenance/", built.platform) : std::string("caisson.build.provenance");
     out[key] = TRY_PLAIN(parse_json(built.provenance, "the daemon's provenance"));
   }
-  TRY(write_output_file(path, to_text(out) + "\n"), "--metadata-file");
-  return {};
+  return out;
 }
 
 }  // namespace
@@ -140,7 +139,7 @@ Status check_result(const Invocation& invocation, const BuildOutput& output, con
   return {};
 }
 
-Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images) {
+Result<json::object> deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images) {
   const auto tags = invocation.list("tag");
   if (const auto file = invocation.text("iidfile"); !file.empty()) TRY(write_output_file(std::string(file), images.back().image), "--iidfile");
   TRY_PLAIN(write_output(session, output, images, tags.empty() ? "" : tags.front(), index_annotations(annotations)));
@@ -156,8 +155,9 @@ Status deliver(Session& session, const Invocation& invocation, const BuildOutput
     repositories.push_back(repository);
     TRY_PLAIN(attach_attestations(session, invocation, attestations, tag, images));
   }
-  if (const auto file = invocation.text("metadata-file"); !file.empty()) TRY_PLAIN(write_metadata(std::string(file), images, tags, pushed));
-  return {};
+  auto metadata = TRY_PLAIN(metadata_of(images, tags, pushed));
+  if (const auto file = invocation.text("metadata-file"); !file.empty()) TRY(write_output_file(std::string(file), to_text(metadata) + "\n"), "--metadata-file");
+  return metadata;
 }
 
 }  // namespace caisson::cli

@@ -24,7 +24,7 @@ struct BuildOutput {
 Result<BuildOutput> parse_build_output(const Invocation& invocation);
 /// What can be said before anything is built. Errors: invalid, naming the flags that do not go together.
 Status check_result(const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, std::size_t platform_count);
-/// `images`: at least one; the last is the one that names mean. Errors: those of the daemon and the registry, io.
-Status deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images);
+/// `images`: at least one; the last is the one that names mean. Returns what --metadata-file says. Errors: those of the daemon and the registry, io.
+Result<json::object> deliver(Session& session, const Invocation& invocation, const BuildOutput& output, const AttestationFlags& attestations, const std::vector<Annotation>& annotations, const std::vector<BuiltImage>& images);
 
 }  // namespace caisson::cli

@@ -152,6 +152,17 @@ target "tool" {
         self.assertEqual(self.shell("baked-app:ann", "cat /base /who"), "base\nANN")
         self.assertEqual(self.shell("baked-tool", "cat /made"), "inline")
         self.engine.ok("builder", "bake", "-f", "docker-bake.hcl", "--set", "tool.tags=other", "tool", cwd=folder)
+        listed = [line.split() for line in self.engine.ok("bake", "--list", "targets", cwd=folder).splitlines()]
+        self.assertEqual((listed[0], "tool" in [words[0] for words in listed]), (["TARGET", "DESCRIPTION"], True))
+        self.assertIn({"name": "WHO", "value": "ann", "description": ""}, json.loads(self.engine.ok("bake", "--list=type=variables,format=json", cwd=folder, env=environment)))
+        self.assertIn("there are targets and variables", self.engine.cli("bake", "--list", "groups", cwd=folder, check=1).stderr)
+        metadata = os.path.join(self.engine.folder, "baked.json")
+        self.engine.ok("bake", "--metadata-file", metadata, "tool", cwd=folder, env=environment)
+        with open(metadata, encoding="utf-8") as file:
+            known = json.load(file)
+        self.assertEqual(list(known), ["tool"])
+        self.assertEqual((known["tool"]["containerimage.config.digest"], known["tool"]["image.name"]), (self.engine.inspect("baked-tool")["Id"], "baked-tool"))
+        self.assertIn("buildDefinition", known["tool"]["caisson.build.provenance"])
         self.engine.ok("image", "inspect", "other")
         failed = self.engine.cli("bake", "--set", "tool.dockerfile-inline=FROM busybox\nRUN exit 4", "tool", cwd=folder, check=1)
         self.assertIn("target tool: ", failed.stderr)
