@@ -67,7 +67,7 @@ class Launcher {
       if (entries[0].revents == 0) continue;
       auto message = receive_body(daemon_fd);
       if (!message || message->closed) return {};
-      handle(std::move(message).value());
+      TRY_PLAIN(handle(std::move(message).value()));
     }
   }
 
@@ -85,20 +85,21 @@ class Launcher {
       ReapedBody body;
       body.pid = (*ended)->pid;
       body.code = (*ended)->exit_code();
-      ignore(send_body(daemon_fd, MessageKind::reaped, 0, body));
+      ignore(send_body(daemon_fd, MessageKind::reaped, 0, body));  // a successor of the monitor finds it out, too
     }
   }
 
-  void handle(ReceivedMessage message) {
+  /// Fails when the answer cannot be sent: who waits for it hears of our end instead.
+  Status handle(ReceivedMessage message) {
     AnswerBody answer;
     std::vector<UniqueFd> fds;
     auto outcome = dispatch(message, answer, fds);
     if (!outcome) answer.error = to_wire(outcome.error());
     // Of a start that went well the monitor tells; an answer of ours would only wake the daemon once more.
-    if (outcome && message.head.kind == MessageKind::start) return;
+    if (outcome && message.head.kind == MessageKind::start) return {};
     std::vector<int> numbers;
     for (const auto& fd : fds) numbers.push_back(fd.get());
-    ignore(send_body(daemon_fd, MessageKind::answer, message.head.request, answer, numbers));
+    return send_body(daemon_fd, MessageKind::answer, message.head.request, answer, numbers);
   }
 
   Status dispatch(ReceivedMessage& message, AnswerBody& answer, std::vector<UniqueFd>& fds) {

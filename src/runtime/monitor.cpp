@@ -71,21 +71,23 @@ class Monitor {
     // While the child sets itself up on another CPU.
     if (launching.cgroup) listen_for_oom(*launching.cgroup);
     auto listening = open_socket();
-    for (std::size_t i = 0; i < start.clients.size() && i < body_.clients.size(); ++i)
-      stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i]));
-    body_.clients.clear();
+    auto attached = attach_first(start);
     TRY_PLAIN(finish_launch(launching, start.plan, inputs));
-    // Without its start time a daemon that comes back would not know the process again.
-    auto start_time = linux::process_start_time(launching.pid);
-    if (!listening || !start_time) {
+    auto ready = [&]() -> Status {
+      TRY_PLAIN(std::move(listening));
+      TRY_PLAIN(std::move(attached));
+      // Without its start time a daemon that comes back would not know the process again.
+      body_.start_time = TRY_PLAIN(linux::process_start_time(launching.pid));
+      if (body_.terminal) TRY_PLAIN(stdio_.set_terminal(std::move(launching.terminal)));
+      return watch_all(launching.pidfd.get());
+    }();
+    if (!ready) {
       linux::kill_and_reap(launching.pidfd.get());
       if (launching.cgroup) ignore(launching.cgroup->remove());
-      return listening ? Status(std::move(start_time).error()) : listening;
+      return ready;
     }
-    if (body_.terminal) stdio_.set_terminal(std::move(launching.terminal));
     pid_ = launching.pid;
     pidfd_ = std::move(launching.pidfd);
-    body_.start_time = *start_time;
     if (launching.cgroup) body_.cgroup_path = launching.cgroup->path();
     cgroup_ = std::move(launching.cgroup);
     body_.exec_namespaces = exec_namespaces(start.plan);
@@ -104,17 +106,17 @@ class Monitor {
     adopted_ = true;
     running_ = true;
     if (body_.terminal && start.output) {
-      stdio_.set_terminal(std::move(start.output));
+      TRY_PLAIN(stdio_.set_terminal(std::move(start.output)));
     } else {
-      if (start.input) stdio_.set_input(std::move(start.input));
-      if (start.output) stdio_.add_output(std::move(start.output), Stream::out);
-      if (start.error) stdio_.add_output(std::move(start.error), Stream::error);
+      if (start.input) TRY_PLAIN(stdio_.set_input(std::move(start.input)));
+      if (start.output) TRY_PLAIN(stdio_.add_output(std::move(start.output), Stream::out));
+      if (start.error) TRY_PLAIN(stdio_.add_output(std::move(start.error), Stream::error));
     }
     if (!body_.cgroup_path.empty() && layout_)
       if (auto opened = linux::Cgroup::open(layout_, body_.cgroup_path)) cgroup_ = std::move(opened).value();
     if (cgroup_) listen_for_oom(*cgroup_);
     oom_seen_ = oom_count_ != 0;  // in the life before us
-    return {};
+    return watch_all(pidfd_.get());
   }
 
   void send_started(const Status& outcome) {
@@ -124,7 +126,6 @@ class Monitor {
   }
 
   int serve() {
-    watch_all();
     std::array<linux::EpollEvent, 16> events;
     // What was there before we watched has no edge of its own.
     serve_stdio();
@@ -152,7 +153,7 @@ class Monitor {
       TRY_PLAIN(own(pipe.read_end, owner));
       inputs.standard_fds[0] = pipe.read_end.get();
       child_ends.push_back(std::move(pipe.read_end));
-      stdio.set_input(std::move(pipe.write_end));
+      TRY_PLAIN(stdio.set_input(std::move(pipe.write_end)));
     } else {
       inputs.standard_fds[0] = null.get();
     }
@@ -165,7 +166,7 @@ class Monitor {
       TRY_PLAIN(own(pipe.write_end, owner));
       inputs.standard_fds[i] = pipe.write_end.get();
       child_ends.push_back(std::move(pipe.write_end));
-      stdio.add_output(std::move(pipe.read_end), i == 1 ? Stream::out : Stream::error);
+      TRY_PLAIN(stdio.add_output(std::move(pipe.read_end), i == 1 ? Stream::out : Stream::error));
     }
     child_ends.push_back(std::move(null));
     return {};
@@ -184,13 +185,20 @@ class Monitor {
     return linux::set_nonblocking(listener_.get(), true);
   }
 
-  void watch_all() {
-    ignore(linux::epoll_add(epoll_.get(), listener_.get(), EPOLLIN, tag_listener));
-    ignore(linux::epoll_add(epoll_.get(), pidfd_.get(), EPOLLIN, tag_container));
-    for (std::size_t i = 0; i < connections_.size(); ++i) watch(connections_[i], i);
-    stdio_.watch(epoll_.get(), tag_stdio);
-    // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input.
+  Status attach_first(MonitorStart& start) {
+    for (std::size_t i = 0; i < start.clients.size() && i < body_.clients.size(); ++i) TRY_PLAIN(stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i])));
+    body_.clients.clear();
+    return {};
+  }
+
+  Status watch_all(int pidfd) {
+    TRY_PLAIN(linux::epoll_add(epoll_.get(), listener_.get(), EPOLLIN, tag_listener));
+    TRY_PLAIN(linux::epoll_add(epoll_.get(), pidfd, EPOLLIN, tag_container));
+    for (std::size_t i = 0; i < connections_.size(); ++i) TRY_PLAIN(watch(connections_[i], i));
+    TRY_PLAIN(stdio_.watch(epoll_.get(), tag_stdio));
+    // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input. Without news the count is looked at when the container ends.
     if (oom_) ignore(linux::epoll_add(epoll_.get(), oom_->fd(), EPOLLIN | EPOLLPRI | EPOLLET, tag_oom));
+    return {};
   }
 
   void listen_for_oom(const linux::Cgroup& cgroup) {
@@ -202,9 +210,7 @@ class Monitor {
     if (auto count = oom_->count()) oom_count_ = *count;
   }
 
-  void watch(const Connection& connection, std::size_t index) {
-    ignore(linux::epoll_add(epoll_.get(), connection.fd.get(), EPOLLIN, tag_connections + index));
-  }
+  Status watch(const Connection& connection, std::size_t index) { return linux::epoll_add(epoll_.get(), connection.fd.get(), EPOLLIN, tag_connections + index); }
 
   // --- events -------------------------------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class Monitor {
       connections_.emplace_back();
     }
     connections_[index] = {std::move(accepted).value(), false};
-    watch(connections_[index], index);
+    if (!watch(connections_[index], index)) connections_[index].fd.reset();  // who is not heard must not wait for an answer
   }
 
   void handle_connection(std::size_t index) {
@@ -302,12 +308,12 @@ class Monitor {
     if (!body.exec_id.empty()) {
       Exec* exec = find_exec(body.exec_id);
       if (exec == nullptr) return Error(ErrorKind::not_found, "no such exec");
-      exec->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+      TRY_PLAIN(exec->stdio->attach(std::move(message.fds.front()), std::move(body.client)));
       count_detached(exec->stdio->serve(nullptr));
       return {};
     }
     if (exit_) return Error(ErrorKind::conflict, "the container is not running");
-    stdio_.attach(std::move(message.fds.front()), std::move(body.client));
+    TRY_PLAIN(stdio_.attach(std::move(message.fds.front()), std::move(body.client)));
     serve_stdio();
     return {};
   }
@@ -344,7 +350,7 @@ class Monitor {
     if (!body.process.terminal)
       TRY_PLAIN(make_pipes(*entry->stdio, inputs, child_ends, body.has_client && body.with_stdin, body.has_client,
                            outside_user(ids, body.process.uid, body.process.gid)));
-    if (body.has_client && !body.process.terminal) entry->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+    if (body.has_client && !body.process.terminal) TRY_PLAIN(entry->stdio->attach(std::move(message.fds.front()), std::move(body.client)));
     ExecTarget target;
     target.pidfd = pidfd_.get();
     target.namespaces = body_.exec_namespaces;
@@ -353,15 +359,22 @@ class Monitor {
     auto launching = TRY_PLAIN(begin_exec(body.process, target, inputs));
     child_ends.clear();
     TRY_PLAIN(finish_exec(launching, body.process, inputs));
-    if (body.process.terminal) {
-      entry->stdio->set_terminal(std::move(launching.terminal));
-      if (body.has_client) entry->stdio->attach(std::move(message.fds.front()), std::move(body.client));
+    auto watched = [&]() -> Status {
+      if (body.process.terminal) {
+        TRY_PLAIN(entry->stdio->set_terminal(std::move(launching.terminal)));
+        if (body.has_client) TRY_PLAIN(entry->stdio->attach(std::move(message.fds.front()), std::move(body.client)));
+      }
+      TRY_PLAIN(entry->stdio->watch(epoll_.get(), tag_execs + 2 * entry->number));
+      return linux::epoll_add(epoll_.get(), launching.pidfd.get(), EPOLLIN, tag_execs + 2 * entry->number + 1);
+    }();
+    if (!watched) {
+      ignore(linux::kill(-launching.pid, SIGKILL));  // its group's other members; it may just have ended
+      linux::kill_and_reap(launching.pidfd.get());
+      return std::move(watched).error().in("watch the process");
     }
     entry->pid = launching.pid;
     entry->pidfd = std::move(launching.pidfd);
     if (body.timeout_ms > 0) entry->kill_at_ns = monotonic_ns() + body.timeout_ms * 1'000'000;
-    entry->stdio->watch(epoll_.get(), tag_execs + 2 * entry->number);
-    ignore(linux::epoll_add(epoll_.get(), entry->pidfd.get(), EPOLLIN, tag_execs + 2 * entry->number + 1));
     answer.pid = entry->pid;
     execs_.push_back(std::move(entry));
     count_detached(execs_.back()->stdio->serve(nullptr));

@@ -299,38 +299,43 @@ void Channel::end_part(std::vector<std::unique_ptr<Client>>& clients, LogWriter*
 
 Stdio::Stdio(bool terminal, bool close_stdin_on_end) : terminal_(terminal), close_stdin_on_end_(close_stdin_on_end) {}
 
-void Stdio::set_terminal(UniqueFd master) {
-  ignore(linux::set_nonblocking(master.get(), true));
-  if (auto copy = linux::dup(master.get())) input_ = std::move(copy).value();
-  if (auto copy = linux::dup(master.get())) master_ = std::move(copy).value();
+Status Stdio::set_terminal(UniqueFd master) {
+  TRY_PLAIN(linux::set_nonblocking(master.get(), true));
+  input_ = TRY_PLAIN(linux::dup(master.get()));
+  master_ = TRY_PLAIN(linux::dup(master.get()));
   channels_.emplace_back(std::move(master), Stream::out, true);
+  return {};
 }
 
-void Stdio::set_input(UniqueFd write_end) {
-  ignore(linux::set_nonblocking(write_end.get(), true));
+Status Stdio::set_input(UniqueFd write_end) {
+  TRY_PLAIN(linux::set_nonblocking(write_end.get(), true));
   input_ = std::move(write_end);
+  return {};
 }
 
-void Stdio::add_output(UniqueFd read_end, Stream stream) {
-  ignore(linux::set_nonblocking(read_end.get(), true));
+Status Stdio::add_output(UniqueFd read_end, Stream stream) {
+  TRY_PLAIN(linux::set_nonblocking(read_end.get(), true));
   channels_.emplace_back(std::move(read_end), stream, false);
+  return {};
 }
 
-void Stdio::watch(int epoll_fd, std::uint64_t tag) {
+Status Stdio::watch(int epoll_fd, std::uint64_t tag) {
   epoll_fd_ = epoll_fd;
   tag_ = tag;
   // Edges: a part of a line stays in the pipe, which a level would report for ever.
-  for (const auto& channel : channels_) ignore(linux::epoll_add(epoll_fd, channel.fd(), EPOLLIN | EPOLLET, tag));
-  for (const auto& client : clients_) ignore(linux::epoll_add(epoll_fd, client->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag));
-  if (input_) ignore(linux::epoll_add(epoll_fd, input_.get(), EPOLLOUT | EPOLLET, tag));
+  for (const auto& channel : channels_) TRY_PLAIN(linux::epoll_add(epoll_fd, channel.fd(), EPOLLIN | EPOLLET, tag));
+  for (const auto& client : clients_) TRY_PLAIN(linux::epoll_add(epoll_fd, client->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag));
+  if (input_) TRY_PLAIN(linux::epoll_add(epoll_fd, input_.get(), EPOLLOUT | EPOLLET, tag));
+  return {};
 }
 
-void Stdio::attach(UniqueFd socket, ClientBody body) {
-  ignore(linux::set_nonblocking(socket.get(), true));
+Status Stdio::attach(UniqueFd socket, ClientBody body) {
+  TRY_PLAIN(linux::set_nonblocking(socket.get(), true));
   auto client = std::make_unique<Client>(std::move(socket), std::move(body), terminal_);
   for (const auto& channel : channels_) client->set_position(channel.stream(), channel.shown());
-  if (epoll_fd_ >= 0) ignore(linux::epoll_add(epoll_fd_, client->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag_));
+  if (epoll_fd_ >= 0) TRY_PLAIN(linux::epoll_add(epoll_fd_, client->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, tag_));
   clients_.push_back(std::move(client));
+  return {};
 }
 
 void Stdio::flush_input() {

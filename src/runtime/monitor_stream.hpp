@@ -102,13 +102,14 @@ class Stdio {
  public:
   Stdio(bool terminal, bool close_stdin_on_end);
 
-  void set_terminal(UniqueFd master);
-  void set_input(UniqueFd write_end);
-  void add_output(UniqueFd read_end, Stream stream);
+  /// Errors of these, watch() and attach(): those of the kernel; whoever cannot be served is not told so by them, but sees its socket closed.
+  Status set_terminal(UniqueFd master);
+  Status set_input(UniqueFd write_end);
+  Status add_output(UniqueFd read_end, Stream stream);
 
   /// Registers descriptors with the monitor's epoll under `tag`.
-  void watch(int epoll_fd, std::uint64_t tag);
-  void attach(UniqueFd socket, ClientBody body);
+  Status watch(int epoll_fd, std::uint64_t tag);
+  Status attach(UniqueFd socket, ClientBody body);
   /// Something happened on any of our descriptors: move what can be moved. Returns how many clients detached by keys.
   int serve(LogWriter* log);
   [[nodiscard]] bool holds_part() const;

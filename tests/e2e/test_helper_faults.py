@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conformance"))
@@ -142,14 +143,16 @@ class HelpersFail(caisson.EngineTest):
         calls = self.calls_of(helpers, verb, prepare)
         self.assertGreater(len(calls), 5)
         chosen = calls[SEED % EVERY::EVERY] if len(calls) > EVERY else calls
-        refusals = 0
+        refusals, slowest = 0, (0, "")
         before = self.descriptors()
         errors = list(ERRORS) if caisson.FULL else [list(ERRORS)[SEED % len(ERRORS)]]
         for error in errors:
             for call, number in chosen:
                 name = prepare()
                 with Tracing(helpers(), "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"):
+                    began = time.monotonic()
                     status, _, body = verb(name)
+                    slowest = max(slowest, (time.monotonic() - began, f"{call} number {number}"))
                 text = body.decode(errors="replace") if isinstance(body, bytes) else body
                 where = f"{title} with {error} from {call} number {number}, answered {status} {text.strip()}"
                 with self.subTest(where):
@@ -163,7 +166,7 @@ class HelpersFail(caisson.EngineTest):
                 with self.subTest(where):
                     self.remove(name)
                     wait_until(lambda: not self.left(), lambda: f"{where}: left {self.left()}")  # pylint: disable=cell-var-from-loop
-        print(f"{title}: {len(chosen) * len(errors)} failures of {len(calls)} calls, {refusals} refusals", flush=True)
+        print(f"{title}: {len(chosen) * len(errors)} failures of {len(calls)} calls, {refusals} refusals; the slowest answer after {slowest[0]:.1f} s ({slowest[1]})", flush=True)
         self.assertEqual(self.engine.ok("run", "--rm", "--network", self.network, "busybox", "echo", "works"), "works")
         after = self.descriptors()
         self.assertLess(after[self.engine.own_pid], before[self.engine.own_pid] + 4, "the daemon's descriptors")
