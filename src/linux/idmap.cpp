@@ -220,6 +220,7 @@ Result<UniqueFd> create_user_namespace(const IdMap& map) {
     TRY(write_id_maps(pid, map), "create user namespace");
     return TRY(open_namespace(pid, "user"), "create user namespace");
   }();
+  pipe.write_end.reset();       // it ends by this, too
   kill_and_reap(helper.get());  // before `stack` goes
   return name;
 }

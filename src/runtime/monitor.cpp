@@ -44,6 +44,10 @@ struct Exec {
 
 int exit_code(const linux::ExitStatus& status) { return status.exit_code(); }
 
+/// A child that is not waited for stays a zombie, and a PID namespace does not end before its zombies. The event comes again; only who is
+/// somebody else's child by now is waited for in vain.
+bool is_to_be_asked_again(const Error& error) { return error.error_number() != ECHILD; }
+
 class Monitor {
  public:
   explicit Monitor(MonitorStart start)
@@ -387,7 +391,7 @@ class Monitor {
     Exec& exec = **found;
     if (tag % 2 == 1 && !exec.exit) {
       auto status = linux::try_wait_pidfd(exec.pidfd.get());
-      if (status && !*status) return;
+      if (status ? !*status : is_to_be_asked_again(status.error())) return;
       ExitBody body;
       body.exec_id = exec.id;
       body.finished_at = now_ns();
@@ -431,9 +435,10 @@ class Monitor {
 
   void container_ended() {
     if (exit_ || status_wanted_) return;
-    ignore(linux::epoll_remove(epoll_.get(), pidfd_.get()));
     if (!adopted_) {
       auto status = linux::try_wait_pidfd(pidfd_.get());
+      if (!status && is_to_be_asked_again(status.error())) return;
+      ignore(linux::epoll_remove(epoll_.get(), pidfd_.get()));
       finish_container(status && *status ? exit_code(**status) : 255, !status || !*status);
       return;
     }
