@@ -6,13 +6,22 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/time.hpp"
 #include "linux/event.hpp"
 
 namespace caisson::engine {
 
 namespace {
 constexpr int ask_again_ms = 300;
-constexpr std::size_t most_later = 64;
+constexpr std::int64_t ask_again_ns = std::int64_t{ask_again_ms} * 1'000'000;
+constexpr std::int64_t patience_ns = 10'000'000'000;
+constexpr std::size_t most_unclaimed = 64;
+
+struct Unclaimed {
+  linux::AuditRecord record;
+  TimestampNs heard = 0;
+  std::int64_t until_ns = 0;
+};
 constexpr std::size_t most_kinds = 64;  // what a container can make us remember
 
 std::string_view name_of(linux::RefusedBy by) {
@@ -53,15 +62,17 @@ void Refusals::run() {
   entries[0].fd = listener_->fd();
   entries[1].fd = wake_.get();
   entries[0].events = entries[1].events = POLLIN;
-  // The kernel may be quicker than the news of an exec: what belongs to nobody is asked about once more.
-  std::vector<linux::AuditRecord> later;
+  // The kernel may be quicker than the news of an exec: what belongs to nobody is asked about again, on a busy machine for long.
+  std::vector<Unclaimed> unclaimed;
+  std::int64_t asked_ns = 0;
   for (;;) {
-    auto ready = linux::poll(entries, later.empty() ? -1 : ask_again_ms);
+    auto ready = linux::poll(entries, unclaimed.empty() ? -1 : ask_again_ms);
     if (!ready.ok() || entries[1].revents != 0) return;
-    if (*ready == 0) {
-      for (const auto& record : std::exchange(later, {})) take(record, now_ns());
-      continue;
+    if (const auto now = monotonic_ns(); !unclaimed.empty() && now - asked_ns >= ask_again_ns) {
+      asked_ns = now;
+      std::erase_if(unclaimed, [&](const Unclaimed& one) { return take(one.record, one.heard) || now >= one.until_ns; });
     }
+    if (*ready == 0) continue;
     auto records = listener_->take();
     if (!records.ok()) {
       log_error("refusals", "the kernel's audit records", records.error());
@@ -70,7 +81,7 @@ void Refusals::run() {
       return;
     }
     for (auto& record : *records)
-      if (!take(record, now_ns()) && later.size() < most_later) later.push_back(std::move(record));
+      if (const auto heard = now_ns(); !take(record, heard) && unclaimed.size() < most_unclaimed) unclaimed.push_back({std::move(record), heard, monotonic_ns() + patience_ns});
   }
 }
 

@@ -215,6 +215,9 @@ Status fsync(int fd) {
 Status fdatasync(int fd) {
   return status("fdatasync", [&] { return ::fdatasync(fd); });
 }
+Status begin_writing_out(int fd, std::uint64_t offset, std::uint64_t size_bytes) {
+  return status("sync_file_range", [&] { return ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(size_bytes), SYNC_FILE_RANGE_WRITE); });
+}
 Status syncfs(int fd) {
   return status("syncfs", [&] { return ::syncfs(fd); });
 }

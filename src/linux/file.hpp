@@ -146,6 +146,8 @@ Result<std::string> lgetxattr(PathArg path, PathArg name);
 
 Status fsync(int fd);
 Status fdatasync(int fd);
+/// The kernel begins to write these pages to the disk; nothing is waited for or promised. Source: sync_file_range(2), SYNC_FILE_RANGE_WRITE.
+Status begin_writing_out(int fd, std::uint64_t offset, std::uint64_t size_bytes);
 Status syncfs(int fd);
 Status ftruncate(int fd, std::uint64_t size_bytes);
 /// `mode`: 0, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE, …

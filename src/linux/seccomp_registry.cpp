@@ -21,7 +21,7 @@ const detail::AllowedCalls allowed_calls[] = {
      {"fstat", "fstat64", "newfstatat", "fstatat64", "stat", "lstat", "statx", "fstatfs", "fstatfs64", "statfs", "statfs64", "readlink", "readlinkat", "getdents64",
       "access", "faccessat", "faccessat2", "fcntl", "fcntl64", "flock", "getcwd"},
      {}},
-    {"A blob is on disk before its digest is promised.", {"fsync", "fdatasync"}, {}},
+    {"A blob is on disk before its digest is promised.", {"fsync", "fdatasync", "sync_file_range"}, {}},
     {"Bytes waiting on a socket.", {"ioctl"}, {{1, SeccompOperator::equal, 0x541B /* FIONREAD */, 0}}},
     {"Waiting for clients and signals.",
      {"poll", "ppoll", "ppoll_time64", "epoll_wait", "epoll_pwait", "epoll_ctl", "epoll_create1", "eventfd2"},

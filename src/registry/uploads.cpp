@@ -17,6 +17,7 @@ namespace {
 constexpr std::string_view record_prefix = "upload/";
 constexpr std::size_t most_uploads = 10'000;  // a client that begins and never goes on must not fill memory
 constexpr std::size_t read_bytes = 256 << 10;
+constexpr std::uint64_t sent_out_bytes = 2 << 20;
 /// A cut connection may be noticed after its client has come back.
 constexpr std::chrono::seconds busy_patience{5};
 }  // namespace
@@ -29,6 +30,7 @@ struct UploadWriter::State {
   std::optional<Hasher> hasher;  ///< over the first `hashed` bytes; none after a restart
   DigestAlgorithm algorithm = DigestAlgorithm::sha256;
   std::uint64_t hashed = 0;
+  std::uint64_t sent_out = 0;    ///< as far as the kernel was asked to write
   bool is_over = false;  ///< finished or cancelled while somebody waited for it
 };
 
@@ -43,6 +45,11 @@ Status UploadWriter::append(std::string_view bytes) {
     state_->hashed += count;
     state_->bytes += count;
     bytes.remove_prefix(count);
+  }
+  // The disk works while the rest still comes: finish() syncs, and has only the end to wait for.
+  if (const std::uint64_t size = state_->bytes; size - state_->sent_out >= sent_out_bytes) {
+    ignore(linux::begin_writing_out(fd_.get(), state_->sent_out, size - state_->sent_out));  // a hint; what fails is said by the sync
+    state_->sent_out = size;
   }
   return {};
 }
