@@ -213,6 +213,8 @@ http:
 class CaissonRegistry:
     """Our own registry server on a port of a namespace. `config` is registry.toml's text; the log holds every request."""
 
+    READY = " is ready, as user "
+
     def __init__(self, namespace, port=5005, config="", options=(), folder=None):
         self.namespace = namespace
         self.port = port
@@ -243,6 +245,7 @@ class CaissonRegistry:
         return [os.path.join(caisson.BIN, "caisson-registry"), words[0], "--config", self.config, "--root", self.root, *words[1:]]
 
     def start(self, environment=None):
+        began = self.log_text().count(self.READY) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([*self.namespace.command, *self.command("serve", "--listen", self.address, "--access-log", *self.options)],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(environment or {})})
@@ -250,10 +253,7 @@ class CaissonRegistry:
         def answers():
             if self.process.poll() is not None:
                 raise AssertionError("caisson-registry ended: " + self.log_text()[-2000:])
-            with contextlib.suppress(OSError):
-                self.namespace.connect(self.port).close()
-                return True
-            return False
+            return self.log_text().count(self.READY) > began  # it listens before it has given up its rights and locked its folder
 
         wait_until(answers, "caisson-registry answers", 60)
 
