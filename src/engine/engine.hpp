@@ -42,6 +42,7 @@ class Engine {
   /// for a program that cannot be executed; State.ExitCode is then 127 or 126 and the state stays `created`.
   enum class Changed : std::uint8_t { yes, already };
   virtual Result<Changed> start(const Caller& caller, const std::string& name) = 0;
+  /// Errors of stop, restart, kill and a forced remove: also timeout (it outlives SIGKILL for 30 s), unavailable (the daemon is ending, and waits for nobody).
   virtual Result<Changed> stop(const Caller& caller, const std::string& name, const StopOptions& options) = 0;
   virtual Status restart(const Caller& caller, const std::string& name, const StopOptions& options) = 0;
   /// `signal`: "", "KILL", "SIGKILL", "9". Errors: conflict when it is not running, invalid (unknown signal).

@@ -254,18 +254,6 @@ class Preparation {
   linux::CgroupHandle handle_;
 };
 
-/// Waits for the process that must be gone, and takes its cgroup away. The first error is the one to report.
-void abandon(Launching& launching) {
-  linux::kill_and_reap(launching.pidfd.get());
-  launching.pidfd.reset();
-  if (launching.cgroup) {
-    ignore(launching.cgroup->kill_all());
-    ignore(launching.cgroup->remove());
-    launching.cgroup.reset();
-  }
-  ignore(linux::ResctrlGroup::remove(std::exchange(launching.resctrl_folders, {})));
-}
-
 /// What the process itself may not do once it is in a user namespace.
 Status set_scheduling(pid_t pid, const ProcessPolicy& policy) {
   if (policy.scheduler) {
@@ -347,6 +335,17 @@ Status join_resctrl(Launching& launching, const PlanIntelRdt& rdt, const LaunchI
 }
 
 }  // namespace
+
+void abandon(Launching& launching) {
+  linux::kill_and_reap(launching.pidfd.get());
+  launching.pidfd.reset();
+  if (launching.cgroup) {
+    ignore(launching.cgroup->kill_all());
+    ignore(launching.cgroup->remove());
+    launching.cgroup.reset();
+  }
+  ignore(linux::ResctrlGroup::remove(std::exchange(launching.resctrl_folders, {})));
+}
 
 std::uint64_t exec_namespaces(const LaunchPlan& plan) {
   std::uint64_t flags = plan.clone_flags | CLONE_NEWNS;

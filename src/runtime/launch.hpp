@@ -70,6 +70,8 @@ struct ExecTarget {
   const linux::Cgroup* cgroup = nullptr;  ///< borrowed; null: ours
 };
 Result<Launching> begin_exec(const ProcessPlan& process, const ExecTarget& target, const LaunchInputs& inputs);
+/// Ends a process of either kind whose caller cannot go on with it: kills and reaps it, and takes away what was made for it. The first error is the one to report.
+void abandon(Launching& launching);
 Status finish_exec(Launching& launching, const ProcessPlan& process, const LaunchInputs& inputs);
 
 /// The namespaces of a running container that an exec must enter, worked out from its plan.

@@ -85,7 +85,7 @@ class Launcher {
       ReapedBody body;
       body.pid = (*ended)->pid;
       body.code = (*ended)->exit_code();
-      ignore(send_body(daemon_fd, MessageKind::reaped, 0, body));  // a successor of the monitor finds it out, too
+      ignore(send_body(daemon_fd, MessageKind::reaped, 0, body));  // without it the code is lost, which a successor of the monitor says
     }
   }
 

@@ -74,20 +74,17 @@ class Monitor {
     child_ends.clear();
     // While the child sets itself up on another CPU.
     if (launching.cgroup) listen_for_oom(*launching.cgroup);
-    auto listening = open_socket();
-    auto attached = attach_first(start);
+    auto prepared = prepare_to_serve(start, launching.pidfd.get());
     TRY_PLAIN(finish_launch(launching, start.plan, inputs));
     auto ready = [&]() -> Status {
-      TRY_PLAIN(std::move(listening));
-      TRY_PLAIN(std::move(attached));
+      TRY_PLAIN(std::move(prepared));
       // Without its start time a daemon that comes back would not know the process again.
       body_.start_time = TRY_PLAIN(linux::process_start_time(launching.pid));
       if (body_.terminal) TRY_PLAIN(stdio_.set_terminal(std::move(launching.terminal)));
-      return watch_all(launching.pidfd.get());
+      return stdio_.watch(epoll_.get(), tag_stdio);
     }();
     if (!ready) {
-      linux::kill_and_reap(launching.pidfd.get());
-      if (launching.cgroup) ignore(launching.cgroup->remove());
+      abandon(launching);
       return ready;
     }
     pid_ = launching.pid;
@@ -104,7 +101,6 @@ class Monitor {
 
   Status adopt_container(MonitorStart& start) {
     TRY_PLAIN(setup());
-    TRY_PLAIN(open_socket());
     pid_ = body_.pid;
     pidfd_ = std::move(start.pidfd);
     adopted_ = true;
@@ -120,7 +116,8 @@ class Monitor {
       if (auto opened = linux::Cgroup::open(layout_, body_.cgroup_path)) cgroup_ = std::move(opened).value();
     if (cgroup_) listen_for_oom(*cgroup_);
     oom_seen_ = oom_count_ != 0;  // in the life before us
-    return watch_all(pidfd_.get());
+    TRY_PLAIN(prepare_to_serve(start, pidfd_.get()));
+    return stdio_.watch(epoll_.get(), tag_stdio);
   }
 
   void send_started(const Status& outcome) {
@@ -189,17 +186,14 @@ class Monitor {
     return linux::set_nonblocking(listener_.get(), true);
   }
 
-  Status attach_first(MonitorStart& start) {
+  /// Everything but the streams, which a terminal has only once the program runs.
+  Status prepare_to_serve(MonitorStart& start, int pidfd) {
+    TRY_PLAIN(open_socket());
     for (std::size_t i = 0; i < start.clients.size() && i < body_.clients.size(); ++i) TRY_PLAIN(stdio_.attach(std::move(start.clients[i]), std::move(body_.clients[i])));
     body_.clients.clear();
-    return {};
-  }
-
-  Status watch_all(int pidfd) {
     TRY_PLAIN(linux::epoll_add(epoll_.get(), listener_.get(), EPOLLIN, tag_listener));
     TRY_PLAIN(linux::epoll_add(epoll_.get(), pidfd, EPOLLIN, tag_container));
     for (std::size_t i = 0; i < connections_.size(); ++i) TRY_PLAIN(watch(connections_[i], i));
-    TRY_PLAIN(stdio_.watch(epoll_.get(), tag_stdio));
     // Files of cgroup v2 announce changes as exceptional conditions, eventfds as input. Without news the count is looked at when the container ends.
     if (oom_) ignore(linux::epoll_add(epoll_.get(), oom_->fd(), EPOLLIN | EPOLLPRI | EPOLLET, tag_oom));
     return {};
@@ -373,7 +367,7 @@ class Monitor {
     }();
     if (!watched) {
       ignore(linux::kill(-launching.pid, SIGKILL));  // its group's other members; it may just have ended
-      linux::kill_and_reap(launching.pidfd.get());
+      abandon(launching);
       return std::move(watched).error().in("watch the process");
     }
     entry->pid = launching.pid;

@@ -269,7 +269,7 @@ class Creation {
     };
     created_.launching = TRY_PLAIN(begin_launch(plan_, inputs_));
     if (auto named = name_process(); !named) {
-      abandon();
+      abandon(created_.launching);
       return named;
     }
     created_.state.resctrl_folders = created_.launching.resctrl_folders;
@@ -277,7 +277,7 @@ class Creation {
     if (plan_.cgroups_path.empty()) ignore(context_.store.save(created_.state));  // publish() below reports a full disk
     TRY_PLAIN(finish_launch(created_.launching, plan_, inputs_));
     auto published = publish();
-    if (!published) abandon();
+    if (!published) abandon(created_.launching);
     return published;
   }
 
@@ -316,14 +316,6 @@ class Creation {
     created_.state.creator.reset();
     TRY_PLAIN(context_.store.save(created_.state));
     return write_pid_file(arguments_.value("pid-file"), created_.state.pid);
-  }
-
-  void abandon() {
-    linux::kill_and_reap(created_.launching.pidfd.get());
-    ignore(linux::ResctrlGroup::remove(created_.launching.resctrl_folders));  // the first error is the one to report
-    if (!created_.launching.cgroup) return;
-    ignore(created_.launching.cgroup->kill_all());
-    ignore(created_.launching.cgroup->remove());
   }
 
   OciContext& context_;

@@ -152,6 +152,21 @@ def own(path):
     return path
 
 
+def name_of_namespace(kind):
+    """For add_network_namespace: it says whose it is."""
+    return f"cst{kind}-{os.getpid()}-{random.SystemRandom().randrange(16**4):04x}"
+
+
+def add_network_namespace(name):
+    """With a loopback that is up. Those that a killed run left go first."""
+    for entry in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
+        found = re.fullmatch(r"cst[a-z]+-(\d+)-[0-9a-f]{4}", entry)
+        if found and not is_alive(int(found[1])):
+            subprocess.run(["ip", "netns", "delete", entry], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+
+
 class HostAddress:
     """Where engines reach what a test serves on this host. Without root their 127.0.0.1 is their own, and the host has another address as long as this lives."""
 
@@ -159,12 +174,16 @@ class HostAddress:
         """`command`: what a command line begins with in the network namespace that plays the host."""
         self.command, self.text = list(command), "127.0.0.1"
         if ROOTLESS:
+            for line in subprocess.run([*self.command, "ip", "-o", "-4", "address", "show", "dev", "lo"], capture_output=True, text=True, check=True).stdout.splitlines():
+                # The label says whose it is; those that a killed run left go.
+                if (found := re.search(r"inet (198\.18\.\S+) .*\blo:(\d+)", line)) and not is_alive(int(found[2])):
+                    subprocess.run([*self.command, "ip", "address", "delete", found[1], "dev", "lo"], check=False)
             number = random.SystemRandom().randrange(256 * 254)
             self.text = f"198.18.{number % 256}.{1 + number // 256}"
             self.address("add")
 
     def address(self, verb):
-        subprocess.run([*self.command, "ip", "address", verb, f"{self.text}/32", "dev", "lo"], check=True)
+        subprocess.run([*self.command, "ip", "address", verb, f"{self.text}/32", "dev", "lo", *(("label", f"lo:{os.getpid()}") if verb == "add" else ())], check=True)
 
     def close(self):
         if ROOTLESS:

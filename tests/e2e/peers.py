@@ -32,7 +32,7 @@ class PrivateDockerd:
     def __init__(self, *options):
         self.options = list(options)
         self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "docker-")
-        self.namespace = "cstd" + os.path.basename(self.folder)[-4:].replace("_", "x")
+        self.namespace = caisson.name_of_namespace("d")
         self.host = f"unix://{self.folder}/docker.sock"
         self.process = None
 
@@ -43,8 +43,7 @@ class PrivateDockerd:
         return None
 
     def __enter__(self):
-        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
-        subprocess.run(["ip", "-n", self.namespace, "link", "set", "lo", "up"], check=True)
+        caisson.add_network_namespace(self.namespace)
         config = os.path.join(self.folder, "empty.json")
         with open(config, "w", encoding="utf-8") as file:
             file.write("{}")
@@ -104,9 +103,8 @@ class PrivatePodman:
         self.runtime = runtime or shutil.which("runc")
         self.folder = tempfile.mkdtemp(prefix=caisson.PREFIX + "podman-")
         # Its bridge and firewall rules go to a network namespace of its own, away from the host's.
-        self.namespace = "cstp" + os.path.basename(self.folder)[-4:].replace("_", "x")
-        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
-        subprocess.run(["ip", "-n", self.namespace, "link", "set", "lo", "up"], check=True)
+        self.namespace = caisson.name_of_namespace("p")
+        caisson.add_network_namespace(self.namespace)
         with open(os.path.join(self.folder, "containers.conf"), "w", encoding="utf-8") as file:
             # Without CAP_SYS_RESOURCE the hard limits cannot be raised; podman's defaults would fail.
             file.write('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')

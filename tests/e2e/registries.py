@@ -8,7 +8,6 @@ import http.client
 import http.server
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -64,9 +63,8 @@ class Namespace:
 
     def __init__(self, for_engines_network=False):
         """`for_engines_network`: the engine's own network reaches `address`, which without root is more than what it fetches by its supervisor."""
-        self.name = f"cstr{random.SystemRandom().randrange(16**6):06x}"
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        self.name = caisson.name_of_namespace("r")
+        caisson.add_network_namespace(self.name)
         self.has_uplink = for_engines_network and caisson.ROOTLESS
         if self.has_uplink:
             # An uplink takes the address of the default route's interface for its own: servers need another one.

@@ -28,13 +28,11 @@ class Host:
     """A network namespace that plays the host, and one that plays the world outside of it (198.51.100.2, 2001:db8::2)."""
 
     def __init__(self):
-        self.name = f"cstnet{random.SystemRandom().randrange(16**4):04x}"
-        self.outside = self.name + "o"
+        self.name, self.outside = caisson.name_of_namespace("net"), caisson.name_of_namespace("far")
 
     def __enter__(self):
         for name in (self.name, self.outside):
-            run("ip", "netns", "add", name)
-            run("ip", "-n", name, "link", "set", "lo", "up")
+            caisson.add_network_namespace(name)
         run("ip", "-n", self.name, "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", self.outside)
         for name, link, number in ((self.name, "uplink", 1), (self.outside, "eth0", 2)):
             run("ip", "-n", name, "addr", "add", f"198.51.100.{number}/24", "dev", link)

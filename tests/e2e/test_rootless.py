@@ -32,13 +32,13 @@ class Outside:
 
     def __init__(self):
         number = random.SystemRandom().randrange(1, 250)
-        self.name = f"cstout{number}"
+        self.name = caisson.name_of_namespace("out")
         self.host_address, self.address = f"10.197.{number}.1", f"10.197.{number}.2"
-        run("ip", "netns", "add", self.name)
+        caisson.add_network_namespace(self.name)
         run("ip", "link", "add", f"cstv{number}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "address", "add", f"{self.host_address}/24", "dev", f"cstv{number}")
         run("ip", "link", "set", f"cstv{number}", "up")
-        for command in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+        for command in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
             run("ip", "-n", self.name, *command)
 
     def close(self):
